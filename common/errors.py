@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one error hierarchy: a sentence that names the culprit, a hint that mends it, an exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes fit for `git bisect run`: 1-127 judge the commit, 125 skips it, 128 and above stop."""
+
+    OK = 0
+    UNEXPECTED = 1
+    CANNOT_JUDGE = 125
+    BROKEN = 128
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class ConformError(Exception):
+    """Something the user can mend: `str(error)` is one sentence, `hint` says what to do next."""
+
+    exit_code = ExitCode.BROKEN
+
+    def __init__(self, sentence: str, *, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), str(self), self.hint))
+
+
+def _rebuild(kind: type[ConformError], sentence: str, hint: str) -> ConformError:
+    return kind(sentence, hint=hint)
+
+
+class UsageError(ConformError):
+    """The command line, or a file the user wrote, is wrong."""
+
+
+class HostError(ConformError):
+    """This machine lacks something: a package, a permission, disk space, the archive."""
+
+
+class KernelError(ConformError):
+    """This kernel cannot be judged: not a kernel, not built, cannot boot, lacks what every case needs."""
+
+    exit_code = ExitCode.CANNOT_JUDGE

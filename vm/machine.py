@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The seam between cases and machines: what a Machine is, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from enum import StrEnum
+from typing import Any
+from typing import Protocol
+
+Bundle = Mapping[str, str]
+"""Guest code: dotted module name to Python source. Names ending in `.__init__` are packages."""
+
+
+class MachineKind(StrEnum):
+    """How a kernel is brought to run the guest agent, best first."""
+
+    CLONE = "clone"
+    COLD = "cold"
+    VNG = "vng"
+    HOST = "host"
+
+
+class Fate(StrEnum):
+    """What became of a request."""
+
+    ANSWERED = "answered"
+    """The function returned; `value` holds what."""
+    RAISED = "raised"
+    """The function raised; `error` holds the guest's traceback."""
+    OVERRAN = "overran"
+    """The deadline passed; the worker was killed, or the machine did not answer at all."""
+    PANICKED = "panicked"
+    """The kernel died; `console` holds its last words."""
+    LOST = "lost"
+    """The machine or its agent vanished without a panic."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One record of `/dev/kmsg`."""
+
+    sequence: int
+    level: int
+    microseconds: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one request, with the kernel log that belongs to it."""
+
+    fate: Fate
+    value: Any = None
+    error: str = ""
+    log: tuple[LogLine, ...] = ()
+    log_complete: bool = True
+    """False when records were overwritten or could not be read: nothing may pass on such a log."""
+    taint: int = 0
+    """`/proc/sys/kernel/tainted` bits that were set during the request."""
+    console: str = ""
+    """The tail of the serial console; only where the machine died."""
+    seconds: float = 0.0
+    """From sending the request to its answer, on the host's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """What the user chose about machines."""
+
+    kind: MachineKind = MachineKind.CLONE
+    accelerator: str = "auto"
+    """`auto`, `kvm` or `tcg`."""
+    cpus: int = 1
+    memory: int = 512
+    """MiB."""
+    append: str = ""
+    """Added to the kernel command line; part of the template's key."""
+    preload: tuple[str, ...] = ()
+    """Modules to load at boot where the kernel has them as modules."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineInfo:
+    """What a machine turned out to be, for the first lines of output and for provenance."""
+
+    kind: MachineKind
+    accelerator: str
+    """`kvm`, `tcg`, or `none` for the host."""
+    why: str
+    """One sentence: why this accelerator, and why this kind if not the one asked for."""
+    factor: float
+    """How much slower than the reference this machine runs; deadlines are base times this."""
+    boot_seconds: float
+    """How long the template (or this machine) took to boot to its agent."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Tools: `{"qemu": "7.2.22", "virtme-ng": "1.42"}`."""
+
+
+class Machine(Protocol):
+    """Something that runs the guest agent under a kernel."""
+
+    @property
+    def info(self) -> MachineInfo:
+        """What it is."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent; False after a panic, an overrun or a loss."""
+
+    def load(self, bundle: Bundle) -> None:
+        """Make these modules importable in the guest; only what the guest has not yet is sent."""
+
+    def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
+        """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling."""
+
+    def close(self) -> None:
+        """End it at once; nothing of it remains. May be called twice."""
