@@ -46,3 +46,7 @@ class KernelError(ConformError):
     """This kernel cannot be judged: not a kernel, not built, cannot boot, lacks what every case needs."""
 
     exit_code = ExitCode.CANNOT_JUDGE
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where it arrived, so that everything ends the way it does after Ctrl-C."""

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Redirect what a socket receives to a socket in a SOCKMAP. */
+#include "redirect.h"
+
+static long (*bpf_sk_redirect_map)(struct __sk_buff *, void *map, __u32 key, __u64 flags) =
+	(void *)BPF_FUNC_sk_redirect_map;
+
+struct map_definition SEC("maps") targets = {
+	.type = BPF_MAP_TYPE_SOCKMAP,
+	.key_size = sizeof(__u32),
+	.value_size = sizeof(__u32),
+	.max_entries = 2,
+};
+
+SEC("sk_skb")
+int redirect(struct __sk_buff *skb)
+{
+	struct state *state = get_state();
+	__u32 size = skb->len;
+	__u32 key;
+	int verdict = SK_PASS;
+
+	if (!state)
+		return SK_DROP;
+	key = state->key;
+	if (affordable(state, size))
+		verdict = bpf_sk_redirect_map(skb, &targets, key, state->flags);
+	return account(state, verdict, size);
+}

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every case there is, in a stable order; a kind, a mode, a layout or a group is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from conformance.model import Case
+
+SCENARIO: Final = "conformance.scenarios.redirect:run"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of socket, as far as cases and expectations tell kinds apart."""
+
+    family: str
+    """The name expectation rows may use for all kinds that behave alike."""
+    stream: bool
+    """Whether bytes are a stream; else messages have boundaries."""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "tcp4": Kind("tcp", stream=True),
+    "tcp6": Kind("tcp", stream=True),
+    "udp4": Kind("udp", stream=False),
+    "udp6": Kind("udp", stream=False),
+    "unix_stream": Kind("unix", stream=True),
+    "unix_dgram": Kind("unix", stream=False),
+    "vsock_stream": Kind("vsock", stream=True),
+    "vsock_seqpacket": Kind("vsock", stream=False),
+}
+
+FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    family: tuple(name for name, kind in KINDS.items() if kind.family == family)
+    for family in dict.fromkeys(kind.family for kind in KINDS.values())
+}
+
+MAPS: Final = ("sockmap", "sockhash")
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A way to redirect: where the program runs decides who sends and who would get the data without it."""
+
+    sender: str
+    """The role that sends: `in` runs SK_MSG on its own sends, `in_peer` makes SK_SKB run on what IN receives."""
+    native: str
+    """The role that receives when no program runs."""
+
+
+_SEND: Final = Mode(sender="in", native="in_peer")
+_INGRESS: Final = Mode(sender="in_peer", native="in")
+
+MODES: Final[Mapping[str, Mode]] = {
+    "send-to-local": _SEND,
+    "send-to-egress": _SEND,
+    "ingress-to-egress": _INGRESS,
+    "ingress-to-local": _INGRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the four sockets and the two maps are arranged; roles are `in`, `in_peer`, `out`, `out_peer`."""
+
+    target: str = "out"
+    """The role that is the redirect target."""
+    target_peer: str = "out_peer"
+    """The role at the target's other end."""
+    modes: tuple[str, ...] = tuple(MODES)
+    """The modes in which the layout means something."""
+
+
+PLAIN: Final = "plain"
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    PLAIN: Layout(),
+    "same_map": Layout(),
+    "parser": Layout(modes=tuple(name for name, mode in MODES.items() if mode is _INGRESS)),
+    "self": Layout(target="in", target_peer="in_peer"),
+    "peer": Layout(target="in_peer", target_peer="in"),
+}
+
+
+def roles(layout: str) -> tuple[str, ...]:
+    """List the sockets of a layout by role, IN first."""
+    arranged = LAYOUTS[layout]
+    return tuple(dict.fromkeys(("in", "in_peer", arranged.target, arranged.target_peer)))
+
+
+@cache
+def redirect_cases() -> tuple[Case, ...]:
+    """List the redirect cases, neighbours sharing program, map type and IN kind."""
+    return tuple(_redirect())
+
+
+GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
+    "redirect": redirect_cases,
+}
+
+
+def cases() -> tuple[Case, ...]:
+    """List every case of every group."""
+    return tuple(case for group in GROUPS.values() for case in group())
+
+
+def _redirect() -> Iterator[Case]:
+    for mode in MODES:
+        extras = [name for name, layout in LAYOUTS.items() if name != PLAIN and mode in layout.modes]
+        for map_ in MAPS:
+            for in_ in KINDS:
+                for out in KINDS:
+                    yield _redirect_case(map_, mode, in_, out, PLAIN)
+                for layout in extras:
+                    yield _redirect_case(map_, mode, in_, in_, layout)
+
+
+def _redirect_case(map_: str, mode: str, in_: str, out: str, layout: str) -> Case:
+    name = f"{map_}-{mode}-{in_}-{out if layout == PLAIN else layout}"
+    params = {"map": map_, "mode": mode, "in": in_, "out": out, "layout": layout}
+    return Case(group="redirect", name=name, scenario=SCENARIO, params=params)

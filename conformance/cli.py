@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The `conform` command: its arguments, and what each subcommand does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from common.errors import ConformError
+from common.errors import ExitCode
+from common.errors import Terminated
+from common.errors import UsageError
+
+_EXIT_CODES = """\
+exit codes, fit for `git bisect run`:
+  0        nothing unexpected
+  1        at least one unexpected result
+  125      this kernel could not be judged
+  128      wrong usage, or a broken host
+  130/143  interrupted by SIGINT/SIGTERM
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; every error is one sentence and a hint on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        return int(options.run(options))
+    except ConformError as error:
+        complain(error)
+        return int(error.exit_code)
+    except Terminated:
+        return int(ExitCode.TERMINATED)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe went away; point stdout elsewhere so that interpreter shutdown stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.BROKEN)
+
+
+def complain(error: ConformError) -> None:
+    """Print an error as its sentence and its hint."""
+    print(f"conform: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; what follows `--` is kept for pytest."""
+    own, pytest_arguments = _split(arguments)
+    parser = _Parser(
+        prog="./conform", description="Judge a kernel's SOCKMAP.", epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands)
+    _add_kernels(commands)
+    doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
+    doctor.set_defaults(run=_doctor)
+    benchmark = commands.add_parser("benchmark", help="time the suite itself against its bars")
+    benchmark.add_argument("--runs", type=int, default=5, help="runs of each measure (default: 5)")
+    benchmark.set_defaults(run=_benchmark)
+    commands.add_parser("test", help="pass the project's own tests: lint, types, unit tests, booted kernels")
+    options = parser.parse_args(own)
+    options.pytest_arguments = pytest_arguments
+    return options
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    listed = list(arguments)
+    if "--" not in listed:
+        return listed, []
+    at = listed.index("--")
+    return listed[:at], listed[at + 1 :]
+
+
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
+    run = commands.add_parser(
+        "run", help="judge a kernel", epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    from conformance.options import add_options
+
+    add_options(run.add_argument)
+    run.add_argument("-k", metavar="EXPRESSION", help="only cases whose id matches, as in pytest")
+    run.add_argument("-n", metavar="WORKERS", help="workers, each with its own clone (default: one a CPU)")
+    run.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
+    run.set_defaults(run=_run)
+
+
+def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
+    kernels = commands.add_parser("kernels", help="list what is cached and what the archive offers")
+    kernels.set_defaults(run=_kernels, action="list")
+    actions = kernels.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser)
+    fetch = actions.add_parser("fetch", help="fetch a kernel into the cache, newest version")
+    fetch.add_argument("spec", nargs="+", metavar="SPEC")
+    prune = actions.add_parser("prune", help="remove cached kernels and templates")
+    prune.add_argument("--days", type=int, default=0, help="keep what was used in the last DAYS days (default: 0)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from conformance.command import run
+
+    return run(options)
+
+
+def _kernels(options: argparse.Namespace) -> int:
+    from conformance.shelf import kernels
+
+    return kernels(options)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from conformance.benchmark import benchmark
+
+    return benchmark(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from conformance.host.doctor import doctor
+
+    return doctor()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform run`: pytest underneath, the suite's own face and exit codes above."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import ExitCode
+from common.errors import UsageError
+from conformance.workbench import PRELOAD
+from conformance.controller import Controller
+from conformance.controller import Ledger
+from conformance.options import DEFAULT_KERNEL
+from conformance.options import as_arguments
+from conformance.options import machine_options
+from conformance.report.live import choose
+from kernels.resolve import parse
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
+"""With one of these pytest arguments the default number of workers is none: few cases start faster in one process."""
+
+
+class _Quiet:
+    """Keep pytest's terminal silent: the suite speaks for itself."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        manager = config.pluginmanager
+        manager.unregister(name="terminalreporter")
+        manager.register(pytest.TerminalReporter(config, io.StringIO()), "terminalreporter")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the kernels asked for and return the exit code."""
+    arguments = list(options.pytest_arguments)
+    native = any(each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in arguments)
+    results = Path(options.conform_results) if options.conform_results else None
+    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results)
+    ours = _Ours(ledger)
+    plugins: list[object] = [ours] if native else [ours, _Quiet()]
+    if not native:
+        specs = options.conform_kernel or [DEFAULT_KERNEL]
+        ledger.make_ready({parse(spec).slug: spec for spec in specs}, machine_options(options, PRELOAD))
+    status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
+    return int(_exit_code(status, ledger, native=native))
+
+
+class _Ours:
+    """Put this run's ledger behind the plugin."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.register(Controller(config, self._ledger), "conform-controller")
+
+
+def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]:
+    # fmt: off
+    arguments = [
+        "--rootdir", os.fspath(_ROOT),
+        "-c", os.fspath(_ROOT / "pyproject.toml"),
+        "--capture", "no",
+        *as_arguments(options),
+    ]
+    # fmt: on
+    if options.k:
+        arguments += ["-k", options.k]
+    if options.n:
+        arguments += ["-n", options.n]
+    elif not options.k and not any(each.split("=")[0] in _SELECTING or "::" in each for each in rest):
+        arguments += ["-n", "auto"]
+    if not any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-")):
+        arguments.append(os.fspath(_ROOT / "conformance" / "cases"))
+    return arguments + rest
+
+
+def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
+    if ledger.run is not None:
+        return ledger.exit_code()
+    if ledger.interrupted is not None:
+        return ledger.interrupted
+    if native and status == pytest.ExitCode.OK:
+        return ExitCode.OK
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError("no case matches", hint="list the cases with: ./conform run -- --collect-only -q")
+    return ExitCode.BROKEN

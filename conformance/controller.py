@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The controller's side of a run: kernels made ready, results gathered into the event log and shown."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import ConformError
+from common.errors import ExitCode
+from common.errors import Terminated
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from conformance.keys import WORKBENCH
+from conformance.keys import SPECS
+from conformance.model import Verdict
+from conformance.options import machine_options
+from conformance.options import repeat_command
+from conformance.provenance import kernel_event
+from conformance.provenance import run_event
+from conformance.record import event_of
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import Event
+from conformance.report.events import EventLog
+from conformance.report.events import FinishEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.live import Reporter
+from conformance.report.summary import write_summary
+from kernels.resolve import resolve
+from vm.machine import MachineOptions
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a run has come to so far: events in memory, in the log, and before somebody's eyes."""
+
+    reporter: Reporter | None = None
+    results: Path | None = None
+    run: Run | None = None
+    workbench: Workbench | None = None
+    kernels: list[KernelEvent] = field(default_factory=list)
+    """The kernels under test, once they are ready."""
+    interrupted: ExitCode | None = None
+    _log: EventLog | None = field(default=None, repr=False)
+
+    def make_ready(self, specs: Mapping[str, str], options: MachineOptions) -> None:
+        """Resolve the kernels and make their templates; raises ConformError where the run cannot be done."""
+        kernels = {slug: resolve(spec, progress=self.note) for slug, spec in specs.items()}
+        workbench = Workbench(kernels, options)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            self.kernels = list(pool.map(lambda slug: kernel_event(workbench, slug, self.note), specs))
+        self.workbench = workbench
+
+    def begin(self, selected: Mapping[str, int]) -> None:
+        """Open the log; called once the cases have been collected."""
+        start = run_event(selected)
+        self.run = Run(start)
+        if self.results is not None:
+            self._log = EventLog(self.results / NAME)
+            self._log.write(start)
+        if self.reporter is not None:
+            self.reporter.start(start, dict(selected))
+        for event in self.kernels:
+            if event.slug in selected:
+                self.add(event)
+
+    def note(self, text: str) -> None:
+        """Show a line of progress."""
+        if self.reporter is not None:
+            self.reporter.note(text)
+
+    def add(self, event: Event) -> None:
+        """Take in an event: remember it, log it, show it."""
+        if self.run is None:
+            return
+        self.run.add(event)
+        if self._log is not None:
+            self._log.write(event)
+        if self.reporter is not None and isinstance(event, KernelEvent):
+            self.reporter.kernel(event)
+        if self.reporter is not None and isinstance(event, CaseEvent):
+            self.reporter.case(event)
+
+    def end(self, seconds: float) -> ExitCode:
+        """Close the log and return the run's exit code."""
+        code = self.exit_code()
+        if self.run is not None:
+            self.add(FinishEvent(exit_code=int(code), seconds=round(seconds, 3), interrupted=bool(self.interrupted)))
+            if self.reporter is not None:
+                self.reporter.finish(self.run)
+            if self.results is not None:
+                write_summary(self.run, self.results)
+        if self._log is not None:
+            self._log.close()
+        return code
+
+    def exit_code(self) -> ExitCode:
+        """Say what the run came to: see `./conform run --help`."""
+        if self.interrupted is not None:
+            return self.interrupted
+        if self.run is None:
+            return ExitCode.BROKEN
+        counts = self.run.counts()
+        if any(counts[verdict] for verdict in Verdict if not verdict.expected and verdict is not Verdict.INFRA):
+            return ExitCode.UNEXPECTED
+        judged = sum(counts[verdict] for verdict in Verdict if verdict not in (Verdict.SKIP, Verdict.INFRA))
+        cannot = counts[Verdict.INFRA] or not judged or any(kernel.error for kernel in self.run.kernels.values())
+        return ExitCode.CANNOT_JUDGE if cannot else ExitCode.OK
+
+
+class Controller:
+    """Pytest hooks of the process that owns the run."""
+
+    def __init__(self, config: pytest.Config, ledger: Ledger | None = None) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        results = config.option.conform_results
+        self.ledger = ledger or Ledger(results=Path(results) if results else None)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Make the kernels ready before xdist starts its workers, which collect on their own."""
+        if self._distributed() and _asks_for_cases(self._config):
+            self._prepare(self._config.stash[SPECS])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Make ready the kernels that the collected cases need."""
+        selected = Counter(
+            str(item.callspec.params["kernel"])
+            for item in session.items
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "kernel" in item.callspec.params
+        )
+        if selected and not self._config.option.collectonly and not self._distributed():
+            specs = self._config.stash[SPECS]
+            self._prepare({slug: specs[slug] for slug in specs if slug in selected})
+            self.ledger.begin({slug: selected[slug] for slug in specs if slug in selected})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Begin with what the first worker collected; all collect the same."""
+        if self.ledger.run is None and self.ledger.workbench is not None:
+            slugs = sorted(self._config.stash[SPECS], key=len, reverse=True)
+            named = (each.partition("[")[2] for each in ids)
+            found = Counter(next((slug for slug in slugs if name.startswith(f"{slug}-")), "") for name in named)
+            self.ledger.begin({slug: found[slug] for slug in self._config.stash[SPECS] if found[slug]})
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in a finished case."""
+        event = event_of(report, self._config.stash[SPECS], repeat_command(self._config.option))
+        if event is not None:
+            self.ledger.add(event)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember which signal ended the run."""
+        terminated = isinstance(excinfo.value, Terminated)
+        self.ledger.interrupted = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Close the log; the numbers stand."""
+        if self.ledger.run is not None:
+            self.ledger.end(time.monotonic() - self._started)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the matrices below pytest's own output."""
+        if self.ledger.run is not None and self.ledger.reporter is None:
+            from conformance.report.text import report_lines
+
+            terminalreporter.section("SOCKMAP conformance")
+            for line in report_lines(self.ledger.run):
+                terminalreporter.write_line(line)
+
+    def _distributed(self) -> bool:
+        return bool(getattr(self._config.option, "tx", None))
+
+    def _prepare(self, specs: Mapping[str, str]) -> None:
+        """Make the kernels ready unless the command did; ends the session where that cannot be done."""
+        if self.ledger.workbench is None:
+            try:
+                self.ledger.make_ready(specs, machine_options(self._config.option, PRELOAD))
+            except ConformError as error:
+                pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
+        assert self.ledger.workbench is not None
+        self._config.stash[WORKBENCH] = self.ledger.workbench
+
+
+def _asks_for_cases(config: pytest.Config) -> bool:
+    """Tell from the command line whether this session collects cases; xdist's controller collects nothing itself."""
+    cases = Path(__file__).resolve().parent / "cases"
+    paths = (Path(argument.split("::")[0]).resolve() for argument in config.args)
+    return not config.option.collectonly and any(
+        cases == path or cases in path.parents or path in cases.parents for path in paths
+    )

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The judge: a pure function of a case, what is known of the kernel, and what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from common.errors import ConformError
+from conformance.expect.differences import flow_differences
+from conformance.expect.differences import setup_differences
+from conformance.expect.expectation import Expectation
+from conformance.expect.expectation import expected_outcome
+from conformance.expect.expectation import newest_known
+from conformance.expect.expectation import note
+from conformance.expect.needs import unmet
+from conformance.expect.outcomes import OTHER
+from conformance.expect.outcomes import OUTCOMES
+from conformance.expect.seen import MalformedError
+from conformance.expect.seen import Seen
+from conformance.expect.seen import read
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import KernelFacts
+from conformance.model import Observation
+from conformance.model import Verdict
+
+__all__ = ["expected_outcome", "judge", "newest_known", "note", "unmet"]
+
+
+def judge(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
+    """Judge what a redirect case showed; never raises: what cannot be judged is `infra`, with the reason."""
+    try:
+        expected = expected_outcome(case, facts)
+    except ConformError as error:
+        return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
+    newer = note(facts.version)
+    reason = f"{expected.reason}; {newer}" if newer else expected.reason
+    try:
+        seen = _read(case, observation)
+    except MalformedError as error:
+        return Judgement(Verdict.INFRA, expected.name, "", reason, (f"the observation is malformed: {error}",))
+    differences = _differences(case.params, expected, seen)
+    if not differences:
+        return Judgement(Verdict.PASS, expected.name, expected.name, reason)
+    return Judgement(Verdict.FAIL, expected.name, observed_outcome(case.params, seen), reason, differences)
+
+
+def observed_outcome(params: Mapping[str, str], seen: Seen) -> str:
+    """Name what was seen: the set-up step that failed, the outcome that fits in every detail, or `other`."""
+    steps = (("no-socket", seen.sockets), ("not-attached", dict(seen.attach[-1:])), ("not-inserted", seen.insert))
+    for step, results in steps:
+        for result in results.values():
+            if result != "ok":
+                return f"{step}-{result}"
+    fitting = (name for name, outcome in OUTCOMES.items() if not any(flow_differences(params, outcome, seen)))
+    return next(fitting, OTHER)
+
+
+def _read(case: Case, observation: Observation) -> Seen:
+    seen = read(observation, case.params["layout"])
+    ready = bool(seen.attach) and {*seen.sockets.values(), seen.attach[-1][1], *seen.insert.values()} == {"ok"}
+    if ready != bool(seen.phases):
+        raise MalformedError("phases were run although the set-up failed" if seen.phases else "no phase was run")
+    return seen
+
+
+def _differences(params: Mapping[str, str], expected: Expectation, seen: Seen) -> tuple[str, ...]:
+    differences = tuple(setup_differences(expected, seen))
+    if expected.outcome is None or not seen.phases:
+        return differences
+    return (*differences, *flow_differences(params, expected.outcome, seen))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which CONFIG symbols a case cannot do without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from conformance.catalogue import FAMILIES
+from conformance.catalogue import KINDS
+from conformance.catalogue import LAYOUTS
+from conformance.expect.rules import Bound
+from conformance.expect.rules import bad
+from conformance.expect.rules import check_keys
+from conformance.expect.rules import read_bound
+from conformance.expect.rules import read_rows
+from conformance.model import Case
+from conformance.model import KernelFacts
+from kernels.version import Version
+
+_REQUIRED: Final = frozenset({"id", "symbol", "disables"})
+_OPTIONAL: Final = frozenset({"kinds", "layouts", "since", "until"})
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One row of needs.toml."""
+
+    symbol: str
+    disables: str
+    kinds: frozenset[str] | None
+    layouts: frozenset[str] | None
+    since: Bound | None
+    until: Bound | None
+
+    def concerns(self, case: Case, version: Version) -> bool:
+        """Whether the case needs the symbol on this kernel."""
+        params = case.params
+        return (
+            (self.kinds is None or not self.kinds.isdisjoint((params.get("in"), params.get("out"))))
+            and (self.layouts is None or params.get("layout") in self.layouts)
+            and (self.since is None or self.since.reached(version))
+            and not (self.until and self.until.reached(version))
+        )
+
+
+def unmet(case: Case, facts: KernelFacts) -> str | None:
+    """Say which missing CONFIG symbol keeps the case from being asked; None if none is known to be missing."""
+    if not facts.config:
+        return None
+    for need in load(Path(__file__).with_name("needs.toml")):
+        if facts.config.get(need.symbol) not in ("y", "m") and need.concerns(case, facts.version):
+            return f"CONFIG_{need.symbol} is not set, which disables {need.disables}"
+    return None
+
+
+@cache
+def load(path: Path) -> tuple[Need, ...]:
+    """Read a file of needs; UsageError names file and row of what is wrong with it."""
+    return tuple(_need(where, row) for where, row in read_rows(path, "need"))
+
+
+def _need(where: str, row: dict[str, Any]) -> Need:
+    lists = {key: row.pop(key, None) for key in ("kinds", "layouts")}
+    check_keys(where, row, _REQUIRED, _OPTIONAL)
+    return Need(
+        symbol=row["symbol"],
+        disables=row["disables"],
+        kinds=_names(where, "kinds", lists["kinds"], {name: (name,) for name in KINDS} | dict(FAMILIES)),
+        layouts=_names(where, "layouts", lists["layouts"], {name: (name,) for name in LAYOUTS}),
+        since=read_bound(where, "since", row["since"]) if "since" in row else None,
+        until=read_bound(where, "until", row["until"]) if "until" in row else None,
+    )
+
+
+def _names(where: str, key: str, values: Any, known: dict[str, tuple[str, ...]]) -> frozenset[str] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not values:
+        raise bad(where, f"{key!r} is a list, not {values!r}")
+    for value in values:
+        if value not in known:
+            raise bad(where, f"{key!r} is never {value!r}")
+    return frozenset(name for value in values for name in known[value])

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The outcomes a redirect can have, each a whole answer: to the sender, to the program, to every socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Runs(StrEnum):
+    """What the program's counters show."""
+
+    PASS = "pass"
+    """Ran on every byte, and let it through."""
+    DROP = "drop"
+    """Ran on every byte, and dropped it."""
+    DROP_ONCE = "drop once"
+    """Dropped the first message; what follows is refused without asking it again."""
+    NEVER = "never"
+
+
+class Where(StrEnum):
+    """Where every byte arrives; nothing arrives anywhere else."""
+
+    MODE = "mode"
+    """Where the mode says: on the target, or on the target's peer."""
+    NATIVE = "native"
+    """Where the protocol takes it when nobody redirects."""
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a redirect comes to."""
+
+    summary: str
+    runs: Runs
+    where: Where
+    send: str = "ok"
+    """What every send gets: `ok`, all bytes accepted, or an errno."""
+    laps: int = 1
+    """How often every byte meets the program."""
+
+
+OUTCOMES: Final[Mapping[str, Outcome]] = {
+    "delivered": Outcome("every byte arrives where the mode sends it", Runs.PASS, Where.MODE),
+    "native": Outcome("the program never runs and the data takes its native way", Runs.NEVER, Where.NATIVE),
+    "refused-EACCES": Outcome(
+        "the program's verdict is DROP and the sender is told", Runs.DROP_ONCE, Where.NOWHERE, send="EACCES"
+    ),
+    "dropped": Outcome("the program's verdict is DROP and nobody is told", Runs.DROP, Where.NOWHERE),
+    "circulates": Outcome(
+        "what is redirected meets the program again, which lets it pass the third time", Runs.PASS, Where.MODE, laps=3
+    ),
+}
+"""By name. Beside these a case can come to `no-socket-ERRNO`, `not-attached-ERRNO` or `not-inserted-ERRNO`."""
+
+OTHER: Final = "other"
+"""The name of anything else that was observed."""

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Tables of rules by kernel version: what a TOML row may say, and a loader that forgives nothing.
+
+A file is a list of `[[rule]]` rows:
+
+    id       unique in its file
+    match    parameter -> list of values or families (`tcp` is every TCP kind); a parameter left out matches all
+    since    { mainline = "5.13", "5.10" = "5.10.222" }: the first version that behaves so; stable branches that got
+             it by backport are not compared with mainline
+    until    the same for the first version that no longer does; optional
+    outcome  what happens, a name the table knows
+    commit   the commit that made it so; `subject`, its title, if known
+    reason   one line
+
+The last row that matches and is in force wins, so a file reads from the general to the special and from old to new.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from common.errors import UsageError
+from kernels.version import Version
+
+Params = Mapping[str, str]
+
+_HINT = "conformance/expect/rules.py says what a row may hold"
+_REQUIRED = frozenset({"id", "match", "since", "outcome", "commit", "reason"})
+_OPTIONAL = frozenset({"until", "subject"})
+_ID = re.compile(r"[a-z0-9_.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{12,40}|")
+_BRANCH = re.compile(r"\d+\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A change and the versions that have it."""
+
+    mainline: Version
+    branches: Mapping[str, Version]
+    """The first version of each stable branch it was backported to; such a branch is not compared with mainline."""
+
+    def reached(self, version: Version) -> bool:
+        """Whether this kernel has the change."""
+        return version >= self.first(version)
+
+    def first(self, version: Version) -> Version:
+        """Return the first version with the change, on the branch of `version`."""
+        return self.branches.get(version.branch, self.mainline)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row."""
+
+    id: str
+    match: Mapping[str, frozenset[str]]
+    since: Bound
+    until: Bound | None
+    outcome: str
+    commit: str
+    subject: str
+    reason: str
+
+    def matches(self, params: Params) -> bool:
+        """Whether the row speaks of a case with these parameters."""
+        return all(params[name] in values for name, values in self.match.items())
+
+    def in_force(self, version: Version) -> bool:
+        """Whether the row speaks of this kernel."""
+        return self.since.reached(version) and not (self.until and self.until.reached(version))
+
+    def because(self, version: Version) -> str:
+        """Say why, with commit and first version on the branch of `version`."""
+        source = f'{self.commit} "{self.subject}"' if self.subject else self.commit
+        return f"{self.reason} ({source}{', ' if source else ''}since {self.since.first(version)})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """The rows of one file."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        universe: Sequence[Params],
+        outcomes: Collection[str],
+        families: Mapping[str, Sequence[str]],
+    ) -> Table:
+        """Read a file; UsageError names file and row when a row is malformed or matches nothing in `universe`."""
+        rows = read_rows(path, "rule")
+        rules = tuple(_rule(where, row, universe, outcomes, families) for where, row in rows)
+        return cls(path.name, rules)
+
+    def find(self, params: Params, version: Version) -> Rule | None:
+        """Return the row that decides, None if no row speaks of such a case on such a kernel."""
+        return next((rule for rule in _in_force(self, version) if rule.matches(params)), None)
+
+
+@lru_cache(maxsize=256)
+def _in_force(table: Table, version: Version) -> tuple[Rule, ...]:
+    """List the rows in force, the one that wins first."""
+    return tuple(rule for rule in reversed(table.rules) if rule.in_force(version))
+
+
+def read_rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each `[[key]]` row of a file with its name for errors; UsageError for anything else in the file."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path.name}: not TOML: {error}", hint=_HINT) from error
+    for unknown in sorted(document.keys() - {key}):
+        raise UsageError(f"{path.name}: unknown key {unknown!r}", hint=_HINT)
+    seen: set[str] = set()
+    rows = document.get(key, [])
+    for number, row in enumerate(rows if isinstance(rows, list) else [rows], 1):
+        name = row.get("id") if isinstance(row, dict) else None
+        where = f"{path.name}, row {number}" + (f" ({name})" if name else "")
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise bad(where, f"needs an id of [a-z0-9_.-], not {name!r}")
+        if name in seen:
+            raise bad(where, "its id is taken by a row above")
+        seen.add(name)
+        yield where, row
+
+
+def bad(where: str, what: str) -> UsageError:
+    """Return the error for a row."""
+    return UsageError(f"{where}: {what}", hint=_HINT)
+
+
+def check_keys(where: str, row: Mapping[str, Any], required: frozenset[str], optional: frozenset[str]) -> None:
+    """Refuse a row that lacks a key or has one nobody reads."""
+    for missing in sorted(required - row.keys()):
+        raise bad(where, f"lacks {missing!r}")
+    for unknown in sorted(row.keys() - required - optional):
+        raise bad(where, f"unknown key {unknown!r}")
+    for key in sorted(row.keys() - {"match", "since", "until"}):
+        if not isinstance(row[key], str):
+            raise bad(where, f"{key!r} is text, not {row[key]!r}")
+
+
+def read_bound(where: str, key: str, value: Any) -> Bound:
+    """Read a `since` or an `until`."""
+    if not isinstance(value, dict) or "mainline" not in value:
+        raise bad(where, f'{key!r} is a table like {{ mainline = "5.13" }}, not {value!r}')
+    versions: dict[str, Version] = {}
+    for branch, text in value.items():
+        try:
+            versions[branch] = Version.parse(text)
+        except (ValueError, TypeError):
+            raise bad(where, f"{key!r} of {branch}: {text!r} is no kernel version") from None
+        if branch != "mainline" and (not _BRANCH.fullmatch(branch) or versions[branch].branch != branch):
+            raise bad(where, f"{key!r}: {text} is not on the branch {branch}")
+    return Bound(versions.pop("mainline"), versions)
+
+
+def read_match(
+    where: str, match: Any, universe: Sequence[Params], families: Mapping[str, Sequence[str]]
+) -> dict[str, frozenset[str]]:
+    """Read a `match`, families spelled out; a value no case has is an error, and so is a row no case fits."""
+    if not isinstance(match, dict):
+        raise bad(where, f"'match' is a table, not {match!r}")
+    read: dict[str, frozenset[str]] = {}
+    for name, values in match.items():
+        known = {params[name] for params in universe if name in params}
+        if not known:
+            raise bad(where, f"no case has a parameter {name!r}")
+        if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+            raise bad(where, f"{name!r} is a list of values, not {values!r}")
+        read[name] = frozenset(each for value in values for each in families.get(value, (value,)))
+        for stranger in sorted(read[name] - known):
+            raise bad(where, f"{name!r} is never {stranger!r}")
+    if not any(all(params[name] in values for name, values in read.items()) for params in universe):
+        raise bad(where, "matches no case")
+    return read
+
+
+def _rule(
+    where: str,
+    row: Mapping[str, Any],
+    universe: Sequence[Params],
+    outcomes: Collection[str],
+    families: Mapping[str, Sequence[str]],
+) -> Rule:
+    check_keys(where, row, _REQUIRED, _OPTIONAL)
+    if row["outcome"] not in outcomes:
+        raise bad(where, f"unknown outcome {row['outcome']!r}")
+    if not _COMMIT.fullmatch(row["commit"]):
+        raise bad(where, f"'commit' is 12 to 40 hex digits, not {row['commit']!r}")
+    since = read_bound(where, "since", row["since"])
+    until = read_bound(where, "until", row["until"]) if "until" in row else None
+    if until and until.mainline <= since.mainline:
+        raise bad(where, f"ends ({until.mainline}) before it begins ({since.mainline})")
+    return Rule(
+        id=row["id"],
+        match=read_match(where, row["match"], universe, families),
+        since=since,
+        until=until,
+        outcome=row["outcome"],
+        commit=row["commit"],
+        subject=row.get("subject", ""),
+        reason=row["reason"],
+    )

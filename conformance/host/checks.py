@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`./conform test`: the project's own checks, in the order in which they are quick to fail."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from common.errors import ExitCode
+from common.errors import Terminated
+from common.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+_NO_TESTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One command; its tool is the one beside the running Python, so `.venv` and tox each use their own."""
+
+    group: str
+    name: str
+    command: tuple[str, ...]
+    is_pytest: bool = False
+
+
+CHECKS = (
+    Check("lint", "ruff check", ("ruff", "check")),
+    Check("lint", "ruff format", ("ruff", "format", "--check")),
+    Check("lint", "import-linter", ("lint-imports",)),
+    Check("types", "mypy", ("mypy",)),
+    Check("tests", "pytest, no machines", ("pytest", "-m", "not vm"), is_pytest=True),
+    Check("machines", "pytest, machines", ("pytest", "-m", "vm"), is_pytest=True),
+)
+GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was asked for."""
+
+    groups: frozenset[str]
+    pytest_arguments: tuple[str, ...]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def parse(arguments: Sequence[str]) -> Choice:
+    """Read the command line; what follows `--` is for pytest."""
+    own = list(arguments)
+    at = own.index("--") if "--" in own else len(own)
+    parser = _Parser(
+        prog="./conform test", description="Pass the project's own tests.", epilog="-- ARGUMENTS: for pytest"
+    )
+    parser.add_argument("group", nargs="*", metavar="GROUP", help=f"only these, of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument("--fast", action="store_true", help="without the tests that boot machines")
+    parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
+    options = parser.parse_args(own[:at])
+    if unknown := set(options.group) - set(GROUPS):
+        raise UsageError(
+            f"there is no group of checks named {min(unknown)}", hint=f"the groups are {', '.join(GROUPS)}"
+        )
+    groups = set(options.group or GROUPS) - ({"machines"} if options.fast else set())
+    return Choice(frozenset(groups), tuple(own[at + 1 :]))
+
+
+def run(choice: Choice) -> int:
+    """Run the chosen checks, one line each; stops at the first that fails and returns its verdict as an exit code."""
+    tested = False
+    for check in (check for check in CHECKS if check.group in choice.groups):
+        command = [*_located(check.command), *(choice.pytest_arguments if check.is_pytest else ())]
+        started = time.monotonic()
+        code = _watched(command, quiet=not check.is_pytest)
+        # Arguments may select tests of one kind only; what must not happen is that nothing is tested at all.
+        empty = check.is_pytest and code == _NO_TESTS and bool(choice.pytest_arguments)
+        tested = tested or (check.is_pytest and not empty)
+        passed = code == 0 or empty
+        print(f"{'ok    ' if passed else 'FAILED'} {check.name:<22} {time.monotonic() - started:6.1f} s", flush=True)
+        if not passed:
+            return int(ExitCode.UNEXPECTED)
+    if choice.pytest_arguments and not tested:
+        print("FAILED nothing was tested: no test matches the arguments", flush=True)
+        return int(ExitCode.UNEXPECTED)
+    return int(ExitCode.OK)
+
+
+def _located(command: Sequence[str]) -> list[str]:
+    tool, *arguments = command
+    beside = Path(sys.executable).with_name(tool)
+    return [str(beside), *arguments]
+
+
+def _watched(command: Sequence[str], *, quiet: bool) -> int:
+    """Run a command; `quiet` shows what it printed only if it failed. It ends when we end, even if we are killed."""
+    with subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", *command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+    ) as process:
+        try:
+            printed, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    if quiet and process.returncode:
+        sys.stdout.buffer.write(printed)
+    return process.returncode
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the checks that `arguments` name and return an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return run(parse(arguments))
+    except UsageError as error:
+        print(f"conform: {error}\n  hint: {error.hint}", file=sys.stderr)
+        return int(error.exit_code)
+    except Terminated:
+        return int(ExitCode.TERMINATED)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`./conform doctor`: what is present, what is missing and how to mend it.
+
+Runs under Debian's own Python when nothing else is there yet, installs nothing, and boots at most a probe.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from common import cache
+from common.errors import ConformError
+from common.errors import ExitCode
+from conformance.host.environment import RUN
+from conformance.host.environment import Environment
+from conformance.host.packages import PACKAGES
+
+ROOT = Path(__file__).parents[2]
+_MEBI = 1 << 20
+_WIDTH = 80
+_INDENT = 26
+
+
+class State(StrEnum):
+    """How a finding bears on a run."""
+
+    OK = "ok"
+    NOTE = "note"
+    """A run works without it, or not for every kernel."""
+    MISSING = "MISSING"
+    """No run works without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table."""
+
+    name: str
+    state: State
+    text: str
+    mend: str = ""
+
+
+_TOOLS = {
+    # What to ask a program for its version, and the oldest version known to do.
+    "qemu-system-x86": ("qemu-system-x86_64", (7, 2)),
+    "clang": ("clang", (14,)),
+}
+
+
+def doctor() -> int:
+    """Print the table; returns 0 if a run can work and 128 if not."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    wrong = []
+    for finding in examine():
+        print(render(finding, colour=colour), flush=True)
+        if finding.state is State.MISSING:
+            wrong.append(finding.name)
+    print()
+    if wrong:
+        print(textwrap.fill(f"A run cannot work yet: {', '.join(wrong)}.", _WIDTH))
+        print("`./conform run` installs packages and makes the environment by itself.")
+        return int(ExitCode.BROKEN)
+    print("A run can work.")
+    return int(ExitCode.OK)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything a run needs, in the order in which it needs it."""
+    examinations: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _processors,
+        _memory,
+        _python,
+        _packages,
+        _environment,
+        _cache,
+        _archive,
+        _kvm,
+        _accelerator,
+    )
+    for examination in examinations:
+        yield from examination()
+
+
+def render(finding: Finding, *, colour: bool) -> str:
+    """Return the finding as lines of at most 80 columns."""
+    state = f"{finding.state:<7}"
+    if colour:
+        state = f"\033[{ {State.OK: 32, State.NOTE: 33, State.MISSING: 31}[finding.state] }m{state}\033[0m"
+    margin = " " * _INDENT
+    text = _fold(finding.text, margin)
+    lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
+    if finding.mend:
+        lines.append(f"{margin}{_fold('to mend: ' + finding.mend, margin + '  ')}")
+    return "\n".join(lines)
+
+
+def _fold(text: str, margin: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=" " * _INDENT,
+        subsequent_indent=margin,
+        break_on_hyphens=False,
+        break_long_words=False,
+    ).lstrip()
+
+
+def _processors() -> Iterator[Finding]:
+    count = len(os.sched_getaffinity(0))
+    yield Finding("processors", State.OK, f"{count}, so up to {count} machines at once")
+
+
+def _memory() -> Iterator[Finding]:
+    fields = dict(re.findall(r"^(\w+):\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE))
+    available, total = int(fields["MemAvailable"]) // 1024, int(fields["MemTotal"]) // 1024
+    enough = available >= 1024
+    yield Finding(
+        "memory",
+        State.OK if enough else State.NOTE,
+        f"{available} of {total} MiB available",
+        "" if enough else "a run takes up to 1024 MiB a worker: use -n 1, or end something large",
+    )
+
+
+def _python() -> Iterator[Finding]:
+    # launch() has refused anything older than 3.11.
+    yield Finding("python", State.OK, f"{sys.version.split()[0]}, {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    for package in PACKAGES:
+        path = package.found()
+        if not path:
+            yield Finding(package.name, State.MISSING, package.reason, f"apt-get install {package.name}")
+        elif package.name in _TOOLS:
+            yield _tool(package.name, path)
+        else:
+            yield Finding(package.name, State.OK, path)
+
+
+def _tool(name: str, path: str) -> Finding:
+    _, oldest = _TOOLS[name]
+    needed = ".".join(str(part) for part in oldest)
+    version = _version(path)
+    if version is None:
+        return Finding(name, State.MISSING, f"{path} does not run", f"apt-get install --reinstall {name}")
+    if tuple(int(part) for part in version.split(".")) < oldest:
+        return Finding(name, State.MISSING, f"{version} at {path} is too old", f"install {needed} or newer")
+    return Finding(name, State.OK, f"{version}, {path}")
+
+
+def _version(program: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"version (\d+(?:\.\d+)+)", answer.stdout)
+    return match[1] if match else None
+
+
+def _environment() -> Iterator[Finding]:
+    environment = Environment(str(ROOT))
+    if environment.stale("run"):
+        state = "is out of date" if os.path.exists(environment.stamp(RUN)) else "is not made yet"
+        yield Finding("environment", State.MISSING, f"{environment.folder} {state}", "./conform run makes it")
+        return
+    yield Finding("environment", State.OK, f"{environment.folder}, as {RUN} has it")
+    found = sorted(Path(environment.folder).glob("lib/python*/site-packages/virtme_ng-*.dist-info"))
+    version = found[-1].name.removeprefix("virtme_ng-").removesuffix(".dist-info") if found else ""
+    if version:
+        yield Finding("virtme-ng", State.OK, version)
+    else:
+        yield Finding(
+            "virtme-ng", State.MISSING, "not in the environment", f"rm -r {environment.folder}; ./conform run"
+        )
+
+
+def _cache() -> Iterator[Finding]:
+    folder = cache.root()
+    mend = "set XDG_CACHE_HOME to a directory with space that you may write"
+    try:
+        with cache.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".doctor-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+    except ConformError as error:
+        yield Finding("cache", State.MISSING, str(error), error.hint)
+        return
+    free = shutil.disk_usage(folder).free // _MEBI
+    if free < 512:
+        yield Finding("cache", State.MISSING, f"{folder} has only {free} MiB of free space", mend)
+    elif free < 4096:
+        yield Finding("cache", State.NOTE, f"{folder}, {free} MiB free: room for a kernel or two", mend)
+    else:
+        yield Finding("cache", State.OK, f"{folder}, {free // 1024} GiB free")
+
+
+def _archive() -> Iterator[Finding]:
+    from kernels.apt import archives
+
+    try:
+        found = archives(Path("/etc/apt"))
+    except ConformError as error:
+        yield Finding("archive", State.NOTE, str(error), error.hint)
+        return
+    # A private archive may carry a password in its URI.
+    uris = dict.fromkeys(re.sub(r"//[^/@]*@", "//", archive.uri) for archive in found)
+    yield Finding("archive", State.OK, f"apt's: {', '.join(uris)}")
+
+
+def _kvm() -> Iterator[Finding]:
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        yield Finding("/dev/kvm", State.NOTE, "absent: machines are emulated, which takes some ten times as long")
+    except PermissionError:
+        mend = "add yourself to the group kvm and log in again"
+        yield Finding("/dev/kvm", State.NOTE, "you may not open it: machines are emulated", mend)
+    except OSError as error:
+        yield Finding("/dev/kvm", State.NOTE, f"does not open ({error.strerror}): machines are emulated")
+    else:
+        yield Finding("/dev/kvm", State.OK, "opens, which proves nothing yet")
+
+
+def _accelerator() -> Iterator[Finding]:
+    qemu = shutil.which("qemu-system-x86_64")
+    if qemu is None or Environment(str(ROOT)).stale("run"):
+        yield Finding("accelerator", State.NOTE, "not tried: see what is missing above")
+        return
+    # These import what only the environment has.
+    from kernels.inventory import cached
+    from kernels.resolve import resolve
+    from vm.accel import choose
+
+    kernels = cached()
+    if not kernels:
+        yield Finding("accelerator", State.NOTE, "not tried: no kernel is cached that could be booted", "./conform run")
+        return
+    try:
+        choice = choose("auto", resolve(str(kernels[0].path)), Path(qemu))
+    except ConformError as error:
+        yield Finding("accelerator", State.NOTE, f"not tried: {error}", error.hint)
+    else:
+        yield Finding("accelerator", State.OK, f"{choice.name}: {choice.why}")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The Debian packages a run needs, why, and what proves that they are there.
+
+Consulted on every start, hence no dataclass, no TOML and no dpkg: a proof costs a stat() or two.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class Package:
+    """A Debian package; any one of its proofs will do: a program found in PATH, or an absolute path."""
+
+    __slots__ = ("name", "proofs", "reason")
+
+    def __init__(self, name: str, reason: str, *proofs: str) -> None:
+        self.name = name
+        self.reason = reason
+        self.proofs = proofs
+
+    def found(self) -> str:
+        """Return where a proof is, or an empty string."""
+        return next((path for proof in self.proofs for path in candidates(proof) if os.path.exists(path)), "")
+
+
+PACKAGES = (
+    Package(
+        "python3-venv",
+        "Debian keeps the part of Python that makes virtual environments apart",
+        os.path.join(os.path.dirname(os.__file__), "ensurepip"),
+    ),
+    Package(
+        "qemu-system-x86", "runs the kernels; what it recommends (displays, UEFI) is not used", "qemu-system-x86_64"
+    ),
+    Package("clang", "compiles the BPF programs; 14 is new enough", "clang"),
+    Package(
+        "linux-libc-dev",
+        "holds the kernel's UAPI headers, all that the BPF programs include",
+        "/usr/include/linux/bpf.h",
+    ),
+    Package(
+        "busybox-static", "is what a stock virtme-ng guest starts from (--machine=vng)", "busybox-static", "busybox"
+    ),
+    Package("kmod", "indexes a kernel's modules and knows which needs which", "depmod"),
+)
+
+_JUDGING = ("run", "test")
+"""The commands that boot kernels; the others need the first package only."""
+
+
+def missing(command: str) -> list[Package]:
+    """Return the packages that `./conform COMMAND` needs and this machine lacks."""
+    needed = PACKAGES if command in _JUDGING else PACKAGES[:1]
+    return [package for package in needed if not package.found()]
+
+
+def apt_get(packages: list[Package]) -> list[str]:
+    """Return the command that installs `packages`, without what they only recommend."""
+    return ["apt-get", "install", "--yes", "--no-install-recommends", *(package.name for package in packages)]
+
+
+def candidates(proof: str) -> list[str]:
+    """Return where `proof` could be; /usr/sbin and /sbin are not in the PATH of a Debian user, but they are used."""
+    if os.path.isabs(proof):
+        return [proof]
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return [os.path.join(folder, proof) for folder in (*folders, "/usr/sbin", "/sbin") if folder]

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The options that `conform run` and pytest share, declared once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+
+DEFAULT_KERNEL = "debian:6.12"
+
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "--kernel",
+        {
+            "action": "append",
+            "metavar": "SPEC",
+            "help": "debian:6.12, a build tree, an image, installed:RELEASE or host;"
+            f" repeatable (default: {DEFAULT_KERNEL})",
+        },
+    ),
+    (
+        "--machine",
+        {
+            "choices": [str(kind) for kind in MachineKind],
+            "default": "clone",
+            "help": "how the kernel is run (default: clone; host kernels always run on the host)",
+        },
+    ),
+    ("--accel", {"choices": ["auto", "kvm", "tcg"], "default": "auto", "help": "accelerator (default: auto, proved)"}),
+    ("--append", {"metavar": "STRING", "default": "", "help": "add to the kernel command line"}),
+    ("--cpus", {"type": int, "default": 1, "metavar": "N", "help": "virtual CPUs of a machine (default: 1)"}),
+    ("--memory", {"type": int, "default": 512, "metavar": "MIB", "help": "memory of a machine (default: 512)"}),
+    ("--results", {"metavar": "DIR", "help": "write events.jsonl and summary.json there"}),
+)
+
+
+def add_options(add: Callable[..., Any]) -> None:
+    """Declare the shared options through argparse's or pytest's adding function."""
+    for name, settings in _OPTIONS:
+        add(name, dest=f"conform_{name[2:]}", **settings)
+
+
+def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
+    """Read the machine options from a parsed command line."""
+    return MachineOptions(
+        kind=MachineKind(namespace.conform_machine),
+        accelerator=namespace.conform_accel,
+        cpus=namespace.conform_cpus,
+        memory=namespace.conform_memory,
+        append=namespace.conform_append,
+        preload=preload,
+    )
+
+
+def as_arguments(namespace: Any) -> list[str]:
+    """Write the shared options of a parsed command line as arguments again."""
+    arguments: list[str] = []
+    for name, settings in _OPTIONS:
+        value = getattr(namespace, f"conform_{name[2:]}")
+        if settings.get("action") == "append":
+            arguments += [f"{name}={item}" for item in value or ()]
+        elif value is not None and value != settings.get("default"):
+            arguments.append(f"{name}={value}")
+    return arguments
+
+
+def repeat_command(namespace: Any) -> str:
+    """Return the command that runs the suite again with the same machines, without kernel, case and results."""
+    kept = [each for each in as_arguments(namespace) if not each.startswith(("--kernel=", "--results="))]
+    return shlex.join(["./conform", "run", *kept])

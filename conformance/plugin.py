@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest plugin: options, parametrisation by kernel, the `conform` fixture, and the scheduler.
+
+It stays out of the way of test modules that use none of its fixtures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from conformance.controller import Controller
+from conformance.examine import examine
+from conformance.keys import WORKBENCH
+from conformance.keys import SPECS
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import Verdict
+from conformance.options import DEFAULT_KERNEL
+from conformance.options import add_options
+from conformance.options import machine_options
+from conformance.record import RECORD
+from conformance.scheduler import ShardScheduling
+from kernels.resolve import parse
+
+_WORKER_MEMORY = 150
+"""MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    add_options(parser.getgroup("conform", "SOCKMAP conformance").addoption)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the kernel specs; on the controller, register what gathers the results."""
+    try:
+        specs = config.option.conform_kernel or [DEFAULT_KERNEL]
+        config.stash[SPECS] = {parse(spec).slug: spec for spec in specs}
+        options = machine_options(config.option, PRELOAD)
+    except Exception as error:
+        raise pytest.UsageError(str(error)) from error
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None:
+        kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
+        config.stash[WORKBENCH] = Workbench(kernels, options)
+    elif config.pluginmanager.get_plugin("conform-controller") is None:
+        config.pluginmanager.register(Controller(config), "conform-controller")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the machine in use."""
+    workbench = config.stash.get(WORKBENCH, None)
+    if workbench is not None:
+        workbench.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every test that judges a kernel one variant for each kernel; the kernel comes first in its id."""
+    if "kernel" in metafunc.fixturenames:
+        slugs = list(metafunc.config.stash[SPECS])
+        metafunc.parametrize("kernel", slugs, ids=slugs, indirect=True, scope="session")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ShardScheduling | None:
+    """Schedule by kernel and shard, whatever distribution over all workers was asked for."""
+    return None if config.option.dist in ("no", "each") else ShardScheduling(config, log, list(config.stash[SPECS]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run as many workers as there are processors and memory for their machines."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
+    by_memory = memory // (config.option.conform_memory + _WORKER_MEMORY)
+    return max(1, min(len(os.sched_getaffinity(0)) // config.option.conform_cpus, by_memory))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand a worker the kernels as the controller found them."""
+    workbench = node.config.stash.get(WORKBENCH, None)
+    node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
+
+
+@pytest.fixture(scope="session")
+def kernel(request: pytest.FixtureRequest) -> str:
+    """The kernel under test, by its slug."""
+    return str(request.param)
+
+
+@pytest.fixture
+def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], None]:
+    """Examine a case on the kernel under test: returns for pass, and skips, xfails or fails for anything else."""
+
+    def conform_case(case: Case) -> None:
+        judgement, record = examine(request.config.stash[WORKBENCH], kernel, case)
+        request.node.user_properties.append((RECORD, json.dumps(record)))
+        _settle(judgement)
+
+    return conform_case
+
+
+def _settle(judgement: Judgement) -> None:
+    """Express a judgement in pytest's words."""
+    if judgement.verdict is Verdict.SKIP:
+        pytest.skip(judgement.reason)
+    if judgement.verdict is Verdict.XFAIL:
+        pytest.xfail(judgement.reason)
+    if judgement.verdict is not Verdict.PASS:
+        lines = [
+            f"{judgement.verdict}: expected {judgement.expected}, observed {judgement.observed}",
+            *(f"  {difference}" for difference in judgement.differences),
+            f"  because: {judgement.reason}",
+        ]
+        pytest.fail("\n".join(lines), pytrace=False)

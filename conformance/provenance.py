@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Say what was judged, by what, and where: the events that open a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+
+from bpf.build import object_hashes
+from common.errors import KernelError
+from conformance.workbench import Workbench
+from conformance.expect.judge import newest_known
+from conformance.report.events import KernelEvent
+from conformance.report.events import RunEvent
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_event(selected: Mapping[str, int]) -> RunEvent:
+    """Describe the run that begins now; `selected` counts the cases of each kernel slug."""
+    return RunEvent(
+        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        command=("./conform", *sys.argv[1:]),
+        selected=dict(selected),
+        suite_commit=suite_commit(),
+        bpf_objects=object_hashes(),
+        host_kernel=os.uname().release,
+        host_cpus=os.cpu_count() or 1,
+        host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20),
+    )
+
+
+def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
+    """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
+    kernel = workbench.kernels[slug]
+    started = time.monotonic()
+    identity = KernelEvent(
+        spec=kernel.spec,
+        slug=slug,
+        release=kernel.release,
+        version=str(kernel.version),
+        banner=kernel.banner,
+        digest=kernel.digest,
+        config_sha256=hashlib.sha256(json.dumps(dict(kernel.config), sort_keys=True).encode()).hexdigest(),
+        package=dict(kernel.provenance),
+        notes=_notes(workbench, slug),
+    )
+    try:
+        info = workbench.prepare(slug, progress)
+    except KernelError as error:
+        return _replace(identity, error=str(error), hint=error.hint)
+    seconds = time.monotonic() - started
+    return _replace(
+        identity,
+        machine=str(info.kind),
+        accelerator=info.accelerator,
+        why=info.why,
+        factor=round(info.factor, 2),
+        boot_seconds=round(info.boot_seconds, 3),
+        template_seconds=round(seconds, 3),
+        tools=dict(info.versions),
+    )
+
+
+def suite_commit() -> str:
+    """Return the checkout's commit, with `-dirty` where files differ; empty without git."""
+    # fmt: off
+    command = ["git", "-C", os.fspath(_ROOT), "describe",
+               "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    # fmt: on
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _notes(workbench: Workbench, slug: str) -> tuple[str, ...]:
+    version = workbench.kernels[slug].version
+    newest = newest_known()
+    if version <= newest:
+        return ()
+    return (f"{version} is newer than the newest expectation ({newest}); it is judged by that one",)
+
+
+def _replace(event: KernelEvent, **changes: object) -> KernelEvent:
+    from dataclasses import replace
+
+    return replace(event, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The event log: what happened, one JSON object a line, written by the controller; every report reads only this.
+
+Schema version 1. Each line is one object; its key `event` says which of the four kinds it is, the other keys are the
+fields of the dataclass of that kind below, all of them always present:
+
+- `run`     RunEvent, the first line, once;
+- `kernel`  KernelEvent, once a kernel has a machine or turned out not to get one; a later line about the same slug
+            replaces the earlier one, e.g. after a fallback to another kind of machine;
+- `case`    CaseEvent, one for each case that came to a verdict, in the order in which they did;
+- `finish`  FinishEvent, the last line, once. Without it the run was killed, and everything before still holds.
+
+The log is ASCII. Each line is one write(2), so a log is whole up to its last line however the run ended; a last line
+without its newline was cut and is ignored. Everything else that is not as described is refused, not guessed at.
+Changes that an older reader would misread take a new schema number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+import typing
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import MISSING
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from typing import Self
+
+from common.errors import ExitCode
+from common.errors import HostError
+from common.errors import UsageError
+from conformance.model import Verdict
+
+SCHEMA = 1
+NAME = "events.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """A run begins: what was asked, on which host, with which suite."""
+
+    started: str
+    """UTC, ISO 8601, e.g. `2026-11-22T20:29:00Z`."""
+    command: tuple[str, ...]
+    """The command line, word by word."""
+    selected: Mapping[str, int] = field(default_factory=dict)
+    """How many cases were selected for each kernel slug, so that a case that never ran is missed."""
+    suite_commit: str = ""
+    """With `-dirty` where the checkout was."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions known from the start: `{"qemu": "7.2.22", "virtme-ng": "1.42"}`."""
+    bpf_objects: Mapping[str, str] = field(default_factory=dict)
+    """Object name to SHA-256."""
+    host_kernel: str = ""
+    host_cpus: int = 0
+    host_memory: int = 0
+    """MiB."""
+    seed: int = 0
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelEvent:
+    """A kernel, and the machine it runs on; or why it could not be judged."""
+
+    spec: str
+    slug: str
+    release: str = ""
+    version: str = ""
+    banner: str = ""
+    digest: str = ""
+    config_sha256: str = ""
+    package: Mapping[str, str] = field(default_factory=dict)
+    """Where it came from: `Kernel.provenance`."""
+    machine: str = ""
+    """A `MachineKind`."""
+    accelerator: str = ""
+    why: str = ""
+    """Why this accelerator, and why this machine if not the one asked for."""
+    factor: float = 0.0
+    """How much slower than the reference; deadlines are base times this."""
+    boot_seconds: float = 0.0
+    template: str = ""
+    """`cached` or `built`; empty for a machine without a template."""
+    template_seconds: float = 0.0
+    """What getting the template cost this run."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions learnt from the machine: `MachineInfo.versions`."""
+    notes: tuple[str, ...] = ()
+    """Sentences the reader must see, e.g. that the kernel is newer than the table's newest row."""
+    error: str = ""
+    """Why this kernel could not be judged, one sentence; empty if it could."""
+    hint: str = ""
+    """What mends `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseEvent:
+    """One case on one kernel came to a verdict."""
+
+    kernel: str
+    """The kernel's slug."""
+    group: str
+    name: str
+    id: str
+    """`group/name`."""
+    verdict: Verdict
+    nodeid: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    expected: str = ""
+    observed: str = ""
+    reason: str = ""
+    differences: tuple[str, ...] = ()
+    observation: Mapping[str, Any] | None = None
+    """What the scenario saw; None where it did not answer."""
+    error: str = ""
+    """The guest's traceback; only where the scenario raised."""
+    log: tuple[Mapping[str, Any], ...] = ()
+    """Kernel log of the case: `{"sequence", "level", "microseconds", "text"}` each."""
+    console: str = ""
+    """The tail of the serial console; only where the machine died."""
+    seconds: float = 0.0
+    repeat: str = ""
+    """The shell command that repeats just this case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishEvent:
+    """The run came to its end."""
+
+    exit_code: int
+    seconds: float
+    interrupted: bool = False
+
+
+Event = RunEvent | KernelEvent | CaseEvent | FinishEvent
+
+_KINDS: Mapping[str, type[Event]] = {
+    "run": RunEvent,
+    "kernel": KernelEvent,
+    "case": CaseEvent,
+    "finish": FinishEvent,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+_TYPES = {kind: typing.get_type_hints(kind) for kind in _NAMES}
+
+
+@dataclass(slots=True)
+class Run:
+    """What a log says, gathered; also grows event by event under the live view."""
+
+    start: RunEvent
+    kernels: dict[str, KernelEvent] = field(default_factory=dict)
+    """By slug, in order of appearance."""
+    cases: dict[str, list[CaseEvent]] = field(default_factory=dict)
+    """By the kernel's slug, in order of their verdicts."""
+    finish: FinishEvent | None = None
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Run:
+        """Gather events; ValueError unless the first, and no other, is a RunEvent."""
+        iterator = iter(events)
+        start = next(iterator, None)
+        if not isinstance(start, RunEvent):
+            raise ValueError("the log does not begin with a `run` event")
+        run = cls(start)
+        for event in iterator:
+            run.add(event)
+        return run
+
+    def add(self, event: Event) -> None:
+        """Take in one more event."""
+        match event:
+            case RunEvent():
+                raise ValueError("a second `run` event")
+            case KernelEvent():
+                self.kernels[event.slug] = event
+            case CaseEvent():
+                self.cases.setdefault(event.kernel, []).append(event)
+            case FinishEvent():
+                self.finish = event
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Every kernel that was selected, met or judged, in that order."""
+        return tuple(dict.fromkeys((*self.start.selected, *self.kernels, *self.cases)))
+
+    def kernel(self, slug: str) -> KernelEvent:
+        """Return what is known of the kernel; no more than its name while no event has told more."""
+        return self.kernels.get(slug) or KernelEvent(spec=slug, slug=slug)
+
+    def counts(self, slug: str | None = None) -> Counter[Verdict]:
+        """How many cases came to each verdict, on one kernel or on all."""
+        return Counter(case.verdict for case in self._cases(slug))
+
+    def unexpected(self, slug: str | None = None) -> tuple[CaseEvent, ...]:
+        """Return the cases that keep the run from exiting 0, on one kernel or on all."""
+        return tuple(case for case in self._cases(slug) if not case.verdict.expected)
+
+    def unseen(self, slug: str | None = None) -> int:
+        """How many selected cases have come to no verdict, on one kernel or on all."""
+        slugs = self.slugs if slug is None else (slug,)
+        return sum(max(0, self.start.selected.get(slug, 0) - len(self.cases.get(slug, ()))) for slug in slugs)
+
+    def _cases(self, slug: str | None) -> Iterator[CaseEvent]:
+        for each in self.slugs if slug is None else (slug,):
+            yield from self.cases.get(each, ())
+
+
+class EventLog:
+    """A log being written; a context manager. Replaces an older log at the same path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def write(self, event: Event) -> None:
+        """Append one line at once; HostError if it cannot be stored."""
+        line = encode(event).encode() + b"\n"
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            raise self._cannot(error) from error
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cannot(self, error: OSError) -> HostError:
+        sentence = f"cannot write the event log {self._path}: {error.strerror}"
+        return HostError(sentence, hint="choose another directory with --results DIR")
+
+
+def encode(event: Event) -> str:
+    """Return the event's line without its newline; the same event gives the same line."""
+    values = {each.name: getattr(event, each.name) for each in fields(event)}
+    return json.dumps({"event": _NAMES[type(event)], **values}, default=dict, separators=(",", ":"))
+
+
+def decode(line: str) -> Event:
+    """Return the event of one line; ValueError saying what is wrong with it."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg}") from error
+    kind = _KINDS.get(values.pop("event", "")) if isinstance(values, dict) else None
+    if kind is None:
+        raise ValueError(f"not an event: it needs a key `event` that is one of {', '.join(_KINDS)}")
+    if kind is RunEvent and values.get("schema") != SCHEMA:
+        raise ValueError(f"schema {values.get('schema')!r}; this suite reads schema {SCHEMA}")
+    wanted = _TYPES[kind]
+    if stray := sorted(values.keys() - wanted.keys()):
+        raise ValueError(f"a `{_NAMES[kind]}` event has no {', '.join(stray)}")
+    needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
+    if lacking := sorted(needed - values.keys()):
+        raise ValueError(f"a `{_NAMES[kind]}` event needs {', '.join(lacking)}")
+    return kind(**{name: _value(name, value, wanted[name]) for name, value in values.items()})
+
+
+def read(path: Path) -> Run:
+    """Read a log, whole or cut; UsageError naming the line that is wrong."""
+    hint = f"give the {NAME} that a run with --results DIR wrote, or the DIR"
+    path = path / NAME if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise UsageError(f"cannot read the event log {path}: {error.strerror}", hint=hint) from error
+    events: list[Event] = []
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            events.append(decode(line))
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error}", hint=hint) from error
+    try:
+        return Run.of(events)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", hint=hint) from error
+
+
+def interrupted(run: Run) -> bool:
+    """Whether the run was stopped before its end, or killed."""
+    codes = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    return run.finish is None or run.finish.interrupted or run.finish.exit_code in codes
+
+
+def _value(name: str, value: Any, wanted: Any) -> Any:
+    """Check one JSON value against a field's type and return it as that type."""
+    if isinstance(wanted, types.UnionType):  # Mapping | None
+        return None if value is None else _value(name, value, typing.get_args(wanted)[0])
+    origin = typing.get_origin(wanted) or wanted
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(name, each, typing.get_args(wanted)[0]) for each in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _value(name, each, typing.get_args(wanted)[1]) for key, each in value.items()}
+    if origin is Verdict:
+        return Verdict(value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is Any or (isinstance(value, origin) and not (origin is int and isinstance(value, bool))):
+        return value
+    raise ValueError(f"`{name}` cannot be {value!r}")

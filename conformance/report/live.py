@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run looks like while it runs: a screen that fills up on a terminal, plain lines anywhere else.
+
+The screen is rewritten in place, never erased first, so it does not flicker; no terminal mode is changed, so there is
+nothing to restore however the run ends. A reporter never raises: a closed pipe must not change what a kernel is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+from typing import TextIO
+
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from conformance.report.screen import announcement
+from conformance.report.screen import screen
+from conformance.report.style import WIDTH
+from conformance.report.style import Style
+from conformance.report.text import report_lines
+
+_TICK = 0.25
+_QUIET = 10.0
+"""Seconds after which a plain run says how far it is, even within its ten percent."""
+
+
+class Reporter(Protocol):
+    """Somebody who watches a run; `note` may come before `start`, and from any thread."""
+
+    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
+        """Hear that the cases are collected, and how many there are for each kernel slug."""
+
+    def kernel(self, event: KernelEvent) -> None:
+        """Hear that a kernel has its machine, or will not get one."""
+
+    def case(self, event: CaseEvent) -> None:
+        """Hear that a case came to a verdict."""
+
+    def note(self, text: str) -> None:
+        """Hear what takes time."""
+
+    def finish(self, run: Run) -> None:
+        """Hear that the run is over: print the report."""
+
+
+def choose(stream: TextIO) -> Reporter:
+    """Return the reporter that suits the stream."""
+    capable = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
+    return LiveReporter(stream) if capable else PlainReporter(stream)
+
+
+def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def guarded(self: Any, *arguments: Any) -> None:
+        try:
+            method(self, *arguments)
+        except BrokenPipeError:
+            # Nobody reads any more (`| head`). Without this Python's last flush fails, and exits 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except Exception:
+            return
+
+    return guarded
+
+
+class PlainReporter:
+    """One line now and then: for pipes, logs and CI."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._style = Style.of(stream)
+        self._run: Run | None = None
+        self._began = time.monotonic()
+        self._told: dict[str, tuple[int, float]] = {}
+        self._announced = 0
+
+    @_never_raises
+    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
+        """Begin counting."""
+        self._run = Run(event)
+        self._began = time.monotonic()
+
+    @_never_raises
+    def kernel(self, event: KernelEvent) -> None:
+        """Name the kernel and its machine."""
+        assert self._run is not None
+        self._run.add(event)
+        machine = f"{event.machine} under {event.accelerator}" if event.machine else event.error
+        self._say(self._style.wrap(f"{event.spec}: {event.release}, {machine}", then="  "))
+
+    @_never_raises
+    def case(self, event: CaseEvent) -> None:
+        """Tell an unexpected case at once, and progress every tenth of the way or every ten seconds."""
+        assert self._run is not None
+        self._run.add(event)
+        if not event.verdict.expected:
+            self._announced += 1
+            self._say(announcement(self._run, event, self._announced, self._style))
+        slug, now = event.kernel, time.monotonic() - self._began
+        done, total = len(self._run.cases[slug]), self._run.start.selected.get(slug, 0)
+        tenth, last = self._told.get(slug, (0, 0.0))
+        if total and (done * 10 // total > tenth or now - last > _QUIET):
+            self._told[slug] = (done * 10 // total, now)
+            bad = len(self._run.unexpected(slug)) or "nothing"
+            spec = self._run.kernel(slug).spec
+            self._say([self._style.show(f"{spec}: {done} of {total} cases, {bad} unexpected, {now:.1f} s")])
+
+    @_never_raises
+    def note(self, text: str) -> None:
+        """Print the note."""
+        self._say(self._style.wrap(text, then="  "))
+
+    @_never_raises
+    def finish(self, run: Run) -> None:
+        """Print the report."""
+        self._say(["", *report_lines(run, self._style)])
+
+    def _say(self, lines: Sequence[str]) -> None:
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+
+
+class LiveReporter:
+    """A screen at the bottom of the terminal: progress, the matrices filling up; above it what went wrong."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._style = Style.of(stream)
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._run: Run | None = None
+        self._began = 0.0
+        self._drawn = 0
+        self._announced = 0
+
+    @_never_raises
+    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
+        """Open the screen."""
+        self._run = Run(event)
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._tick, name="live view", daemon=True)
+        self._thread.start()
+
+    @_never_raises
+    def kernel(self, event: KernelEvent) -> None:
+        """Put a name to its bar."""
+        with self._lock:
+            assert self._run is not None
+            self._run.add(event)
+
+    @_never_raises
+    def case(self, event: CaseEvent) -> None:
+        """Fill a cell; tell an unexpected case at once."""
+        with self._lock:
+            assert self._run is not None
+            self._run.add(event)
+            if not event.verdict.expected:
+                self._announced += 1
+                self._draw(announcement(self._run, event, self._announced, self._style))
+
+    @_never_raises
+    def note(self, text: str) -> None:
+        """Print the note above the screen."""
+        with self._lock:
+            self._draw([self._style.paint(line, "faint") for line in self._style.wrap(text, then="  ")])
+
+    @_never_raises
+    def finish(self, run: Run) -> None:
+        """Take the screen away and print the report in its place."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            self._run = None
+            self._draw(report_lines(run, self._style))
+
+    def _tick(self) -> None:
+        while not self._over.wait(_TICK):
+            try:
+                with self._lock:
+                    self._draw()
+            except Exception:
+                return
+
+    def _draw(self, above: Sequence[str] = ()) -> None:
+        """Write lines that stay, and the screen anew below them, over the old one and in one write."""
+        lines: list[str] = []
+        if self._run is not None:
+            size = os.get_terminal_size(self._stream.fileno())
+            seconds = time.monotonic() - self._began
+            lines = screen(self._run, seconds, size.columns or WIDTH, size.lines or 24, self._style)
+        home = f"\x1b[{self._drawn}A\r" if self._drawn else "\r"
+        self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
+        self._stream.flush()
+        self._drawn = len(lines)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The live view's screen as a pure function: what a run has come to so far, in the room the terminal has."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+from conformance.catalogue import redirect_cases
+from conformance.report import grid
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+from conformance.report.style import WIDTH
+from conformance.report.style import Style
+from conformance.report.text import case_lines
+from conformance.report.text import rule
+
+_BAR = 24
+_ANNOUNCED = 20
+"""Unexpected cases told one by one while the run goes on; the report lists them all."""
+
+
+def screen(run: Run, seconds: float, columns: int, rows: int, style: Style) -> list[str]:
+    """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit."""
+    room = max(1, rows - 1)
+    *bars, total = _bars(run, seconds, columns, style)
+    slug = _current(run)
+    if slug is None or columns < WIDTH:
+        return [*bars, total][-room:]
+    everything = run.start.selected.get(slug, 0) >= len(redirect_cases())
+    cases = run.cases[slug]
+    shown, marks = grid.grids(cases, blank=everything), grid.marks(cases)
+    legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
+    whole = grid.lines(shown, marks, style)[:-1]
+    bare = grid.lines([replace(each, extras={}) for each in shown], marks, style)[:-1]
+    title = rule(run.kernel(slug).spec, run.kernel(slug).release, style)
+    own = [bars[run.slugs.index(slug)]]
+    for grids, words, progress in itertools.product((whole, bare), (legend, []), (bars, own)):
+        lines = [title, *grids, *words, *progress, total]
+        if len(lines) <= room:
+            return lines
+    return [*bars, total][-room:]
+
+
+def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[str]:
+    """Return the lines that tell the `number`-th unexpected case; the first ones only, for nobody reads a flood."""
+    if number <= _ANNOUNCED:
+        return case_lines(run, case, style)
+    return ["More cases are unexpected; the report will list them all."] if number == _ANNOUNCED + 1 else []
+
+
+def _bars(run: Run, seconds: float, columns: int, style: Style) -> list[str]:
+    specs = {slug: style.cut(run.kernel(slug).spec, 20) for slug in run.slugs}
+    wide = max(map(len, specs.values()), default=0)
+    minutes, rest = divmod(int(seconds), 60)
+    done, total = sum(run.counts().values()), sum(run.start.selected.values())
+    lines = [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
+    return [*lines, style.paint(style.cut(f"{minutes}:{rest:02}  {done} of {total} cases", columns), "faint")]
+
+
+def _bar(run: Run, slug: str, spec: str, columns: int, style: Style) -> str:
+    done, total = len(run.cases.get(slug, ())), run.start.selected.get(slug, 0)
+    filled = _BAR * done // total if total else 0
+    bad = len(run.unexpected(slug))
+    state, colour = ("done", "good") if total and done >= total else ("", "")
+    if bad:
+        state, colour = f"{bad} UNEXPECTED", "bad"
+    if run.kernel(slug).error:
+        state, colour = "not judged", "bad"
+    count = f"{done:>{len(str(total))}}/{total}"
+    if len(spec) + _BAR + len(count) + len(state) + 6 > columns:
+        return style.cut(f"{spec} {count} {state}", columns)
+    full = style.paint(style.show("█") * filled, "fault" if bad else "good")
+    empty = style.paint(style.show("░") * (_BAR - filled), "faint")
+    return f"{spec}  {full}{empty}  {count}  {style.paint(state, colour)}".rstrip()
+
+
+def _current(run: Run) -> str | None:
+    """Choose the kernel to look at: the first that is under way, so that the view does not jump about."""
+    begun = [slug for slug in run.slugs if run.cases.get(slug)]
+    return next((slug for slug in begun if run.unseen(slug)), begun[-1] if begun else None)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a report looks: colour only where asked, plain ASCII where nothing else can be shown, never over 80 columns."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TextIO
+
+WIDTH = 80
+
+_ANSI = {
+    "good": "32",
+    "refused": "33",
+    "dropped": "36",
+    "faint": "2",
+    "strong": "1",
+    "known": "35",
+    "bad": "1;37;41",
+    "fault": "31",
+}
+# Punctuation of the report's own sentences, where the stream cannot show it.
+_ASCII = str.maketrans({"…": "~", "─": "-", "█": "#", "░": "."})
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What the reader's medium can show."""
+
+    colour: bool = False
+    unicode: bool = True
+
+    @classmethod
+    def of(cls, stream: TextIO) -> Style:
+        """Find out what a stream can show; https://no-color.org is honoured."""
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        try:
+            "●⊘○─█…".encode(stream.encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return cls(colour=stream.isatty() and not plain, unicode=False)
+        return cls(colour=stream.isatty() and not plain)
+
+    def paint(self, text: str, *names: str) -> str:
+        """Colour text but for the blanks behind it; names as in the table above."""
+        codes = ";".join(_ANSI[name] for name in names if name)
+        bare = text.rstrip()
+        return f"\x1b[{codes}m{bare}\x1b[0m{text[len(bare) :]}" if self.colour and codes and bare else text
+
+    def show(self, text: str) -> str:
+        """Return foreign text as one line that is safe to print: a guest's console may hold anything."""
+        text = "".join(each if each.isprintable() else " " for each in text.expandtabs(4))
+        return text if self.unicode else text.translate(_ASCII).encode("ascii", "replace").decode()
+
+    def cut(self, text: str, width: int) -> str:
+        """Return one line no longer than `width`."""
+        text = self.show(text)
+        return text if len(text) <= width else text[: width - 1] + self.show("…")
+
+    def wrap(self, text: str, *, first: str = "", then: str | None = None) -> list[str]:
+        """Fold prose to the page; `first` opens its first line, `then` (default: as wide) the others."""
+        indent = " " * len(first) if then is None else then
+        folder = textwrap.TextWrapper(WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+        return folder.wrap(self.show(text)) or [first.rstrip()]
+
+    def flow(self, entries: Iterable[tuple[str, str, str]], *, gap: int) -> list[str]:
+        """Fold entries (a sign, its colour, its words) to the page without breaking any."""
+        lines: list[str] = []
+        room = 0
+        for sign, colour, full in entries:
+            words = self.cut(full, WIDTH - len(sign) - 1)
+            width = len(f"{sign} {words}".strip())
+            entry = f"{self.paint(sign, colour)} {words}".strip()
+            if lines and gap + width <= room:
+                lines[-1] += " " * gap + entry
+                room -= gap + width
+            else:
+                lines.append(entry)
+                room = WIDTH - width
+        return lines

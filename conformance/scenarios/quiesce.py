@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fences: know, without sleeping, that the kernel has nothing of ours left in flight.
+
+Between a send() and the queue it ends in, data waits in at most three kinds of places that user space cannot see:
+
+- the backlog of the network device (a softirq), for TCP and UDP over lo: usually empty when send() returns, but a
+  softirq that was handed to ksoftirqd runs later;
+- the psock backlog: sk_psock_backlog(), a work item of the target of an sk_skb redirect on the system work queue;
+- the packet list of the vsock loopback, emptied by one work item.
+
+Each is first in, first out on a CPU, so a byte of our own sent through the same place arrives after whatever was there
+before it. The process is pinned to one CPU: bound work queues and softirqs stay on the CPU that raised them, hence one
+queue of each kind instead of one a CPU. A byte redirected from one UDP socket to the egress of another passes the
+device, the psock backlog and the device again; a byte over a plain vsock connection passes the vsock loopback. The
+sockets, maps and programs of the fences are their own and never those of a case.
+
+A *round* is vsock, then [device, psock backlog, device], then vsock: the longest way data can take between two runs
+of a verdict program. So what is in flight when a round begins has, when it ends, either landed in a receive queue or
+run a program. If no program ran after the round's first fence, everything has landed, and what is read next is all
+there will be. That is what `Fences.round` and its caller in `redirect` establish.
+
+Limits, none met so far: a work item that sleeps (for a socket lock, for memory) may be overtaken by the fence; one that
+waits for a timer (the target was full: retried a jiffy later; a TCP segment was lost: RTO) is not on any queue. Both
+leave sent bytes unaccounted for, and the caller then keeps on for `redirect.GRACE` seconds. Only a *surplus* that
+takes such a way is missed in its phase; it is then seen as stray bytes of the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import time
+
+from bpf.guest import syscall
+from bpf.guest.programs import PROGRAMS
+from conformance.scenarios import sockets
+
+TIMEOUT = 2.0
+"""Seconds after which a fence that has not come back never will: the kernel is stuck, or a worker thread is."""
+
+_TOKEN = struct.Struct("=Q")
+_STATE = struct.Struct("=IIq")
+_UNLIMITED = 1 << 62
+
+
+class Fences:
+    """Ways through the kernel's asynchronous queues; made once in a process and used by all its cases."""
+
+    def __init__(self) -> None:
+        _stay_on_this_cpu()
+        self._open: list[socket.socket] = []
+        self._descriptors: list[int] = []
+        self._vsock: tuple[socket.socket, socket.socket] | None = None
+        try:
+            self._backlog = self._redirected()
+        except BaseException:
+            self.close()
+            raise
+
+    def backlog(self) -> bool:
+        """Send a byte through device, psock backlog and device; False if it did not come back in time."""
+        return _pass(*self._backlog)
+
+    def vsock(self) -> bool:
+        """Send a byte through the vsock loopback; False if it did not come back in time."""
+        if self._vsock is None:
+            self._vsock = sockets.pair("vsock_stream")
+            self._open.extend(self._vsock)
+            self._vsock[1].settimeout(TIMEOUT)
+        return _pass(*self._vsock)
+
+    def close(self) -> None:
+        """Close what they are made of."""
+        for end in self._open:
+            end.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._open.clear()
+        self._descriptors.clear()
+
+    def _redirected(self) -> tuple[socket.socket, socket.socket]:
+        program = syscall.Program(PROGRAMS["sk_skb_redirect_map"])
+        maps = {name: self._keep(syscall.create_map(*definition)) for name, definition in program.maps.items()}
+        source = self._keep(syscall.create_map(*program.maps["targets"]))
+        descriptor = self._keep(program.load(maps))
+        syscall.set_value(maps["state"], 0, _STATE.pack(0, 0, _UNLIMITED).ljust(program.maps["state"][2], b"\0"))
+        try:
+            syscall.attach(source, descriptor, "sk_skb_verdict")
+            kind = "udp4"
+        except OSError:
+            # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, only TCP, and by the other name.
+            syscall.attach(source, descriptor, "sk_skb_stream_verdict")
+            kind = "tcp4"
+        sender, intake = sockets.pair(kind)
+        self._open += (sender, intake)
+        outlet, receiver = sockets.pair(kind)
+        self._open += (outlet, receiver)
+        syscall.update(source, 0, intake.fileno())
+        syscall.update(maps["targets"], 0, outlet.fileno())
+        receiver.settimeout(TIMEOUT)
+        return sender, receiver
+
+    def _keep(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+
+def _pass(sender: socket.socket, receiver: socket.socket) -> bool:
+    # Unique, so that a late byte of a fence that was given up, or of a worker that was killed, is not taken for ours.
+    token = _TOKEN.pack(time.monotonic_ns())
+    try:
+        sender.send(token)
+        while receiver.recv(_TOKEN.size) != token:
+            pass
+    except OSError:
+        return False
+    return True
+
+
+def _stay_on_this_cpu() -> None:
+    os.sched_setaffinity(0, {ctypes.CDLL(None).sched_getcpu()})

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Redirect data from one socket to another by a SOCKMAP or SOCKHASH, and look at every socket involved.
+
+IN is the socket whose program runs, OUT the target; each has a peer. In the two send modes IN sends and the program
+runs on the way out (sk_msg); in the two ingress modes IN's peer sends and the program runs when IN receives (sk_skb).
+
+Layouts: `plain` (IN in an input map with the program, OUT in an output map), `same_map` (both in one map with the
+program), `parser` (stream parser and stream verdict instead of verdict), `self` (the target is IN), `peer` (the target
+is IN's peer).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import random
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from bpf.guest import syscall
+from conformance.scenarios import receive
+from conformance.scenarios import sockets
+from conformance.scenarios.bench import Bench
+from conformance.scenarios.bench import error_name
+from conformance.scenarios.quiesce import Fences
+
+PHASES = {
+    "byte": (1,),
+    "kilobyte": (1024,),
+    # Nothing here is large enough for a kernel to split.
+    "burst": (1, 1500, 2, 64, 1000, 3, 700, 1, 128, 1400, 17, 512, 5, 1200, 256, 1400),
+}
+"""Name and message sizes of each phase."""
+LAPS = 2
+"""How often a message that comes back to the program is redirected again before it is let pass."""
+DEADLINE = 4.0
+"""Seconds after which a phase that is not quiescent is given up."""
+GRACE = 0.5
+"""Seconds to look for missing bytes although the kernel seems quiescent: more than twice TCP's shortest timeout."""
+
+_SIOCOUTQNSD = 0x894B
+_TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
+
+_TOTAL = sum(map(sum, PHASES.values()))
+_RANDOM = random.Random("sockmap").randbytes(1 << 17)
+_BYTES = [bytes((value,)) for value in range(256)]
+
+_fences: list[Fences] = []
+
+
+def run(params: Mapping[str, str]) -> dict[str, Any]:
+    """Carry out one case and return its Observation.
+
+    `params`: `map`, `mode`, `in`, `out`, `layout`, see the module. The Observation, all of it JSON:
+
+    - `socket`: `{"in": "ok", "out": "ok"}`, whether each pair could be made, else the errno's name; only `in` with
+      the layouts self and peer;
+    - `attach`: `[[attach type, "ok" or errno], ...]`, every attempt in order;
+    - `insert`: `{"in": "ok", "out": "EOPNOTSUPP"}`, both always attempted; `out` is the target, whichever socket it is;
+    - `phases`: empty when one of the above failed, else one for each of `PHASES`: `name`; `sent`, the sizes; `send`,
+      what each send() gave, bytes or errno; `runs`, how often the program returned SK_PASS and SK_DROP and for how
+      many bytes; `received`, for each of `in`, `in_peer`, `out`, `out_peer` that exists a list with one entry for
+      each message received, in order; `settled`, False when the deadline passed before the kernel was quiescent;
+    - `errors`: SO_ERROR of each socket at the end, `"ok"` or errno.
+
+    A message received is a list of segments, each `[offset, length]` into the concatenation of what the phase sent, or
+    a hex string for bytes it did not send; `[]` has no bytes. `"eof"` is the end of a stream, `"!ECONNRESET"` an error
+    of recv(), `"!MSG_TRUNC"` follows a message longer than the buffer.
+    """
+    fences = _get_fences()
+    bench = Bench(params)
+    try:
+        ready = bench.set_up()
+        content = _content("-".join(params.values()))
+        return {
+            "socket": bench.made,
+            "attach": bench.attached,
+            "insert": bench.inserted,
+            "phases": [_Phase(bench, fences).run(name, messages) for name, messages in content] if ready else [],
+            "errors": {name: _pending_error(end) for name, end in bench.ends.items()} if ready else {},
+        }
+    finally:
+        bench.close()
+
+
+def warmup(params: Mapping[str, str]) -> dict[str, Any]:
+    """Run one case of each family, so that code, listeners and fences are warm; returns how many cases ran."""
+    wanted = [
+        {"map": map_type, "mode": mode, "in": kind, "out": kind, "layout": "plain"}
+        for kind in sockets.KINDS
+        for map_type, mode in (("sockmap", "ingress-to-egress"), ("sockhash", "send-to-local"))
+    ]
+    wanted += [
+        {"map": "sockhash", "mode": "ingress-to-local", "in": kind, "out": kind, "layout": layout}
+        for kind in ("tcp4", "unix_dgram")
+        for layout in ("same_map", "parser", "self", "peer")
+    ]
+    for case in wanted:
+        run(case)
+    return {"cases": len(wanted)}
+
+
+class _Phase:
+    """Send, follow until the kernel is quiescent, describe."""
+
+    def __init__(self, bench: Bench, fences: Fences) -> None:
+        self._bench, self._fences = bench, fences
+        self._received: dict[str, list[bytes | str]] = {name: [] for name in bench.ends}
+        self._drains = [
+            (end.fileno(), sockets.has_end(bench.kind(name)), self._received[name]) for name, end in bench.ends.items()
+        ]
+        self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]
+        self._vsock = bench.uses_vsock()
+        self._accepted = 0
+
+    def run(self, name: str, messages: Sequence[bytes]) -> dict[str, Any]:
+        """Run the phase and return its part of the Observation."""
+        self._before = self._bench.tallies()
+        answers: list[int | str] = []
+        settled = True
+        for message in messages:
+            if self._bench.loops:
+                # One after the other, or else the laps of several messages would mix.
+                self._bench.allow(LAPS * len(message))
+                answers.append(self._send(message))
+                settled = self._settle() and settled
+            else:
+                answers.append(self._send(message))
+        if not self._bench.loops:
+            settled = self._settle()
+        sent = receive.Sent(messages)
+        return {
+            "name": name,
+            "sent": [len(message) for message in messages],
+            "send": answers,
+            "runs": self._runs(),
+            "received": {end: sent.describe(found) for end, found in self._received.items()},
+            "settled": settled,
+        }
+
+    def _send(self, message: bytes) -> int | str:
+        try:
+            count = self._bench.sender.send(message, socket.MSG_DONTWAIT)
+        except OSError as error:
+            return error_name(error.errno or errno.ETIMEDOUT)
+        self._accepted += count
+        return count
+
+    def _settle(self) -> bool:
+        """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`."""
+        start = time.monotonic()
+        while True:
+            arrived = not self._vsock or self._fences.vsock()
+            runs = self._bench.tallies()
+            arrived = arrived and self._fences.backlog() and (not self._vsock or self._fences.vsock())
+            for descriptor, stream, found in self._drains:
+                found.extend(receive.drain(descriptor, stream=stream))
+            quiescent = arrived and runs == self._bench.tallies() and not any(map(_unsent, self._tcp))
+            elapsed = time.monotonic() - start
+            if quiescent and (self._missing() <= 0 or elapsed > GRACE):
+                return True
+            if elapsed > DEADLINE:
+                return False
+
+    def _missing(self) -> int:
+        """Return how many bytes the kernel took that were neither received nor dropped by the program."""
+        seen = sum(len(message) for found in self._received.values() for message in found if isinstance(message, bytes))
+        # What sk_msg drops, the sender was refused.
+        dropped = 0 if self._bench.sends else self._bench.tallies()[3] - self._before[3]
+        return self._accepted - seen - dropped
+
+    def _runs(self) -> dict[str, int]:
+        now = self._bench.tallies()
+        return {name: now[index] - self._before[index] for index, name in enumerate(_TALLY_NAMES)}
+
+
+def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the name and the messages of each phase: random, and no two messages of a case begin alike."""
+    # A slice of one random block: seeding a generator for each case would take a quarter of the case's time.
+    seed = zlib.crc32(case.encode())
+    offset = seed % (len(_RANDOM) - _TOTAL)
+    first = seed >> 24
+    for name, sizes in PHASES.items():
+        messages = []
+        for size in sizes:
+            messages.append(_BYTES[first] + _RANDOM[offset : offset + size - 1])
+            offset += size - 1
+            # Odd, hence all 256 values come before one comes again.
+            first = (first + 101) % 256
+        yield name, messages
+
+
+def _unsent(end: socket.socket) -> int:
+    """Return how many bytes TCP has not sent even once."""
+    count: int = struct.unpack("=i", fcntl.ioctl(end, _SIOCOUTQNSD, bytes(4)))[0]
+    return count
+
+
+def _pending_error(end: socket.socket) -> str:
+    return error_name(end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
+def _get_fences() -> Fences:
+    if not _fences:
+        syscall.raise_memlock()
+        sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
+        _fences.append(Fences())
+    return _fences[0]

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From files to a Kernel: the bootable form of an image, and what it says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cache
+from common.errors import KernelError
+from kernels import config as configuration
+from kernels import modules
+from kernels import vmlinux
+from kernels.kernel import Kernel
+from kernels.spec import Spec
+from kernels.version import Version
+
+_SCHEMA = 1
+_RELEASE = re.compile(r"Linux version (\S+)")
+# After the build number: the compiler before it has a Debian version, too.
+_DEBIAN = re.compile(r"#\d+ .*\bDebian (\d+\.\d+[^\s-]*)-")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image in its bootable form."""
+
+    boot: Path | None
+    """What QEMU is to load; None for the running kernel."""
+    compressed: Path | None
+    banner: str
+    config: str
+    """The configuration embedded in it, or ""."""
+    digest: str
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` will print."""
+        match = _RELEASE.match(self.banner)
+        return match[1] if match else ""
+
+
+def upstream(banner: str, release: str) -> Version:
+    """Return the upstream version: Debian's release has no sublevel before 6.12, but its banner has."""
+    match = _DEBIAN.search(banner)
+    try:
+        return Version.parse(match[1] if match else release)
+    except ValueError as error:
+        raise KernelError(f"{release!r} is no kernel release", hint="set CONFIG_LOCALVERSION, not VERSION") from error
+
+
+def image(path: Path) -> Image:
+    """Look at a kernel image, extracting the vmlinux of a bzImage once; KernelError if it is none or cannot boot."""
+    match vmlinux.kind(path):
+        case vmlinux.ImageKind.BZIMAGE:
+            digest = _hash(path)
+            path = path.resolve()
+            entry = cache.publish(cache.root() / "images" / digest, lambda temporary: prepare(path, temporary))
+            return prepared(entry, digest, compressed=path)
+        case vmlinux.ImageKind.VMLINUX:
+            if not vmlinux.has_pvh(path):
+                raise KernelError(
+                    f"{path} has no PVH note, so QEMU cannot boot it", hint="give the bzImage, or set CONFIG_PVH=y"
+                )
+            digest = vmlinux.build_id(path) or _hash(path)
+            return Image(path, None, vmlinux.banner(path), vmlinux.embedded_config(path), digest)
+    raise KernelError(f"{path} is no x86-64 kernel", hint="give a bzImage, a vmlinuz or an uncompressed vmlinux")
+
+
+def prepare(bzimage: Path, entry: Path) -> None:
+    """Make the directory `entry`: the vmlinux inside, if it is of use, and what it says of itself."""
+    entry.mkdir(parents=True, exist_ok=True)
+    inner = entry / "vmlinux"
+    facts = {"banner": vmlinux.banner(bzimage), "config": "", "boot": "compressed"}
+    try:
+        vmlinux.extract(bzimage, inner)
+    except vmlinux.UnsupportedError as reason:
+        facts["why"] = str(reason)
+        inner.unlink(missing_ok=True)
+    else:
+        facts["banner"] = vmlinux.banner(inner) or facts["banner"]
+        facts["config"] = vmlinux.embedded_config(inner)
+        if vmlinux.has_pvh(inner):
+            facts["boot"] = inner.name
+        else:
+            inner.unlink()
+    (entry / "image.json").write_text(json.dumps(facts))
+
+
+def prepared(entry: Path, digest: str, *, compressed: Path) -> Image:
+    """Read back what `prepare` made of the bzImage `compressed`."""
+    facts = json.loads((entry / "image.json").read_text())
+    boot = compressed if facts["boot"] == "compressed" else entry / facts["boot"]
+    return Image(boot, compressed, facts["banner"], facts["config"], digest)
+
+
+def kernel(
+    spec: Spec,
+    found: Image,
+    *,
+    modules_root: Path | None,
+    config: Path | None,
+    provenance: Mapping[str, str],
+    digest: str = "",
+) -> Kernel:
+    """Put a Kernel together; `digest` if it is known already."""
+    text = configuration.read(config) if config else configuration.parse(found.config)
+    config_hash = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
+    return Kernel(
+        spec=spec.text,
+        slug=spec.slug,
+        release=found.release,
+        version=upstream(found.banner, found.release),
+        banner=found.banner,
+        image=found.boot,
+        compressed=found.compressed,
+        modules=modules_root,
+        config=text,
+        provenance={"source": spec.source.value, **provenance, "config": config_hash if text else "unknown"},
+        digest=digest or _digest(found, modules_root, config_hash),
+    )
+
+
+def _digest(found: Image, root: Path | None, config_hash: str) -> str:
+    # Modules by name, size and time, as make does: hashing the gigabytes of an unstripped tree would cost more
+    # than the run.
+    total = hashlib.sha256(f"{_SCHEMA} {found.digest} {config_hash}".encode())
+    if root is not None:
+        for path in sorted(modules.folder(root, found.release).rglob("*.ko*")):
+            status = path.stat()
+            total.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return total.hexdigest()
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What kernels there are: in the cache, and in the archive; fetching one ahead, and throwing them away."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cache
+from kernels.archive import catalogue
+from kernels.debian import DAY
+from kernels.kernel import Kernel
+from kernels.resolve import Progress
+from kernels.resolve import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A Debian kernel in the cache."""
+
+    specs: tuple[str, ...]
+    """The specs that mean it at present; none if a newer kernel took its place."""
+    release: str
+    package: str
+    version: str
+    suite: str
+    path: Path
+    bytes: int
+    """On disk."""
+    fetched: float
+    """Seconds since the epoch."""
+    used: float
+    """Seconds since the epoch, the last time it was resolved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A kernel the archive has."""
+
+    suite: str
+    release: str
+    version: str
+    """Of the package."""
+    cloud: bool
+    bytes: int
+    """To download."""
+
+
+def cached() -> list[Cached]:
+    """Return the Debian kernels in the cache, the one used last first."""
+    found = []
+    names = _names()
+    for path in (cache.root() / "kernels").glob("*/kernel.json"):
+        facts = json.loads(path.read_text())
+        entry = path.parent
+        found.append(
+            Cached(
+                specs=tuple(sorted(names.get(entry.name, ()))),
+                release=facts["release"],
+                package=facts["package"],
+                version=facts["version"],
+                suite=facts["suite"],
+                path=entry,
+                bytes=cache.size(entry),
+                fetched=path.stat().st_mtime,
+                used=entry.stat().st_mtime,
+            )
+        )
+    return sorted(found, key=lambda kernel: kernel.used, reverse=True)
+
+
+def offered(*, refresh: bool = False) -> list[Offered]:
+    """Return the kernels of every suite of the archive, newest first; it is asked at most once a day."""
+    return [
+        Offered(offer.image.suite, offer.release, offer.image.version, offer.cloud, offer.size)
+        for offer in catalogue(max_age=0 if refresh else DAY).offers
+    ]
+
+
+def fetch(spec: str, *, progress: Progress | None = None) -> Kernel:
+    """Ask the archive for the newest kernel that answers `spec`, and put it into the cache."""
+    return resolve(spec, refresh=True, progress=progress)
+
+
+def prune(*, days: float | None = None) -> int:
+    """Throw away what was not used for `days`, or everything, and what killed runs left; returns the bytes freed.
+
+    Do not run it beside a run: it would lose its kernel.
+    """
+    deadline = time.time() - days * DAY if days else float("inf")
+    freed = 0
+    for entry in list(_entries()):
+        if entry.stat().st_mtime < deadline:
+            freed += cache.size(entry)
+            cache.discard(entry)
+    for memory in list((cache.root() / "resolved").glob("*.json")):
+        if not (cache.root() / "kernels" / _remembered(memory)[1]).is_dir():
+            cache.discard(memory)
+    freed += sum(cache.size(path) for path in (cache.root() / "partial").glob("*"))
+    cache.sweep()
+    freed -= sum(cache.size(path) for path in (cache.root() / "partial").glob("*"))
+    return freed
+
+
+def _entries() -> Iterator[Path]:
+    for kind in ("kernels", "images", "modules"):
+        yield from (cache.root() / kind).glob("*")
+
+
+def _names() -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for memory in (cache.root() / "resolved").glob("*.json"):
+        spec, entry = _remembered(memory)
+        names.setdefault(entry, []).append(spec)
+    return names
+
+
+def _remembered(memory: Path) -> tuple[str, str]:
+    try:
+        note = json.loads(memory.read_bytes())
+        return str(note["spec"]), str(note["entry"])
+    except (ValueError, KeyError):
+        return memory.stem, "?"

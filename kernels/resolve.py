@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The door of the package: a kernel spec becomes a Kernel. One module for each source does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import KernelError
+from kernels import debian
+from kernels import host
+from kernels import image
+from kernels import package
+from kernels import tree
+from kernels.kernel import Kernel
+from kernels.spec import Source
+from kernels.spec import Spec
+from kernels.spec import parse
+
+__all__ = ["Spec", "parse", "resolve"]
+
+Progress = Callable[[str], None]
+
+
+def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = None) -> Kernel:
+    """Return the kernel a spec means, fetched and prepared if it is not in the cache.
+
+    `refresh` asks the archive again; `progress` is told, a line at a time, what takes long. Errors: UsageError for a
+    spec that means nothing, HostError for an archive, disk or tool that fails, KernelError for what is no kernel.
+    """
+    parsed = parse(spec)
+    tell = progress or (lambda _: None)
+    match parsed.source:
+        case Source.DEBIAN:
+            return debian.resolve(parsed, refresh, tell)
+        case Source.INSTALLED:
+            return package.resolve_installed(parsed)
+        case Source.HOST:
+            return host.resolve(parsed)
+        case Source.FILE:
+            return image.resolve(parsed)
+        case Source.DIRECTORY:
+            return _directory(parsed)
+
+
+def _directory(spec: Spec) -> Kernel:
+    root = Path(spec.wanted)
+    kernel = tree.resolve(spec, root) if tree.is_tree(root) else package.resolve_unpacked(spec)
+    if kernel is None:
+        raise KernelError(
+            f"{root} holds no kernel",
+            hint="give a built kernel tree, an unpacked package (boot/vmlinuz-*, lib/modules/*), or the image itself",
+        )
+    return kernel

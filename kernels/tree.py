@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel build trees: the image, the modules where the build left them, the .config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import KernelError
+from kernels import artifact
+from kernels import modules
+from kernels.kernel import Kernel
+from kernels.spec import Spec
+
+BZIMAGE = Path("arch/x86/boot/bzImage")
+
+
+def is_tree(root: Path) -> bool:
+    """Tell whether a directory is a kernel's source tree or its `O=` build directory, built or not."""
+    return (root / "Makefile").is_file() and ((root / "Kconfig").is_file() or (root / "source").exists())
+
+
+def resolve(spec: Spec, root: Path) -> Kernel:
+    """Return the kernel built in a tree; KernelError if it is not built."""
+    image = next((path for path in (root / BZIMAGE, root / "vmlinux") if path.is_file()), None)
+    if image is None:
+        raise KernelError(f"the tree {root} is not built", hint=f"make -C {root} -j$(nproc) bzImage modules")
+    found = artifact.image(image)
+    config = root / ".config"
+    return artifact.kernel(
+        spec,
+        found,
+        modules_root=modules_in(root, found.release),
+        config=config if config.is_file() else None,
+        provenance={"path": str(image)},
+    )
+
+
+def modules_in(root: Path, release: str) -> Path | None:
+    """Return a root with the modules that modules.order lists, indexed; None if no modules were built."""
+    try:
+        lines = (root / "modules.order").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    # `kernel/net/tls/tls.ko` up to 6.1, `net/tls/tls.o` since 6.2: f65a486821cf ("kbuild: change module.order to list
+    # *.o instead of *.ko").
+    listed = [line.removeprefix("kernel/").rpartition(".")[0] + ".ko" for line in lines if line.strip()]
+    return modules.gather(release, {path: root / path for path in listed if (root / path).is_file()}, root)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run's exit code is fit for `git bisect run`, and no case is ever silently absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.errors import ExitCode
+from conformance.controller import Ledger
+from conformance.model import Verdict
+from conformance.record import RECORD
+from conformance.record import event_of
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from conformance.report.events import read
+
+SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}
+NODE = "conformance/cases/test_redirect.py::test_redirect[debian-6.12-cloud-sockmap-send-to-local-tcp4-udp4]"
+
+
+def _case(verdict: Verdict, name: str = "x") -> CaseEvent:
+    return CaseEvent(kernel="debian-6.12", group="redirect", name=name, id=f"redirect/{name}", verdict=verdict)
+
+
+def _ledger(*verdicts: Verdict, error: str = "") -> Ledger:
+    ledger = Ledger(run=Run(RunEvent(started="", command=())))
+    ledger.add(KernelEvent(spec="debian:6.12", slug="debian-6.12", error=error))
+    for verdict in verdicts:
+        ledger.add(_case(verdict))
+    return ledger
+
+
+class TestExitCode:
+    """What the verdicts of a run come to."""
+
+    @pytest.mark.parametrize(
+        ("verdicts", "code"),
+        [
+            ((Verdict.PASS, Verdict.XFAIL, Verdict.SKIP), ExitCode.OK),
+            ((Verdict.PASS, Verdict.FAIL), ExitCode.UNEXPECTED),
+            ((Verdict.PASS, Verdict.XPASS), ExitCode.UNEXPECTED),
+            ((Verdict.PASS, Verdict.PANIC, Verdict.INFRA), ExitCode.UNEXPECTED),
+            ((Verdict.PASS, Verdict.INFRA), ExitCode.CANNOT_JUDGE),
+            ((Verdict.SKIP, Verdict.SKIP), ExitCode.CANNOT_JUDGE),
+            ((), ExitCode.CANNOT_JUDGE),
+        ],
+    )
+    def test_verdicts(self, verdicts: tuple[Verdict, ...], code: ExitCode) -> None:
+        """Unexpected outranks infra, and a run that judged nothing did not pass."""
+        assert _ledger(*verdicts).exit_code() is code
+
+    def test_a_kernel_without_a_machine(self) -> None:
+        """A kernel that could not be judged skips the commit although another kernel passed."""
+        assert _ledger(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
+
+    def test_interrupted(self) -> None:
+        """An interrupted run says so whatever it had seen."""
+        ledger = _ledger(Verdict.FAIL)
+        ledger.interrupted = ExitCode.TERMINATED
+
+        assert ledger.exit_code() is ExitCode.TERMINATED
+
+
+class TestEventOf:
+    """From pytest's report to the event log."""
+
+    def _report(self, *, when: str = "call", outcome: str = "passed", record: dict[str, object] | None = None,
+                longrepr: str | None = None) -> pytest.TestReport:  # fmt: skip
+        properties = [] if record is None else [(RECORD, json.dumps(record))]
+        return pytest.TestReport(
+            nodeid=NODE, location=("", 0, ""), keywords={}, outcome=outcome, longrepr=longrepr,  # type: ignore[arg-type]
+            when=when, user_properties=properties,
+        )  # fmt: skip
+
+    def test_a_record_becomes_an_event_once(self) -> None:
+        """The record is taken from the call, not from set-up or teardown, with the command that repeats the case."""
+        record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
+                  "verdict": "pass", "differences": []}  # fmt: skip
+
+        event = event_of(self._report(record=record), SPECS, "./conform run")
+
+        assert event is not None
+        assert event.verdict is Verdict.PASS
+        assert event.repeat == "./conform run --kernel debian:6.12/cloud -k n"
+        assert event_of(self._report(when="teardown", record=record), SPECS, "./conform run") is None
+
+    def test_a_failure_without_record_is_infra(self) -> None:
+        """A crashed worker or a broken fixture costs the case its verdict, not its place."""
+        report = self._report(when="setup", outcome="failed", longrepr="boom\nE  worker crashed")
+
+        event = event_of(report, SPECS, "./conform run")
+
+        assert event is not None
+        assert (event.kernel, event.name) == ("debian-6.12-cloud", "sockmap-send-to-local-tcp4-udp4")
+        assert event.verdict is Verdict.INFRA
+        assert "worker crashed" in event.differences[0]
+
+    def test_a_passing_setup_is_no_event(self) -> None:
+        """Only what came to a verdict is an event."""
+        assert event_of(self._report(when="setup"), SPECS, "./conform run") is None
+
+
+def test_results_are_on_disk(tmp_path: Path) -> None:
+    """The folder of a finished run holds the log, whole, and the summary."""
+    ledger = Ledger(results=tmp_path)
+    ledger.begin({"debian-6.12": 1})
+    ledger.add(_case(Verdict.FAIL))
+
+    code = ledger.end(1.5)
+
+    run = read(tmp_path)
+    assert code is ExitCode.UNEXPECTED
+    assert [case.id for case in run.unexpected()] == ["redirect/x"]
+    assert run.finish is not None
+    assert run.finish.exit_code == 1
+    assert json.loads((tmp_path / "summary.json").read_text())["kernels"][0]["unexpected"] == ["redirect/x"]

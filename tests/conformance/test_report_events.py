@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The event log: what is written is what is read, and what is damaged is refused or left off."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import HostError
+from common.errors import UsageError
+from conformance.model import Verdict
+from conformance.report.events import NAME
+from conformance.report.events import Event
+from conformance.report.events import EventLog
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import decode
+from conformance.report.events import encode
+from conformance.report.events import interrupted
+from conformance.report.events import read
+from tests.conformance import report_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def events(run: Run) -> Iterator[Event]:
+    """List the events a run is made of."""
+    yield run.start
+    for slug, kernel in run.kernels.items():
+        yield kernel
+        yield from run.cases.get(slug, ())
+    if run.finish:
+        yield run.finish
+
+
+@pytest.fixture(name="log")
+def _log(tmp_path: Path) -> Path:
+    """Write the log of a sick run."""
+    path = tmp_path / "results" / NAME
+    with EventLog(path) as log:
+        for event in events(report_runs.sick()):
+            log.write(event)
+    return path
+
+
+@pytest.mark.parametrize("name", report_runs.RUNS)
+def test_reading_a_log_gives_back_the_run(name: str, tmp_path: Path) -> None:
+    """A run survives the way through the log unchanged, and the directory is as good as the file."""
+    run = report_runs.RUNS[name]()
+    with EventLog(tmp_path / NAME) as log:
+        for event in events(run):
+            log.write(event)
+    again = read(tmp_path)
+    assert (again.start, again.kernels, again.finish) == (run.start, run.kernels, run.finish)
+    assert again.cases == {slug: cases for slug, cases in run.cases.items() if cases}
+
+
+def test_foreign_text_is_one_ascii_line() -> None:
+    """Whatever a console holds, even bytes that are no character, is one line of ASCII and comes back."""
+    event = replace(report_runs.sick().unexpected()[0], console="a\n\x1b[2J\u2028\udcff…")
+    line = encode(event)
+    assert line.isascii()
+    assert "\n" not in line
+    assert decode(line) == event
+
+
+def test_a_cut_last_line_is_left_off(log: Path) -> None:
+    """Wherever a log is cut within its last line, every line before is read and the run counts as killed."""
+    *lines, last = log.read_bytes().splitlines(keepends=True)[-3:]
+    first = log.read_bytes().splitlines(keepends=True)[0]
+    for cut in range(len(last)):
+        log.write_bytes(b"".join([first, *lines, last[:cut]]))
+        run = read(log)
+        assert run.finish is None
+        assert interrupted(run)
+        assert list(run.kernels) == ["debian-5.10"]
+        assert len(run.cases["debian-6.12"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda line: line[:-1], "not JSON"),
+        (lambda line: "[1]", "not an event"),
+        (lambda line: line.replace('"event":"case"', '"event":"cake"'), "not an event"),
+        (lambda line: line.replace('"seconds":', '"minutes":'), "no minutes"),
+        (lambda line: line.replace('"name":', '"nodeid":', 1), "needs name"),
+        (lambda line: line.replace('"verdict":"pass"', '"verdict":"fine"'), "fine"),
+        (lambda line: line.replace('"seconds":0.017', '"seconds":"long"'), "`seconds` cannot be 'long'"),
+        (lambda line: line.replace('"differences":[]', '"differences":[1]'), "`differences` cannot be 1"),
+        (lambda line: "", "not JSON"),
+    ],
+)
+def test_a_damaged_line_is_refused(log: Path, damage: object, said: str) -> None:
+    """Any line but a cut last one must be an event, and the sentence names the line and what is wrong."""
+    assert callable(damage)
+    lines = log.read_text().splitlines()
+    damaged = damage(lines[3])
+    assert damaged != lines[3]
+    log.write_text("\n".join([*lines[:3], damaged, *lines[4:]]) + "\n")
+    with pytest.raises(UsageError, match=said) as refused:
+        read(log)
+    assert f"{log}, line 4:" in str(refused.value)
+    assert refused.value.hint
+
+
+def test_another_schema_is_refused(log: Path) -> None:
+    """A log of a schema this reader does not know is not guessed at."""
+    log.write_text(log.read_text().replace('"schema":1', '"schema":2', 1))
+    with pytest.raises(UsageError, match="line 1: schema 2; this suite reads schema 1"):
+        read(log)
+
+
+@pytest.mark.parametrize("text", ["", '{"event":"finish","exit_code":0,"seconds":1.0}\n'])
+def test_a_log_without_its_beginning_is_refused(tmp_path: Path, text: str) -> None:
+    """A file that does not begin with a run is no log."""
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises(UsageError, match="does not begin with a `run` event"):
+        read(tmp_path)
+
+
+def test_a_missing_log_is_a_usage_error(tmp_path: Path) -> None:
+    """A path without a log is one sentence with a hint."""
+    with pytest.raises(UsageError, match="No such file"):
+        read(tmp_path / "nothing")
+
+
+def test_an_unwritable_log_is_a_host_error(tmp_path: Path) -> None:
+    """A results directory that cannot be made is one sentence with a hint."""
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match="cannot write the event log"):
+        EventLog(tmp_path / "file" / NAME)
+
+
+def test_a_full_disk_is_a_host_error() -> None:
+    """A line that cannot be stored is told, never lost in silence."""
+    log = EventLog(Path("/dev/full"))
+    with log, pytest.raises(HostError, match="No space left"):
+        log.write(report_runs.START)
+
+
+def test_a_killed_writer_leaves_every_line(tmp_path: Path) -> None:
+    """After SIGKILL the log holds everything that was written to it."""
+    script = (
+        "import os, signal, pathlib, sys\n"
+        "from conformance.report.events import EventLog\n"
+        "from tests.conformance.report_runs import KERNEL_6_12, START\n"
+        "log = EventLog(pathlib.Path(sys.argv[1]))\n"
+        "log.write(START)\n"
+        "log.write(KERNEL_6_12)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / NAME
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert read(path).kernels == {"debian-6.12": report_runs.KERNEL_6_12}
+
+
+def test_a_new_run_replaces_an_old_log(log: Path) -> None:
+    """A results directory that is used again holds the new run only."""
+    with EventLog(log) as again:
+        again.write(report_runs.START)
+    assert read(log).kernels == {}
+
+
+def test_a_later_kernel_line_replaces_the_earlier() -> None:
+    """After a fallback a kernel is what its last line says, in its first place."""
+    cold = replace(report_runs.KERNEL_6_12, machine="cold", why="clones do not work here")
+    run = Run.of([report_runs.START, report_runs.KERNEL_6_12, report_runs.KERNEL_5_10, cold])
+    assert list(run.kernels.values()) == [cold, report_runs.KERNEL_5_10]
+
+
+def test_cases_that_never_ran_are_missed() -> None:
+    """What was selected and came to no verdict is counted, for one kernel and for all."""
+    run = report_runs.healthy()
+    assert run.unseen() == 0
+    del run.cases["debian-6.12"][-3:]
+    run.start = replace(run.start, selected={**run.start.selected, "tree": 5})
+    assert (run.unseen(), run.unseen("debian-6.12"), run.unseen("tree")) == (8, 3, 5)
+    assert run.slugs == ("debian-6.12", "tree")
+    assert run.kernel("tree") == KernelEvent(spec="tree", slug="tree")
+
+
+def test_counts_and_unexpected_cases() -> None:
+    """Verdicts are counted as they are, and whatever forbids exit code 0 is unexpected."""
+    run = report_runs.sick()
+    assert run.counts()[Verdict.SKIP] == 92
+    assert {case.verdict for case in run.unexpected()} == {Verdict.FAIL, Verdict.HANG, Verdict.SPLAT}
+
+
+def test_every_key_is_always_present(log: Path) -> None:
+    """A reader in another language needs no defaults: all lines of a kind have the same keys."""
+    kinds: dict[str, set[str]] = {}
+    for line in log.read_text().splitlines():
+        values = json.loads(line)
+        assert kinds.setdefault(values["event"], set(values)) == set(values)
+    assert set(kinds) == {"run", "kernel", "case", "finish"}

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run looks like while it runs, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from conformance.model import Verdict
+from conformance.report.events import Run
+from conformance.report.live import LiveReporter
+from conformance.report.live import PlainReporter
+from conformance.report.live import Reporter
+from conformance.report.live import choose
+from conformance.report.screen import announcement
+from conformance.report.screen import screen
+from conformance.report.style import Style
+from conformance.report.text import report_lines
+from tests.conformance import report_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def play(run: Run, reporter: Reporter) -> None:
+    """Let a reporter watch a run."""
+    reporter.note("debian:6.12: making the template")
+    reporter.start(run.start, run.start.selected)
+    for slug, kernel in run.kernels.items():
+        reporter.kernel(kernel)
+        for case in run.cases.get(slug, ()):
+            reporter.case(case)
+    reporter.finish(run)
+
+
+@contextmanager
+def terminal(columns: int = 80, rows: int = 50) -> Iterator[tuple[TextIO, list[bytes]]]:
+    """Open a terminal; what is written to it is in the list once the context is left."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    written: list[bytes] = []
+
+    def collect() -> None:
+        try:
+            while data := os.read(master, 65536):
+                written.append(data)
+        except OSError:  # EIO: the other end is closed
+            pass
+
+    reader = threading.Thread(target=collect)
+    reader.start()
+    try:
+        with os.fdopen(slave, "w", encoding="utf-8") as stream:
+            yield stream, written
+    finally:
+        reader.join()
+        os.close(master)
+
+
+def test_plain_lines_tell_progress_and_trouble_at_once() -> None:
+    """Without a terminal there is a line for each kernel, each tenth of the way and each unexpected case."""
+    stream = io.StringIO()
+    run = report_runs.sick()
+    play(run, PlainReporter(stream))
+    text = stream.getvalue()
+    assert text.startswith("debian:6.12: making the template\ndebian:6.12: 6.12.107+deb12-amd64, clone under tcg\n")
+    assert len(re.findall(r"^debian:6.12: \d+ of 736 cases, ", text, re.MULTILINE)) == 10
+    assert text.index("SPLAT debian:6.12 redirect/sockmap-send-to-local-tcp4-udp4") < text.index(" 368 of 736 cases")
+    assert text.endswith("\n".join(report_lines(run)) + "\n")
+    assert "\x1b" not in text
+
+
+def test_a_flood_of_unexpected_cases_is_dammed() -> None:
+    """A kernel on which everything fails does not bury the terminal before its report."""
+    stream = io.StringIO()
+    run = report_runs.healthy()
+    run.cases = {
+        slug: [replace(case, verdict=Verdict.FAIL, observed="other") for case in cases]
+        for slug, cases in run.cases.items()
+    }
+    play(run, PlainReporter(stream))
+    before = stream.getvalue().partition("SOCKMAP conformance:")[0]
+    assert before.count("FAIL debian:6.12") == 20
+    assert before.count("More cases are unexpected") == 1
+
+
+def replay(written: str) -> list[str]:
+    """Return what a terminal shows in the end, scrolled-off lines included; refuses what is not in its book."""
+    lines, row, column = [""], 0, 0
+    for mark, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)|([^\x1b\r\n]+)", written):
+        if text:
+            lines[row] = lines[row][:column] + text + lines[row][column + len(text) :]
+            column += len(text)
+        elif mark == "\r":
+            column = 0
+        elif mark == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif mark[-1] == "A":
+            row -= int(mark[2:-1])
+        elif mark == "\x1b[K":
+            lines[row] = lines[row][:column]
+        elif mark == "\x1b[J":
+            lines[row:] = [lines[row][:column]]
+        else:
+            assert mark[-1] == "m", mark
+    return lines
+
+
+@pytest.mark.parametrize("name", report_runs.RUNS)
+def test_the_screen_makes_way_for_the_report(name: str) -> None:
+    """A terminal ends with notes, announcements and the report, nothing of the screen, and its modes as before."""
+    run = report_runs.RUNS[name]()
+    announced = [
+        line for number, case in enumerate(run.unexpected(), 1) for line in announcement(run, case, number, Style())
+    ]
+    with terminal() as (stream, written):
+        modes = termios.tcgetattr(stream.fileno())
+        play(run, LiveReporter(stream))
+        assert termios.tcgetattr(stream.fileno()) == modes
+    shown = replay(b"".join(written).decode())
+    assert shown == ["debian:6.12: making the template", *announced, *report_lines(run), ""]
+
+
+def test_trouble_is_told_above_the_screen() -> None:
+    """An unexpected case is announced at once, above a screen that is drawn again over its old self."""
+    run = report_runs.sick()
+    with terminal() as (stream, written):
+        reporter = LiveReporter(stream)
+        reporter.start(run.start, run.start.selected)
+        reporter.kernel(run.kernels["debian-6.12"])
+        for case in run.unexpected():
+            reporter.case(case)
+    shown = replay(b"".join(written).decode())
+    assert [line.split()[0] for line in shown if line.startswith(("SPLAT", "FAIL", "HANG"))] == [
+        "SPLAT",
+        "FAIL",
+        "HANG",
+    ]
+    assert sum("UNEXPECTED" in line and "/736" in line for line in shown) == 1
+    assert shown[-2].endswith("3 of 736 cases")
+
+
+@pytest.mark.parametrize("name", report_runs.RUNS)
+@pytest.mark.parametrize(("columns", "rows"), [(80, 50), (80, 24), (120, 60), (79, 50), (40, 10), (20, 3), (1, 1)])
+def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> None:
+    """Whatever the terminal's size and however far the run is, the screen leaves one line free and none too wide."""
+    run = report_runs.RUNS[name]()
+    whole = dict(run.cases)
+    for done in (0, 1, 300, 736):
+        run.cases = {slug: cases[:done] for slug, cases in whole.items()}
+        lines = screen(run, 75.0, columns, rows, Style())
+        assert len(lines) <= max(1, rows - 1)
+        assert all(len(line) <= columns for line in lines)
+
+
+def test_the_screen_shows_the_grids_where_they_fit() -> None:
+    """At 80 by 50 all four grids, their extra rows and the legend are there; at 80 by 24 the grids alone."""
+    run = report_runs.healthy()
+    run.cases["debian-6.12"] = run.cases["debian-6.12"][:300]
+    large, small = (screen(run, 75.0, 80, rows, Style()) for rows in (50, 24))
+    assert "same_map" in "\n".join(large)
+    assert "to come" in "\n".join(large)
+    assert "ingress-to-local" in "\n".join(small)
+    assert "same_map" not in "\n".join(small)
+    assert any(re.search("300/736", line) for line in large)
+    assert large[-1] == "1:15  300 of 736 cases"
+
+
+def test_the_view_stays_with_one_kernel_until_it_is_done() -> None:
+    """With kernels side by side the grids shown are those of the first that is under way."""
+    run = report_runs.finished(
+        (report_runs.KERNEL_6_12, report_runs.passing(report_runs.KERNEL_6_12, report_runs.observe_6_12)),
+        (report_runs.KERNEL_5_10, report_runs.passing(report_runs.KERNEL_5_10, report_runs.observe_5_10)),
+    )
+    whole = dict(run.cases)
+    for done, spec in ((735, "debian:6.12"), (736, "debian:5.10")):
+        run.cases = {"debian-6.12": whole["debian-6.12"][:done], "debian-5.10": whole["debian-5.10"][:100]}
+        assert f" {spec} " in screen(run, 1.0, 80, 50, Style())[0]
+
+
+@pytest.mark.parametrize("kind", [PlainReporter, LiveReporter])
+def test_a_reporter_never_raises(kind: type[PlainReporter | LiveReporter]) -> None:
+    """A closed stream, and events before their time, are nobody's trouble."""
+    with terminal() as (stream, _):
+        reporter = kind(stream)
+    run = report_runs.healthy()
+    reporter.case(run.cases["debian-6.12"][0])
+    play(run, reporter)
+
+
+def test_a_reader_who_leaves_does_not_change_the_exit_code() -> None:
+    """`conform run | head -1` exits as the run did, without a word on stderr."""
+    script = (
+        "import sys\n"
+        "from conformance.report.live import choose\n"
+        "from tests.conformance.test_report_live import play\n"
+        "from tests.conformance import report_runs\n"
+        "sys.stdin.read()\n"
+        "play(report_runs.sick(), choose(sys.stdout))\n"
+        "sys.exit(3)\n"
+    )
+    # fmt: off
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # fmt: on
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, errors = process.communicate(b"")
+    assert (process.returncode, errors) == (3, b"")
+
+
+@pytest.mark.parametrize(
+    ("term", "ci", "kind"),
+    [("xterm", None, LiveReporter), ("dumb", None, PlainReporter), ("xterm", "true", PlainReporter)],
+)
+def test_the_stream_chooses(monkeypatch: pytest.MonkeyPatch, term: str, ci: str | None, kind: type[object]) -> None:
+    """Only a capable terminal outside CI gets the screen."""
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("CI", raising=False)
+    if ci:
+        monkeypatch.setenv("CI", ci)
+    with terminal() as (stream, _):
+        assert isinstance(choose(stream), kind)
+    assert isinstance(choose(io.StringIO()), PlainReporter)

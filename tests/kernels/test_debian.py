@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels from the archive: found, verified, unpacked, remembered. The archives are made here; apt is the real one."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common import cache
+from common.errors import ExitCode
+from common.errors import HostError
+from common.errors import UsageError
+from kernels import apt
+from kernels import config
+from kernels import inventory
+from kernels import modules
+from kernels.archive import Order
+from kernels.resolve import resolve
+from kernels.version import Version
+from tests.kernels import fakes
+
+CHECKOUT = Path(__file__).parents[2]
+
+needs_apt = pytest.mark.skipif(
+    shutil.which("apt-get") is None or not apt.HELPER.exists(), reason="only a Debian machine has apt"
+)
+pytestmark = needs_apt
+
+OTHER = "6.12.90+deb12-amd64"
+
+
+@pytest.fixture
+def stocked(archive: fakes.Archive, tmp_path: Path) -> fakes.Archive:
+    """An archive with one kernel."""
+    archive.add(fakes.image_package(tmp_path))
+    return archive
+
+
+def test_resolve(stocked: fakes.Archive) -> None:
+    """A kernel is found by branch, fetched and unpacked: plain modules, only those a guest may need, indexed."""
+    told: list[str] = []
+    kernel = resolve("debian:6.12", progress=told.append)
+    assert (kernel.release, kernel.version, kernel.slug) == (fakes.RELEASE, Version(6, 12, 95), "debian-6.12")
+    assert kernel.image is not None
+    assert kernel.image.name == "vmlinux"
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, kernel.release) == {"tls"}
+    module = modules.folder(kernel.modules, kernel.release) / "kernel/net/tls/tls.ko"
+    assert module.read_bytes() == fakes.module("tls")
+    assert kernel.provenance["suite"] == "bookworm"
+    assert any(f"downloading linux-image-{fakes.RELEASE} (" in line for line in told)
+    assert not list(kernel.modules.rglob("*.deb"))
+    config.check_bootable(kernel)
+
+
+@pytest.mark.parametrize("wanted", ["6.12", "6.12.95", "6.12.95+deb12", "6.12.95-1", "bookworm", "oldstable"])
+def test_names(stocked: fakes.Archive, wanted: str) -> None:
+    """A kernel answers to its branch, version, ABI, package version, and its suite's two names."""
+    assert resolve(f"debian:{wanted}").release == fakes.RELEASE
+
+
+def test_newest_wins(stocked: fakes.Archive, tmp_path: Path) -> None:
+    """Of several kernels of a branch the newest is taken; a metapackage and a real-time kernel are none."""
+    stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
+    stocked.add(
+        fakes.package(tmp_path, "linux-image-6.12-amd64", {}),
+        version="6.12.99-1",
+        depends=f"linux-image-{OTHER} (= 6.12.90-1)",
+    )
+    stocked.add(fakes.package(tmp_path, "linux-image-6.12.99-rt-amd64", {}), version="6.12.99-1")
+    assert resolve("debian:6.12").release == fakes.RELEASE
+    assert resolve("debian:6.12.90").release == OTHER
+
+
+@pytest.mark.parametrize("last", ["", "-unsigned"], ids=["signed", "unsigned"])
+def test_signed_wins(archive: fakes.Archive, tmp_path: Path, last: str) -> None:
+    """Of the signed and the unsigned package of a kernel the signed one is taken, wherever it stands in the index."""
+    for suffix in ("-unsigned" if not last else "", last):
+        archive.add(fakes.image_package(tmp_path), name=f"linux-image-{fakes.RELEASE}{suffix}")
+    assert resolve("debian:6.12").provenance["package"] == f"linux-image-{fakes.RELEASE}"
+
+
+def test_unsigned_alone_will_do(archive: fakes.Archive, tmp_path: Path) -> None:
+    """Where only the unsigned package exists, it is taken: nothing here checks a boot signature."""
+    archive.add(fakes.image_package(tmp_path), name=f"linux-image-{fakes.RELEASE}-unsigned")
+    assert resolve("debian:6.12").release == fakes.RELEASE
+
+
+def test_split_packages(archive: fakes.Archive, tmp_path: Path) -> None:
+    """From 7.x on the parts of a kernel come from packages of their own, with the image beside the modules."""
+    release = "7.3.4+deb13-amd64"
+    version = "7.3.4-1"
+    banner = fakes.BANNER.replace(fakes.RELEASE, release).replace("6.12.95", "7.3.4")
+    folder = f"usr/lib/modules/{release}"
+    parts = {
+        "linux-binary": {f"{folder}/vmlinuz": fakes.bzimage(gzip.compress(fakes.vmlinux(banner)), banner)},
+        "linux-base": {f"{folder}/config": fakes.CONFIG.encode()},
+        "linux-modules": {f"{folder}/kernel/net/tls/tls.ko.gz": gzip.compress(fakes.module("tls"))},
+    }
+    for part, files in parts.items():
+        archive.add(fakes.package(tmp_path, f"{part}-{release}", files), version=version)
+    depends = ", ".join(f"{part}-{release} (= {version})" for part in parts)
+    archive.add(fakes.package(tmp_path, f"linux-image-{release}", {}), version=version, depends=f"kmod, {depends}")
+    kernel = resolve("debian:7.3")
+    assert (kernel.release, kernel.version) == (release, Version(7, 3, 4))
+    assert kernel.config["NET"] == "y"
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, release) == {"tls"}
+
+
+def test_half_a_kernel_is_none(stocked: fakes.Archive, tmp_path: Path) -> None:
+    """A kernel whose modules have left the archive is passed over for one that is whole."""
+    stocked.add(
+        fakes.package(tmp_path, "linux-image-6.12.99+deb12-amd64", {}),
+        version="6.12.99-1",
+        depends="linux-modules-6.12.99+deb12-amd64 (= 6.12.99-1)",
+    )
+    assert resolve("debian:6.12").release == fakes.RELEASE
+
+
+def test_cloud(stocked: fakes.Archive, tmp_path: Path) -> None:
+    """The cloud flavour is another kernel, and only taken when asked for."""
+    with pytest.raises(UsageError):
+        resolve("debian:6.12/cloud")
+    cloud = "6.12.96+deb12-cloud-amd64"
+    stocked.add(fakes.image_package(tmp_path, cloud), version="6.12.96-1")
+    assert resolve("debian:6.12/cloud", refresh=True).release == cloud
+    assert resolve("debian:6.12", refresh=True).release == fakes.RELEASE
+
+
+def test_unknown_version(stocked: fakes.Archive, tmp_path: Path) -> None:
+    """A version no suite has is refused with the nearest there are."""
+    stocked.add(fakes.image_package(tmp_path, "6.1.0-50-amd64"), version="6.1.176-1")
+    with pytest.raises(UsageError, match=r"no suite of the archive has the kernel 'debian:6.11'") as caught:
+        resolve("debian:6.11")
+    assert "the nearest: debian:6.1, debian:6.12;" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.BROKEN
+    with pytest.raises(UsageError) as caught:
+        resolve("debian:6.12.3")
+    assert "the nearest: debian:6.12.95+deb12;" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        resolve("debian:buster")
+    assert "the nearest: debian:bookworm;" in caught.value.hint
+
+
+def test_remembered(stocked: fakes.Archive) -> None:
+    """A spec resolved before comes back at once and without the archive; a refresh needs it."""
+    with stocked.served():
+        first = resolve("debian:6.12")
+    told: list[str] = []
+    started = time.perf_counter()
+    assert resolve("debian:6.12", progress=told.append) == first
+    assert time.perf_counter() - started < 0.05
+    assert told == []
+    with pytest.raises(HostError, match="does not answer"):
+        resolve("debian:6.12", refresh=True)
+
+
+def test_stale_memory_serves_when_the_archive_is_away(stocked: fakes.Archive, own_cache: Path) -> None:
+    """After a day the archive is asked again; if it is away, what was found before serves, and that is said."""
+    told: list[str] = []
+    with stocked.served():
+        first = resolve("debian:6.12", progress=told.append)
+    assert not any("Failed" in line for line in told)  # suites it does not have are no complaint
+    memory = own_cache / "resolved" / "debian-6.12.json"
+    note = json.loads(memory.read_text())
+    memory.write_text(json.dumps({**note, "when": note["when"] - 2 * 24 * 3600}))
+    shutil.rmtree(own_cache / "apt")
+    assert resolve("debian:6.12", progress=told.append) == first
+    assert any("does not answer" in line and "using the kernel found 2" in line for line in told)
+
+
+def test_old_index_serves_when_the_archive_is_away(stocked: fakes.Archive, own_cache: Path) -> None:
+    """A kernel fetched by another spec is found in yesterday's index while the archive is away, with a warning."""
+    told: list[str] = []
+    with stocked.served():
+        first = resolve("debian:6.12")
+    (catalogue,) = (own_cache / "apt").glob("offers-*.json")
+    catalogue.write_text(json.dumps({**json.loads(catalogue.read_text()), "made": 0}))
+    assert resolve("debian:6.12.95", progress=told.append).digest == first.digest
+    assert any("Failed to fetch" in line for line in told)
+
+
+def test_unreachable(archive: fakes.Archive) -> None:
+    """An archive that cannot be reached is the machine's trouble, and named."""
+    with archive.served():
+        pass
+    with pytest.raises(HostError, match=r"archive does not answer.*127.0.0.1") as caught:
+        resolve("debian:6.12")
+    assert "network" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.BROKEN
+
+
+def test_no_archive(archive: fakes.Archive) -> None:
+    """A machine whose apt knows no Debian archive is told so."""
+    (archive.etc / "sources.list").write_text("deb http://127.0.0.1:9/other jammy main\n")
+    with pytest.raises(HostError, match="name no Debian archive"):
+        resolve("debian:6.12")
+
+
+@pytest.mark.parametrize("harm", ["truncated", "tampered"])
+def test_harmed_download(stocked: fakes.Archive, own_cache: Path, harm: str) -> None:
+    """A package that is not what the index promises is refused; nothing of it stays, and a sound one is taken later."""
+    deb = next(stocked.pool.iterdir())
+    sound = deb.read_bytes()
+    deb.write_bytes(sound[:-100] if harm == "truncated" else sound[:-100] + bytes(100))
+    with pytest.raises(HostError, match=r"is not what the signed index promises") as caught:
+        resolve("debian:6.12")
+    assert "try again" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.BROKEN
+    assert list((own_cache / "partial").iterdir()) == []
+    assert not list(own_cache.glob("kernels/*"))
+    deb.write_bytes(sound)
+    assert resolve("debian:6.12").release == fakes.RELEASE
+
+
+def test_tampered_index(stocked: fakes.Archive) -> None:
+    """An index that is not what the release file promises is not used."""
+    index = stocked.root / "dists/bookworm/main/binary-amd64/Packages"
+    index.write_bytes(index.read_bytes().replace(b"kmod", b"evil"))
+    with pytest.raises(HostError, match="archive does not answer"):
+        resolve("debian:6.12")
+
+
+def test_unsigned_archive(stocked: fakes.Archive) -> None:
+    """An archive that nobody signed is not used unless the machine's own sources trust it."""
+    sources = stocked.etc / "sources.list"
+    sources.write_text(sources.read_text().replace("[trusted=yes] ", ""))
+    with pytest.raises(HostError, match="is not signed"):
+        resolve("debian:6.12")
+
+
+def test_broken_package(archive: fakes.Archive, tmp_path: Path) -> None:
+    """A package that is what the index promises and yet no package is refused with its name."""
+    deb = tmp_path / f"linux-image-{fakes.RELEASE}.deb"
+    deb.write_bytes(b"no package at all")
+    archive.add(deb)
+    with pytest.raises(HostError, match=f"{deb.name.replace('+', '.')} cannot be unpacked"):
+        resolve("debian:6.12")
+
+
+IN_SMALL_CACHE = """
+from pathlib import Path
+from common import cache
+from common.errors import HostError
+from kernels import apt
+from kernels.resolve import resolve
+apt.ETC = Path({etc!r})
+try:
+    resolve("debian:6.12")
+except HostError as error:
+    print(error, error.hint, [*cache.root().glob("partial/*"), *cache.root().glob("kernels/*")], sep=" | ")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("kilobytes", [20, 400, 2000], ids=["index", "download", "unpack"])
+def test_full_disk(archive: fakes.Archive, tmp_path: Path, kilobytes: int) -> None:
+    """A disk that fills up at any step of fetching is one sentence and a hint, and nothing stays on it."""
+    folder = f"lib/modules/{fakes.RELEASE}/kernel/net/tls"
+    big = {f"{folder}/tls.ko": os.urandom(600_000), f"{folder}/big.ko": bytes(3_000_000)}
+    archive.add(fakes.package(tmp_path, f"linux-image-{fakes.RELEASE}", big))
+    small = tmp_path / "small"
+    small.mkdir()
+    # fmt: off
+    done = subprocess.run([
+        "unshare", "--mount",
+        "sh", "-c", 'mount -t tmpfs -o size=$0k tmpfs "$XDG_CACHE_HOME" && exec "$@"', str(kilobytes),
+        sys.executable, "-c", IN_SMALL_CACHE.format(etc=str(archive.etc)),
+    ], cwd=CHECKOUT, env={**os.environ, "XDG_CACHE_HOME": str(small)}, capture_output=True, text=True, check=False)
+    # fmt: on
+    if "permission denied" in done.stderr or "not permitted" in done.stderr:
+        pytest.skip("no mount namespace here")
+    sentence, hint, left = done.stdout.strip().split(" | ")
+    assert sentence.startswith(f"no space left while writing {small}")
+    assert "free some space" in hint
+    assert left == "[]"
+
+
+def test_inventory(stocked: fakes.Archive, tmp_path: Path, own_cache: Path) -> None:
+    """What is cached and what is offered can be listed; what was not used lately, or all, can be thrown away."""
+    stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
+    old, new = inventory.fetch("debian:6.12.90"), inventory.fetch("debian:6.12")
+    assert {(kernel.release, kernel.specs) for kernel in inventory.cached()} == {
+        (OTHER, ("debian:6.12.90",)),
+        (fakes.RELEASE, ("debian:6.12",)),
+    }
+    assert [(offer.suite, offer.release) for offer in inventory.offered()] == [
+        ("bookworm", fakes.RELEASE),
+        ("bookworm", OTHER),
+    ]
+    assert inventory.prune(days=1) == 0
+    assert old.modules is not None
+    assert new.modules is not None
+    os.utime(old.modules, (0, 0))
+    assert inventory.prune(days=1) > 4096
+    assert [kernel.release for kernel in inventory.cached()] == [fakes.RELEASE]
+    resolve("debian:6.12")
+    inventory.prune()
+    assert inventory.cached() == []
+    assert not list(own_cache.glob("resolved/*"))
+    assert not list(own_cache.glob("partial/*"))
+
+
+def test_sources(tmp_path: Path) -> None:
+    """Archives are read from both forms of apt's sources, with their options; others' and disabled ones are not."""
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(
+        "# deb http://commented.invalid/debian bookworm main\n"
+        "deb [arch=amd64,arm64 signed-by=/some/key.gpg] http://one.invalid/debian bookworm main contrib # why\n"
+        "deb-src http://sources.invalid/debian bookworm main\n"
+        "deb http://other.invalid/linux bookworm stable\n"
+    )
+    (tmp_path / "sources.list.d" / "two.sources").write_text(
+        "Types: deb\nURIs: http://two.invalid/security\nSuites: stable-security\nComponents: main\n"
+        "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n\n"
+        "Enabled: no\nTypes: deb\nURIs: http://disabled.invalid/debian\nSuites: sid\nComponents: main\n"
+    )
+    found = apt.archives(tmp_path)
+    assert [archive.uri for archive in found] == ["http://one.invalid/debian", "http://two.invalid/security"]
+    assert found[0].options == (("signed-by", "/some/key.gpg"),)
+    assert {"bullseye", "trixie-backports", "sid", "experimental"} < set(found[0].suites)
+    assert "bullseye-security" in found[1].suites
+    assert "sid" not in found[1].suites
+    assert "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n" in found[1].stanza()
+
+
+VERSIONS = [
+    "6.1.176-1", "6.1.176-1~deb11u1", "6.1.177-1", "6.12.9-1", "6.12.95-1", "6.12.95-1~bpo12+1", "6.12.95-2",
+    "7.3~rc7-1~exp1", "7.3-1", "7.3.4-1~bpo13+1", "1:1.0-1", "6.12.95+deb12-1",
+]  # fmt: skip
+
+
+def test_order() -> None:
+    """Versions are ordered as dpkg orders them."""
+    for one, other in itertools.combinations(VERSIONS, 2):
+        done = subprocess.run(["dpkg", "--compare-versions", one, "lt", other], check=False)
+        assert (Order(one) < Order(other)) == (done.returncode == 0), (one, other)
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("branch", ["5.10", "6.12", "7.3"])
+def test_the_real_archive(branch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest, the default and the newest kernel come from the machine's own archive, fit to be judged."""
+    monkeypatch.undo()  # what was fetched before serves
+    kernel = resolve(f"debian:{branch}")
+    assert kernel.version.branch == branch
+    assert kernel.version.sublevel > 0
+    assert kernel.image is not None
+    assert kernel.image.name == "vmlinux"
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, kernel.release) >= {
+        "vsock_loopback",
+        "vmw_vsock_virtio_transport_common",
+        "vsock",
+    }
+    config.check_bootable(kernel)
+    assert cache.root() in kernel.modules.parents

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import HostError
+from vm import accel
+
+from tests.vm.test_compose import kernel
+
+
+@pytest.fixture(name="host")
+def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with a /dev/kvm that opens, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(accel, "DEVICE", tmp_path / "kvm")
+    (tmp_path / "kvm").touch()
+    return tmp_path
+
+
+def qemu(folder: Path, script: str) -> Path:
+    """Return a QEMU that does what the script says and counts how often it did."""
+    path = folder / "qemu"
+    path.write_text(f"#!/bin/sh\necho >> {shlex.quote(str(folder / 'runs'))}\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_kvm_is_chosen_when_a_probe_reached_its_panic(host: Path) -> None:
+    """The kernel under test booted to the panic it must end in."""
+    fake = qemu(host, "echo '[ 0.5] Kernel panic - not syncing: VFS: Unable to mount root fs'")
+    assert accel.choose("auto", kernel(), fake).name == "kvm"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'qemu: KVM internal error' >&2; exit 1", "KVM internal error"),
+        ("echo 'booting'", "stopped without a word"),
+        ("exec sleep 60", "did not finish within 0.2 s"),
+    ],
+)
+def test_kvm_that_only_opens_is_refused(
+    host: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    """A guest that fails, stops early or hangs proves nothing; the reason is given, and refuses a demand for KVM."""
+    monkeypatch.setattr(accel, "PROBE_SECONDS", 0.2)
+    fake = qemu(host, script)
+    choice = accel.choose("auto", kernel(), fake)
+    assert choice.name == "tcg"
+    assert words in choice.why
+    with pytest.raises(HostError, match=words):
+        accel.choose("kvm", kernel(), fake)
+
+
+def test_a_probe_is_made_once(host: Path) -> None:
+    """What was found holds until the host is booted anew, whichever kernel is asked for."""
+    fake = qemu(host, "exit 1")
+    first = accel.choose("auto", kernel(), fake)
+    assert accel.choose("auto", replace(kernel(), digest="1" * 64), fake) == first
+    assert (host / "runs").read_text() == "\n"
+
+
+def test_without_a_device_nothing_is_probed(host: Path) -> None:
+    """No /dev/kvm, no probe."""
+    (host / "kvm").unlink()
+    assert "has no" in accel.choose("auto", kernel(), qemu(host, "")).why
+    assert not (host / "runs").exists()
+
+
+def test_tcg_on_demand_is_not_probed(host: Path) -> None:
+    """Who asks for TCG gets it."""
+    assert accel.choose("tcg", kernel(), qemu(host, "")).name == "tcg"
+    assert not (host / "runs").exists()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import KernelError
+from kernels.kernel import Kernel
+from kernels.version import Version
+from vm import compose
+from vm import stock
+from vm.machine import MachineOptions
+
+# What virtme-ng 1.42 printed for a Debian kernel, paths shortened.
+RECORDED = shlex.split(
+    "/usr/bin/qemu-system-x86_64 -m 1G -fsdev local,id=virtfs3,path=/,security_model=none,readonly=on,multidevs=remap"
+    " -device virtio-9p-pci,fsdev=virtfs3,mount_tag=/dev/root -device i6300esb,id=watchdog0 -machine q35 -cpu max"
+    " -parallel none -net none -echr 1 -chardev file,path=/proc/self/fd/2,id=dmesg -device virtio-serial-pci"
+    " -device virtconsole,chardev=dmesg -chardev stdio,id=console,signal=off,mux=on -serial chardev:console"
+    " -mon chardev=console -vga none -display none -smp 2 -kernel /k/vmlinuz"
+    " -append 'virtme_console=ttyS0 console=hvc0 TERM=xterm quiet loglevel=1 init=/v/virtme-ng-init' -initrd /i"
+)
+RECORDED_SCRIPT = shlex.split(
+    "/usr/bin/qemu-system-x86_64 -machine q35 -serial chardev:console -chardev file,id=console,path=/dev/null"
+    " -chardev stdio,id=stdin,signal=on,mux=off -device virtio-serial-pci"
+    " -device virtserialport,name=virtme.stdin,chardev=stdin -chardev file,id=ret,path=/t/virtme_retc7r1walt"
+    " -no-reboot -kernel /k/vmlinuz -append 'quiet init=/v/init' -initrd /proc/self/fd/3"
+)
+
+
+def kernel(**config: str) -> Kernel:
+    """Return a kernel that is nowhere."""
+    return Kernel(
+        spec="debian:6.12",
+        slug="debian-6.12",
+        release="6.12.1-amd64",
+        version=Version.parse("6.12.1"),
+        banner="Linux version 6.12.1",
+        image=Path("/k/vmlinux"),
+        compressed=Path("/k/vmlinuz"),
+        modules=None,
+        config=config,
+        provenance={},
+        digest="0" * 64,
+    )
+
+
+def arguments(options: MachineOptions, accelerator: str = "tcg") -> str:
+    """Return the composed arguments as one string."""
+    return shlex.join(compose.compose(RECORDED, kernel(), options, accelerator).arguments)
+
+
+def test_the_machine_is_virtmes() -> None:
+    """Machine type, bus and displays are what virtme-ng chose."""
+    composed = arguments(MachineOptions())
+    assert "-machine q35,memory-backend=ram" in composed
+    assert "-device virtio-serial-pci" in composed
+    assert "-parallel none" in composed
+    assert "-vga none -display none" in composed
+
+
+@pytest.mark.parametrize("unwanted", ["9p", "fsdev", "stdio", "virtconsole", "-mon", "/k/", "/proc", "i6300esb", "max"])
+def test_what_a_snapshot_cannot_have_is_gone(unwanted: str) -> None:
+    """Exports, terminals and files of the host are no part of the machine."""
+    assert unwanted not in arguments(MachineOptions())
+
+
+def test_options_reach_the_machine() -> None:
+    """Processors, memory, accelerator and the user's words for the kernel are used."""
+    composition = compose.compose(RECORDED, kernel(), MachineOptions(cpus=2, memory=768, append="slub_debug=F"), "kvm")
+    assert "-accel kvm -cpu host -smp 2" in shlex.join(composition.arguments)
+    assert "size=768M" in shlex.join(composition.machine(None))
+    before_init, _, init = composition.append.partition("rdinit=")
+    assert "slub_debug=F" in before_init
+    assert init.startswith("/usr/bin/python3 -- ")
+    assert "virtme" not in composition.append
+
+
+def test_memory_is_written_only_while_a_template_is_made() -> None:
+    """A clone has a private view of the template's memory."""
+    composition = compose.compose(RECORDED, kernel(), MachineOptions(), "tcg")
+    assert "mem-path=/c/ram,share=on" in shlex.join(composition.machine(Path("/c/ram"), shared=True))
+    assert "mem-path=/c/ram,share=off" in shlex.join(composition.machine(Path("/c/ram")))
+
+
+def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
+    """The console is given up for ours, every file a port would write to is /dev/null."""
+    command = list(stock._own_ports(RECORDED_SCRIPT, "/c/initramfs"))
+    text = shlex.join(command)
+    assert "console" not in text
+    assert "stdio" not in text
+    assert "/t/" not in text
+    assert command[command.index("-initrd") + 1] == "/c/initramfs"
+    assert "init=/v/init" in text
+
+
+def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
+    """What virtme-ng cannot boot is the kernel's fault, in one sentence."""
+    with pytest.raises(KernelError, match="cannot boot .*nothing"):
+        compose.ask_virtme(Path(sys.executable), tmp_path / "nothing")
+
+
+def test_stock_guests_need_9p() -> None:
+    """A kernel known to lack 9p says so before anything is started; one of unknown configuration is tried."""
+    assert stock.possible(kernel())
+    assert not stock.possible(kernel(NET_9P="m"))
+    assert stock._missing(kernel(NET_9P="m", NET_9P_VIRTIO="y")) == ["9P_FS"]

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies
+
+from vm.guest.frames import HEADER
+from vm.guest.frames import LIMIT
+from vm.guest.frames import Channel
+from vm.guest.frames import FrameBuffer
+from vm.guest.frames import FramingError
+from vm.guest.frames import encode
+
+messages = strategies.dictionaries(strategies.text(max_size=8), strategies.integers() | strategies.text(max_size=20))
+
+
+@given(strategies.lists(messages, max_size=6), strategies.lists(strategies.integers(1, 9), min_size=1))
+def test_messages_survive_any_split_of_the_stream(sent: list[dict[str, Any]], sizes: list[int]) -> None:
+    """However the bytes are cut into reads, the same messages come out in the same order."""
+    stream = b"".join(encode(message) for message in sent)
+    buffer = FrameBuffer()
+    received = []
+    position = 0
+    turn = 0
+    while position < len(stream):
+        size = sizes[turn % len(sizes)]
+        buffer.feed(stream[position : position + size])
+        position += size
+        turn += 1
+        while (message := buffer.pop()) is not None:
+            received.append(message)
+    assert received == sent
+
+
+@pytest.mark.parametrize("nonsense", [HEADER.pack(LIMIT + 1), HEADER.pack(2) + b"{]", HEADER.pack(1) + b"\xff"])
+def test_nonsense_is_refused(nonsense: bytes) -> None:
+    """A length beyond the limit and a body that is not JSON are errors, not waits without end."""
+    buffer = FrameBuffer()
+    buffer.feed(nonsense)
+    with pytest.raises(FramingError):
+        buffer.pop()
+
+
+def test_channel_carries_more_than_a_pipe_holds() -> None:
+    """A message larger than the kernel's buffer arrives whole, and the end of the stream is None."""
+    reader, writer = os.pipe()
+    large = {"source": "x" * 300_000}
+    sender = threading.Thread(target=lambda: (Channel(writer).send(large), os.close(writer)))
+    sender.start()
+    channel = Channel(reader)
+    assert channel.receive() == large
+    assert channel.receive() is None
+    sender.join()
+    channel.close()

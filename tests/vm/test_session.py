@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vm.guest.frames import Channel
+from vm.host import LocalAgent
+from vm.machine import Fate
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.session import DeadMachineError
+from vm.session import Session
+
+AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
+INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
+CODE = """
+import os, signal, time
+from guestlib.inner import double
+
+def echo(arguments):
+    return {"pid": os.getpid(), **arguments}
+
+def twice(arguments):
+    return double(arguments["n"])
+
+def fail(arguments):
+    raise ValueError("no such cell")
+
+def set_(arguments):
+    return {1, 2}
+
+def hang(arguments):
+    time.sleep(1000)
+
+def die(arguments):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def leave(arguments):
+    raise SystemExit(3)
+
+def offspring(arguments):
+    child = os.fork()
+    if not child:
+        time.sleep(1000)
+    return child
+"""
+BUNDLE = {"code": CODE, "guestlib.inner": "def double(n):\n    return 2 * n\n"}
+
+
+@pytest.fixture(name="session")
+def _session() -> Iterator[Session]:
+    session = Session(LocalAgent(AGENT), INFO)
+    with contextlib.closing(session):
+        session.greet(10.0)
+        session.load(BUNDLE)
+        yield session
+
+
+def test_a_function_is_called_with_its_arguments(session: Session) -> None:
+    """The value comes back as it was returned, and one worker serves many calls."""
+    first = session.call("code:echo", {"in": "tcp4"}, deadline=5.0)
+    second = session.call("code:echo", {"in": "tcp4"}, deadline=5.0)
+    assert first.fate is Fate.ANSWERED
+    assert first.value["in"] == "tcp4"
+    assert first.value == second.value
+    assert 0 < first.seconds < 5
+
+
+def test_packages_without_init_are_packages(session: Session) -> None:
+    """A bundle need not carry the `__init__` of each package."""
+    assert session.call("code:twice", {"n": 21}, deadline=5.0).value == 42
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [("fail", "no such cell"), ("set_", "not JSON serializable"), ("leave", "SystemExit: 3"), ("none", "no attribute")],
+)
+def test_an_exception_is_data(session: Session, function: str, words: str) -> None:
+    """Whatever a function raises, or returns that is not JSON, comes back as a traceback with its source line."""
+    reply = session.call(f"code:{function}", {}, deadline=5.0)
+    assert reply.fate is Fate.RAISED
+    assert words in reply.error
+    assert session.usable
+    assert session.call("code:twice", {"n": 1}, deadline=5.0).value == 2
+
+
+def test_tracebacks_show_the_source(session: Session) -> None:
+    """Guest code came as text, yet its tracebacks quote it."""
+    assert 'raise ValueError("no such cell")' in session.call("code:fail", {}, deadline=5.0).error
+
+
+def test_a_dead_worker_is_data_and_is_replaced(session: Session) -> None:
+    """A worker that is killed says by what, and the next call has another one."""
+    before = session.call("code:echo", {}, deadline=5.0).value["pid"]
+    reply = session.call("code:die", {}, deadline=5.0)
+    assert (reply.fate, reply.error) == (Fate.RAISED, "the worker died of SIGSEGV")
+    assert session.call("code:echo", {}, deadline=5.0).value["pid"] != before
+
+
+def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
+    """A call that does not return in time is OVERRAN, says where it was, and nothing of it goes on."""
+    pid = session.call("code:echo", {}, deadline=5.0).value["pid"]
+    child = session.call("code:offspring", {}, deadline=5.0).value
+    reply = session.call("code:hang", {}, deadline=0.1)
+    assert reply.fate is Fate.OVERRAN
+    assert reply.seconds < 2
+    assert not session.usable
+    assert not _alive(pid)
+    _await_death(child)
+
+
+def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second load sends what differs, drops what is gone, and the new code runs."""
+    sent = []
+    ask = session._ask
+    monkeypatch.setattr(session, "_ask", lambda request, patience: (sent.append(request), ask(request, patience))[1])
+    session.load(BUNDLE)
+    assert sent == []
+    session.load({**BUNDLE, "guestlib.inner": "def double(n):\n    return 3 * n\n"})
+    assert list(sent[0]["sources"]) == ["guestlib.inner"]
+    assert session.call("code:twice", {"n": 1}, deadline=5.0).value == 3
+    session.load({"code": "def gone(arguments):\n    import guestlib\n"})
+    assert "No module named 'guestlib'" in session.call("code:gone", {}, deadline=5.0).error
+
+
+def test_nothing_survives_close() -> None:
+    """Closing ends agent, worker and the worker's children, and may be done twice."""
+    session = Session(LocalAgent(AGENT), INFO)
+    session.greet(10.0)
+    session.load(BUNDLE)
+    pids = [session.call("code:echo", {}, deadline=5.0).value["pid"]]
+    pids.append(session.call("code:offspring", {}, deadline=5.0).value)
+    session.close()
+    session.close()
+    for pid in pids:
+        _await_death(pid)
+
+
+class FakeBody:
+    """A process that will die, and what it is going to have printed."""
+
+    def __init__(self, words: str) -> None:
+        self.control, self.guest = socket.socketpair()
+        self.process = subprocess.Popen(["sleep", "60"])
+        self.exited = os.pidfd_open(self.process.pid)
+        self._words = words
+
+    def console(self) -> str:
+        """Return the last words."""
+        return self._words
+
+    def complaint(self) -> str:
+        """Return QEMU's."""
+        return "qemu: bad luck"
+
+    def close(self) -> None:
+        """End it."""
+        if self.exited >= 0:
+            self.process.kill()
+            self.process.wait()
+            os.close(self.exited)
+            self.exited = -1
+            self.control.close()
+            self.guest.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "fate", "error"),
+    [
+        ("[ 1.0] BUG: x\n[ 1.1] Kernel panic - not syncing: Fatal exception\n", Fate.PANICKED, "Fatal exception"),
+        ("some words\n", Fate.LOST, "some words"),
+        ("", Fate.LOST, "qemu: bad luck"),
+    ],
+)
+def test_a_machine_that_exits_is_data(words: str, fate: Fate, error: str) -> None:
+    """A panic is told from a mere loss by the console, whose tail comes along."""
+    body = FakeBody(words)
+    session = Session(body, INFO)
+    body.process.kill()
+    reply = session.call("m:f", {}, deadline=5.0)
+    assert reply.fate is fate
+    assert error in reply.error
+    assert reply.console == words
+    assert not reply.log_complete
+    assert not session.usable
+
+
+def test_a_silent_machine_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that neither answers nor dies is killed when deadline and grace are over."""
+    monkeypatch.setattr("vm.session.GRACE", 0.05)
+    body = FakeBody("")
+    session = Session(body, INFO)
+    reply = session.call("m:f", {}, deadline=0.05)
+    assert reply.fate is Fate.OVERRAN
+    assert body.process.returncode == -signal.SIGKILL
+
+
+def test_deadlines_follow_the_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine four times slower the guest is given four times as long."""
+    monkeypatch.setattr("vm.session.GRACE", 0.01)
+    body = FakeBody("")
+    session = Session(body, MachineInfo(MachineKind.CLONE, "tcg", "", factor=4.0, boot_seconds=0.0))
+    begin = time.monotonic()
+    peer = body.guest.dup()
+    session.call("m:f", {}, deadline=0.05)
+    assert time.monotonic() - begin >= 0.2
+    request = Channel(peer.detach()).receive()
+    assert request is not None
+    assert request["deadline"] == pytest.approx(0.2)
+
+
+def test_nonsense_from_the_guest_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that answers with rubbish cannot be talked to any more."""
+    monkeypatch.setattr("vm.session.GRACE", 0.05)
+    body = FakeBody("")
+    body.guest.send(b"\xff" * 64)
+    with pytest.raises(DeadMachineError):
+        Session(body, INFO).load({"a": ""})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _await_death(pid: int) -> None:
+    end = time.monotonic() + 5
+    while _alive(pid):
+        assert time.monotonic() < end, f"{pid} is still there"
+        time.sleep(0.002)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vm import template
+from vm.compose import Composition
+from vm.launch import Plan
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+from vm.template import DamagedError
+from vm.template import Template
+
+from tests.vm.test_compose import kernel
+
+INFO = MachineInfo(MachineKind.CLONE, "tcg", "because", factor=4.2, boot_seconds=3.1, versions={"qemu": "7.2"})
+COMPOSITION = Composition("/usr/bin/qemu", ("-machine", "q35"), "/k/vmlinux", "quiet", 512)
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    with (tmp_path / "ram").open("wb") as ram:
+        ram.truncate(8 << 20)
+        ram.seek(1 << 20)
+        ram.write(b"kernel" * 1000)
+    (tmp_path / "state").write_bytes(b"devices" * 100)
+    template.seal(tmp_path, COMPOSITION, INFO)
+    return tmp_path
+
+
+def test_a_template_is_read_as_it_was_sealed(folder: Path) -> None:
+    """The manifest gives back machine and measurements, and sound files pass."""
+    found = Template.read(folder)
+    found.verify()
+    assert found.composition == COMPOSITION
+    assert found.info == INFO
+
+
+@pytest.mark.parametrize("name", ["ram", "state"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_damage_is_found(folder: Path, name: str, damage: str) -> None:
+    """One changed byte, a lost tail, a lost file: none is mistaken for the template."""
+    path = folder / name
+    match damage:
+        case "flip":
+            offset = (1 << 20) + 5 if name == "ram" else 5
+            with path.open("r+b") as file:
+                file.seek(offset)
+                file.write(b"\0")
+        case "truncate":
+            os.truncate(path, path.stat().st_size // 2)
+        case "remove":
+            path.unlink()
+    with pytest.raises(DamagedError, match=name):
+        Template.read(folder).verify()
+
+
+def test_a_touched_file_is_read_before_it_is_believed(folder: Path) -> None:
+    """Another date alone is no damage."""
+    os.utime(folder / "ram", (1, 1))
+    Template.read(folder).verify()
+
+
+def test_after_a_reboot_memory_is_read_before_it_is_believed(folder: Path) -> None:
+    """A host that went down may have lost writes without the date showing it."""
+    found = Template.read(folder)
+    status = found.ram.stat()
+    with found.ram.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"K")
+    os.utime(found.ram, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    found.verify()
+    with pytest.raises(DamagedError, match="ram has changed"):
+        replace(found, boot_id="another boot").verify()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"info": {"kind": "clone"}}', "[]"])
+def test_a_broken_manifest_is_damage(folder: Path, text: str) -> None:
+    """Whatever is in the manifest's place, it ends in one kind of error."""
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(DamagedError, match="manifest"):
+        Template.read(folder)
+
+
+def test_copies_keep_content_and_holes(folder: Path) -> None:
+    """A copy has the same checksum and takes no more room."""
+    template.copy_sparse(folder / "ram", folder / "copy")
+    assert template.checksum_of(folder / "copy") == template.checksum_of(folder / "ram")
+    assert (folder / "copy").stat().st_blocks <= (folder / "ram").stat().st_blocks
+
+
+def test_checksums_know_where_data_is(tmp_path: Path) -> None:
+    """The same bytes at another place are another memory."""
+    for name, offset in (("a", 0), ("b", 1 << 20)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2 << 20)
+            file.seek(offset)
+            file.write(b"x" * 4096)
+    assert template.checksum_of(tmp_path / "a") != template.checksum_of(tmp_path / "b")
+
+
+def test_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the templates warm with different guest code the one prepared last is used, and few are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folders = [template.folder_of("key", {"module": f"version = {number}"}) for number in range(4)]
+    for age, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        os.utime(folder, (1000 - age, 1000 - age))
+    assert len(set(folders)) == 4
+    assert template.newest("key") == folders[0]
+    assert template.newest("other") is None
+    template.retire("key")
+    assert [folder.exists() for folder in folders] == [True, True, False, False]
+
+
+def test_the_key_follows_every_ingredient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another kernel, option, QEMU or agent is another template; a different spec for the same kernel is not."""
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_bytes(b"#!/bin/true\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    options = MachineOptions(accelerator="tcg")
+
+    def key(plan_kernel: object = None, **changes: object) -> str:
+        return Plan(plan_kernel or kernel(), replace(options, **changes), print).key  # type: ignore[arg-type]
+
+    keys = [key(), key(cpus=2), key(memory=1024), key(append="nokaslr"), key(preload=("tls",))]
+    keys.append(key(replace(kernel(), digest="1" * 64)))
+    monkeypatch.setattr("vm.rootfs.key", lambda: "another agent")
+    keys.append(key())
+    qemu.write_bytes(b"#!/bin/false\n")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert key(replace(kernel(), spec="./vmlinux", slug="vmlinux")) == keys[-1]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bring a kernel up from nothing: root image, modules, composed machine, agent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cache
+from common.errors import KernelError
+from kernels.kernel import Kernel
+from vm import modules
+from vm import rootfs
+from vm.compose import Composition
+from vm.machine import Fate
+from vm.machine import MachineInfo
+from vm.machine import MachineOptions
+from vm.qemu import Qemu
+from vm.session import DeadMachineError
+from vm.session import Session
+
+PATIENCE = {"kvm": 30.0, "tcg": 150.0}
+"""Seconds for a boot; thirty times what it takes, as nothing is known yet of how slow this host is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """A machine that came up, with the process that the template saves."""
+
+    session: Session
+    qemu: Qemu
+    composition: Composition
+
+
+def root_image() -> Path:
+    """Return the root image shared by all kernels, built if its ingredients have changed."""
+    target = cache.root() / "images" / f"root-{rootfs.key()}.cpio"
+
+    def build(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            rootfs.write_root(stream)
+
+    return cache.publish(target, build)
+
+
+@contextlib.contextmanager
+def initramfs(kernel: Kernel, options: MachineOptions) -> Iterator[int]:
+    """Yield a descriptor of the root image followed by the kernel's modules; it exists in memory only."""
+    descriptor = os.memfd_create("initramfs")
+    with os.fdopen(descriptor, "wb") as stream:
+        with root_image().open("rb") as root:
+            shutil.copyfileobj(root, stream, 1 << 20)
+        modules.write_modules(stream, modules.closure(kernel, modules.CONTROL_PORT + options.preload))
+        stream.flush()
+        yield descriptor
+
+
+def boot(
+    composition: Composition, kernel: Kernel, options: MachineOptions, info: MachineInfo, ram: Path | None = None
+) -> Booted:
+    """Boot to the agent, with the guest's memory in the file `ram`; KernelError says what the kernel died of."""
+    begin = time.monotonic()
+    with initramfs(kernel, options) as initrd:
+        qemu = Qemu([*composition.machine(ram, shared=True), *composition.payload(initrd)], passed=[initrd])
+    session = Session(qemu, info)
+    await_agent(session, kernel, begin)
+    return Booted(session, qemu, composition)
+
+
+def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
+    """Wait until a booting machine answers and measure it; if it does not, end it and raise KernelError."""
+    try:
+        release = session.greet(PATIENCE[session.info.accelerator])
+        session.calibrate(time.monotonic() - begin)
+    except DeadMachineError as death:
+        raise _explained(kernel, death) from death
+    except BaseException:
+        session.close()
+        raise
+    if release != kernel.release:
+        session.close()
+        raise KernelError(
+            f"{kernel.spec} should be {kernel.release}, but the guest runs {release}",
+            hint="the image and its modules are of different builds",
+        )
+
+
+def _explained(kernel: Kernel, death: DeadMachineError) -> KernelError:
+    manner = {
+        Fate.PANICKED: "panicked while booting",
+        Fate.OVERRAN: "did not boot to the agent in time",
+    }.get(death.fate, "ended while booting")
+    return KernelError(f"{kernel.spec} {manner}: {death.last_line}", hint=_hint(death))
+
+
+def _hint(death: DeadMachineError) -> str:
+    if "init" in death.last_line or "VFS" in death.last_line:
+        return "check that it has BLK_DEV_INITRD, BINFMT_ELF, DEVTMPFS, VIRTIO_PCI and VIRTIO_CONSOLE"
+    return "boot it by hand with `vng -v` to see more"

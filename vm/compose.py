@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The QEMU command: virtme-ng composes the machine, the suite puts its own init, console and control port in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import HostError
+from common.errors import KernelError
+from kernels.kernel import Kernel
+from vm.machine import MachineOptions
+from vm.rootfs import INIT
+
+TERMINAL = frozenset({"-chardev", "-serial", "-mon", "-echr"})
+"""Options of a guest that talks to a terminal."""
+
+EXPORTS = frozenset({"-fsdev", "-virtfs"})
+"""Options of a guest that sees the host's files; no snapshot could be taken of one that mounted them."""
+
+REPLACED = frozenset({"-append", "-initrd", "-kernel", "-cpu", "-accel", "-m", "-smp", "-name"})
+
+# Only what can touch neither the network nor memory: the guest otherwise keeps its kernel's defaults (mitigations,
+# init_on_alloc, KASLR), for the boot is paid once per kernel.
+CMDLINE = (
+    "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic printk.devkmsg=on log_buf_len=1M"
+    " random.trust_cpu=on cryptomgr.notests raid=noautodetect"
+    " 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp initcall_blacklist=jent_mod_init"
+    " rcupdate.rcu_expedited=1"
+)
+
+TCG_CMDLINE = "no_timer_check tsc=reliable"
+"""Under KVM the guest has kvm-clock, which survives a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """A machine without its files: what is the same on both sides of a snapshot."""
+
+    qemu: str
+    arguments: tuple[str, ...]
+    kernel: str
+    append: str
+    memory: int
+    """MiB."""
+
+    def machine(self, ram: Path | None, *, shared: bool = False) -> list[str]:
+        """Return the command of the bare machine, its memory in the file `ram`: the guest's own or a private view."""
+        backend = "memory-backend-ram"
+        if ram is not None:
+            backend = f"memory-backend-file,mem-path={ram},share={'on' if shared else 'off'}"
+        # fmt: off
+        return [
+            self.qemu, *self.arguments,
+            "-m", f"{self.memory}M",
+            "-object", f"{backend},id=ram,size={self.memory}M",
+        ]
+        # fmt: on
+
+    def payload(self, initrd: int) -> list[str]:
+        """Return the options that boot the kernel with the open file `initrd`.
+
+        A restored guest does without: what they load is in its memory already, and loading takes time.
+        """
+        # fmt: off
+        return [
+            "-kernel", self.kernel,
+            "-append", self.append,
+            "-initrd", f"/proc/self/fd/{initrd}",
+        ]
+        # fmt: on
+
+
+def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
+    """Return the QEMU command virtme-ng composes for a kernel image; HostError if virtme-ng does not run."""
+    # fmt: off
+    command = [
+        sys.executable, "-m", "virtme.commands.run",
+        "--kimg", os.fspath(image),
+        "--qemu-bin", os.fspath(qemu),
+        "--force-9p",
+        "--show-command", "--dry-run",
+        *options,
+    ]
+    # fmt: on
+    answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    for line in answer.stdout.splitlines():
+        if "qemu-system" in line:
+            return shlex.split(line)
+    if "No module named" in answer.stderr:
+        raise HostError("virtme-ng is not installed", hint="pip install virtme-ng")
+    last = (answer.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    raise KernelError(f"virtme-ng cannot boot {image}: {last}", hint="is it a kernel image?")
+
+
+def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, accelerator: str) -> Composition:
+    """Turn virtme-ng's command into the suite's machine."""
+    kvm = accelerator == "kvm"
+    tcg = "tcg,thread=single" if options.cpus == 1 else "tcg"
+    return Composition(
+        qemu=virtme[0],
+        arguments=(
+            *_machine(virtme[1:]),
+            *("-accel", "kvm" if kvm else tcg),
+            *("-cpu", "host" if kvm else "qemu64"),
+            *("-smp", str(options.cpus)),
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+        ),
+        kernel=os.fspath(kernel.image or ""),
+        append=" ".join(filter(None, [CMDLINE, "" if kvm else TCG_CMDLINE, options.append, INIT])),
+        memory=options.memory,
+    )
+
+
+def _machine(arguments: Sequence[str]) -> Iterator[str]:
+    """Keep the pairs that describe the machine and drop terminal, exports and what is replaced."""
+    for option, value in pairs(arguments):
+        if option in TERMINAL | EXPORTS | REPLACED:
+            continue
+        if option == "-device" and re.search(r"chardev=|fsdev=|^i6300esb", value or ""):
+            continue
+        yield option
+        if value is not None:
+            yield f"{value},memory-backend=ram" if option == "-machine" else value
+
+
+def pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Split a QEMU command into options and their values."""
+    position = 0
+    while position < len(arguments):
+        option = arguments[position]
+        value = arguments[position + 1] if position + 1 < len(arguments) else None
+        if value is None or value.startswith("-"):
+            yield option, None
+            position += 1
+        else:
+            yield option, value
+            position += 2

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Length-prefixed JSON on a byte stream: the language of the control channel, at both of its ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from typing import Any
+
+HEADER = struct.Struct(">I")
+LIMIT = 64 << 20
+CHUNK = 1 << 16
+
+
+class FramingError(ValueError):
+    """What arrived is not a frame."""
+
+
+def encode(message: Any) -> bytes:
+    """Return `message` as one frame; TypeError if it is not JSON."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return HEADER.pack(len(body)) + body
+
+
+class FrameBuffer:
+    """Collect bytes as they come, give back whole messages."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Add what was read."""
+        self._pending += chunk
+
+    def pop(self) -> Any | None:
+        """Return the next whole message, None if there is none yet; FramingError on nonsense."""
+        if len(self._pending) < HEADER.size:
+            return None
+        (length,) = HEADER.unpack_from(self._pending)
+        if length > LIMIT:
+            raise FramingError(f"a frame of {length} bytes is announced, the limit is {LIMIT}")
+        end = HEADER.size + length
+        if len(self._pending) < end:
+            return None
+        body = bytes(self._pending[HEADER.size : end])
+        del self._pending[:end]
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise FramingError(f"a frame is not JSON: {error}") from error
+
+
+class Channel:
+    """Blocking messages on a pair of descriptors."""
+
+    def __init__(self, reader: int, writer: int | None = None) -> None:
+        self.reader = reader
+        self.writer = reader if writer is None else writer
+        self._buffer = FrameBuffer()
+
+    def send(self, message: Any) -> None:
+        """Write one message."""
+        self.write(encode(message))
+
+    def write(self, frame: bytes) -> None:
+        """Write a frame that is encoded already."""
+        data = memoryview(frame)
+        while data:
+            data = data[os.write(self.writer, data) :]
+
+    def receive(self) -> Any | None:
+        """Return the next message; None at the end of the stream."""
+        while (message := self._buffer.pop()) is None:
+            chunk = os.read(self.reader, CHUNK)
+            if not chunk:
+                return None
+            self._buffer.feed(chunk)
+        return message
+
+    def close(self) -> None:
+        """Close both descriptors."""
+        for descriptor in {self.reader, self.writer}:
+            os.close(descriptor)

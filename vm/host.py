@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The running kernel as a machine: the agent as a local process in namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import HostError
+from kernels.kernel import Kernel
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.qemu import content
+from vm.qemu import mortal
+from vm.session import DeadMachineError
+from vm.session import Session
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PATIENCE = 10.0
+INFO = MachineInfo(MachineKind.HOST, "none", "the running kernel, no VM", factor=1.0, boot_seconds=0.0)
+
+
+# fmt: off
+COMMAND = (
+    "unshare", "--net", "--mount", "--ipc",
+    sys.executable, "-m", "vm.guest.local",
+)
+# fmt: on
+
+
+class LocalAgent:
+    """An agent that runs beside us."""
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """Start it; it finds the number of its end of the channel as its last argument."""
+        self._output = os.memfd_create("output")
+        self.control, agent_end = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                mortal([*command, str(agent_end.fileno())]),
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                pass_fds=[agent_end.fileno()],
+                cwd=CHECKOUT,
+                start_new_session=True,
+            )
+        finally:
+            agent_end.close()
+        self.exited = os.pidfd_open(self._process.pid)
+
+    def console(self) -> str:
+        """Return what the agent printed."""
+        return content(self._output)
+
+    def complaint(self) -> str:
+        """Return the agent's last line."""
+        return (self.console().strip().splitlines() or ["no message"])[-1]
+
+    def close(self) -> None:
+        """End it."""
+        if self.exited < 0:
+            return
+        self.control.close()  # on which a sound agent ends, and takes its worker along
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for descriptor in (self.exited, self._output):
+            os.close(descriptor)
+        self.exited = -1
+
+
+def open_host(kernel: Kernel) -> Session:
+    """Return this host as a machine; HostError without root, or where namespaces are forbidden."""
+    if os.geteuid() != 0:
+        raise HostError("judging the running kernel needs root", hint="run it with sudo, or choose a kernel for a VM")
+    begin = time.monotonic()
+    session = Session(LocalAgent(), INFO)
+    try:
+        session.greet(PATIENCE)
+        session.calibrate(time.monotonic() - begin)
+        session.drain()
+    except DeadMachineError as death:
+        raise HostError(
+            f"the agent does not start on this host: {death.complaint}",
+            hint="it needs network, mount and IPC namespaces of its own",
+        ) from death
+    return session

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel to Machine: prepare its template once, then open as many machines as are wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+from common import cache
+from common.errors import HostError
+from common.errors import KernelError
+from kernels.kernel import Kernel
+from vm import accel
+from vm import boot
+from vm import compose
+from vm import host
+from vm import modules
+from vm import rootfs
+from vm import stock
+from vm import template
+from vm.boot import Booted
+from vm.machine import Bundle
+from vm.machine import Machine
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+from vm.qemu import Qemu
+from vm.qemu import QmpError
+from vm.session import DeadMachineError
+from vm.session import Session
+from vm.template import DamagedError
+from vm.template import Template
+
+QEMU = "qemu-system-x86_64"
+RESTORE_PATIENCE = 5.0
+FALLBACK_SECONDS = 3600.0
+"""How long a failure to make a template is believed; it may have been the host's."""
+
+Warmup = Callable[[Machine], None]
+Progress = Callable[[str], None]
+
+
+def prepare(
+    kernel: Kernel,
+    options: MachineOptions,
+    bundle: Bundle,
+    warmup: Warmup,
+    progress: Progress | None = None,
+) -> MachineInfo:
+    """Make sure that a template of `kernel` is in the cache, its agent warm with `bundle`; say what it is.
+
+    Of several processes at once, one builds. Raises KernelError if the kernel does not come up, HostError if this
+    machine cannot run it. Kinds without a template need no preparation: what they will be is only known once opened.
+    """
+    plan = Plan(kernel, options, progress or (lambda sentence: None))
+    if options.kind is MachineKind.HOST:
+        return host.INFO
+    if options.kind is not MachineKind.CLONE:
+        return MachineInfo(options.kind, plan.choice.name, plan.choice.why, factor=1.0, boot_seconds=0.0)
+    return plan.template(bundle, warmup).info
+
+
+def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | None = None) -> Machine:
+    """Return a machine running `kernel`: of the kind asked for, or the next best, in which case its info says why."""
+    plan = Plan(kernel, options, progress or (lambda sentence: None))
+    match options.kind:
+        case MachineKind.HOST:
+            return host.open_host(kernel)
+        case MachineKind.VNG:
+            return plan.stock()
+        case MachineKind.COLD:
+            return plan.cold()
+        case MachineKind.CLONE:
+            return plan.clone()
+
+
+def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
+    """Start a clone of a template; with `ram`, a copy of the template's memory, the guest writes to that file."""
+    info = replace(found.info, why="; ".join(filter(None, [found.info.why, note])))
+    with found.state.open("rb") as state:
+        qemu = Qemu(found.composition.machine(ram or found.ram, shared=ram is not None), state=state.fileno())
+    session = Session(qemu, info)
+    try:
+        session.greet(RESTORE_PATIENCE * info.factor, clock=True)
+    except BaseException:
+        session.close()
+        raise
+    return Booted(session, qemu, found.composition)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a kernel and the user's options come to on this host."""
+
+    kernel: Kernel
+    options: MachineOptions
+    say: Progress
+
+    @cached_property
+    def qemu(self) -> Path:
+        """Where QEMU is."""
+        found = shutil.which(QEMU)
+        if found is None:
+            raise HostError("QEMU is not installed", hint="apt install qemu-system-x86")
+        return Path(found).resolve()
+
+    @cached_property
+    def choice(self) -> accel.Choice:
+        """The accelerator, and why that."""
+        return accel.choose(self.options.accelerator, self.kernel, self.qemu)
+
+    @cached_property
+    def key(self) -> str:
+        """Name the template by everything it is made of; a change of any gives another name.
+
+        Ingredients stand for what is derived from them: the modules for their closure, virtme-ng's version and this
+        package's source for the machine they compose. So the name costs milliseconds and nothing is composed for it.
+        """
+        status = self.qemu.stat()
+        ingredients = (
+            template.FORMAT,
+            self.kernel.digest,
+            self.kernel.release,
+            self.options.cpus,
+            self.options.memory,
+            self.options.append,
+            self.options.preload,
+            self.choice.name,
+            accel.cpu_model() if self.choice.name == "kvm" else "",
+            (self.qemu, status.st_size, status.st_mtime_ns),
+            metadata.version("virtme-ng"),
+            rootfs.key(),
+            *(Path(module.__file__ or "").read_text() for module in (compose, modules)),
+        )
+        return hashlib.sha256(repr(ingredients).encode()).hexdigest()[:32]
+
+    def info(self, kind: MachineKind, why: str = "") -> MachineInfo:
+        """Describe a machine that is about to be started."""
+        return MachineInfo(
+            kind=kind,
+            accelerator=self.choice.name,
+            why="; ".join(filter(None, [self.choice.why, why])),
+            factor=1.0,
+            boot_seconds=0.0,
+            versions={"qemu": self._qemu_version(), "virtme-ng": metadata.version("virtme-ng")},
+        )
+
+    def composition(self) -> compose.Composition:
+        """Have virtme-ng compose the machine."""
+        image = self.kernel.image or Path()
+        virtme = compose.ask_virtme(self.qemu, image, "--mods", "none", "--disable-kvm")
+        return compose.compose(virtme, self.kernel, self.options, self.choice.name)
+
+    def cold(self, why: str = "") -> Machine:
+        """Boot a machine without a template; where even that fails, a stock virtme-ng guest, if the kernel has 9p."""
+        try:
+            return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
+        except KernelError as error:
+            if not stock.possible(self.kernel) or self.options.kind is MachineKind.COLD:
+                raise
+            why = "; ".join(filter(None, [why, f"a stock virtme-ng guest, because {error}"]))
+            return self.stock(why)
+
+    def stock(self, why: str = "") -> Machine:
+        """Boot a stock virtme-ng guest."""
+        return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, why), self.qemu)
+
+    def clone(self) -> Machine:
+        """Restore a machine from its template; a damaged template is made anew, once."""
+        note = ""
+        for _ in range(2):
+            folder = template.newest(self.key)
+            try:
+                found = self.template({}, None) if folder is None else Template.read(folder)
+                if found.info.kind is not MachineKind.CLONE:
+                    return self.cold(found.info.why)
+                found.verify()
+                return restore(found, note).session
+            except (DamagedError, DeadMachineError) as error:
+                note = f"the template was made anew, because {error}"
+                self.say(note)
+                if folder is not None:
+                    cache.discard(folder)
+        return self.cold(f"a cold boot, because {note.removeprefix('the template was made anew, because ')}")
+
+    def template(self, bundle: Bundle, warmup: Warmup | None) -> Template:
+        """Return the template that is warm with `bundle`, made if need be from one that is warm with something else."""
+        target = template.folder_of(self.key, bundle)
+        for _ in range(2):
+            cache.publish(target, lambda folder: self._make(folder, bundle, warmup))
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(target)
+            try:
+                found = Template.read(target)
+                found.verify()
+                if found.info.kind is MachineKind.CLONE or found.age < FALLBACK_SECONDS:
+                    template.retire(self.key)
+                    return found
+            except DamagedError as error:
+                self.say(f"the template of {self.kernel.spec} is made anew, because {error}")
+            cache.discard(target)
+        raise HostError(
+            f"the template of {self.kernel.spec} does not survive in {target.parent}",
+            hint="check the disk, or set XDG_CACHE_HOME to another",
+        )
+
+    def _make(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
+        """Make the template in `folder`; where snapshots cannot work, a note that says so in its stead."""
+        folder.mkdir()
+        ram = folder / "ram"
+        booted = self._derived(ram) or self._fresh(ram)
+        with contextlib.closing(booted.session) as session:
+            try:
+                session.load(bundle)
+                if warmup is not None:
+                    warmup(session)
+                session.drain()
+                booted.qemu.save(folder / "state")
+            except QmpError as error:
+                ram.unlink()
+                why = f"{session.info.why}; a cold boot, because {error}"
+                template.seal(folder, booted.composition, replace(session.info, kind=MachineKind.COLD, why=why))
+                return
+            except DeadMachineError as death:
+                raise KernelError(
+                    f"{self.kernel.spec} died while its template was made: {death.last_line}",
+                    hint="try --machine=cold",
+                ) from death
+        template.seal(folder, booted.composition, session.info)
+
+    def _fresh(self, ram: Path) -> Booted:
+        self.say(f"booting {self.kernel.spec} ({self.kernel.release}) once for its template")
+        return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.CLONE), ram)
+
+    def _derived(self, ram: Path) -> Booted | None:
+        """Restore the newest template into a memory of its own, to be warmed up with other guest code."""
+        folder = template.newest(self.key)
+        if folder is None:
+            return None
+        try:
+            parent = Template.read(folder)
+            if parent.info.kind is not MachineKind.CLONE:
+                return None
+            parent.verify()
+            template.copy_sparse(parent.ram, ram)
+            return restore(parent, ram=ram)
+        except (DamagedError, DeadMachineError, OSError):
+            return None
+
+    def _qemu_version(self) -> str:
+        # fmt: off
+        answer = subprocess.run(
+            [self.qemu, "--version"],
+            capture_output=True, text=True, check=False,
+        )
+        # fmt: on
+        match = re.search(r"version (\S+)", answer.stdout)
+        return match[1] if match else "unknown"

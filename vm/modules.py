@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel modules a guest needs to boot to its agent, resolved by virtme-ng, as an initramfs beside the root."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import kernels.modules
+from common.errors import KernelError
+from kernels.kernel import Kernel
+from vm.cpio import CpioWriter
+
+CONTROL_PORT = ("virtio_pci", "virtio_console")
+"""What the control port hangs on; everything else is the cases' business (MachineOptions.preload)."""
+
+
+def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
+    """Return the module files for `names` in load order; what is built in or unknown contributes nothing."""
+    if kernel.modules is None:
+        return []
+    from virtme import modfinder
+
+    folder = kernels.modules.folder(kernel.modules, kernel.release)
+    with modfinder.get_mod_path(str(folder), kernel.release) as root:
+        found = modfinder.find_modules_from_install(names, root=root, kver=kernel.release)
+        return [Path(path).resolve() for path in found]
+
+
+def write_modules(stream: BinaryIO, files: list[Path]) -> None:
+    """Write the modules, decompressed, and `modules/order`."""
+    writer = CpioWriter(stream)
+    names = []
+    for path in files:
+        name = kernels.modules.MODULE.sub(".ko", path.name)
+        writer.file(f"modules/{name}", _plain(path))
+        names.append(name)
+    writer.file("modules/order", "\n".join(names).encode())
+    writer.close()
+
+
+def _plain(path: Path) -> bytes:
+    import zstandard  # costs 6 ms, and only making a template comes here
+
+    try:
+        return kernels.modules.plain(path.read_bytes(), path.name)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        raise KernelError(f"the module {path.name} cannot be decompressed", hint="fetch the kernel again") from error

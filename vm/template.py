@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Templates: a guest booted once, its agent warm, saved to the cache for clones to start from."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import cache
+from vm.compose import Composition
+from vm.machine import Bundle
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+
+FORMAT = 1
+"""Part of every key: raise it when the meaning of a template's files changes."""
+
+MANIFEST = "manifest.json"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+CHUNK = 1 << 20
+KEPT = 2
+"""Generations of one template that stay in the cache: two checkouts may share a kernel but not their guest code."""
+
+
+def generation(bundle: Bundle) -> str:
+    """Name the guest code that a template is warm with."""
+    return hashlib.sha256(json.dumps(dict(bundle), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder_of(key: str, bundle: Bundle) -> Path:
+    """Return where the template for `key`, warm with `bundle`, is or would be."""
+    return _templates() / f"{key}-{generation(bundle)}"
+
+
+def newest(key: str) -> Path | None:
+    """Return the template for `key` that was prepared last; any will do, for clones take changed code over."""
+    return next(iter(_generations(key)), None)
+
+
+def retire(key: str) -> None:
+    """Discard all but the newest generations of a template."""
+    for folder in _generations(key)[KEPT:]:
+        cache.discard(folder)
+
+
+def _generations(key: str) -> list[Path]:
+    dated = []
+    for folder in _templates().glob(f"{key}-*"):
+        with contextlib.suppress(FileNotFoundError):
+            dated.append((folder.stat().st_mtime_ns, folder))
+    return [folder for _, folder in sorted(dated, reverse=True)]
+
+
+def _templates() -> Path:
+    return cache.root() / "templates"
+
+
+class DamagedError(Exception):
+    """A template is not what was saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A saved guest, or the reason why there is none."""
+
+    folder: Path
+    composition: Composition
+    info: MachineInfo
+    checksums: dict[str, str]
+    stamps: dict[str, list[int]]
+    """Size and modification time of each file, trusted instead of the checksum while the host stays up."""
+    boot_id: str
+
+    @property
+    def ram(self) -> Path:
+        """The guest's memory."""
+        return self.folder / "ram"
+
+    @property
+    def state(self) -> Path:
+        """Everything else of the guest."""
+        return self.folder / "state"
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return time.time() - (self.folder / MANIFEST).stat().st_mtime
+
+    @classmethod
+    def read(cls, folder: Path) -> Template:
+        """Read a template's manifest; DamagedError if that fails."""
+        try:
+            data = json.loads((folder / MANIFEST).read_text())
+            composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
+            info = MachineInfo(**{**data["info"], "kind": MachineKind(data["info"]["kind"])})
+            return cls(folder, composition, info, data["checksums"], data["stamps"], data["boot_id"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
+
+    def write(self) -> None:
+        """Write the manifest."""
+        data = {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
+        (self.folder / MANIFEST).write_text(json.dumps(data, default=os.fspath))
+
+    def verify(self) -> None:
+        """Raise DamagedError unless the files are those that were saved.
+
+        Memory is some 200 MB: its checksum is only computed where the file's date cannot vouch for it, that is when
+        it was touched, or when the host was booted since and may have lost writes.
+        """
+        dated = self.boot_id == BOOT_ID.read_text().strip()
+        for name, checksum in self.checksums.items():
+            path = self.folder / name
+            try:
+                if dated and name == "ram" and stamp(path) == self.stamps[name]:
+                    continue
+                if checksum_of(path) != checksum:
+                    raise DamagedError(f"its {name} has changed since it was saved")
+            except OSError as error:
+                raise DamagedError(f"its {name} cannot be read") from error
+
+
+def seal(folder: Path, composition: Composition, info: MachineInfo) -> None:
+    """Write the manifest for what is in `folder`: a template, or nothing but the news that there can be none."""
+    names = ("ram", "state") if info.kind is MachineKind.CLONE else ()
+    Template(
+        folder,
+        composition,
+        info,
+        checksums={name: checksum_of(folder / name) for name in names},
+        stamps={name: stamp(folder / name) for name in names},
+        boot_id=BOOT_ID.read_text().strip(),
+    ).write()
+
+
+def stamp(path: Path) -> list[int]:
+    """Return what a file's directory entry says of its content."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def checksum_of(path: Path) -> str:
+    """Checksum a sparse file; holes cost nothing."""
+    value = 0
+    with path.open("rb", buffering=0) as file:
+        for start, end in _extents(file.fileno()):
+            value = zlib.crc32(start.to_bytes(8, "little"), value)
+            os.lseek(file.fileno(), start, os.SEEK_SET)
+            left = end - start
+            while left and (chunk := file.read(min(CHUNK, left))):
+                value = zlib.crc32(chunk, value)
+                left -= len(chunk)
+    return f"{path.stat().st_size}:{value:08x}"
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file without its holes."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        writer.truncate(source.stat().st_size)
+        for start, end in _extents(reader.fileno()):
+            position = start
+            while position < end:
+                position += os.copy_file_range(reader.fileno(), writer.fileno(), end - position, position, position)
+
+
+def _extents(descriptor: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    while True:
+        try:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: only a hole is left
+            return
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield start, end
