@@ -69,6 +69,10 @@ def _read(elf: Any, sha256: str) -> Program:
     code = [section for section in elf.iter_sections() if section["sh_flags"] & _SHF_EXECINSTR and section.data_size]
     if len(code) != 1:
         raise ValueError(f"it has {len(code)} sections of code")
+    symbols = elf.get_section_by_name(".symtab").iter_symbols()
+    functions = [symbol.name for symbol in symbols if symbol["st_info"]["type"] == "STT_FUNC"]
+    if len(functions) != 1:
+        raise ValueError(f"it has {len(functions)} programs")
     maps = _maps(elf)
     relocations = tuple(_relocations(elf, code[0], maps))
     instructions = bytearray(code[0].data())

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every case there is, in a stable order; a kind, a mode, a layout or a group is one line here."""
+"""The words cases are made of, and the redirect cases; a kind, a mode or a layout is one line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,16 +97,6 @@ def roles(layout: str) -> tuple[str, ...]:
 def redirect_cases() -> tuple[Case, ...]:
     """List the redirect cases, neighbours sharing program, map type and IN kind."""
     return tuple(_redirect())
-
-
-GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
-    "redirect": redirect_cases,
-}
-
-
-def cases() -> tuple[Case, ...]:
-    """List every case of every group."""
-    return tuple(case for group in GROUPS.values() for case in group())
 
 
 def _redirect() -> Iterator[Case]:

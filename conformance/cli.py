@@ -7,6 +7,8 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe went away; point stdout elsewhere so that interpreter shutdown stays silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.BROKEN)
+    except Exception as error:
+        return _confess(error)
 
 
 def complain(error: ConformError) -> None:
@@ -54,6 +58,15 @@ def complain(error: ConformError) -> None:
     print(f"conform: {error}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
+
+
+def _confess(error: Exception) -> int:
+    """Keep the traceback of a fault of our own in a file and say where."""
+    with tempfile.NamedTemporaryFile("w", prefix="conform-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    sentence = f"a fault of the suite itself: {type(error).__name__}: {error}"
+    complain(ConformError(sentence, hint=f"please report it with {file.name}"))
+    return int(ExitCode.BROKEN)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -13,14 +13,14 @@ import pytest
 
 from common.errors import ExitCode
 from common.errors import UsageError
-from conformance.workbench import PRELOAD
 from conformance.controller import Controller
 from conformance.controller import Ledger
 from conformance.options import DEFAULT_KERNEL
 from conformance.options import as_arguments
+from conformance.options import by_slug
 from conformance.options import machine_options
 from conformance.report.live import choose
-from kernels.resolve import parse
+from conformance.workbench import PRELOAD
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     if not native:
         specs = options.conform_kernel or [DEFAULT_KERNEL]
-        ledger.make_ready({parse(spec).slug: spec for spec in specs}, machine_options(options, PRELOAD))
+        ledger.make_ready(by_slug(specs), machine_options(options, PRELOAD))
     status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
     return int(_exit_code(status, ledger, native=native))
 
@@ -69,6 +69,10 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
         "--rootdir", os.fspath(_ROOT),
         "-c", os.fspath(_ROOT / "pyproject.toml"),
         "--capture", "no",
+        # A warning of a library is no finding about a kernel; our own tests turn warnings into errors.
+        "-o", "filterwarnings=ignore",
+        # Installed beside us for our own tests; its import alone takes half a second.
+        "-p", "no:hypothesispytest",
         *as_arguments(options),
     ]
     # fmt: on

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import Terminated
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
+from conformance.keys import BROKEN
 from conformance.keys import WORKBENCH
-from conformance.keys import SPECS
+from conformance.keys import broken_in
+from conformance.keys import kernel_of
+from conformance.keys import specs_of
 from conformance.model import Verdict
 from conformance.options import machine_options
 from conformance.options import repeat_command
@@ -36,6 +38,8 @@ from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.live import Reporter
 from conformance.report.summary import write_summary
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
 from kernels.resolve import resolve
 from vm.machine import MachineOptions
 
@@ -71,7 +75,7 @@ class Ledger:
         if self.reporter is not None:
             self.reporter.start(start, dict(selected))
         for event in self.kernels:
-            if event.slug in selected:
+            if event.slug in selected or event.error:
                 self.add(event)
 
     def note(self, text: str) -> None:
@@ -126,40 +130,37 @@ class Controller:
         self._started = time.monotonic()
         results = config.option.conform_results
         self.ledger = ledger or Ledger(results=Path(results) if results else None)
+        self._adopt()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Make the kernels ready before xdist starts its workers, which collect on their own."""
         if self._distributed() and _asks_for_cases(self._config):
-            self._prepare(self._config.stash[SPECS])
+            self._prepare(specs_of(self._config))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Make ready the kernels that the collected cases need."""
-        selected = Counter(
-            str(item.callspec.params["kernel"])
-            for item in session.items
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "kernel" in item.callspec.params
-        )
-        if selected and not self._config.option.collectonly and not self._distributed():
-            specs = self._config.stash[SPECS]
-            self._prepare({slug: specs[slug] for slug in specs if slug in selected})
-            self.ledger.begin({slug: selected[slug] for slug in specs if slug in selected})
+        """Make ready the kernels that the collected cases need, and begin."""
+        if self._config.option.collectonly or self._distributed():
+            return
+        selected = Counter(filter(None, map(kernel_of, session.items)))
+        if selected:
+            self._prepare({slug: spec for slug, spec in specs_of(self._config).items() if slug in selected})
+        self._begin(selected)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Begin with what the first worker collected; all collect the same."""
         if self.ledger.run is None and self.ledger.workbench is not None:
-            slugs = sorted(self._config.stash[SPECS], key=len, reverse=True)
+            slugs = sorted(specs_of(self._config), key=len, reverse=True)
             named = (each.partition("[")[2] for each in ids)
-            found = Counter(next((slug for slug in slugs if name.startswith(f"{slug}-")), "") for name in named)
-            self.ledger.begin({slug: found[slug] for slug in self._config.stash[SPECS] if found[slug]})
+            self._begin(Counter(next((slug for slug in slugs if name.startswith(f"{slug}-")), "") for name in named))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a finished case."""
-        event = event_of(report, self._config.stash[SPECS], repeat_command(self._config.option))
+        event = event_of(report, specs_of(self._config), repeat_command(self._config.option))
         if event is not None:
-            self.ledger.add(event)
+            self.ledger.add(replace(event, at=round(time.monotonic() - self._started, 3)))
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember which signal ended the run."""
@@ -186,13 +187,23 @@ class Controller:
 
     def _prepare(self, specs: Mapping[str, str]) -> None:
         """Make the kernels ready unless the command did; ends the session where that cannot be done."""
-        if self.ledger.workbench is None:
-            try:
-                self.ledger.make_ready(specs, machine_options(self._config.option, PRELOAD))
-            except ConformError as error:
-                pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
-        assert self.ledger.workbench is not None
-        self._config.stash[WORKBENCH] = self.ledger.workbench
+        if self.ledger.workbench is not None:
+            return
+        try:
+            self.ledger.make_ready(specs, machine_options(self._config.option, PRELOAD))
+        except ConformError as error:
+            pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
+        self._adopt()
+
+    def _adopt(self) -> None:
+        if self.ledger.workbench is not None:
+            self._config.stash[WORKBENCH] = self.ledger.workbench
+            self._config.stash[BROKEN] = frozenset(event.slug for event in self.ledger.kernels if event.error)
+
+    def _begin(self, selected: Mapping[str, int]) -> None:
+        counts = {slug: selected[slug] for slug in specs_of(self._config) if slug in selected}
+        if counts or broken_in(self._config):
+            self.ledger.begin(counts)
 
 
 def _asks_for_cases(config: pytest.Config) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from common.errors import ConformError
-from conformance.workbench import Workbench
 from conformance.conclude import conclude
 from conformance.expect.judge import unmet
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
+from conformance.workbench import Workbench
 from vm.machine import Fate
 from vm.machine import Reply
 

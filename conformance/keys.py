@@ -11,3 +11,21 @@ SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 """Slug to spec of the kernels under test, in the order asked for."""
 WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 """The workbench of this process, once the kernels are known."""
+BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
+
+
+def specs_of(config: pytest.Config) -> dict[str, str]:
+    """Return slug to spec of the kernels under test."""
+    return config.stash[SPECS]
+
+
+def broken_in(config: pytest.Config) -> frozenset[str]:
+    """Return the slugs of the kernels known not to run."""
+    return config.stash.get(BROKEN, frozenset[str]())
+
+
+def kernel_of(item: pytest.Item) -> str:
+    """Return the slug of the kernel that an item judges, empty for any other test."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(params.get("kernel", ""))

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+from kernels.resolve import parse
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
 
@@ -42,6 +44,16 @@ def add_options(add: Callable[..., Any]) -> None:
     """Declare the shared options through argparse's or pytest's adding function."""
     for name, settings in _OPTIONS:
         add(name, dest=f"conform_{name[2:]}", **settings)
+
+
+def by_slug(specs: Sequence[str]) -> dict[str, str]:
+    """Return slug to spec in the order given; of two different specs with one slug the second gets a number."""
+    named: dict[str, str] = {}
+    for spec in dict.fromkeys(specs):
+        slug = parse(spec).slug
+        count = sum(each == slug or each.startswith(f"{slug}.") for each in named)
+        named[f"{slug}.{count + 1}" if slug in named else slug] = spec
+    return named
 
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:

@@ -14,21 +14,26 @@ from typing import Any
 
 import pytest
 
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
+from common.errors import ConformError
 from conformance.controller import Controller
 from conformance.examine import examine
-from conformance.keys import WORKBENCH
+from conformance.keys import BROKEN
 from conformance.keys import SPECS
+from conformance.keys import WORKBENCH
+from conformance.keys import broken_in
+from conformance.keys import kernel_of
+from conformance.keys import specs_of
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
 from conformance.options import DEFAULT_KERNEL
 from conformance.options import add_options
+from conformance.options import by_slug
 from conformance.options import machine_options
 from conformance.record import RECORD
 from conformance.scheduler import ShardScheduling
-from kernels.resolve import parse
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
 
 _WORKER_MEMORY = 150
 """MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
@@ -43,14 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the kernel specs; on the controller, register what gathers the results."""
     try:
         specs = config.option.conform_kernel or [DEFAULT_KERNEL]
-        config.stash[SPECS] = {parse(spec).slug: spec for spec in specs}
+        config.stash[SPECS] = by_slug(specs)
         options = machine_options(config.option, PRELOAD)
-    except Exception as error:
-        raise pytest.UsageError(str(error)) from error
+    except ConformError as error:
+        raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
         config.stash[WORKBENCH] = Workbench(kernels, options)
+        config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
     elif config.pluginmanager.get_plugin("conform-controller") is None:
         config.pluginmanager.register(Controller(config), "conform-controller")
 
@@ -65,29 +71,40 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every test that judges a kernel one variant for each kernel; the kernel comes first in its id."""
-    if "kernel" in metafunc.fixturenames:
-        slugs = list(metafunc.config.stash[SPECS])
+    if "conform" in metafunc.fixturenames:
+        slugs = list(specs_of(metafunc.config))
         metafunc.parametrize("kernel", slugs, ids=slugs, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of kernels that do not run; the report says so once for each kernel."""
+    broken = broken_in(config)
+    left_out = [item for item in items if kernel_of(item) in broken]
+    if left_out:
+        items[:] = [item for item in items if kernel_of(item) not in broken]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ShardScheduling | None:
     """Schedule by kernel and shard, whatever distribution over all workers was asked for."""
-    return None if config.option.dist in ("no", "each") else ShardScheduling(config, log, list(config.stash[SPECS]))
+    return None if config.option.dist in ("no", "each") else ShardScheduling(config, log, list(specs_of(config)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run as many workers as there are processors and memory for their machines."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
-    by_memory = memory // (config.option.conform_memory + _WORKER_MEMORY)
-    return max(1, min(len(os.sched_getaffinity(0)) // config.option.conform_cpus, by_memory))
+    by_memory = memory // (int(config.option.conform_memory) + _WORKER_MEMORY)
+    by_cpus = len(os.sched_getaffinity(0)) // int(config.option.conform_cpus)
+    return max(1, min(by_cpus, by_memory))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand a worker the kernels as the controller found them."""
     workbench = node.config.stash.get(WORKBENCH, None)
+    node.workerinput["conform_broken"] = sorted(broken_in(node.config))
     node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
 
 

@@ -11,16 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
 
 from bpf.build import object_hashes
 from common.errors import KernelError
-from conformance.workbench import Workbench
-from conformance.expect.judge import newest_known
+from conformance.expect.judge import note
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
+from conformance.workbench import Workbench
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,15 +60,16 @@ def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None
     try:
         info = workbench.prepare(slug, progress)
     except KernelError as error:
-        return _replace(identity, error=str(error), hint=error.hint)
+        return replace(identity, error=str(error), hint=error.hint)
     seconds = time.monotonic() - started
-    return _replace(
+    return replace(
         identity,
         machine=str(info.kind),
         accelerator=info.accelerator,
         why=info.why,
         factor=round(info.factor, 2),
         boot_seconds=round(info.boot_seconds, 3),
+        template=_template(info, seconds),
         template_seconds=round(seconds, 3),
         tools=dict(info.versions),
     )
@@ -84,14 +88,12 @@ def suite_commit() -> str:
 
 
 def _notes(workbench: Workbench, slug: str) -> tuple[str, ...]:
-    version = workbench.kernels[slug].version
-    newest = newest_known()
-    if version <= newest:
-        return ()
-    return (f"{version} is newer than the newest expectation ({newest}); it is judged by that one",)
+    sentence = note(workbench.kernels[slug].version)
+    return (sentence,) if sentence else ()
 
 
-def _replace(event: KernelEvent, **changes: object) -> KernelEvent:
-    from dataclasses import replace
-
-    return replace(event, **changes)  # type: ignore[arg-type]
+def _template(info: MachineInfo, seconds: float) -> str:
+    """Tell whether this run built the template: to boot takes longer than to find."""
+    if info.kind is not MachineKind.CLONE:
+        return ""
+    return "built" if seconds > info.boot_seconds else "cached"

@@ -25,7 +25,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
     A test that failed without leaving a record (its worker crashed, a fixture raised) becomes `infra`: a case that
     was to run is never silently absent.
     """
-    record = next((json.loads(value) for name, value in report.user_properties if name == RECORD), None)
+    record = next((json.loads(str(value)) for name, value in report.user_properties if name == RECORD), None)
     if record is not None:
         return _event(record, report.nodeid, specs, repeat) if report.when == "call" else None
     if not report.failed:

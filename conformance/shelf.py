@@ -5,31 +5,54 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 
+from common import cache
+from common.errors import HostError
 from kernels import inventory
-from kernels.resolve import resolve
+from kernels.version import Version
 
 
 def kernels(options: argparse.Namespace) -> int:
     """Carry out one action on the shelf of kernels and return the exit code."""
-    actions = {"list": _list, "fetch": _fetch, "prune": _prune, None: _list}
-    actions[options.action](options)
+    actions = {"fetch": _fetch, "prune": _prune}
+    actions.get(options.action, _list)(options)
     return 0
 
 
 def _fetch(options: argparse.Namespace) -> None:
     for spec in options.spec:
-        kernel = resolve(spec, refresh=True, progress=_note)
-        print(f"{spec}: {kernel.release} ({kernel.version})")
+        kernel = inventory.fetch(spec, progress=_note)
+        print(f"{spec}: {kernel.release} (version {kernel.version})")
 
 
 def _prune(options: argparse.Namespace) -> None:
-    freed = inventory.prune(days=options.days)
+    freed = inventory.prune(days=options.days or None)
     print(f"{freed >> 20} MiB freed")
 
 
 def _list(_: argparse.Namespace) -> None:
-    raise NotImplementedError
+    print(f"cached in {cache.root()}")
+    for kernel in inventory.cached():
+        names = ", ".join(kernel.specs) or "no longer the newest"
+        print(f"  {kernel.release:28} {kernel.version:18} {kernel.bytes >> 20:5} MiB  {names}")
+    try:
+        offered = inventory.offered()
+    except HostError as error:
+        print(f"the archive cannot be asked: {error}")
+        return
+    print("offered by the archive")
+    offered.sort(key=lambda each: (each.suite, each.cloud))
+    for suite, group in groupby(offered, key=lambda each: each.suite):
+        print(f"  {suite}")
+        for branch, kernels_of_branch in groupby(group, key=_branch):
+            newest, *older = kernels_of_branch
+            more = f"  and {len(older)} older" if older else ""
+            print(f"    {branch:14} {newest.release:30} {newest.bytes >> 20:5} MiB{more}")
+
+
+def _branch(kernel: inventory.Offered) -> str:
+    return f"{Version.parse(kernel.release).branch}{'/cloud' if kernel.cloud else ''}"
 
 
 def _note(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import replace
 
 from common.errors import ConformError
 from conformance.bundle import guest_bundle
@@ -18,6 +19,7 @@ from vm.launch import prepare
 from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineInfo
+from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.machine import Reply
 
@@ -39,7 +41,7 @@ class Workbench:
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
         """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
-        return prepare(self.kernels[slug], self.options, guest_bundle(), warm_up, progress)
+        return prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
 
     def facts(self, slug: str) -> KernelFacts:
         """Return what the judge may know of a kernel."""
@@ -60,6 +62,10 @@ class Workbench:
         if machine is not None:
             machine.close()
 
+    def _options(self, slug: str) -> MachineOptions:
+        """The running kernel is judged where it runs, whatever machine was asked for."""
+        return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
+
     def _hold(self, slug: str) -> Machine:
         if self._machine is not None and self._slug == slug:
             return self._machine
@@ -67,7 +73,7 @@ class Workbench:
         if self._failures.get(slug, 0) >= _ATTEMPTS:
             raise ConformError(f"{slug}: given up after {_ATTEMPTS} machines in a row failed to start")
         try:
-            machine = open_machine(self.kernels[slug], self.options)
+            machine = open_machine(self.kernels[slug], self._options(slug))
         except ConformError:
             self._failures[slug] = self._failures.get(slug, 0) + 1
             raise

@@ -106,7 +106,7 @@ def prune(*, days: float | None = None) -> int:
 
 
 def _entries() -> Iterator[Path]:
-    for kind in ("kernels", "images", "modules"):
+    for kind in ("kernels", "images", "modules", "templates"):
         yield from (cache.root() / kind).glob("*")
 
 

@@ -95,10 +95,10 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
                     if getattr(decompressor, "eof", False):
                         break  # what follows is the size, appended by the build
                     output.write(decompressor.decompress(data[position : min(position + _CHUNK, start + length)]))
-            if not getattr(decompressor, "eof", True):
-                raise EOFError("its payload ends too early")
         except (lzma.LZMAError, zlib.error, ValueError, EOFError, _zstd_error()) as error:
             raise KernelError(f"{bzimage} is damaged: {error}", hint="build, copy or download it again") from error
+    if not getattr(decompressor, "eof", True):
+        raise KernelError(f"{bzimage} is damaged: its payload ends too early", hint="build, copy or download it again")
     with vmlinux.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             raise UnsupportedError(f"the payload of {bzimage} is not an ELF file")

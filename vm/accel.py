@@ -95,7 +95,7 @@ def _probe(kernel: Kernel, qemu: Path) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"a probe boot under KVM did not finish within {PROBE_SECONDS:.0f} s"
+        return f"a probe boot under KVM did not finish within {PROBE_SECONDS:g} s"
     if PANIC in done.stdout:
         return ""
     last = next(iter((done.stderr.strip() or "the guest stopped without a word").splitlines()))

@@ -30,6 +30,7 @@ from vm import stock
 from vm import template
 from vm.boot import Booted
 from vm.machine import Bundle
+from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
@@ -67,7 +68,7 @@ def prepare(
         return host.INFO
     if options.kind is not MachineKind.CLONE:
         return MachineInfo(options.kind, plan.choice.name, plan.choice.why, factor=1.0, boot_seconds=0.0)
-    return plan.template(bundle, warmup).info
+    return plan.prepared(bundle, warmup).info
 
 
 def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | None = None) -> Machine:
@@ -77,11 +78,11 @@ def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | N
         case MachineKind.HOST:
             return host.open_host(kernel)
         case MachineKind.VNG:
-            return plan.stock()
+            return plan.open_stock()
         case MachineKind.COLD:
-            return plan.cold()
+            return plan.open_cold()
         case MachineKind.CLONE:
-            return plan.clone()
+            return plan.open_clone()
 
 
 def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
@@ -138,7 +139,7 @@ class Plan:
             self.choice.name,
             accel.cpu_model() if self.choice.name == "kvm" else "",
             (self.qemu, status.st_size, status.st_mtime_ns),
-            metadata.version("virtme-ng"),
+            _virtme_version(),
             rootfs.key(),
             *(Path(module.__file__ or "").read_text() for module in (compose, modules)),
         )
@@ -152,7 +153,7 @@ class Plan:
             why="; ".join(filter(None, [self.choice.why, why])),
             factor=1.0,
             boot_seconds=0.0,
-            versions={"qemu": self._qemu_version(), "virtme-ng": metadata.version("virtme-ng")},
+            versions={"qemu": self._qemu_version(), "virtme-ng": _virtme_version()},
         )
 
     def composition(self) -> compose.Composition:
@@ -161,43 +162,42 @@ class Plan:
         virtme = compose.ask_virtme(self.qemu, image, "--mods", "none", "--disable-kvm")
         return compose.compose(virtme, self.kernel, self.options, self.choice.name)
 
-    def cold(self, why: str = "") -> Machine:
-        """Boot a machine without a template; where even that fails, a stock virtme-ng guest, if the kernel has 9p."""
-        try:
-            return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
-        except KernelError as error:
-            if not stock.possible(self.kernel) or self.options.kind is MachineKind.COLD:
-                raise
-            why = "; ".join(filter(None, [why, f"a stock virtme-ng guest, because {error}"]))
-            return self.stock(why)
+    def open_cold(self, why: str = "") -> Machine:
+        """Boot a machine without a template."""
+        session = boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
+        session.drain()
+        return session
 
-    def stock(self, why: str = "") -> Machine:
+    def open_stock(self, why: str = "") -> Machine:
         """Boot a stock virtme-ng guest."""
         return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, why), self.qemu)
 
-    def clone(self) -> Machine:
+    def open_clone(self) -> Machine:
         """Restore a machine from its template; a damaged template is made anew, once."""
         note = ""
         for _ in range(2):
-            folder = template.newest(self.key)
+            folder = template.newest(self.key) or self.prepared({}, None).folder
+            seen = template.identity(folder)
             try:
-                found = self.template({}, None) if folder is None else Template.read(folder)
-                if found.info.kind is not MachineKind.CLONE:
-                    return self.cold(found.info.why)
+                found = Template.read(folder)
+                if found.info.kind is MachineKind.COLD:
+                    return self.open_cold(found.note)
+                if found.info.kind is MachineKind.VNG:
+                    return self.open_stock(found.note)
                 found.verify()
                 return restore(found, note).session
             except (DamagedError, DeadMachineError) as error:
-                note = f"the template was made anew, because {error}"
+                note = f"a damaged template was discarded: {error}"
                 self.say(note)
-                if folder is not None:
-                    cache.discard(folder)
-        return self.cold(f"a cold boot, because {note.removeprefix('the template was made anew, because ')}")
+                template.discard(folder, seen)
+        return self.open_cold(f"a cold boot, for twice {note}")
 
-    def template(self, bundle: Bundle, warmup: Warmup | None) -> Template:
+    def prepared(self, bundle: Bundle, warmup: Warmup | None) -> Template:
         """Return the template that is warm with `bundle`, made if need be from one that is warm with something else."""
         target = template.folder_of(self.key, bundle)
         for _ in range(2):
             cache.publish(target, lambda folder: self._make(folder, bundle, warmup))
+            seen = template.identity(target)
             with contextlib.suppress(FileNotFoundError):
                 os.utime(target)
             try:
@@ -207,18 +207,29 @@ class Plan:
                     template.retire(self.key)
                     return found
             except DamagedError as error:
-                self.say(f"the template of {self.kernel.spec} is made anew, because {error}")
-            cache.discard(target)
+                self.say(f"a damaged template of {self.kernel.spec} was discarded: {error}")
+            template.discard(target, seen)
         raise HostError(
             f"the template of {self.kernel.spec} does not survive in {target.parent}",
             hint="check the disk, or set XDG_CACHE_HOME to another",
         )
 
     def _make(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
-        """Make the template in `folder`; where snapshots cannot work, a note that says so in its stead."""
+        """Make the template in `folder`; where there can be none, a note that says why and what to do instead."""
         folder.mkdir()
+        _check_room(folder, self.options.memory)
         ram = folder / "ram"
-        booted = self._derived(ram) or self._fresh(ram)
+        try:
+            booted = self._derived(ram) or self._fresh(ram)
+        except KernelError as error:
+            # A panic is an answer. Silence may be the initramfs's fault, and virtme-ng can do without one.
+            dead = error.__cause__
+            if not (
+                isinstance(dead, DeadMachineError) and dead.fate is not Fate.PANICKED and stock.possible(self.kernel)
+            ):
+                raise
+            self._forgo(folder, MachineKind.VNG, f"a stock virtme-ng guest, because {error}")
+            return
         with contextlib.closing(booted.session) as session:
             try:
                 session.load(bundle)
@@ -227,9 +238,7 @@ class Plan:
                 session.drain()
                 booted.qemu.save(folder / "state")
             except QmpError as error:
-                ram.unlink()
-                why = f"{session.info.why}; a cold boot, because {error}"
-                template.seal(folder, booted.composition, replace(session.info, kind=MachineKind.COLD, why=why))
+                self._forgo(folder, MachineKind.COLD, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
                 raise KernelError(
@@ -237,6 +246,11 @@ class Plan:
                     hint="try --machine=cold",
                 ) from death
         template.seal(folder, booted.composition, session.info)
+
+    def _forgo(self, folder: Path, kind: MachineKind, why: str) -> None:
+        self.say(f"{self.kernel.spec}: {why}")
+        (folder / "ram").unlink(missing_ok=True)
+        template.seal(folder, self.composition(), self.info(kind, why), note=why)
 
     def _fresh(self, ram: Path) -> Booted:
         self.say(f"booting {self.kernel.spec} ({self.kernel.release}) once for its template")
@@ -266,3 +280,20 @@ class Plan:
         # fmt: on
         match = re.search(r"version (\S+)", answer.stdout)
         return match[1] if match else "unknown"
+
+
+def _virtme_version() -> str:
+    try:
+        return metadata.version("virtme-ng")
+    except metadata.PackageNotFoundError as error:
+        raise HostError("virtme-ng is not installed", hint="pip install virtme-ng") from error
+
+
+def _check_room(folder: Path, memory: int) -> None:
+    """Refuse to start what would fill the disk: a guest whose memory cannot be written dies without a word."""
+    free = shutil.disk_usage(folder).free >> 20
+    if free < memory:
+        raise HostError(
+            f"no space left below {cache.root()}: a template may take {memory} MiB, and {free} MiB are free",
+            hint="free some space, run `./conform kernels prune`, or set XDG_CACHE_HOME",
+        )

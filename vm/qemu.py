@@ -22,7 +22,10 @@ IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": Tru
 
 
 def mortal(command: list[str]) -> list[str]:
-    """Wrap a command so that the kernel kills it with us, even if we are killed before it has started."""
+    """Wrap a command so that the kernel kills it with us, even if we are killed before it has started.
+
+    "With us" is the calling thread (prctl(2), PR_SET_PDEATHSIG): call from one that lives as long as the machine.
+    """
     # fmt: off
     return [
         "setpriv", "--pdeathsig", "KILL",

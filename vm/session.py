@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 from typing import Protocol
 
+from common.errors import KernelError
 from vm.guest.bundle import digest
 from vm.guest.frames import CHUNK
 from vm.guest.frames import FrameBuffer
@@ -105,12 +106,21 @@ class Session:
         return list(_log(self._ask({"op": "log"}, self._scaled(GRACE))["log"]))
 
     def load(self, bundle: Bundle) -> None:
-        """Make these modules importable in the guest; only what the guest has not yet is sent."""
+        """Make these modules importable in the guest; only what the guest has not yet is sent.
+
+        KernelError if the guest dies of it.
+        """
         wanted = {name: digest(source) for name, source in bundle.items()}
         if wanted == self._modules:
             return
         changed = {name: bundle[name] for name, content in wanted.items() if self._modules.get(name) != content}
-        self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0))
+        try:
+            self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0))
+        except DeadMachineError as death:
+            raise KernelError(
+                f"the guest died when it was given its code: {death.last_line}",
+                hint="try --machine=cold; a kernel that dies so early cannot be judged",
+            ) from death
         self._modules = wanted
 
     def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:

@@ -29,6 +29,8 @@ CHUNK = 1 << 20
 KEPT = 2
 """Generations of one template that stay in the cache: two checkouts may share a kernel but not their guest code."""
 
+UNUSED_SECONDS = 14 * 86400.0
+
 
 def generation(bundle: Bundle) -> str:
     """Name the guest code that a template is warm with."""
@@ -45,10 +47,28 @@ def newest(key: str) -> Path | None:
     return next(iter(_generations(key)), None)
 
 
+def identity(folder: Path) -> list[int]:
+    """Tell a template from the one that may take its place."""
+    try:
+        return [(folder / MANIFEST).stat().st_ino, *stamp(folder / MANIFEST)]
+    except OSError:
+        return []
+
+
+def discard(folder: Path, seen: list[int]) -> None:
+    """Discard a bad template, unless another process has already made it anew."""
+    if identity(folder) == seen:
+        cache.discard(folder)
+
+
 def retire(key: str) -> None:
-    """Discard all but the newest generations of a template."""
+    """Discard all but the newest generations of a template, and whatever nobody has prepared for weeks."""
     for folder in _generations(key)[KEPT:]:
         cache.discard(folder)
+    for folder in _generations("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
+                cache.discard(folder)
 
 
 def _generations(key: str) -> list[Path]:
@@ -78,6 +98,8 @@ class Template:
     stamps: dict[str, list[int]]
     """Size and modification time of each file, trusted instead of the checksum while the host stays up."""
     boot_id: str
+    note: str = ""
+    """Why there is no snapshot, if there is none."""
 
     @property
     def ram(self) -> Path:
@@ -101,7 +123,7 @@ class Template:
             data = json.loads((folder / MANIFEST).read_text())
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
             info = MachineInfo(**{**data["info"], "kind": MachineKind(data["info"]["kind"])})
-            return cls(folder, composition, info, data["checksums"], data["stamps"], data["boot_id"])
+            return cls(folder, **{**data, "composition": composition, "info": info})
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
 
@@ -128,7 +150,7 @@ class Template:
                 raise DamagedError(f"its {name} cannot be read") from error
 
 
-def seal(folder: Path, composition: Composition, info: MachineInfo) -> None:
+def seal(folder: Path, composition: Composition, info: MachineInfo, *, note: str = "") -> None:
     """Write the manifest for what is in `folder`: a template, or nothing but the news that there can be none."""
     names = ("ram", "state") if info.kind is MachineKind.CLONE else ()
     Template(
@@ -138,6 +160,7 @@ def seal(folder: Path, composition: Composition, info: MachineInfo) -> None:
         checksums={name: checksum_of(folder / name) for name in names},
         stamps={name: stamp(folder / name) for name in names},
         boot_id=BOOT_ID.read_text().strip(),
+        note=note,
     ).write()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -48,11 +47,6 @@ _LOAD = struct.Struct("=IIQQIIQ")
 _IMMEDIATE = struct.Struct("=i")
 
 
-def raise_memlock() -> None:
-    """Lift the limit on locked memory: maps and programs count against it before 5.11."""
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
 def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> int:
     """Create a map and return its descriptor; `kind` is the kernel's number, see `MAP_TYPES`."""
     _CREATE.pack_into(_memory, 0, kind, key_size, value_size, max_entries, flags)
@@ -62,13 +56,6 @@ def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flag
 def update(map_fd: int, key: int, value: int, flags: int = 0) -> None:
     """Set `map[key] = value`, both u32: for SOCKMAP and SOCKHASH the value is the descriptor of the socket."""
     _ELEMENT_U32.pack_into(_memory, 0, map_fd, _key, _value, flags, key, value)
-    _bpf(_UPDATE, _ELEMENT.size)
-
-
-def set_value(map_fd: int, key: int, value: bytes) -> None:
-    """Set the value at a u32 key to bytes, at most 256, as many as the map's values have."""
-    _ELEMENT_U32.pack_into(_memory, 0, map_fd, _key, _value, 0, key, 0)
-    ctypes.memmove(_value, value, len(value))
     _bpf(_UPDATE, _ELEMENT.size)
 
 

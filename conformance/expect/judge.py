@@ -18,6 +18,7 @@ from conformance.expect.outcomes import OUTCOMES
 from conformance.expect.seen import MalformedError
 from conformance.expect.seen import Seen
 from conformance.expect.seen import read
+from conformance.expect.steps import judge_steps
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import KernelFacts
@@ -28,7 +29,13 @@ __all__ = ["expected_outcome", "judge", "newest_known", "note", "unmet"]
 
 
 def judge(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
-    """Judge what a redirect case showed; never raises: what cannot be judged is `infra`, with the reason."""
+    """Judge what a case showed; never raises: what cannot be judged is `infra`, with the reason."""
+    return (
+        _judge_redirect(case, facts, observation) if case.group == "redirect" else judge_steps(case, facts, observation)
+    )
+
+
+def _judge_redirect(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
     try:
         expected = expected_outcome(case, facts)
     except ConformError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,13 +17,18 @@ from conformance.expect.rules import Bound
 from conformance.expect.rules import bad
 from conformance.expect.rules import check_keys
 from conformance.expect.rules import read_bound
+from conformance.expect.rules import read_match
 from conformance.expect.rules import read_rows
+from conformance.groups import cases
 from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels.version import Version
 
 _REQUIRED: Final = frozenset({"id", "symbol", "disables"})
-_OPTIONAL: Final = frozenset({"kinds", "layouts", "since", "until"})
+_OPTIONAL: Final = frozenset({"since", "until"})
+
+_KINDS: Final = ("in", "out", "kind")
+"""The parameters that are kinds of sockets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class Need:
     disables: str
     kinds: frozenset[str] | None
     layouts: frozenset[str] | None
+    match: Mapping[str, frozenset[str]]
+    """`group` and parameters."""
     since: Bound | None
     until: Bound | None
 
@@ -40,8 +48,9 @@ class Need:
         """Whether the case needs the symbol on this kernel."""
         params = case.params
         return (
-            (self.kinds is None or not self.kinds.isdisjoint((params.get("in"), params.get("out"))))
+            (self.kinds is None or not self.kinds.isdisjoint(params.get(name) for name in _KINDS))
             and (self.layouts is None or params.get("layout") in self.layouts)
+            and all({"group": case.group, **params}.get(name) in values for name, values in self.match.items())
             and (self.since is None or self.since.reached(version))
             and not (self.until and self.until.reached(version))
         )
@@ -64,16 +73,21 @@ def load(path: Path) -> tuple[Need, ...]:
 
 
 def _need(where: str, row: dict[str, Any]) -> Need:
-    lists = {key: row.pop(key, None) for key in ("kinds", "layouts")}
+    lists = {key: row.pop(key, None) for key in ("kinds", "layouts", "match")}
     check_keys(where, row, _REQUIRED, _OPTIONAL)
     return Need(
         symbol=row["symbol"],
         disables=row["disables"],
         kinds=_names(where, "kinds", lists["kinds"], {name: (name,) for name in KINDS} | dict(FAMILIES)),
         layouts=_names(where, "layouts", lists["layouts"], {name: (name,) for name in LAYOUTS}),
+        match=read_match(where, lists["match"], _universe(), FAMILIES) if lists["match"] is not None else {},
         since=read_bound(where, "since", row["since"]) if "since" in row else None,
         until=read_bound(where, "until", row["until"]) if "until" in row else None,
     )
+
+
+def _universe() -> list[dict[str, str]]:
+    return [{"group": case.group, **case.params} for case in cases()]
 
 
 def _names(where: str, key: str, values: Any, known: dict[str, tuple[str, ...]]) -> frozenset[str] | None:

@@ -73,7 +73,7 @@ class Rule:
 
     def matches(self, params: Params) -> bool:
         """Whether the row speaks of a case with these parameters."""
-        return all(params[name] in values for name, values in self.match.items())
+        return all(params.get(name) in values for name, values in self.match.items())
 
     def in_force(self, version: Version) -> bool:
         """Whether the row speaks of this kernel."""
@@ -103,7 +103,7 @@ class Table:
     ) -> Table:
         """Read a file; UsageError names file and row when a row is malformed or matches nothing in `universe`."""
         rows = read_rows(path, "rule")
-        rules = tuple(_rule(where, row, universe, outcomes, families) for where, row in rows)
+        rules = tuple(read_rule(where, row, universe, outcomes, families) for where, row in rows)
         return cls(path.name, rules)
 
     def find(self, params: Params, version: Version) -> Rule | None:
@@ -185,20 +185,21 @@ def read_match(
         read[name] = frozenset(each for value in values for each in families.get(value, (value,)))
         for stranger in sorted(read[name] - known):
             raise bad(where, f"{name!r} is never {stranger!r}")
-    if not any(all(params[name] in values for name, values in read.items()) for params in universe):
+    if not any(all(params.get(name) in values for name, values in read.items()) for params in universe):
         raise bad(where, "matches no case")
     return read
 
 
-def _rule(
+def read_rule(
     where: str,
     row: Mapping[str, Any],
     universe: Sequence[Params],
-    outcomes: Collection[str],
+    outcomes: Collection[str] | None,
     families: Mapping[str, Sequence[str]],
 ) -> Rule:
+    """Read a row; any outcome will do where `outcomes` is None."""
     check_keys(where, row, _REQUIRED, _OPTIONAL)
-    if row["outcome"] not in outcomes:
+    if not row["outcome"] or (outcomes is not None and row["outcome"] not in outcomes):
         raise bad(where, f"unknown outcome {row['outcome']!r}")
     if not _COMMIT.fullmatch(row["commit"]):
         raise bad(where, f"'commit' is 12 to 40 hex digits, not {row['commit']!r}")

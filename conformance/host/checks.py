@@ -37,8 +37,8 @@ CHECKS = (
     Check("lint", "ruff format", ("ruff", "format", "--check")),
     Check("lint", "import-linter", ("lint-imports",)),
     Check("types", "mypy", ("mypy",)),
-    Check("tests", "pytest, no machines", ("pytest", "-m", "not vm"), is_pytest=True),
-    Check("machines", "pytest, machines", ("pytest", "-m", "vm"), is_pytest=True),
+    Check("tests", "pytest, no machines", ("pytest", "-n", "auto", "-m", "not vm"), is_pytest=True),
+    Check("machines", "pytest, machines", ("pytest", "-n", "auto", "-m", "vm"), is_pytest=True),
 )
 GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
 

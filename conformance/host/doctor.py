@@ -255,4 +255,4 @@ def _accelerator() -> Iterator[Finding]:
     except ConformError as error:
         yield Finding("accelerator", State.NOTE, f"not tried: {error}", error.hint)
     else:
-        yield Finding("accelerator", State.OK, f"{choice.name}: {choice.why}")
+        yield Finding("accelerator", State.OK, choice.why)

@@ -127,6 +127,9 @@ class CaseEvent:
     console: str = ""
     """The tail of the serial console; only where the machine died."""
     seconds: float = 0.0
+    """From its request to its answer."""
+    at: float = 0.0
+    """When its verdict came, in seconds since the run began; 0 if nobody looked."""
     repeat: str = ""
     """The shell command that repeats just this case."""
 
@@ -208,6 +211,18 @@ class Run:
         """How many selected cases have come to no verdict, on one kernel or on all."""
         slugs = self.slugs if slug is None else (slug,)
         return sum(max(0, self.start.selected.get(slug, 0) - len(self.cases.get(slug, ()))) for slug in slugs)
+
+    def seconds(self, slug: str) -> float:
+        """Return how long a kernel took, from its first case's request to its last verdict.
+
+        Where nobody looked at the clock it is the sum over its cases, which counts parallel ones twice.
+        """
+        cases = self.cases.get(slug, ())
+        if not all(case.at for case in cases):
+            return sum(case.seconds for case in cases)
+        return max((case.at for case in cases), default=0.0) - min(
+            (case.at - case.seconds for case in cases), default=0.0
+        )
 
     def _cases(self, slug: str | None) -> Iterator[CaseEvent]:
         for each in self.slugs if slug is None else (slug,):

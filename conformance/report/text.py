@@ -65,10 +65,8 @@ def kernel_section(run: Run, slug: str, style: Style = _PLAIN) -> list[str]:
     shown, marks = grid.grids(cases), grid.marks(cases)
     if shown:
         lines += ["", *grid.lines(shown, marks, style), *grid.legend(marks, shown, style)]
-    for group in dict.fromkeys(case.group for case in cases if case.group != "redirect"):
-        counts = Counter(case.verdict for case in cases if case.group == group)
-        lines += style.wrap(", ".join(_counted(counts)), first=f"{group}: ")
-    return lines
+    listed = list(_groups(cases, style))
+    return [*lines, "", *listed] if listed else lines
 
 
 def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
@@ -131,7 +129,10 @@ def _accelerators(run: Run) -> Iterator[tuple[str, str]]:
     for accelerator, why in said:
         about = [each.spec for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
         name = _ACCELERATORS.get(accelerator, accelerator.upper())
-        yield f"{name}: {why}" if why else name, "" if len(about) == len(kernels) else ", ".join(about)
+        yield (
+            why if why.upper().startswith(name.upper()) else f"{name}: {why}".removesuffix(": "),
+            "" if len(about) == len(kernels) else ", ".join(about),
+        )
 
 
 def _table(run: Run, style: Style) -> list[str]:
@@ -151,7 +152,7 @@ def _table(run: Run, style: Style) -> list[str]:
 def _row(run: Run, slug: str, style: Style) -> tuple[str, str, str]:
     """Return a kernel's spec, release and counts."""
     kernel, counts, bad = run.kernel(slug), run.counts(slug), len(run.unexpected(slug))
-    seconds = sum(case.seconds for case in run.cases.get(slug, ()))
+    seconds = run.seconds(slug)
     time = f"{seconds:.1f}s" if seconds < 1000 else f"{seconds:.0f}s"
     passed, known, skipped = (counts[each] or "-" for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP))
     told = f"{'not judged' if kernel.error else bad or '-':>10}"
@@ -168,6 +169,20 @@ def rule(left: str, right: str, style: Style, colour: str = "strong") -> str:
     end = f" {right} {line * 2}" if right else ""
     fill = line * (WIDTH - len(left) - len(end) - 4)
     return f"{line * 2} {style.paint(left, colour)} {fill}{end}"
+
+
+def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
+    """Yield a row of counts for each group that has no grid."""
+    groups = list(dict.fromkeys(case.group for case in cases if case.group != "redirect"))
+    wide = max(map(len, ("group", *groups)))
+    if groups:
+        yield style.paint(f"{'group':{wide}} cases  pass xfail skip UNEXPECTED", "faint")
+    for group in groups:
+        verdicts = [case.verdict for case in cases if case.group == group]
+        counts, bad = Counter(verdicts), sum(not verdict.expected for verdict in verdicts)
+        passed, known, skipped = (counts[each] or "-" for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP))
+        told = style.paint(f"{bad or '-':>10}", "bad" if bad else "good")
+        yield f"{group:{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {told}"
 
 
 def _build(kernel: KernelEvent) -> str:

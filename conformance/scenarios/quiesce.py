@@ -41,8 +41,6 @@ TIMEOUT = 2.0
 """Seconds after which a fence that has not come back never will: the kernel is stuck, or a worker thread is."""
 
 _TOKEN = struct.Struct("=Q")
-_STATE = struct.Struct("=IIq")
-_UNLIMITED = 1 << 62
 
 
 class Fences:
@@ -81,11 +79,10 @@ class Fences:
         self._descriptors.clear()
 
     def _redirected(self) -> tuple[socket.socket, socket.socket]:
-        program = syscall.Program(PROGRAMS["sk_skb_redirect_map"])
-        maps = {name: self._keep(syscall.create_map(*definition)) for name, definition in program.maps.items()}
+        program = syscall.Program(PROGRAMS["sk_skb_fence"])
         source = self._keep(syscall.create_map(*program.maps["targets"]))
-        descriptor = self._keep(program.load(maps))
-        syscall.set_value(maps["state"], 0, _STATE.pack(0, 0, _UNLIMITED).ljust(program.maps["state"][2], b"\0"))
+        targets = self._keep(syscall.create_map(*program.maps["targets"]))
+        descriptor = self._keep(program.load({"targets": targets}))
         try:
             syscall.attach(source, descriptor, "sk_skb_verdict")
             kind = "udp4"
@@ -98,7 +95,7 @@ class Fences:
         outlet, receiver = sockets.pair(kind)
         self._open += (outlet, receiver)
         syscall.update(source, 0, intake.fileno())
-        syscall.update(maps["targets"], 0, outlet.fileno())
+        syscall.update(targets, 0, outlet.fileno())
         receiver.settimeout(TIMEOUT)
         return sender, receiver
 

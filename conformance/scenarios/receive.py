@@ -104,8 +104,9 @@ class Sent:
         while message:
             offset, length = self._best(message, cursor, ends)
             if not length:
-                stray += message[:1]
-                message = message[1:]
+                skip = self._next_known(message)
+                stray += message[:skip]
+                message = message[skip:]
                 continue
             if stray:
                 segments.append(_hex(stray))
@@ -129,10 +130,15 @@ class Sent:
         for offset in offsets:
             length = self._common(message, offset)
             # A few equal bytes are chance, unless they end where the message or what was sent with them ends.
-            credible = length >= _ANCHOR or length == len(message) or length and offset + length in ends
+            credible = length >= _ANCHOR or length == len(message) or offset + length in ends
             if credible and length > best[1]:
                 best = (offset, length)
         return best
+
+    def _next_known(self, message: bytes) -> int:
+        """Return how many bytes to skip until something may match again, at least one."""
+        last = max(1, len(message) - _ANCHOR)
+        return next((skip for skip in range(1, last) if message[skip : skip + _ANCHOR] in self._all), last)
 
     def _common(self, message: bytes, offset: int) -> int:
         """Return how many first bytes of `message` are what was sent at `offset`."""

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from bpf.guest import syscall
 from conformance.scenarios import receive
 from conformance.scenarios import sockets
 from conformance.scenarios.bench import Bench
@@ -208,7 +207,6 @@ def _pending_error(end: socket.socket) -> str:
 
 def _get_fences() -> Fences:
     if not _fences:
-        syscall.raise_memlock()
         sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
         _fences.append(Fences())
     return _fences[0]

@@ -54,13 +54,13 @@ def test_all_checks_run_in_order(tools: Path, capfd: pytest.CaptureFixture[str])
 def test_fast_leaves_the_machines_out(tools: Path) -> None:
     """With --fast no test that boots a machine is run."""
     assert main(["--fast"]) == 0
-    assert called(tools)[-1] == "pytest -m not vm"
+    assert called(tools)[-1] == "pytest -n auto -m not vm"
 
 
 def test_groups_choose(tools: Path) -> None:
     """Naming groups runs these and nothing else, and what follows -- reaches pytest."""
     assert main(["lint", "tests", "--", "-x"]) == 0
-    assert called(tools)[2:] == ["lint-imports", "pytest -m not vm -x"]
+    assert called(tools)[2:] == ["lint-imports", "pytest -n auto -m not vm -x"]
 
 
 def test_the_first_failure_ends_it(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_pytest_must_have_tested(tools: Path, code: int) -> None:
 
 def test_arguments_may_select_tests_of_one_kind(tools: Path) -> None:
     """With arguments one of the two runs of pytest may find nothing to test, but not both."""
-    tool(tools / "pytest", '[ "$2" = vm ] || exit 5')
+    tool(tools / "pytest", '[ "$4" = vm ] || exit 5')
     assert main(["--", "-k", "boot"]) == 0
     tool(tools / "pytest", "exit 5")
     assert main(["--", "-k", "boot"]) == 1

@@ -10,9 +10,9 @@ from itertools import pairwise
 from conformance.catalogue import FAMILIES
 from conformance.catalogue import KINDS
 from conformance.catalogue import MODES
-from conformance.catalogue import cases
 from conformance.catalogue import redirect_cases
 from conformance.catalogue import roles
+from conformance.groups import cases
 
 
 def test_the_redirect_matrix_has_736_cases_of_which_512_are_plain() -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -69,7 +71,7 @@ class TestExitCode:
 class TestEventOf:
     """From pytest's report to the event log."""
 
-    def _report(self, *, when: str = "call", outcome: str = "passed", record: dict[str, object] | None = None,
+    def _report(self, *, when: Literal["setup", "call", "teardown"] = "call", outcome: str = "passed", record: Mapping[str, object] | None = None,
                 longrepr: str | None = None) -> pytest.TestReport:  # fmt: skip
         properties = [] if record is None else [(RECORD, json.dumps(record))]
         return pytest.TestReport(

@@ -195,6 +195,18 @@ def test_counts_and_unexpected_cases() -> None:
     assert {case.verdict for case in run.unexpected()} == {Verdict.FAIL, Verdict.HANG, Verdict.SPLAT}
 
 
+def test_a_kernel_takes_from_its_first_request_to_its_last_verdict() -> None:
+    """Cases that ran side by side count once; without a clock the sum over the cases is all there is."""
+    run = report_runs.healthy()
+    first, second, third = run.cases["debian-6.12"][:3]
+    run.cases["debian-6.12"] = [replace(first, seconds=2.0), replace(second, seconds=3.0), replace(third, seconds=1.0)]
+    assert run.seconds("debian-6.12") == pytest.approx(6.0)
+    times = (12.0, 13.0, 14.5)
+    run.cases["debian-6.12"] = [replace(case, at=at) for case, at in zip(run.cases["debian-6.12"], times, strict=True)]
+    assert run.seconds("debian-6.12") == pytest.approx(4.5)
+    assert run.seconds("another") == 0.0
+
+
 def test_every_key_is_always_present(log: Path) -> None:
     """A reader in another language needs no defaults: all lines of a kind have the same keys."""
     kinds: dict[str, set[str]] = {}

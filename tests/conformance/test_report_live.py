@@ -154,6 +154,21 @@ def test_trouble_is_told_above_the_screen() -> None:
     assert shown[-2].endswith("3 of 736 cases")
 
 
+def test_nothing_of_a_tall_screen_is_left_below_a_short_report() -> None:
+    """The screen goes even where the report does not cover it."""
+    run, short = report_runs.healthy(), report_runs.finished()
+    with terminal() as (stream, written):
+        reporter = LiveReporter(stream)
+        reporter.start(run.start, run.start.selected)
+        for case in run.cases["debian-6.12"][:300]:
+            reporter.case(case)
+        reporter.note("now")
+        reporter.finish(short)
+    text = b"".join(written).decode()
+    assert "ingress-to-egress" in text
+    assert replay(text) == ["now", *report_lines(short), ""]
+
+
 @pytest.mark.parametrize("name", report_runs.RUNS)
 @pytest.mark.parametrize(("columns", "rows"), [(80, 50), (80, 24), (120, 60), (79, 50), (40, 10), (20, 3), (1, 1)])
 def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import HostError
+from tests.vm.nowhere import kernel
 from vm import accel
-
-from tests.vm.test_compose import kernel
 
 
 @pytest.fixture(name="host")
@@ -44,9 +43,7 @@ def test_kvm_is_chosen_when_a_probe_reached_its_panic(host: Path) -> None:
         ("exec sleep 60", "did not finish within 0.2 s"),
     ],
 )
-def test_kvm_that_only_opens_is_refused(
-    host: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
-) -> None:
+def test_kvm_that_only_opens_is_refused(host: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str) -> None:
     """A guest that fails, stops early or hangs proves nothing; the reason is given, and refuses a demand for KVM."""
     monkeypatch.setattr(accel, "PROBE_SECONDS", 0.2)
     fake = qemu(host, script)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import KernelError
-from kernels.kernel import Kernel
-from kernels.version import Version
+from tests.vm.nowhere import kernel
 from vm import compose
 from vm import stock
 from vm.machine import MachineOptions
@@ -29,23 +28,6 @@ RECORDED_SCRIPT = shlex.split(
     " -device virtserialport,name=virtme.stdin,chardev=stdin -chardev file,id=ret,path=/t/virtme_retc7r1walt"
     " -no-reboot -kernel /k/vmlinuz -append 'quiet init=/v/init' -initrd /proc/self/fd/3"
 )
-
-
-def kernel(**config: str) -> Kernel:
-    """Return a kernel that is nowhere."""
-    return Kernel(
-        spec="debian:6.12",
-        slug="debian-6.12",
-        release="6.12.1-amd64",
-        version=Version.parse("6.12.1"),
-        banner="Linux version 6.12.1",
-        image=Path("/k/vmlinux"),
-        compressed=Path("/k/vmlinuz"),
-        modules=None,
-        config=config,
-        provenance={},
-        digest="0" * 64,
-    )
 
 
 def arguments(options: MachineOptions, accelerator: str = "tcg") -> str:
@@ -99,7 +81,7 @@ def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
 
 def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
     """What virtme-ng cannot boot is the kernel's fault, in one sentence."""
-    with pytest.raises(KernelError, match="cannot boot .*nothing"):
+    with pytest.raises(KernelError, match=r"cannot boot .*nothing"):
         compose.ask_virtme(Path(sys.executable), tmp_path / "nothing")
 
 

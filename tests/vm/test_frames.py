@@ -50,7 +50,12 @@ def test_channel_carries_more_than_a_pipe_holds() -> None:
     """A message larger than the kernel's buffer arrives whole, and the end of the stream is None."""
     reader, writer = os.pipe()
     large = {"source": "x" * 300_000}
-    sender = threading.Thread(target=lambda: (Channel(writer).send(large), os.close(writer)))
+
+    def send() -> None:
+        Channel(writer).send(large)
+        os.close(writer)
+
+    sender = threading.Thread(target=send)
     sender.start()
     channel = Channel(reader)
     assert channel.receive() == large

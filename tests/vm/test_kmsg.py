@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from vm.guest import kmsg
 from vm.guest.kmsg import KernelLog
 
 
@@ -63,7 +62,7 @@ def test_overwritten_records_make_the_window_incomplete(fake: FakeLog, monkeypat
             raise error
         return real(descriptor, size)
 
-    monkeypatch.setattr(kmsg.os, "read", read)
+    monkeypatch.setattr(os, "read", read)
     assert log.window() == {"log": [[99, 6, 1, "survivor"]], "log_complete": False, "taint": 0}
     assert log.window()["log_complete"] is True
 

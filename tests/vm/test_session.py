@@ -10,15 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.errors import KernelError
 from vm.guest.frames import Channel
 from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
-from vm.session import DeadMachineError
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
@@ -123,7 +124,12 @@ def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.Monke
     """A second load sends what differs, drops what is gone, and the new code runs."""
     sent = []
     ask = session._ask
-    monkeypatch.setattr(session, "_ask", lambda request, patience: (sent.append(request), ask(request, patience))[1])
+
+    def spy(request: dict[str, Any], patience: float) -> dict[str, Any]:
+        sent.append(request)
+        return ask(request, patience)
+
+    monkeypatch.setattr(session, "_ask", spy)
     session.load(BUNDLE)
     assert sent == []
     session.load({**BUNDLE, "guestlib.inner": "def double(n):\n    return 3 * n\n"})
@@ -224,7 +230,7 @@ def test_nonsense_from_the_guest_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("vm.session.GRACE", 0.05)
     body = FakeBody("")
     body.guest.send(b"\xff" * 64)
-    with pytest.raises(DeadMachineError):
+    with pytest.raises(KernelError, match="the guest died"):
         Session(body, INFO).load({"a": ""})
 
 

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.vm.nowhere import kernel
 from vm import template
 from vm.compose import Composition
 from vm.launch import Plan
@@ -15,8 +17,6 @@ from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.template import DamagedError
 from vm.template import Template
-
-from tests.vm.test_compose import kernel
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "because", factor=4.2, boot_seconds=3.1, versions={"qemu": "7.2"})
 COMPOSITION = Composition("/usr/bin/qemu", ("-machine", "q35"), "/k/vmlinux", "quiet", 512)
@@ -105,16 +105,20 @@ def test_checksums_know_where_data_is(tmp_path: Path) -> None:
 
 
 def test_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the templates warm with different guest code the one prepared last is used, and few are kept."""
+    """Of the templates warm with different guest code the one prepared last is used, and few are kept, and none for ever."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders = [template.folder_of("key", {"module": f"version = {number}"}) for number in range(4)]
     for age, folder in enumerate(folders):
         folder.mkdir(parents=True)
-        os.utime(folder, (1000 - age, 1000 - age))
+        os.utime(folder, (time.time() - age, time.time() - age))
+    forgotten = template.folder_of("other", {})
+    forgotten.mkdir()
+    os.utime(forgotten, (0, 0))
     assert len(set(folders)) == 4
     assert template.newest("key") == folders[0]
-    assert template.newest("other") is None
+    assert template.newest("none") is None
     template.retire("key")
+    assert not forgotten.exists()
     assert [folder.exists() for folder in folders] == [True, True, False, False]
 
 

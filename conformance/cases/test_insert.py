@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Insert: every socket kind in every state, and everything user space can ask of a map that holds sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conformance.groups.insert import insert_cases
+from conformance.model import Case
+
+
+@pytest.mark.parametrize("case", insert_cases(), ids=lambda case: case.name)
+def test_insert(case: Case, conform: Callable[[Case], None]) -> None:
+    """A map takes the sockets this kernel version promises, and answers everything else with the errno promised."""
+    conform(case)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real machines. One cache for the module, so that its template is made once."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common import cache
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+from vm import template
+from vm.host import CHECKOUT
+from vm.launch import Plan
+from vm.launch import open_machine
+from vm.launch import prepare
+from vm.machine import Fate
+from vm.machine import Machine
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+from vm.template import Template
+
+pytestmark = pytest.mark.vm
+
+SPEC = "debian:6.12"
+OPTIONS = MachineOptions(accelerator="tcg", preload=("vsock_loopback",))
+CODE = """
+import os, signal, socket, time
+
+def echo(arguments):
+    return arguments
+
+def facts(arguments):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_VSOCK) as other:
+        other.bind((1, 1234))
+    return {"release": os.uname().release, "pid": os.getpid(), "time": time.time(),
+            "mounts": open("/proc/mounts").read().split()}
+
+def crash(arguments):
+    open("/proc/sysrq-trigger", "w").write("c")
+
+def hang(arguments):
+    time.sleep(1000)
+
+def freeze(arguments):
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(1000)
+
+def warn(arguments):
+    open("/dev/kmsg", "w").write("<4>something odd\\n")
+"""
+BUNDLE = {"probe": CODE}
+
+
+@pytest.fixture(name="subject", scope="module")
+def _subject() -> Kernel:
+    return resolve(SPEC)
+
+
+@pytest.fixture(name="prepared", scope="module")
+def _prepared(subject: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """The kernel, with a template in a cache of the module's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        info = prepare(subject, OPTIONS, BUNDLE, _warmup)
+        assert info.kind is MachineKind.CLONE
+        yield subject
+
+
+@pytest.fixture(name="machine")
+def _machine(prepared: Kernel) -> Iterator[Machine]:
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        machine.load(BUNDLE)
+        yield machine
+
+
+def _warmup(machine: Machine) -> None:
+    assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+
+
+def test_a_clone_runs_the_kernel(machine: Machine, prepared: Kernel) -> None:
+    """The guest is the kernel asked for, has loopback, modules and mounts, and knows what time it is."""
+    reply = machine.call("probe:facts", {}, deadline=5.0)
+    assert reply.fate is Fate.ANSWERED, reply.error
+    assert reply.value["release"] == prepared.release
+    assert {"cgroup2", "bpf", "tracefs"} <= set(reply.value["mounts"])
+    assert abs(reply.value["time"] - time.time()) < 5
+    assert machine.info.kind is MachineKind.CLONE
+    assert machine.info.factor >= 1
+
+
+def test_a_warm_clone_has_its_worker(machine: Machine) -> None:
+    """What was warmed up in the template need not be sent or started again."""
+    assert machine.call("probe:echo", {"n": 1}, deadline=5.0).seconds < 0.5 * machine.info.factor
+
+
+def test_the_log_is_the_calls_own(machine: Machine) -> None:
+    """The boot's messages are nobody's; what the kernel says during a call comes with its reply."""
+    assert machine.call("probe:echo", {}, deadline=5.0).log == ()
+    reply = machine.call("probe:warn", {}, deadline=5.0)
+    assert [(line.level, line.text) for line in reply.log] == [(4, "something odd")]
+    assert reply.log_complete
+    assert machine.call("probe:echo", {}, deadline=5.0).log == ()
+
+
+def test_a_panic_is_data(machine: Machine) -> None:
+    """The reply has the panic's title and the console its stack; the machine is gone."""
+    reply = machine.call("probe:crash", {}, deadline=5.0)
+    assert reply.fate is Fate.PANICKED
+    assert "Kernel panic - not syncing: sysrq triggered crash" in reply.error
+    assert "write_sysrq_trigger" in reply.console
+    assert not machine.usable
+
+
+@pytest.mark.parametrize("function", ["hang", "freeze"])
+def test_an_overrun_is_data(prepared: Kernel, function: str) -> None:
+    """A case that sleeps, and one that takes the agent along, both end; the next machine is sound."""
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        machine.load(BUNDLE)
+        reply = machine.call(f"probe:{function}", {}, deadline=0.1)
+        assert reply.fate is Fate.OVERRAN
+        assert not machine.usable
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        machine.load(BUNDLE)
+        assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+
+
+def test_changed_code_needs_no_new_template(prepared: Kernel) -> None:
+    """A clone of a template that is warm with other code runs the code it is given."""
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        machine.load({"probe": CODE.replace("return arguments", 'return "new"')})
+        assert machine.call("probe:echo", {}, deadline=5.0).value == "new"
+
+
+def test_changed_code_is_warmed_up_from_the_old_template(prepared: Kernel) -> None:
+    """Preparing again for other code boots nothing."""
+    said: list[str] = []
+    before = template.newest(Plan(prepared, OPTIONS, said.append).key)
+    prepare(prepared, OPTIONS, {**BUNDLE, "more": ""}, _warmup, said.append)
+    after = template.newest(Plan(prepared, OPTIONS, said.append).key)
+    assert said == []
+    assert before != after
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        machine.load({**BUNDLE, "more": ""})
+        assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+
+
+def _damage(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 3)
+        file.write(b"\xff" * 4096)
+
+
+def _lose_devices(path: Path) -> None:
+    """Seal what is no snapshot: only the restore itself can notice."""
+    path.write_bytes(b"not a device state" * 1000)
+    found = Template.read(path.parent)
+    template.seal(path.parent, found.composition, found.info)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"), [("ram", _damage), ("state", _damage), ("manifest.json", _damage), ("state", _lose_devices)]
+)
+def test_a_damaged_template_is_made_anew(prepared: Kernel, name: str, harm: object) -> None:
+    """Whatever was harmed, a sound clone comes up, and both progress and its info say what happened."""
+    said: list[str] = []
+    folder = template.newest(Plan(prepared, OPTIONS, said.append).key)
+    assert folder is not None
+    assert callable(harm)
+    harm(folder / name)
+    with contextlib.closing(open_machine(prepared, OPTIONS, said.append)) as machine:
+        machine.load(BUNDLE)
+        assert machine.call("probe:echo", {"n": 1}, deadline=5.0).value == {"n": 1}
+        assert machine.info.kind is MachineKind.CLONE
+        assert "discarded" in machine.info.why
+    assert any("discarded" in sentence for sentence in said)
+
+
+def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
+    """Without a snapshot everything else is alike."""
+    options = MachineOptions(kind=MachineKind.COLD, accelerator="tcg", preload=OPTIONS.preload)
+    with contextlib.closing(open_machine(prepared, options)) as machine:
+        machine.load(BUNDLE)
+        assert machine.call("probe:facts", {}, deadline=5.0).value["release"] == prepared.release
+        assert machine.info.kind is MachineKind.COLD
+
+
+USER = """
+import pickle, sys
+from pathlib import Path
+from tests.vm.test_launch import BUNDLE, OPTIONS, _warmup
+from vm.launch import open_machine, prepare
+
+kernel = pickle.loads(Path(sys.argv[1]).read_bytes())
+prepare(kernel, OPTIONS, BUNDLE, _warmup, lambda sentence: print("said", sentence, flush=True))
+machine = open_machine(kernel, OPTIONS)
+machine.load(BUNDLE)
+print("qemu", machine._body.process.pid, flush=True)
+machine.call(sys.argv[2], {}, deadline=60.0)
+machine.close()
+"""
+
+
+def _user(subject: Kernel, folder: Path, function: str) -> subprocess.Popen[str]:
+    """Start another process that uses the suite."""
+    pickled = folder / "kernel"
+    pickled.write_bytes(pickle.dumps(subject))
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(pickled), function], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT
+    )
+
+
+def _files() -> set[Path]:
+    """Return what is in the cache, and in the places where one might leave something behind."""
+    inside = {path for path in cache.root().rglob("*") if "locks" not in path.parts}
+    return inside.union(*(set(Path(folder).iterdir()) for folder in ("/dev/shm", tempfile.gettempdir())))  # noqa: S108
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_survives_its_user(prepared: Kernel, tmp_path: Path, number: signal.Signals) -> None:
+    """However a run ends, SIGKILL included, there is no QEMU and no file of it afterwards."""
+    prepare(prepared, OPTIONS, BUNDLE, _warmup)
+    before = _files()
+    user = _user(prepared, tmp_path, "probe:hang")
+    assert user.stdout is not None
+    with user.stdout:
+        pid = next(int(line.split()[1]) for line in user.stdout if line.startswith("qemu"))
+    assert Path(f"/proc/{pid}").exists()
+    user.send_signal(number)
+    user.wait(10)
+    _await_death(pid)
+    assert _files() - before == set()
+
+
+def test_a_build_that_is_killed_leaves_nothing(
+    subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template half made is no template, its QEMU dies, and the next run makes it without tripping over it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    user = _user(subject, tmp_path, "probe:echo")
+    ram = "partial/templates@*/ram"
+    _await(lambda: any(path.stat().st_blocks > 100_000 for path in cache.root().glob(ram)))
+    (folder,) = cache.root().glob("partial/templates@*")
+    pids = [pid for pid in _pids() if str(folder) in _command_line(pid)]
+    assert len(pids) == 1
+    user.kill()
+    user.communicate()
+    _await_death(pids[0])
+    assert template.newest(Plan(subject, OPTIONS, print).key) is None
+    prepare(subject, OPTIONS, BUNDLE, _warmup)
+    cache.sweep()
+    assert list((cache.root() / "partial").iterdir()) == []
+
+
+def test_two_runs_build_one_template(subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that need the same template at once, one boots and both get it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    users = [_user(subject, tmp_path, "probe:echo") for _ in range(2)]
+    outputs = [user.communicate(timeout=120)[0] for user in users]
+    assert [user.returncode for user in users] == [0, 0]
+    assert sum(output.count("said booting") for output in outputs) == 1
+    assert len(list(cache.root().glob("templates/*"))) == 1
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _await(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _await_death(pid: int) -> None:
+    def gone() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    _await(gone, 10.0)
