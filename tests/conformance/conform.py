@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Run the `conform` command the way a user does, from another directory, and look at what it leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 300.0
+"""Seconds; a command that takes longer hangs."""
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of `conform` under the Python that runs the tests."""
+    return [sys.executable, "-m", "conformance", *arguments]
+
+
+def environment(root: Path = ROOT, **changes: str) -> Mapping[str, str]:
+    """Return the environment for a checkout; nothing of the pytest that runs this reaches the inner one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**kept, "PYTHONPATH": os.fspath(root), **changes}
+
+
+def conform(*arguments: str, cwd: Path, root: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run `conform ARGUMENTS` to its end."""
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(root, **changes), capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def copy_of_checkout(target: Path) -> Path:
+    """Copy the suite, to plant a fault in the copy."""
+    for package in ("bpf", "common", "conformance", "kernels", "vm"):
+        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, target / name)
+    return target
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the process ids of all descendants of a process."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = {int(each) for each in task.read_text().split()}
+        except OSError:
+            continue
+        found |= children.union(*(descendants(child) for child in children))
+    return found
+
+
+def is_qemu(pid: int) -> bool:
+    """Tell whether a process is a QEMU."""
+    try:
+        return "qemu-system" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
