@@ -73,6 +73,8 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
         "-o", "filterwarnings=ignore",
         # Installed beside us for our own tests; its import alone takes half a second.
         "-p", "no:hypothesispytest",
+        # Nothing may be left in /tmp, and xdist would make each of its workers a folder there.
+        "-p", "no:tmpdir",
         *as_arguments(options),
     ]
     # fmt: on
