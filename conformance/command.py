@@ -46,9 +46,12 @@ def run(options: argparse.Namespace) -> int:
     ours = _Ours(ledger)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     if not native:
+        ledger.open_log()
         specs = options.conform_kernel or [DEFAULT_KERNEL]
         ledger.make_ready(by_slug(specs), machine_options(options, PRELOAD))
     status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
+    if isinstance(ledger.fault, Exception) and not native:
+        raise ledger.fault
     return int(_exit_code(status, ledger, native=native))
 
 

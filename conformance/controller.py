@@ -55,7 +55,14 @@ class Ledger:
     kernels: list[KernelEvent] = field(default_factory=list)
     """The kernels under test, once they are ready."""
     interrupted: ExitCode | None = None
+    fault: BaseException | None = None
+    """What broke the session itself: a full disk, or a fault of the suite."""
     _log: EventLog | None = field(default=None, repr=False)
+
+    def open_log(self) -> None:
+        """Open the event log, if one is wanted; raises HostError where it cannot be written."""
+        if self.results is not None and self._log is None:
+            self._log = EventLog(self.results / NAME)
 
     def make_ready(self, specs: Mapping[str, str], options: MachineOptions) -> None:
         """Resolve the kernels and make their templates; raises ConformError where the run cannot be done."""
@@ -69,8 +76,8 @@ class Ledger:
         """Open the log; called once the cases have been collected."""
         start = run_event(selected)
         self.run = Run(start)
-        if self.results is not None:
-            self._log = EventLog(self.results / NAME)
+        self.open_log()
+        if self._log is not None:
             self._log.write(start)
         if self.reporter is not None:
             self.reporter.start(start, dict(selected))
@@ -162,14 +169,20 @@ class Controller:
         if event is not None:
             self.ledger.add(replace(event, at=round(time.monotonic() - self._started, 3)))
 
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember what broke the session, for the command to tell."""
+        self.ledger.fault = excinfo.value
+
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember which signal ended the run."""
         terminated = isinstance(excinfo.value, Terminated)
         self.ledger.interrupted = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Close the log; the numbers stand."""
+        if exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
+            self.ledger.run = None
         if self.ledger.run is not None:
             self.ledger.end(time.monotonic() - self._started)
 
