@@ -13,6 +13,7 @@ from conformance.bundle import warm_up
 from conformance.klog import find_splat
 from conformance.model import Case
 from conformance.model import KernelFacts
+from kernels.config import check_bootable
 from kernels.kernel import Kernel
 from vm.launch import open_machine
 from vm.launch import prepare
@@ -41,6 +42,7 @@ class Workbench:
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
         """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
+        check_bootable(self.kernels[slug])
         return prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
 
     def facts(self, slug: str) -> KernelFacts:

@@ -77,10 +77,16 @@ class LocalAgent:
         self.exited = -1
 
 
-def open_host(kernel: Kernel) -> Session:
-    """Return this host as a machine; HostError without root, or where namespaces are forbidden."""
+def check_host() -> MachineInfo:
+    """Return what this host is as a machine; HostError without root."""
     if os.geteuid() != 0:
         raise HostError("judging the running kernel needs root", hint="run it with sudo, or choose a kernel for a VM")
+    return INFO
+
+
+def open_host(kernel: Kernel) -> Session:
+    """Return this host as a machine; HostError without root, or where namespaces are forbidden."""
+    check_host()
     begin = time.monotonic()
     session = Session(LocalAgent(), INFO)
     try:

@@ -65,7 +65,7 @@ def prepare(
     """
     plan = Plan(kernel, options, progress or (lambda sentence: None))
     if options.kind is MachineKind.HOST:
-        return host.INFO
+        return host.check_host()
     if options.kind is not MachineKind.CLONE:
         return MachineInfo(options.kind, plan.choice.name, plan.choice.why, factor=1.0, boot_seconds=0.0)
     return plan.prepared(bundle, warmup).info
@@ -164,9 +164,7 @@ class Plan:
 
     def open_cold(self, why: str = "") -> Machine:
         """Boot a machine without a template."""
-        session = boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
-        session.drain()
-        return session
+        return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
 
     def open_stock(self, why: str = "") -> Machine:
         """Boot a stock virtme-ng guest."""

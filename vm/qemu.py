@@ -81,6 +81,7 @@ class Qemu:
         self._post("qmp_capabilities")
         self._post("migrate-set-capabilities", IGNORE_SHARED)
         if state is not None:
+            # Since 9.1 QEMU prefers `file:` for this and says so on stderr; 7.2 has no `file:` yet.
             self._post("migrate-incoming", {"uri": f"fd:{state}"})
 
     def console(self) -> str:

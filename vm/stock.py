@@ -46,7 +46,6 @@ def open_stock(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu:
     command = json.loads((folder / "command.json").read_text())
     session = Session(Qemu(list(_own_ports(command, os.fspath(folder / "initramfs")))), info)
     await_agent(session, kernel, begin)
-    session.drain()
     return session
 
 

@@ -28,6 +28,8 @@ from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
+from vm.qemu import Qemu
+from vm.qemu import QmpError
 from vm.template import Template
 
 pytestmark = pytest.mark.vm
@@ -196,6 +198,23 @@ def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
         machine.load(BUNDLE)
         assert machine.call("probe:facts", {}, deadline=5.0).value["release"] == prepared.release
         assert machine.info.kind is MachineKind.COLD
+
+
+def test_without_snapshots_machines_boot_cold(subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that cannot be saved is no obstacle: preparing and opening both say that it will be a cold boot."""
+
+    def refuse(qemu: Qemu, state: Path) -> None:
+        raise QmpError("migration is disabled")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(Qemu, "save", refuse)
+    info = prepare(subject, OPTIONS, BUNDLE, _warmup)
+    assert info.kind is MachineKind.COLD
+    assert "migration is disabled" in info.why
+    with contextlib.closing(open_machine(subject, OPTIONS)) as machine:
+        machine.load(BUNDLE)
+        assert machine.call("probe:echo", {"n": 1}, deadline=5.0).value == {"n": 1}
+        assert "migration is disabled" in machine.info.why
 
 
 USER = """

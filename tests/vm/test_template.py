@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import KernelError
 from tests.vm.nowhere import kernel
 from vm import template
 from vm.compose import Composition
 from vm.launch import Plan
+from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
+from vm.session import DeadMachineError
 from vm.template import DamagedError
 from vm.template import Template
 
@@ -105,7 +108,7 @@ def test_checksums_know_where_data_is(tmp_path: Path) -> None:
 
 
 def test_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the templates warm with different guest code the one prepared last is used, and few are kept, and none for ever."""
+    """Of the templates warm with different guest code the one prepared last is used; few are kept, none for ever."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders = [template.folder_of("key", {"module": f"version = {number}"}) for number in range(4)]
     for age, folder in enumerate(folders):
@@ -141,3 +144,28 @@ def test_the_key_follows_every_ingredient(tmp_path: Path, monkeypatch: pytest.Mo
     keys.append(key())
     assert len(set(keys)) == len(keys)
     assert key(replace(kernel(), spec="./vmlinux", slug="vmlinux")) == keys[-1]
+
+
+@pytest.mark.parametrize(("fate", "kind"), [(Fate.OVERRAN, MachineKind.VNG), (Fate.PANICKED, None)])
+def test_silence_at_boot_leads_to_a_stock_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: Fate, kind: MachineKind | None
+) -> None:
+    """A kernel that does not get from the initramfs to the agent may do without one; a panic is an answer already."""
+
+    def fail(*arguments: object) -> None:
+        raise KernelError("no agent") from DeadMachineError(fate, "", "")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("vm.boot.boot", fail)
+    monkeypatch.setattr(Plan, "composition", lambda plan: COMPOSITION)
+    said: list[str] = []
+    plan = Plan(kernel(), MachineOptions(accelerator="tcg"), said.append)
+    if kind is None:
+        with pytest.raises(KernelError, match="no agent"):
+            plan.prepared({}, None)
+        return
+    info = plan.prepared({}, None).info
+    assert info.kind is kind
+    assert "a stock virtme-ng guest, because no agent" in info.why
+    monkeypatch.setattr(Plan, "open_stock", lambda plan, why: ("stock", why))
+    assert plan.open_clone() == ("stock", "a stock virtme-ng guest, because no agent")  # type: ignore[comparison-overlap]
