@@ -24,7 +24,7 @@ from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.machine import Reply
 
-PRELOAD = ("vsock_loopback",)
+PRELOAD = ("vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "tipc")
 """Modules the cases need in the guest from the start."""
 _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""

@@ -42,6 +42,7 @@ _value = _attributes + 72
 _CREATE = struct.Struct("=5I")
 _ELEMENT = struct.Struct("=I4xQQQ")
 _ELEMENT_U32 = struct.Struct("=I4xQQQ32xI4xI")
+_ELEMENT_U64 = struct.Struct("=I4xQQQ32xI4xQ")
 _ATTACH = struct.Struct("=4I")
 _LOAD = struct.Struct("=IIQQIIQ")
 _IMMEDIATE = struct.Struct("=i")
@@ -56,6 +57,12 @@ def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flag
 def update(map_fd: int, key: int, value: int, flags: int = 0) -> None:
     """Set `map[key] = value`, both u32: for SOCKMAP and SOCKHASH the value is the descriptor of the socket."""
     _ELEMENT_U32.pack_into(_memory, 0, map_fd, _key, _value, flags, key, value)
+    _bpf(_UPDATE, _ELEMENT.size)
+
+
+def update_wide(map_fd: int, key: int, value: int, flags: int = 0) -> None:
+    """Set `map[key] = value`, a u32 and a u64: only a map with such values tells the cookie of a socket it holds."""
+    _ELEMENT_U64.pack_into(_memory, 0, map_fd, _key, _value, flags, key, value)
     _bpf(_UPDATE, _ELEMENT.size)
 
 
@@ -82,6 +89,16 @@ def detach(map_fd: int, program_fd: int, attach_type: str) -> None:
     """Detach that program; sockets already in the map keep it."""
     _ATTACH.pack_into(_memory, 0, map_fd, program_fd, ATTACH_TYPES[attach_type], 0)
     _bpf(_PROG_DETACH, _ATTACH.size)
+
+
+def call(command: int, attributes: bytearray) -> int:
+    """Do any command of bpf(2) and return what it returned; what the kernel writes is in `attributes` afterwards."""
+    block = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    result: int = _syscall(_number, command, ctypes.addressof(block), len(attributes))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 class Program:

@@ -16,11 +16,11 @@ from bpf.guest import syscall
 from bpf.guest.programs import PROGRAMS
 from conformance.scenarios import sockets
 
-_UNLIMITED = 1 << 62
+UNLIMITED = 1 << 62
 
-_STATE = struct.Struct("=IIq")
+STATE = struct.Struct("=IIq")
 """The part of `struct state` in bpf/programs/redirect.h that user space writes: key, flags, budget."""
-_TALLIES = struct.Struct("=4Q")
+TALLIES = struct.Struct("=4Q")
 """The rest: runs and bytes with SK_PASS, runs and bytes with SK_DROP."""
 
 # Of two names for one number Python takes the last; the kernel's sources say EOPNOTSUPP.
@@ -32,7 +32,7 @@ _programs: dict[str, syscall.Program] = {}
 
 
 class Bench:
-    """One case set up; `attach` and `insert` hold what each step answered, `"ok"` or the errno's name."""
+    """One case set up; `made`, `attached` and `inserted` hold each step's answer, `"ok"` or the errno's name."""
 
     def __init__(self, params: Mapping[str, str]) -> None:
         self._map, self._layout = params["map"], params["layout"]
@@ -58,13 +58,13 @@ class Bench:
             self.made[name] = attempt(self._connect, name, kind)
         if not _all_ok(self.made.values()):
             return False
-        program = _program(f"sk_{'msg' if self.sends else 'skb'}_redirect_{_SUFFIX[self._map]}")
+        program = get_program(f"sk_{'msg' if self.sends else 'skb'}_redirect_{_SUFFIX[self._map]}")
         maps = {name: self._keep(syscall.create_map(*definition)) for name, definition in program.maps.items()}
         same = self._layout == "same_map"
         source = maps["targets"] if same else self._keep(syscall.create_map(*program.maps["targets"]))
         key = 1 if same else 0
         self._state = mmap.mmap(maps["state"], mmap.PAGESIZE)
-        _STATE.pack_into(self._state, 0, key, self._flags, _UNLIMITED)
+        STATE.pack_into(self._state, 0, key, self._flags, UNLIMITED)
         if not self._attach(source, self._keep(program.load(maps))):
             return False
         self.inserted["in"] = attempt(syscall.update, source, 0, self.ends["in"].fileno())
@@ -92,12 +92,12 @@ class Bench:
     def allow(self, budget: int) -> None:
         """Let the program redirect that many more bytes; it answers SK_PASS to the rest."""
         assert self._state is not None
-        struct.pack_into("=q", self._state, _STATE.size - 8, budget)
+        struct.pack_into("=q", self._state, STATE.size - 8, budget)
 
     def tallies(self) -> tuple[int, int, int, int]:
         """Return since the beginning: runs and bytes with SK_PASS, runs and bytes with SK_DROP."""
         assert self._state is not None
-        pass_runs, pass_bytes, drop_runs, drop_bytes = _TALLIES.unpack_from(self._state, _STATE.size)
+        pass_runs, pass_bytes, drop_runs, drop_bytes = TALLIES.unpack_from(self._state, STATE.size)
         return pass_runs, pass_bytes, drop_runs, drop_bytes
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Bench:
         if self.sends:
             return self._try_attach(source, program, "sk_msg_verdict")
         if self._layout == "parser":
-            parser = self._keep(_program("sk_skb_parser").load({}))
+            parser = self._keep(get_program("sk_skb_parser").load({}))
             parsing = self._try_attach(source, parser, "sk_skb_stream_parser")
             return self._try_attach(source, program, "sk_skb_stream_verdict") and parsing
         # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, it goes by the other name.
@@ -154,8 +154,9 @@ def _all_ok(answers: Any) -> bool:
     return all(answer == "ok" for answer in answers)
 
 
-def _program(name: str) -> syscall.Program:
-    program = _programs.get(name)
-    if program is None:
-        program = _programs[name] = syscall.Program(PROGRAMS[name])
-    return program
+def get_program(name: str) -> syscall.Program:
+    """Return one of `PROGRAMS`, read once in a process."""
+    known = _programs.get(name)
+    if known is None:
+        known = _programs[name] = syscall.Program(PROGRAMS[name])
+    return known

@@ -17,7 +17,7 @@ sockets, maps and programs of the fences are their own and never those of a case
 A *round* is vsock, then [device, psock backlog, device], then vsock: the longest way data can take between two runs
 of a verdict program. So what is in flight when a round begins has, when it ends, either landed in a receive queue or
 run a program. If no program ran after the round's first fence, everything has landed, and what is read next is all
-there will be. That is what `Fences.round` and its caller in `redirect` establish.
+there will be. `redirect` asks for exactly this, and for TCP having sent all it was given.
 
 Limits, none met so far: a work item that sleeps (for a socket lock, for memory) may be overtaken by the fence; one that
 waits for a timer (the target was full: retried a jiffy later; a TCP segment was lost: RTO) is not on any queue. Both

@@ -18,6 +18,7 @@ import socket
 import struct
 import time
 import zlib
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -72,16 +73,14 @@ def run(params: Mapping[str, str]) -> dict[str, Any]:
     a hex string for bytes it did not send; `[]` has no bytes. `"eof"` is the end of a stream, `"!ECONNRESET"` an error
     of recv(), `"!MSG_TRUNC"` follows a message longer than the buffer.
     """
-    fences = _get_fences()
     bench = Bench(params)
     try:
         ready = bench.set_up()
-        content = _content("-".join(params.values()))
         return {
             "socket": bench.made,
             "attach": bench.attached,
             "insert": bench.inserted,
-            "phases": [_Phase(bench, fences).run(name, messages) for name, messages in content] if ready else [],
+            "phases": _phases(bench, _content("-".join(params.values()))) if ready else [],
             "errors": {name: _pending_error(end) for name, end in bench.ends.items()} if ready else {},
         }
     finally:
@@ -105,47 +104,68 @@ def warmup(params: Mapping[str, str]) -> dict[str, Any]:
     return {"cases": len(wanted)}
 
 
-class _Phase:
-    """Send, follow until the kernel is quiescent, describe."""
+def _phases(bench: Bench, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
+    if not _fences:
+        sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
+        _fences.append(Fences())
+    flow = _Flow(bench, _fences[0])
+    phases = [flow.phase(name, messages) for name, messages in content]
+    if not all(phase["settled"] for phase in phases):
+        # Whatever held them up, the next case shall not suffer from it.
+        _fences.pop().close()
+    return phases
+
+
+class _Flow:
+    """What flows through one bench: sent, followed until the kernel is quiescent, described."""
 
     def __init__(self, bench: Bench, fences: Fences) -> None:
         self._bench, self._fences = bench, fences
+        self._sender = bench.sender
+        self._vsock = bench.uses_vsock()
+        self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]
         self._received: dict[str, list[bytes | str]] = {name: [] for name in bench.ends}
         self._drains = [
             (end.fileno(), sockets.has_end(bench.kind(name)), self._received[name]) for name, end in bench.ends.items()
         ]
-        self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]
-        self._vsock = bench.uses_vsock()
+        self._before = self._now = bench.tallies()
         self._accepted = 0
 
-    def run(self, name: str, messages: Sequence[bytes]) -> dict[str, Any]:
-        """Run the phase and return its part of the Observation."""
-        self._before = self._bench.tallies()
-        answers: list[int | str] = []
-        settled = True
-        for message in messages:
-            if self._bench.loops:
-                # One after the other, or else the laps of several messages would mix.
-                self._bench.allow(LAPS * len(message))
-                answers.append(self._send(message))
-                settled = self._settle() and settled
-            else:
-                answers.append(self._send(message))
-        if not self._bench.loops:
-            settled = self._settle()
+    def phase(self, name: str, messages: Sequence[bytes]) -> dict[str, Any]:
+        """Run one phase and return its part of the Observation."""
+        self._before = self._now
+        self._accepted = 0
+        for found in self._received.values():
+            found.clear()
+        if self._bench.loops:
+            answers, settled = self._one_by_one(messages)
+        else:
+            answers, settled = [self._send(message) for message in messages], self._settle()
         sent = receive.Sent(messages)
         return {
             "name": name,
             "sent": [len(message) for message in messages],
             "send": answers,
-            "runs": self._runs(),
+            "runs": {
+                kind: now - before for kind, now, before in zip(_TALLY_NAMES, self._now, self._before, strict=True)
+            },
             "received": {end: sent.describe(found) for end, found in self._received.items()},
             "settled": settled,
         }
 
+    def _one_by_one(self, messages: Sequence[bytes]) -> tuple[list[int | str], bool]:
+        """Let each message finish its laps before the next, or else theirs would mix."""
+        answers = []
+        settled = True
+        for message in messages:
+            self._bench.allow(LAPS * len(message))
+            answers.append(self._send(message))
+            settled = self._settle() and settled
+        return answers, settled
+
     def _send(self, message: bytes) -> int | str:
         try:
-            count = self._bench.sender.send(message, socket.MSG_DONTWAIT)
+            count = self._sender.send(message, socket.MSG_DONTWAIT)
         except OSError as error:
             return error_name(error.errno or errno.ETIMEDOUT)
         self._accepted += count
@@ -153,30 +173,38 @@ class _Phase:
 
     def _settle(self) -> bool:
         """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`."""
-        start = time.monotonic()
+        start = rest = 0.0
         while True:
             arrived = not self._vsock or self._fences.vsock()
             runs = self._bench.tallies()
             arrived = arrived and self._fences.backlog() and (not self._vsock or self._fences.vsock())
-            for descriptor, stream, found in self._drains:
-                found.extend(receive.drain(descriptor, stream=stream))
-            quiescent = arrived and runs == self._bench.tallies() and not any(map(_unsent, self._tcp))
-            elapsed = time.monotonic() - start
-            if quiescent and (self._missing() <= 0 or elapsed > GRACE):
+            self._drain()
+            self._now = self._bench.tallies()
+            quiescent = arrived and runs == self._now and not any(map(_unsent, self._tcp))
+            if quiescent and self._missing() <= 0:
                 return True
-            if elapsed > DEADLINE:
+            now = time.monotonic()
+            start = start or now
+            rest = (rest or now) if quiescent else 0.0
+            if rest and now - rest > GRACE:
+                return True
+            if now - start > DEADLINE:
                 return False
+
+    def _drain(self) -> None:
+        for descriptor, stream, found in self._drains:
+            messages = receive.drain(descriptor, stream=stream)
+            # An end or an error that stays is told once, however often we look.
+            if messages and not (isinstance(messages[0], str) and messages == found[-1:]):
+                found.extend(messages)
 
     def _missing(self) -> int:
         """Return how many bytes the kernel took that were neither received nor dropped by the program."""
-        seen = sum(len(message) for found in self._received.values() for message in found if isinstance(message, bytes))
+        missing = self._accepted
+        for found in self._received.values():
+            missing -= sum([len(message) for message in found if isinstance(message, bytes)])
         # What sk_msg drops, the sender was refused.
-        dropped = 0 if self._bench.sends else self._bench.tallies()[3] - self._before[3]
-        return self._accepted - seen - dropped
-
-    def _runs(self) -> dict[str, int]:
-        now = self._bench.tallies()
-        return {name: now[index] - self._before[index] for index, name in enumerate(_TALLY_NAMES)}
+        return missing if self._bench.sends else missing - self._now[3] + self._before[3]
 
 
 def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
@@ -203,10 +231,3 @@ def _unsent(end: socket.socket) -> int:
 
 def _pending_error(end: socket.socket) -> str:
     return error_name(end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-
-
-def _get_fences() -> Fences:
-    if not _fences:
-        sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
-        _fences.append(Fences())
-    return _fences[0]

@@ -56,6 +56,41 @@ def pair(kind: str) -> tuple[socket.socket, socket.socket]:
     return _accepted_pair(kind)
 
 
+def fresh(kind: str) -> socket.socket:
+    """Return a socket nothing was done to."""
+    return socket.socket(_FAMILIES[kind][0], _TYPES[kind])
+
+
+def bound(kind: str) -> socket.socket:
+    """Return a socket bound to an address of the loopback that is the kernel's choice."""
+    family, address = _FAMILIES[kind]
+    opened = fresh(kind)
+    try:
+        # An empty name makes the kernel pick one: see autobind in unix(7).
+        opened.bind("" if family == socket.AF_UNIX else address)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def tune(connected: socket.socket, kind: str) -> None:
+    """Keep TCP from holding back what is sent."""
+    if is_tcp(kind):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def connects(kind: str) -> bool:
+    """Whether one side listens and accepts what the other connects; else each connects to the other."""
+    return _TYPES[kind] != SOCK_DGRAM
+
+
+def address_of(kind: str) -> tuple[int, int, Any]:
+    """Return family and type of a kind, and an address to bind to (None for UNIX)."""
+    family, address = _FAMILIES[kind]
+    return family, _TYPES[kind], address
+
+
 def is_tcp(kind: str) -> bool:
     """Whether TCP carries it."""
     return kind in ("tcp4", "tcp6")
@@ -106,9 +141,8 @@ def _accepted_pair(kind: str) -> tuple[socket.socket, socket.socket]:
         del _listeners[kind]
         listener.close()
         raise
-    if is_tcp(kind):
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tune(client, kind)
+    tune(server, kind)
     return client, server
 
 

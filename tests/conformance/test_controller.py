@@ -71,13 +71,24 @@ class TestExitCode:
 class TestEventOf:
     """From pytest's report to the event log."""
 
-    def _report(self, *, when: Literal["setup", "call", "teardown"] = "call", outcome: str = "passed", record: Mapping[str, object] | None = None,
-                longrepr: str | None = None) -> pytest.TestReport:  # fmt: skip
-        properties = [] if record is None else [(RECORD, json.dumps(record))]
+    def _report(
+        self,
+        *,
+        when: Literal["setup", "call", "teardown"] = "call",
+        outcome: Literal["passed", "failed"] = "passed",
+        record: Mapping[str, object] | None = None,
+        longrepr: str | None = None,
+    ) -> pytest.TestReport:
+        properties: list[tuple[str, object]] = [] if record is None else [(RECORD, json.dumps(record))]
         return pytest.TestReport(
-            nodeid=NODE, location=("", 0, ""), keywords={}, outcome=outcome, longrepr=longrepr,  # type: ignore[arg-type]
-            when=when, user_properties=properties,
-        )  # fmt: skip
+            nodeid=NODE,
+            location=("", 0, ""),
+            keywords={},
+            outcome=outcome,
+            longrepr=longrepr,
+            when=when,
+            user_properties=properties,
+        )
 
     def test_a_record_becomes_an_event_once(self) -> None:
         """The record is taken from the call, not from set-up or teardown, with the command that repeats the case."""

@@ -65,7 +65,8 @@ def test_one_case(tmp_path: Path) -> None:
 
 def test_plain_pytest(tmp_path: Path) -> None:
     """A pytest user gets pytest: his options, his summary line, and the matrices below."""
-    arguments = [*command()[:2], "pytest", "conformance", "--kernel", KERNEL, "-k", CASE, "-v", "-p", "no:cacheprovider"]
+    options = ["--kernel", KERNEL, "-k", CASE, "-v", "-p", "no:cacheprovider"]
+    arguments = [*command()[:2], "pytest", "conformance", *options]
 
     done = subprocess.run(
         arguments, cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True, check=False

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bpf.privilege import needs_bpf
+from tests.conformance.scenario_host import ask
+from tests.conformance.scenario_host import open_host
+from vm.session import Session
+
+pytestmark = needs_bpf
+
+CODE = """
+import socket, time
+from bpf.guest import syscall
+from conformance.scenarios import bench
+
+def fences(arguments):
+    kind = arguments.get("kind")
+    if kind == "tcp":
+        syscall.ATTACH_TYPES["sk_skb_verdict"] = 1000
+    quiesce.TIMEOUT = 0.05
+    made = quiesce.Fences()
+    try:
+        return getattr(Tests, arguments["test"])(made)
+    finally:
+        made.close()
+
+class Tests:
+    def returns(made):
+        return [made.backlog() for _ in range(200)]
+
+    def stale(made):
+        made._backlog[0].send(bytes(8))
+        return [made.backlog(), made.backlog()]
+
+    def cut(made):
+        made._open[1].close()
+        return [made.backlog()]
+
+    def cpu(made):
+        return len(os.sched_getaffinity(0))
+
+    def kind(made):
+        return made._backlog[0].type == socket.SOCK_STREAM
+
+def behind(arguments):
+    # Redirected to many targets, hence many work items, then one fence: nothing may be missing after it.
+    made = quiesce.Fences()
+    benches, seen = [], []
+    for number in range(50):
+        each = bench.Bench({"map": "sockmap", "mode": "ingress-to-egress", "in": "unix_stream",
+                            "out": "unix_dgram", "layout": "plain"})
+        assert each.set_up()
+        benches.append(each)
+    for each in benches:
+        each.sender.send(b"x")
+    made.backlog()
+    for each in benches:
+        seen.append(len(receive.drain(each.ends["out_peer"].fileno(), stream=False)))
+        each.close()
+    made.close()
+    return seen
+"""
+
+
+@pytest.fixture(name="host", scope="module")
+def fixture_host() -> Iterator[Session]:
+    """This host."""
+    with open_host(CODE) as session:
+        yield session
+
+
+@pytest.mark.parametrize("kind", ["newest", "tcp"])
+def test_a_fence_comes_back(kind: str) -> None:
+    """Two hundred times in a row, over UDP and, where a kernel knows no other way, over TCP."""
+    with open_host(CODE) as host:
+        assert all(ask(host, "fences", test="returns", kind=kind))
+        assert kind != "tcp" or ask(host, "fences", test="kind")
+
+
+def test_a_late_byte_is_not_taken_for_the_fence(host: Session) -> None:
+    """Only the token just sent counts, whatever an earlier fence left."""
+    assert ask(host, "fences", test="stale") == [True, True]
+
+
+def test_a_fence_that_does_not_come_back_is_reported(host: Session) -> None:
+    """A way that is cut ends the wait after the timeout."""
+    assert ask(host, "fences", test="cut") == [False]
+
+
+def test_the_process_stays_on_one_cpu(host: Session) -> None:
+    """One CPU has one queue of each kind, and the fence stands at the end of it."""
+    assert ask(host, "fences", test="cpu") == 1
+
+
+def test_what_was_queued_before_the_fence_has_arrived_after_it(host: Session) -> None:
+    """Fifty redirects wait in fifty backlogs; after one fence all have been sent on."""
+    for _ in range(20):
+        assert ask(host, "behind") == [1] * 50
