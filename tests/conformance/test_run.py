@@ -116,7 +116,7 @@ class TestPlantedFaults:
         """Bytes that arrive twice are named, although all that should arrive did."""
         copy = copy_of_checkout(tmp_path)
         scenario = copy / "conformance/scenarios/redirect.py"
-        sending = "self._bench.sender.send(message, socket.MSG_DONTWAIT)"
+        sending = "self._sender.send(message, socket.MSG_DONTWAIT)"
         source = scenario.read_text()
         assert sending in source
         scenario.write_text(source.replace(sending, f"{sending}; {sending}"))
