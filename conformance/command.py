@@ -15,10 +15,10 @@ from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.controller import Controller
 from conformance.controller import Ledger
-from conformance.options import DEFAULT_KERNEL
 from conformance.options import as_arguments
 from conformance.options import by_slug
 from conformance.options import machine_options
+from conformance.options import specs_asked
 from conformance.report.live import choose
 from conformance.workbench import PRELOAD
 
@@ -47,8 +47,7 @@ def run(options: argparse.Namespace) -> int:
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     if not native:
         ledger.open_log()
-        specs = options.conform_kernel or [DEFAULT_KERNEL]
-        ledger.make_ready(by_slug(specs), machine_options(options, PRELOAD))
+        ledger.make_ready(by_slug(specs_asked(options)), machine_options(options, PRELOAD))
     status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault

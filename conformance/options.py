@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from common.errors import UsageError
 from kernels.resolve import parse
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
@@ -54,6 +55,19 @@ def by_slug(specs: Sequence[str]) -> dict[str, str]:
         count = sum(each == slug or each.startswith(f"{slug}.") for each in named)
         named[f"{slug}.{count + 1}" if slug in named else slug] = spec
     return named
+
+
+def specs_asked(namespace: Any) -> list[str]:
+    """Return the kernel specs of a parsed command line; `--machine host` alone means the running kernel."""
+    machine_is_host = namespace.conform_machine == MachineKind.HOST
+    specs: list[str] = namespace.conform_kernel or ["host" if machine_is_host else DEFAULT_KERNEL]
+    others = [spec for spec in specs if spec != "host"]
+    if machine_is_host and others:
+        raise UsageError(
+            f"--machine host judges the running kernel, not {others[0]}",
+            hint="leave --machine out",
+        )
+    return specs
 
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:

@@ -26,10 +26,10 @@ from conformance.keys import specs_of
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
-from conformance.options import DEFAULT_KERNEL
 from conformance.options import add_options
 from conformance.options import by_slug
 from conformance.options import machine_options
+from conformance.options import specs_asked
 from conformance.record import RECORD
 from conformance.scheduler import ShardScheduling
 from conformance.workbench import PRELOAD
@@ -47,8 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the kernel specs; on the controller, register what gathers the results."""
     try:
-        specs = config.option.conform_kernel or [DEFAULT_KERNEL]
-        config.stash[SPECS] = by_slug(specs)
+        config.stash[SPECS] = by_slug(specs_asked(config.option))
         options = machine_options(config.option, PRELOAD)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error

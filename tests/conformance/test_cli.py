@@ -36,6 +36,12 @@ class TestBadInput:
         """A path that leads nowhere is wrong usage."""
         assert "./bzImage" in self._refused("run", "--kernel", "./bzImage", cwd=tmp_path, code=128)
 
+    def test_host_machine_for_another_kernel(self, tmp_path: Path) -> None:
+        """The host runs only its own kernel."""
+        arguments = ("run", "--machine", "host", "--kernel", "debian:6.12")
+
+        assert "debian:6.12" in self._refused(*arguments, cwd=tmp_path, code=128)
+
     def test_no_kernel(self, tmp_path: Path) -> None:
         """A file that is no kernel cannot be judged; a bisection skips it."""
         (tmp_path / "bzImage").write_text("#!/bin/sh\n")
