@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 
 from bpf.build import programs_module
-from common.errors import KernelError
+from conformance.conclude import trouble_of
+from vm.launch import UnfitError
 from vm.machine import Bundle
-from vm.machine import Fate
 from vm.machine import Machine
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("conformance/__init__.py", "conformance/scenarios/*.py", "bpf/__init__.py", "bpf/guest/*.py")
+_WARM_UPS = ("redirect:warmup", "kit:warm_up", "enrol:warm_up")
 _WARM_UP_DEADLINE = 5.0
 
 
@@ -29,15 +30,12 @@ def guest_bundle() -> Bundle:
 def warm_up(machine: Machine) -> None:
     """Run one case of each family, so that a template saved afterwards has its code paged in.
 
-    Raises KernelError where the kernel does not come through it.
+    Raises UnfitError where the kernel does not come through it in good health: that is for the cases to find.
     """
-    reply = machine.call("conformance.scenarios.redirect:warmup", {}, deadline=_WARM_UP_DEADLINE)
-    if reply.fate is not Fate.ANSWERED:
-        witness = (reply.error or reply.console).strip().splitlines() or ["it gave no sign"]
-        raise KernelError(
-            f"the kernel did not come through the warm-up: {reply.fate}, {witness[-1]}",
-            hint="boot it another way to see more: --machine cold",
-        )
+    # The last call does nothing; its log is what the kernel said late.
+    for function in (*(f"conformance.scenarios.{name}" for name in _WARM_UPS), "builtins:len"):
+        if trouble := trouble_of(machine.call(function, {}, deadline=_WARM_UP_DEADLINE)):
+            raise UnfitError(trouble[1])
 
 
 def _dotted(path: Path) -> str:

@@ -35,6 +35,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; every error is one sentence and a hint on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    if sys.stdout is None:  # started with it closed (`>&-`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout = os.fdopen(1, "w")
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         return int(options.run(options))
@@ -78,6 +81,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
+    _add_shell(commands)
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
@@ -111,6 +115,16 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.set_defaults(run=_run)
 
 
+def _add_shell(commands: argparse._SubParsersAction[_Parser]) -> None:
+    shell = commands.add_parser("shell", help="open a shell in a kernel's clone, with a case standing in it")
+    from conformance.options import add_options
+
+    add_options(shell.add_argument)
+    shell.add_argument("--case", metavar="ID", help="run this case first, up to where it would tear itself down")
+    shell.add_argument("--gdb", action="store_true", help="stop the kernel and say how to attach gdb")
+    shell.set_defaults(run=_shell)
+
+
 def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
     kernels = commands.add_parser("kernels", help="list what is cached and what the archive offers")
     kernels.set_defaults(run=_kernels, action="list")
@@ -125,6 +139,12 @@ def _run(options: argparse.Namespace) -> int:
     from conformance.command import run
 
     return run(options)
+
+
+def _shell(options: argparse.Namespace) -> int:
+    from conformance.shell import shell
+
+    return shell(options)
 
 
 def _kernels(options: argparse.Namespace) -> int:

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
+
 from conformance.expect.judge import judge
-from conformance.klog import find_splat
+from conformance.klog import Report
+from conformance.klog import find_reports
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from vm.machine import Fate
+from vm.machine import LogLine
 from vm.machine import Reply
+
+Known = Callable[[str], str]
+"""Why a report of a title is no news; empty if it is."""
 
 _FATES = {
     Fate.PANICKED: (Verdict.PANIC, "the kernel died"),
@@ -19,25 +28,64 @@ _FATES = {
     Fate.RAISED: (Verdict.INFRA, "the scenario raised"),
 }
 
+_STARVED = "out of memory"
+"""The family of reports that tell more about the size of the guest than about its kernel."""
 
-def conclude(case: Case, facts: KernelFacts, reply: Reply) -> Judgement:
+
+def conclude(
+    case: Case, facts: KernelFacts, reply: Reply, *, neighbour: str = "", known: Known = lambda title: ""
+) -> Judgement:
     """Judge one reply; never raises.
 
-    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read.
+    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `neighbour` is
+    the case that the same machine answered before this one.
     """
-    if reply.fate in _FATES:
+    reports = (*reports_of(reply.before), *reports_of(reply.log))
+    excuses = dict.fromkeys(filter(None, (known(report.title) for report in reports)))
+    trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", known)
+    if trouble:
+        return _troubled(*trouble)
+    judgement = judge(case, facts, reply.value)
+    if excuses and judgement.verdict.expected:
+        return replace(judgement, verdict=Verdict.XFAIL, reason=f"known splat: {'; '.join(excuses)}")
+    return judgement
+
+
+def trouble_of(
+    reply: Reply, between: str = "before the call", known: Known = lambda title: ""
+) -> tuple[Verdict, str] | None:
+    """Say what got the machine into trouble, whatever was asked of it; None for one that is as healthy as before."""
+    own = reports_of(reply.log)
+    before = reports_of(reply.before)
+    news = [report for report in own if not known(report.title)]
+    late = [report for report in before if not known(report.title)]
+    if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
         verdict, sentence = _FATES[reply.fate]
-        title = find_splat(line.text for line in reply.log) or find_splat(reply.console.splitlines())
-        detail = title or (reply.error.strip().splitlines() or [""])[-1]
-        return _troubled(verdict, f"{sentence}: {detail}" if detail else sentence)
+        witness = own or find_reports(reply.console.splitlines()) or before
+        detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
+        return verdict, f"{sentence}: {detail}" if detail else sentence
+    if news:
+        return _splat(news, "the kernel logged")
+    if late:
+        return _splat(late, f"{between} the kernel logged")
     if not reply.log_complete:
-        return _troubled(Verdict.INFRA, "the kernel log of this case could not be read in full")
-    title = find_splat(line.text for line in reply.log)
-    if title:
-        return _troubled(Verdict.SPLAT, f"the kernel logged: {title}")
-    if reply.taint:
-        return _troubled(Verdict.SPLAT, f"the kernel became tainted: bits {reply.taint:#x}")
-    return judge(case, facts, reply.value)
+        return Verdict.INFRA, "the kernel log of this case could not be read in full"
+    if reply.taint and not own and not before:
+        return Verdict.SPLAT, f"the kernel became tainted: bits {reply.taint:#x}"
+    return None
+
+
+def reports_of(log: Iterable[LogLine]) -> tuple[Report, ...]:
+    """Return the reports in a window of the log."""
+    return find_reports(f"[{line.microseconds / 1e6:12.6f}] {text}" for line in log for text in line.text.split("\n"))
+
+
+def _splat(reports: list[Report], how: str) -> tuple[Verdict, str]:
+    """Name the first report that accuses the kernel; if none does, the guest was too small."""
+    accusing = [report for report in reports if report.family != _STARVED]
+    if accusing:
+        return Verdict.SPLAT, f"{how}: {accusing[0]}"
+    return Verdict.INFRA, f"the guest ran out of memory; {how}: {reports[0]}"
 
 
 def _troubled(verdict: Verdict, sentence: str) -> Judgement:

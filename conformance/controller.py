@@ -69,7 +69,9 @@ class Ledger:
         kernels = {slug: resolve(spec, progress=self.note) for slug, spec in specs.items()}
         workbench = Workbench(kernels, options)
         with ThreadPoolExecutor(max_workers=2) as pool:
-            self.kernels = list(pool.map(lambda slug: kernel_event(workbench, slug, self.note), specs))
+            # A signal reaches this thread only: a boot that it does itself ends at once.
+            each = pool.map if len(specs) > 1 else map
+            self.kernels = list(each(lambda slug: kernel_event(workbench, slug, self.note), specs))
         self.workbench = workbench
 
     def begin(self, selected: Mapping[str, int]) -> None:
@@ -125,7 +127,8 @@ class Ledger:
         if any(counts[verdict] for verdict in Verdict if not verdict.expected and verdict is not Verdict.INFRA):
             return ExitCode.UNEXPECTED
         judged = sum(counts[verdict] for verdict in Verdict if verdict not in (Verdict.SKIP, Verdict.INFRA))
-        cannot = counts[Verdict.INFRA] or not judged or any(kernel.error for kernel in self.run.kernels.values())
+        dead = any(kernel.error for kernel in self.run.kernels.values())
+        cannot = counts[Verdict.INFRA] or not judged or dead or self.run.unseen()
         return ExitCode.CANNOT_JUDGE if cannot else ExitCode.OK
 
 
@@ -174,9 +177,19 @@ class Controller:
         self.ledger.fault = excinfo.value
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Remember which signal ended the run."""
-        terminated = isinstance(excinfo.value, Terminated)
-        self.ledger.interrupted = ExitCode.TERMINATED if terminated else ExitCode.INTERRUPTED
+        """Remember which signal ended the run; sessions that stop themselves come here too, with other types."""
+        codes: dict[type[BaseException], ExitCode] = {
+            KeyboardInterrupt: ExitCode.INTERRUPTED,
+            Terminated: ExitCode.TERMINATED,
+        }
+        self.ledger.interrupted = codes.get(type(excinfo.value))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember what keeps cases from being collected: without them the session ends."""
+        if report.failed:
+            last = report.longreprtext.strip().rpartition("\n")[2].removeprefix("E ").strip()
+            hint = "see more with: pytest conformance --collect-only"
+            self.ledger.fault = ConformError(f"cannot collect {report.nodeid}: {last}", hint=hint)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from common.errors import ConformError
 from conformance.conclude import conclude
 from conformance.expect.judge import unmet
+from conformance.expect.lists import Lists
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
@@ -16,11 +17,13 @@ from conformance.workbench import Workbench
 from vm.machine import Fate
 from vm.machine import Reply
 
+_NO_LISTS = Lists()
 
-def examine(workbench: Workbench, slug: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
+
+def examine(workbench: Workbench, slug: str, case: Case, lists: Lists = _NO_LISTS) -> tuple[Judgement, dict[str, Any]]:
     """Return the judgement and the record (JSON types only); never raises for anything the kernel or machine does."""
     facts = workbench.facts(slug)
-    missing = unmet(case, facts)
+    missing = lists.refusal(case.id, facts.version) or unmet(case, facts)
     if missing:
         return _record(slug, case, Judgement(Verdict.SKIP, "", "skip", missing), None)
     try:
@@ -28,7 +31,14 @@ def examine(workbench: Workbench, slug: str, case: Case) -> tuple[Judgement, dic
     except ConformError as error:
         sentence = f"no machine: {error}"
         return _record(slug, case, Judgement(Verdict.INFRA, "", "infra", error.hint, (sentence,)), None)
-    return _record(slug, case, conclude(case, facts, reply), reply)
+    judgement = conclude(
+        case,
+        facts,
+        reply,
+        neighbour=workbench.neighbour,
+        known=lambda title: lists.known(title, facts.version),
+    )
+    return _record(slug, case, judgement, reply)
 
 
 def _record(slug: str, case: Case, judgement: Judgement, reply: Reply | None) -> tuple[Judgement, dict[str, Any]]:
@@ -46,7 +56,7 @@ def _record(slug: str, case: Case, judgement: Judgement, reply: Reply | None) ->
         "differences": list(judgement.differences),
         "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
         "error": reply.error if reply is not None else "",
-        "log": [asdict(line) for line in reply.log] if reply is not None and trouble else [],
+        "log": [asdict(line) for line in (*reply.before, *reply.log)] if reply is not None and trouble else [],
         "console": reply.console if reply is not None else "",
         "seconds": round(reply.seconds, 4) if reply is not None else 0.0,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from conformance.expect.lists import Lists
+from conformance.model import Case
 from conformance.workbench import Workbench
 
 SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
@@ -13,6 +15,8 @@ WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 """The workbench of this process, once the kernels are known."""
 BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
+LISTS: pytest.StashKey[Lists] = pytest.StashKey()
+"""What the user allows, denies and knows."""
 
 
 def specs_of(config: pytest.Config) -> dict[str, str]:
@@ -23,6 +27,13 @@ def specs_of(config: pytest.Config) -> dict[str, str]:
 def broken_in(config: pytest.Config) -> frozenset[str]:
     """Return the slugs of the kernels known not to run."""
     return config.stash.get(BROKEN, frozenset[str]())
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that an item is, None for any other test."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    case = params.get("case")
+    return case if "kernel" in params and isinstance(case, Case) else None
 
 
 def kernel_of(item: pytest.Item) -> str:

@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.errors import UsageError
+from conformance.expect.lists import Lists
+from conformance.expect.lists import read_lists
+from conformance.groups import cases
 from kernels.resolve import parse
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
 
 DEFAULT_KERNEL = "debian:6.12"
+_MEMORY = 256
+"""MiB that the largest of Debian's kernels, the root image and the cases need."""
 
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -37,6 +42,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--append", {"metavar": "STRING", "default": "", "help": "add to the kernel command line"}),
     ("--cpus", {"type": int, "default": 1, "metavar": "N", "help": "virtual CPUs of a machine (default: 1)"}),
     ("--memory", {"type": int, "default": 512, "metavar": "MIB", "help": "memory of a machine (default: 512)"}),
+    *(
+        (name, {"action": "append", "metavar": "FILE", "help": f"{text}; repeatable, see conformance/expect/lists.py"})
+        for name, text in (
+            ("--allowlist", "run only the cases it names"),
+            ("--denylist", "skip the cases it names, with its reasons"),
+            ("--splatlist", "reports of the kernel that it knows are xfail"),
+        )
+    ),
     ("--results", {"metavar": "DIR", "help": "write events.jsonl and summary.json there"}),
 )
 
@@ -71,7 +84,10 @@ def specs_asked(namespace: Any) -> list[str]:
 
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
-    """Read the machine options from a parsed command line."""
+    """Read the machine options from a parsed command line; UsageError for a machine that no kernel boots on."""
+    for option, value, least in (("cpus", namespace.conform_cpus, 1), ("memory", namespace.conform_memory, _MEMORY)):
+        if value < least:
+            raise UsageError(f"--{option} {value} is too little", hint=f"--{option} {least} is the least")
     return MachineOptions(
         kind=MachineKind(namespace.conform_machine),
         accelerator=namespace.conform_accel,
@@ -80,6 +96,12 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
         append=namespace.conform_append,
         preload=preload,
     )
+
+
+def lists_of(namespace: Any) -> Lists:
+    """Read the lists of a parsed command line; UsageError names file and line of an entry that is wrong."""
+    files = [getattr(namespace, f"conform_{name}") or () for name in ("allowlist", "denylist", "splatlist")]
+    return read_lists(*files, universe=[case.id for case in cases()]) if any(files) else Lists()
 
 
 def as_arguments(namespace: Any) -> list[str]:

@@ -18,9 +18,11 @@ from common.errors import ConformError
 from conformance.controller import Controller
 from conformance.examine import examine
 from conformance.keys import BROKEN
+from conformance.keys import LISTS
 from conformance.keys import SPECS
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
+from conformance.keys import case_of
 from conformance.keys import kernel_of
 from conformance.keys import specs_of
 from conformance.model import Case
@@ -28,6 +30,7 @@ from conformance.model import Judgement
 from conformance.model import Verdict
 from conformance.options import add_options
 from conformance.options import by_slug
+from conformance.options import lists_of
 from conformance.options import machine_options
 from conformance.options import specs_asked
 from conformance.record import RECORD
@@ -49,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[SPECS] = by_slug(specs_asked(config.option))
         options = machine_options(config.option, PRELOAD)
+        config.stash[LISTS] = lists_of(config.option)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
     worker_input = getattr(config, "workerinput", None)
@@ -76,12 +80,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of kernels that do not run; the report says so once for each kernel."""
-    broken = broken_in(config)
-    left_out = [item for item in items if kernel_of(item) in broken]
-    if left_out:
-        items[:] = [item for item in items if kernel_of(item) not in broken]
-        config.hook.pytest_deselected(items=left_out)
+    """Leave out the cases of kernels that do not run, which the report says once, and what no allow list names.
+
+    A denied case stays: the event log has it as `skip`, with the reason.
+    """
+    broken, lists = broken_in(config), config.stash[LISTS]
+
+    def runs(item: pytest.Item) -> bool:
+        case = case_of(item)
+        return kernel_of(item) not in broken and (case is None or lists.selects(case.id))
+
+    chosen = [item for item in items if runs(item)]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -118,7 +130,7 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
     """Examine a case on the kernel under test: returns for pass, and skips, xfails or fails for anything else."""
 
     def conform_case(case: Case) -> None:
-        judgement, record = examine(request.config.stash[WORKBENCH], kernel, case)
+        judgement, record = examine(request.config.stash[WORKBENCH], kernel, case, request.config.stash[LISTS])
         request.node.user_properties.append((RECORD, json.dumps(record)))
         _settle(judgement)
 

@@ -22,13 +22,13 @@ RECORD = "conform"
 def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -> CaseEvent | None:
     """Return the event of a finished test, or None while there is none; `specs` is slug to spec.
 
-    A test that failed without leaving a record (its worker crashed, a fixture raised) becomes `infra`: a case that
-    was to run is never silently absent.
+    A test that ended without leaving a record (its worker crashed, a fixture raised, somebody marked it `skip`) becomes
+    `infra`: a case that was to run is never silently absent.
     """
     record = next((json.loads(str(value)) for name, value in report.user_properties if name == RECORD), None)
     if record is not None:
         return _event(record, report.nodeid, specs, repeat) if report.when == "call" else None
-    if not report.failed:
+    if report.passed:
         return None
     slug, case = _named(report.nodeid, specs)
     if not slug:
@@ -40,7 +40,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
         "id": case.id,
         "verdict": str(Verdict.INFRA),
         "observed": "infra",
-        "differences": [f"the harness failed: {_last_line(report)}"],
+        "differences": [f"the harness {report.outcome}: {_last_line(report)}"],
         "console": report.longreprtext,
     }
     return _event(lost, report.nodeid, specs, repeat)

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
 
 from common.errors import ConformError
 from conformance.bundle import guest_bundle
 from conformance.bundle import warm_up
-from conformance.klog import find_splat
+from conformance.conclude import reports_of
 from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
 from vm.launch import open_machine
 from vm.launch import prepare
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
 from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineInfo
@@ -26,6 +31,12 @@ from vm.machine import Reply
 
 PRELOAD = ("vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "tipc")
 """Modules the cases need in the guest from the start."""
+_LEAST = 5.0
+"""Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""
+
+_START = 60.0
+"""Seconds for all that comes before the first case."""
+
 _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
 
@@ -33,9 +44,14 @@ _ATTEMPTS = 2
 class Workbench:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions) -> None:
+    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf) -> None:
+        """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed."""
         self.kernels = kernels
         self.options = options
+        self.expires = expires
+        self.neighbour = ""
+        """The case that the machine answered before the one it was asked last; empty for its first."""
+        self._asked = ""
         self._machine: Machine | None = None
         self._slug = ""
         self._failures: dict[str, int] = {}
@@ -50,25 +66,22 @@ class Workbench:
         kernel = self.kernels[slug]
         return KernelFacts(version=kernel.version, config=kernel.config)
 
-    def ask(self, slug: str, case: Case) -> Reply:
-        """Carry out a case; raises ConformError where no machine can be had."""
-        machine = self._hold(slug)
-        reply = machine.call(case.scenario, case.params, deadline=case.deadline)
+    def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
+        """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
+        if time.monotonic() >= self.expires:
+            raise ConformError("the run's total deadline has passed", hint="run the rest, or give a longer one")
+        machine = self.machine(slug)
+        self.neighbour, self._asked = self._asked, case.id
+        factor = machine.info.factor
+        deadline = max(case.deadline, _LEAST / factor)
+        deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
+        reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
         if not machine.usable or not _healthy(reply):
             self.close()
         return reply
 
-    def close(self) -> None:
-        """End the machine in use, if any."""
-        machine, self._machine = self._machine, None
-        if machine is not None:
-            machine.close()
-
-    def _options(self, slug: str) -> MachineOptions:
-        """The running kernel is judged where it runs, whatever machine was asked for."""
-        return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
-
-    def _hold(self, slug: str) -> Machine:
+    def machine(self, slug: str) -> Machine:
+        """Return a machine that runs this kernel: the one in use, or a new one; ConformError where none can be had."""
         if self._machine is not None and self._slug == slug:
             return self._machine
         self.close()
@@ -84,8 +97,27 @@ class Workbench:
         self._machine, self._slug = machine, slug
         return machine
 
+    def close(self) -> None:
+        """End the machine in use, if any."""
+        machine, self._machine = self._machine, None
+        self._asked = ""
+        if machine is not None:
+            machine.close()
+
+    def _options(self, slug: str) -> MachineOptions:
+        """The running kernel is judged where it runs, whatever machine was asked for."""
+        return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
+
 
 def _healthy(reply: Reply) -> bool:
     """Tell whether the next case may run on the same machine."""
-    quiet = find_splat(line.text for line in reply.log) is None
+    quiet = not reports_of((*reply.before, *reply.log))
     return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and not reply.taint and quiet
+
+
+def total_deadline(cases: Iterable[Case], factor: float, workers: int) -> float:
+    """Return the seconds that a run on one kernel may take: every case at its deadline, shared among the workers.
+
+    Hangs cost more than their deadline (grace, backtraces, a new machine), so a run of nothing but hangs is cut short.
+    """
+    return _START + sum(max(case.deadline * factor, _LEAST) for case in cases) / workers

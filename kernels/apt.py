@@ -28,6 +28,9 @@ Fields = dict[str, str]
 ETC = Path("/etc/apt")
 HELPER = Path("/usr/lib/apt/apt-helper")
 
+# An orphan would hold apt's lock against the next run.
+_MORTAL = ("setpriv", "--pdeathsig", "KILL")
+
 # What a stanza says that ours says otherwise.
 _DROPPED = {"enabled", "types", "uris", "suites", "components", "architectures", "languages", "targets", "pdiffs"}
 _OPTIONS = {"arch": "architectures", "lang": "languages", "target": "targets"}
@@ -163,7 +166,12 @@ class Apt:
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", env={**os.environ, "LC_ALL": "C"}, check=False
+            [*_MORTAL, *command],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
         )
         if "No space left on device" in done.stdout + done.stderr:
             raise HostError(

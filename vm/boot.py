@@ -77,6 +77,7 @@ def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
     try:
         release = session.greet(PATIENCE[session.info.accelerator])
         session.calibrate(time.monotonic() - begin)
+        session.greet(PATIENCE[session.info.accelerator], clock=True)
         session.drain()  # what was said before the first call belongs to no call
     except DeadMachineError as death:
         raise _explained(kernel, death) from death

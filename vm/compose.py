@@ -34,7 +34,11 @@ CMDLINE = (
     " random.trust_cpu=on cryptomgr.notests raid=noautodetect"
     " 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp initcall_blacklist=jent_mod_init"
     " rcupdate.rcu_expedited=1"
+    " unknown_nmi_panic"  # how a kernel that answers nothing is made to say where it is: Qemu.autopsy
 )
+
+SMP_CMDLINE = "panic_print=0x40"
+"""A panic prints the stacks of all CPUs; 8d470a45d1a6 ("panic: add option to dump all CPUs backtraces"), 5.18."""
 
 TCG_CMDLINE = "no_timer_check tsc=reliable"
 """Under KVM the guest has kvm-clock, which survives a snapshot."""
@@ -104,6 +108,7 @@ def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, acce
     """Turn virtme-ng's command into the suite's machine."""
     kvm = accelerator == "kvm"
     tcg = "tcg,thread=single" if options.cpus == 1 else "tcg"
+    smp = SMP_CMDLINE if options.cpus > 1 else ""
     return Composition(
         qemu=virtme[0],
         arguments=(
@@ -116,7 +121,7 @@ def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, acce
             "-no-reboot",
         ),
         kernel=os.fspath(kernel.image or ""),
-        append=" ".join(filter(None, [CMDLINE, "" if kvm else TCG_CMDLINE, options.append, INIT])),
+        append=" ".join(filter(None, [CMDLINE, smp, "" if kvm else TCG_CMDLINE, options.append, INIT])),
         memory=options.memory,
     )
 

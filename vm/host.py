@@ -15,6 +15,7 @@ from common.errors import HostError
 from kernels.kernel import Kernel
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
+from vm.monitor import QmpError
 from vm.qemu import content
 from vm.qemu import mortal
 from vm.session import DeadMachineError
@@ -61,6 +62,25 @@ class LocalAgent:
     def complaint(self) -> str:
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]
+
+    def autopsy(self) -> None:
+        """Leave the host's own kernel alone."""
+
+    def keep(self) -> int:
+        """Keep nothing: there is no guest."""
+        return -1
+
+    def ended(self) -> bool:
+        """Say no: there is no guest."""
+        return False
+
+    def dump(self, path: Path) -> None:
+        """Refuse: there is no guest."""
+        raise QmpError("the running kernel is no guest")
+
+    def debug(self, path: Path) -> None:
+        """Refuse: there is no guest."""
+        raise QmpError("the running kernel is no guest")
 
     def close(self) -> None:
         """End it."""

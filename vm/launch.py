@@ -35,8 +35,8 @@ from vm.machine import Machine
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
+from vm.monitor import QmpError
 from vm.qemu import Qemu
-from vm.qemu import QmpError
 from vm.session import DeadMachineError
 from vm.session import Session
 from vm.template import DamagedError
@@ -48,7 +48,12 @@ FALLBACK_SECONDS = 3600.0
 """How long a failure to make a template is believed; it may have been the host's."""
 
 Warmup = Callable[[Machine], None]
+"""Raises UnfitError where it leaves a guest that nothing should be cloned from."""
 Progress = Callable[[str], None]
+
+
+class UnfitError(Exception):
+    """A warm-up got a guest into trouble, which its clones could not get into any more: much is only warned of once."""
 
 
 def prepare(
@@ -196,7 +201,8 @@ class Plan:
         for _ in range(2):
             cache.publish(target, lambda folder: self._make(folder, bundle, warmup))
             seen = template.identity(target)
-            with contextlib.suppress(FileNotFoundError):
+            # QEMU opens the memory for writing, though its clone never writes there.
+            with cache.explained(target), contextlib.suppress(FileNotFoundError):
                 os.utime(target)
             try:
                 found = Template.read(target)
@@ -216,15 +222,22 @@ class Plan:
         """Make the template in `folder`; where there can be none, a note that says why and what to do instead."""
         folder.mkdir()
         _check_room(folder, self.options.memory)
+        try:
+            self._fill(folder, bundle, warmup)
+        except UnfitError as error:
+            self.say(f"{self.kernel.spec}: no warm-up, for {error}")
+            (folder / "ram").unlink()
+            self._fill(folder, bundle, None)
+
+    def _fill(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
         ram = folder / "ram"
         try:
             booted = self._derived(ram) or self._fresh(ram)
         except KernelError as error:
-            # A panic is an answer. Silence may be the initramfs's fault, and virtme-ng can do without one.
+            # A panic or a reset is an answer, and a killed QEMU says nothing of the kernel. Silence may be the
+            # initramfs's fault, and virtme-ng can do without one.
             dead = error.__cause__
-            if not (
-                isinstance(dead, DeadMachineError) and dead.fate is not Fate.PANICKED and stock.possible(self.kernel)
-            ):
+            if not (isinstance(dead, DeadMachineError) and dead.fate is Fate.OVERRAN and stock.possible(self.kernel)):
                 raise
             self._forgo(folder, MachineKind.VNG, f"a stock virtme-ng guest, because {error}")
             return
@@ -239,10 +252,10 @@ class Plan:
                 self._forgo(folder, MachineKind.COLD, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
-                raise KernelError(
-                    f"{self.kernel.spec} died while its template was made: {death.last_line}",
-                    hint="try --machine=cold",
-                ) from death
+                sentence = f"{self.kernel.spec} died while its template was made: {death.last_line}"
+                if warmup is not None:
+                    raise UnfitError(sentence) from death
+                raise KernelError(sentence, hint="try --machine=cold") from death
         template.seal(folder, booted.composition, session.info)
 
     def _forgo(self, folder: Path, kind: MachineKind, why: str) -> None:

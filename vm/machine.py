@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from typing import Protocol
 
@@ -56,14 +57,37 @@ class Reply:
     value: Any = None
     error: str = ""
     log: tuple[LogLine, ...] = ()
+    before: tuple[LogLine, ...] = ()
+    """What the kernel said after the previous request was answered and before this one began."""
     log_complete: bool = True
     """False when records were overwritten or could not be read: nothing may pass on such a log."""
     taint: int = 0
     """`/proc/sys/kernel/tainted` bits that were set during the request."""
     console: str = ""
-    """The tail of the serial console; only where the machine died."""
+    """The tail of the serial console; only where the machine died or was silent."""
+    trace: str = ""
+    """The function-graph trace that was asked for, or why there is none."""
+    dump: str = ""
+    """Why there is no memory dump although one was asked for and the machine got into trouble."""
     seconds: float = 0.0
     """From sending the request to its answer, on the host's clock."""
+
+
+SOCKMAP_PATHS = ("sk_psock_*", "tcp_bpf_*", "udp_bpf_*", "unix_*bpf*", "vsock*bpf*", "sock_map_*", "sock_hash_*")
+"""The kernel's functions on the way of redirected data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What else a request shall bring to light; each costs seconds, so only a case that is run again is asked."""
+
+    trace: tuple[str, ...] = ()
+    """Globs of kernel functions to trace, see `SOCKMAP_PATHS`."""
+    dump: Path | None = None
+    """Where to write the guest's memory (ELF, as large as it) if the machine gets into trouble."""
+
+
+NO_EVIDENCE = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +137,13 @@ class Machine(Protocol):
     def load(self, bundle: Bundle) -> None:
         """Make these modules importable in the guest; only what the guest has not yet is sent."""
 
-    def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
+    def call(
+        self, function: str, arguments: Mapping[str, Any], *, deadline: float, evidence: Evidence = NO_EVIDENCE
+    ) -> Reply:
         """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling."""
+
+    def dump(self, path: Path) -> None:
+        """Write the guest's memory to `path` now, as an ELF core; HostError where there is no guest."""
 
     def close(self) -> None:
         """End it at once; nothing of it remains. May be called twice."""

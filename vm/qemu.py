@@ -4,21 +4,37 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.errors import HostError
 from vm.guest.agent import PORT
+from vm.monitor import Monitor
+from vm.monitor import QmpError
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 """RAM that is a shared file stays where it is; the state is only the devices, some 400 KiB."""
+
+KEEP_THE_DEAD = {"reboot": "shutdown", "shutdown": "pause"}
+"""A guest that resets or powers off stays as it is, for its memory to be read."""
+
+AUTOPSY_SECONDS = 2.0
+DUMP_SECONDS = 60.0
+
+SHUTDOWN_REASONS = {
+    "guest-reset": "the guest was reset without a panic: a triple fault, or a reboot",
+    "guest-shutdown": "the guest was powered off from inside",
+    "guest-panic": "the guest told QEMU that it panicked",
+    "host-signal": "QEMU was ended by a signal",
+    "host-error": "QEMU ended by an error of its own",
+}
 
 
 def mortal(command: list[str]) -> list[str]:
@@ -35,10 +51,6 @@ def mortal(command: list[str]) -> list[str]:
     # fmt: on
 
 
-class QmpError(Exception):
-    """QEMU refused a command, or is gone."""
-
-
 class Qemu:
     """A running machine: control socket, monitor, serial console in memory."""
 
@@ -47,8 +59,8 @@ class Qemu:
         self.serial = os.memfd_create("serial")
         self._stderr = os.memfd_create("stderr")
         self.control, guest_end = socket.socketpair()
-        self._monitor, monitor_end = socket.socketpair()
-        self._buffer = b""
+        connection, monitor_end = socket.socketpair()
+        self._monitor = Monitor(connection)
         inherited = [guest_end.fileno(), monitor_end.fileno(), self.serial, *passed]
         # fmt: off
         extra = [
@@ -78,18 +90,24 @@ class Qemu:
             guest_end.close()
             monitor_end.close()
         self.exited = os.pidfd_open(self.process.pid)
-        self._post("qmp_capabilities")
-        self._post("migrate-set-capabilities", IGNORE_SHARED)
+        self._monitor.post("qmp_capabilities")
+        self._monitor.post("migrate-set-capabilities", IGNORE_SHARED)
         if state is not None:
             # Since 9.1 QEMU prefers `file:` for this and says so on stderr; 7.2 has no `file:` yet.
-            self._post("migrate-incoming", {"uri": f"fd:{state}"})
+            self._monitor.post("migrate-incoming", {"uri": f"fd:{state}"})
 
     def console(self) -> str:
         """Return all the guest has printed."""
         return content(self.serial)
 
     def complaint(self) -> str:
-        """Return QEMU's own last message."""
+        """Return why it ended, or what QEMU itself said last."""
+        if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
+            return reason
+        if (status := self.process.poll()) is not None and status < 0:
+            return f"QEMU was killed by {signal.Signals(-status).name}"
+        if status is None and _is_stopped(self.process.pid):
+            return "QEMU is stopped, by SIGSTOP or a debugger"
         return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
 
     def save(self, state: Path, deadline: float = 30.0) -> None:
@@ -97,26 +115,64 @@ class Qemu:
 
         Without a `stop` before: a state that says `running` starts by itself when it is restored.
         """
-        self._await_return(2)
-        descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            message = {"execute": "getfd", "arguments": {"fdname": "state"}}
-            socket.send_fds(self._monitor, [json.dumps(message).encode()], [descriptor])
-        finally:
-            os.close(descriptor)
-        self._await_return()
-        self._post("migrate", {"uri": "fd:state"})
-        self._await_return()
+        with _opened(state) as descriptor:
+            self._monitor.execute("getfd", {"fdname": "state"}, descriptors=[descriptor])
+        self._monitor.execute("migrate", {"uri": "fd:state"})
         end = time.monotonic() + deadline
         while time.monotonic() < end:
-            self._post("query-migrate")
-            status = self._await_return().get("status")
+            status = self._monitor.execute("query-migrate").get("status")
             if status == "completed":
                 return
             if status in ("failed", "cancelled"):
                 raise QmpError("QEMU could not save the guest")
             time.sleep(0.002)
         raise QmpError("QEMU did not save the guest in time")
+
+    def keep(self) -> int:
+        """From now on keep the memory of a guest that dies; the descriptor returned gets ready when that happens."""
+        self._monitor.post("set-action", KEEP_THE_DEAD)
+        return self._monitor.fileno()
+
+    def ended(self) -> bool:
+        """Whether the guest no longer runs, kept or not."""
+        return bool(self._monitor.shutdown_reason())
+
+    def autopsy(self) -> None:
+        """Have a kernel that answers nothing print where it is: an NMI, which it takes for a reason to panic.
+
+        It works with interrupts off too; see `unknown_nmi_panic` in Documentation/admin-guide/kernel-parameters.txt.
+        """
+        if _is_stopped(self.process.pid):
+            return
+        with contextlib.suppress(QmpError):
+            self._monitor.execute("inject-nmi", patience=AUTOPSY_SECONDS)
+            poll = select.poll()
+            poll.register(self.exited, select.POLLIN)
+            poll.register(self._monitor, select.POLLIN)
+            end = time.monotonic() + AUTOPSY_SECONDS
+            while not self.ended() and (left := end - time.monotonic()) > 0:
+                if any(descriptor == self.exited for descriptor, _ in poll.poll(left * 1000)):
+                    return
+
+    def dump(self, path: Path) -> None:
+        """Write the guest's memory as an ELF core, for crash and drgn; QmpError if that fails.
+
+        As large as the guest's memory; the guest stands still meanwhile.
+        """
+        try:
+            with _opened(path) as descriptor:
+                self._monitor.execute("getfd", {"fdname": "core"}, descriptors=[descriptor])
+            arguments = {"protocol": "fd:core", "paging": False, "format": "elf"}
+            self._monitor.execute("dump-guest-memory", arguments, patience=DUMP_SECONDS)
+        except QmpError:
+            path.unlink(missing_ok=True)
+            raise
+
+    def debug(self, path: Path) -> None:
+        """Stop the guest and have gdb's protocol spoken on a Unix socket at `path`; QmpError if that fails."""
+        self._monitor.execute("stop")
+        command = f"gdbserver unix:{path},server=on,wait=off"
+        self._monitor.execute("human-monitor-command", {"command-line": command})
 
     def close(self) -> None:
         """Kill it and let go of everything; may be called twice."""
@@ -130,34 +186,21 @@ class Qemu:
         self.control.close()
         self._monitor.close()
 
-    def _post(self, execute: str, arguments: Mapping[str, Any] | None = None) -> None:
-        message = {"execute": execute, "arguments": arguments or {}}
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its exit is noticed by whoever waits
-            self._monitor.sendall(json.dumps(message).encode())
 
-    def _await_return(self, count: int = 1) -> dict[str, Any]:
-        """Take `count` answers from the monitor and give back the last."""
-        self._monitor.settimeout(30.0)
-        value: dict[str, Any] = {}
-        while count:
-            line, newline, rest = self._buffer.partition(b"\n")
-            if not newline:
-                try:
-                    chunk = self._monitor.recv(65536)
-                except OSError as error:
-                    raise QmpError(f"the monitor does not answer: {error}") from error
-                if not chunk:
-                    raise QmpError(f"QEMU is gone: {self.complaint()}")
-                self._buffer += chunk
-                continue
-            self._buffer = rest
-            message = json.loads(line)
-            if "error" in message:
-                raise QmpError(message["error"]["desc"])
-            if "return" in message:
-                value = dict(message["return"])
-                count -= 1
-        return value
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:
+        return False
 
 
 def content(descriptor: int) -> str:

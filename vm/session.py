@@ -3,35 +3,70 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import select
 import socket
 import time
-from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from common.errors import HostError
 from common.errors import KernelError
+from vm import core
 from vm.guest.bundle import digest
 from vm.guest.frames import CHUNK
 from vm.guest.frames import FrameBuffer
 from vm.guest.frames import FramingError
 from vm.guest.frames import encode
+from vm.machine import NO_EVIDENCE
 from vm.machine import Bundle
+from vm.machine import Evidence
 from vm.machine import Fate
 from vm.machine import LogLine
 from vm.machine import MachineInfo
 from vm.machine import Reply
+from vm.monitor import QmpError
 
-GRACE = 2.0
+GRACE = 1.0
 """Seconds on the reference machine that the agent may take beyond what was asked of it."""
 
 CALIBRATION_REFERENCE = 0.0085
 """Seconds the agent's calibration takes on the reference machine: half a core of a 2.8 GHz Xeon, without a VM."""
 
+FACTOR_LIMIT = 20.0
+"""A machine measured slower than this was measured while the host was busy; see also Agent._patience."""
+
+EXTENSION_LIMIT = 4.0
+"""The agent may extend a deadline, but not beyond so many times its length."""
+
+TRACE_SECONDS = 10.0
+"""Seconds on the reference machine to arm ftrace and to read what it recorded."""
+
+TRACE_SLOWDOWN = 5.0
 LAST_WORDS = 64 << 10
+BEFORE_PANIC = 16 << 10
+"""Of a console longer than that, so much is kept from before the panic."""
+
+FAREWELL = "init: the agent "
+"""So init explains itself before it powers off: vm.guest.init."""
+
+EXIT_SECONDS = 1.0
+"""For QEMU to exit once its end of the channel is closed."""
+
+SILENCE = "NMI: Not continuing"
+"""Panics so titled are our own doing: Qemu.autopsy."""
+
 PANIC = "Kernel panic - not syncing"
+
+
+FOREVER = 1e6
+"""Seconds; poll(2) would take less."""
+
+EOF = b"\x04"
 
 
 class Body(Protocol):
@@ -47,6 +82,21 @@ class Body(Protocol):
     def complaint(self) -> str:
         """Return the process's own last message."""
 
+    def autopsy(self) -> None:
+        """Have a silent kernel print where it is, if there is a way."""
+
+    def keep(self) -> int:
+        """Keep the memory of a guest that dies from now on; returns a descriptor that gets ready then, or -1."""
+
+    def ended(self) -> bool:
+        """Whether a guest that is kept no longer runs."""
+
+    def dump(self, path: Path) -> None:
+        """Write the guest's memory; QmpError if that fails."""
+
+    def debug(self, path: Path) -> None:
+        """Stop it and serve gdb at the socket `path`; QmpError if that fails."""
+
     def close(self) -> None:
         """End it at once; may be called twice."""
 
@@ -54,18 +104,31 @@ class Body(Protocol):
 class DeadMachineError(Exception):
     """No answer came and none will."""
 
-    def __init__(self, fate: Fate, console: str, complaint: str) -> None:
+    def __init__(self, fate: Fate, console: str, complaint: str, dump: str = "") -> None:
         super().__init__(f"the machine {fate}")
         self.fate = fate
         self.console = console
         self.complaint = complaint
+        self.dump = dump
+        """Why there is no memory dump although one was wanted."""
 
     @property
     def last_line(self) -> str:
         """The panic's title, or else whatever was said last."""
         lines = [line for line in self.console.splitlines() if line.strip()]
         titles = [line for line in lines if PANIC in line]
-        return (titles or lines[-1:] or [self.complaint])[0]
+        farewell = [line for line in lines if line.startswith(FAREWELL)]
+        return (titles or farewell or lines[-1:] or [self.complaint])[0]
+
+    @property
+    def sentence(self) -> str:
+        """What became of the machine."""
+        if self.fate is Fate.PANICKED:
+            return self.last_line
+        if self.fate is Fate.OVERRAN:
+            places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
+            return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
+        return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
 
 
 class Session:
@@ -78,6 +141,9 @@ class Session:
         self._count = 0
         self._modules: dict[str, str] = {}
         self._usable = True
+        self._dump: Path | None = None
+        self._kept = -1
+        self._vmcoreinfo: list[int] = []
 
     @property
     def info(self) -> MachineInfo:
@@ -93,17 +159,18 @@ class Session:
         """Wait for the agent, set its clock if asked to, and return the release it runs."""
         answer = self._ask({"op": "hello", "clock": time.time() if clock else None}, patience)
         self._modules = answer["modules"]
+        self._vmcoreinfo = answer["vmcoreinfo"]
         return str(answer["release"])
 
     def calibrate(self, boot_seconds: float) -> None:
         """Measure how much slower than the reference this machine is, and have deadlines follow."""
         seconds = self._ask({"op": "calibrate"}, 60.0)["seconds"]
-        factor = max(1.0, round(seconds / CALIBRATION_REFERENCE, 2))
+        factor = min(max(1.0, round(seconds / CALIBRATION_REFERENCE, 2)), FACTOR_LIMIT)
         self._info = replace(self._info, factor=factor, boot_seconds=round(boot_seconds, 2))
 
     def drain(self) -> list[LogLine]:
         """Return the kernel log so far, which then belongs to no call."""
-        return list(_log(self._ask({"op": "log"}, self._scaled(GRACE))["log"]))
+        return [LogLine(*record) for record in self._ask({"op": "log"}, self._scaled(GRACE))["log"]]
 
     def load(self, bundle: Bundle) -> None:
         """Make these modules importable in the guest; only what the guest has not yet is sent.
@@ -123,96 +190,210 @@ class Session:
             ) from death
         self._modules = wanted
 
-    def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
-        """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling."""
+    def call(
+        self,
+        function: str,
+        arguments: Mapping[str, Any],
+        *,
+        deadline: float,
+        evidence: Evidence = NO_EVIDENCE,
+        hold: bool = False,
+    ) -> Reply:
+        """Call a function as Machine says; with `hold` stop it before it tears itself down, and leave it standing."""
         begin = time.monotonic()
         allowed = self._scaled(deadline)
-        request = {"op": "call", "function": function, "arguments": dict(arguments), "deadline": allowed}
+        extra = GRACE
+        request: dict[str, Any] = {"op": "call", "function": function, "arguments": dict(arguments)}
+        if hold:
+            request["hold"] = True
+        if evidence.trace:
+            request["trace"] = evidence.trace
+            allowed *= TRACE_SLOWDOWN
+            extra += TRACE_SECONDS
+        if evidence.dump is not None and self._dump is None:
+            self._kept = self._body.keep()
+        self._dump = evidence.dump
         try:
-            answer = self._ask(request, allowed + self._scaled(GRACE))
+            reply = self._reply(self._ask({**request, "deadline": allowed}, allowed + self._scaled(extra)))
         except DeadMachineError as death:
-            return Reply(
-                fate=death.fate,
-                error=death.last_line,
-                log_complete=False,
-                console=death.console,
-                seconds=time.monotonic() - begin,
+            reply = Reply(
+                fate=death.fate, error=death.sentence, log_complete=False, console=death.console, dump=death.dump
             )
-        return self._reply(answer, time.monotonic() - begin)
+        return replace(reply, seconds=time.monotonic() - begin)
+
+    def dump(self, path: Path) -> None:
+        """Write the guest's memory to `path` as an ELF core; HostError where that fails."""
+        try:
+            self._write_core(path)
+        except (QmpError, OSError) as error:
+            raise HostError(f"the guest's memory cannot be dumped: {error}", hint="is there space for it?") from error
+
+    def debug(self, path: Path) -> None:
+        """Stop the kernel and have gdb's protocol spoken on a Unix socket at `path`; HostError where that fails."""
+        try:
+            self._body.debug(path)
+        except QmpError as error:
+            raise HostError(f"the kernel cannot be debugged: {error}", hint="choose a kernel for a VM") from error
+
+    def place(self, path: str, content: bytes) -> None:
+        """Put a program where the guest has no such file."""
+        self._ask({"op": "place", "files": {path: base64.b64encode(content).decode()}}, self._scaled(10.0))
+
+    def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
+        """Run a command in the guest, its terminal at the descriptors `keys` and `screen`; returns its status."""
+        self._send({"op": "shell", "command": command, "environment": dict(environment), "size": size}, _never())
+        while True:
+            answer = self._take(_never(), keys)
+            if answer is None:
+                typed = os.read(keys, CHUNK)
+                keys = keys if typed else -1
+                self._write({"id": self._count, "keys": base64.b64encode(typed or EOF).decode()}, _never())
+            elif "screen" in answer:
+                os.write(screen, base64.b64decode(answer["screen"]))
+            else:
+                return int(answer.get("status", 0))
 
     def close(self) -> None:
         """End it at once; nothing of it remains."""
         self._usable = False
         self._body.close()
 
-    def _reply(self, answer: dict[str, Any], seconds: float) -> Reply:
+    def _reply(self, answer: dict[str, Any]) -> Reply:
         # A worker that died is the case's doing, as an exception would be; the agent has a new one.
-        fate = {"died": Fate.RAISED, "failed": Fate.LOST}.get(answer["fate"]) or Fate(answer["fate"])
-        self._usable = fate in (Fate.ANSWERED, Fate.RAISED)
+        try:
+            fate = {"died": Fate.RAISED, "failed": Fate.LOST}.get(answer["fate"]) or Fate(answer["fate"])
+            before, log = (tuple(LogLine(*each) for each in answer.get(name, ())) for name in ("before", "log"))
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._died(why=f"the agent's answer makes no sense: {error!r}") from error
+        self._usable = fate in (Fate.ANSWERED, Fate.RAISED) and not answer.get("spent")
         return Reply(
             fate=fate,
             value=answer.get("value"),
             error=answer.get("error", ""),
-            log=tuple(_log(answer.get("log", ()))),
+            log=log,
+            before=before,
             log_complete=answer.get("log_complete", False),
             taint=answer.get("taint", 0),
-            seconds=seconds,
+            console="" if self._usable else self._last_words(),
+            trace=answer.get("trace", ""),
+            dump="" if self._usable else self._dumped(),
         )
 
     def _scaled(self, seconds: float) -> float:
         return seconds * self._info.factor
 
     def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
+        """Send a request and return its answer, waiting longer than `patience` only as far as the agent asks for it."""
+        begin = time.monotonic()
+        end = begin + patience
+        self._send(request, end)
+        while True:
+            answer = self._take(end)
+            if answer is not None and "extend" in answer:
+                end = min(end + float(answer["extend"]), begin + EXTENSION_LIMIT * patience)
+            elif answer is not None:
+                return answer
+
+    def _send(self, request: dict[str, Any], end: float) -> None:
         self._count += 1
-        end = time.monotonic() + patience
-        frame = memoryview(encode({**request, "id": self._count}))
+        self._write({**request, "id": self._count}, end)
+
+    def _write(self, message: dict[str, Any], end: float) -> None:
+        frame = memoryview(encode(message))
         self._body.control.setblocking(False)
         while frame:
-            ready = self._wait(select.POLLOUT, end)
+            self._wait(select.POLLOUT, end)
             try:
-                frame = frame[self._body.control.send(frame) :] if ready else frame
+                frame = frame[self._body.control.send(frame) :]
+            except BlockingIOError:
+                continue
             except OSError:
                 raise self._died() from None
+
+    def _take(self, end: float, other: int = -1) -> dict[str, Any] | None:
+        """Return the next answer to the last request; None if the descriptor `other` got ready first."""
         while True:
             try:
-                answer = self._buffer.pop()
-                if answer is not None and answer["id"] == self._count:
-                    return dict(answer)
-                if answer is None:
-                    self._wait(select.POLLIN, end)
-                    chunk = self._body.control.recv(CHUNK)
-                    if not chunk:
-                        raise self._died()
-                    self._buffer.feed(chunk)
-            except (FramingError, LookupError, TypeError, OSError):
+                while (answer := self._buffer.pop()) is not None:
+                    if answer["id"] == self._count:
+                        return dict(answer)
+                if not self._wait(select.POLLIN, end, other):
+                    return None
+                chunk = self._body.control.recv(CHUNK)
+            except BlockingIOError:
+                continue
+            except (FramingError, LookupError, TypeError, ValueError) as error:
+                raise self._died(why=f"what came from the guest makes no sense: {error}") from error
+            except OSError:
                 raise self._died() from None
+            if not chunk:
+                raise self._died(why="the channel ended in the middle of a frame" if self._buffer.pending else "")
+            self._buffer.feed(chunk)
 
-    def _wait(self, event: int, end: float) -> bool:
-        """Wait until the control socket is ready; DeadMachineError when the time is up or the machine has ended."""
+    def _wait(self, event: int, end: float, other: int = -1) -> bool:
+        """Wait until the control socket is ready, True, or `other` is, False.
+
+        DeadMachineError when the time is up or the machine has ended.
+        """
         poll = select.poll()
         poll.register(self._body.control, event)
         poll.register(self._body.exited, select.POLLIN)
-        ready = poll.poll(max(0.0, end - time.monotonic()) * 1000)
-        if not ready:
-            raise self._died(Fate.OVERRAN)
-        if all(descriptor == self._body.exited for descriptor, _ in ready):
-            raise self._died()
-        return True
+        for descriptor in {other, self._kept} - {-1}:
+            poll.register(descriptor, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            ready = dict(poll.poll(left * 1000 if left < FOREVER else None))
+            if self._body.control.fileno() in ready:
+                return True
+            if self._body.exited in ready or (self._kept in ready and self._body.ended()):
+                raise self._died()
+            if other in ready:
+                return False
+        raise self._died(Fate.OVERRAN)
 
-    def _died(self, fate: Fate = Fate.LOST) -> DeadMachineError:
+    def _died(self, fate: Fate = Fate.LOST, why: str = "") -> DeadMachineError:
         """Let a dying machine finish its last words, then take them and end it."""
         self._usable = False
-        if fate is Fate.LOST:
+        if fate is Fate.LOST and not why and not self._body.ended():
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
-            poll.poll(self._scaled(GRACE) * 1000)
-        console = self._body.console()[-LAST_WORDS:]
-        complaint = self._body.complaint()
-        if PANIC in console:
+            poll.poll(EXIT_SECONDS * 1000)
+        if PANIC in self._body.console():
             fate = Fate.PANICKED
+        complaint = why or self._body.complaint()
+        dump = self._dumped()
+        if fate is Fate.OVERRAN:
+            complaint = f"the guest does not answer ({complaint})"
+            self._body.autopsy()
+        death = DeadMachineError(fate, self._last_words(), complaint, dump)
         self._body.close()
-        return DeadMachineError(fate, console, complaint)
+        return death
+
+    def _last_words(self) -> str:
+        """Return the end of the console, or what is around the panic."""
+        console = self._body.console()
+        panic = console.find(PANIC)
+        start = max(0, len(console) - LAST_WORDS)
+        if 0 <= panic < start + BEFORE_PANIC:
+            start = max(0, panic - BEFORE_PANIC)
+        return console[start : start + LAST_WORDS]
+
+    def _dumped(self) -> str:
+        """Write the dump that was asked for, if any; return why it could not be written."""
+        path, self._dump = self._dump, None
+        if path is None:
+            return ""
+        try:
+            self._write_core(path)
+        except (QmpError, OSError) as error:
+            return f"no memory dump: {error}"
+        return ""
+
+    def _write_core(self, path: Path) -> None:
+        self._body.dump(path)
+        if self._vmcoreinfo:
+            core.add_note(path, *self._vmcoreinfo)
 
 
-def _log(records: Iterable[tuple[int, int, int, str]]) -> Iterable[LogLine]:
-    return (LogLine(*record) for record in records)
+def _never() -> float:
+    """Return the end of a wait that has none."""
+    return time.monotonic() + 2 * FOREVER

@@ -55,7 +55,9 @@ def _missing(kernel: Kernel) -> list[str]:
 
 def _composed(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu: Path) -> Path:
     """Have virtme-ng compose the guest and its initramfs; it has no other way to hand that one over than a file."""
-    preload = f"modprobe -qa {shlex.join(options.preload)}; " if options.preload else ""
+    # Not through /lib/modules: virtme-ng cannot link it where the host, on whose root the guest runs, has none.
+    modprobe = shlex.join(["modprobe", "-d", os.fspath(kernel.modules or "/"), "-qa", *options.preload])
+    preload = f"{modprobe}; " if options.preload else ""
     script = f"{preload}cd {shlex.quote(os.fspath(CHECKOUT))} && exec {PYTHON} -m vm.guest.local"
     # fmt: off
     wishes = [

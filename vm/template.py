@@ -20,7 +20,7 @@ from vm.machine import Bundle
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when the meaning of a template's files changes."""
 
 MANIFEST = "manifest.json"

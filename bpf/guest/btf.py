@@ -11,15 +11,15 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
+from functools import cache
 
 _PATH = "/sys/kernel/btf/vmlinux"
 _HEADER = struct.Struct("=HBBIIIII")
 _MAGIC = 0xEB9F
 _STRIDE = 512
 
-_FUNC = 12
-_LINKAGES = (0, 1, 2)
-"""Static, global, extern: where other kinds count their members, a function has this."""
+_SOUGHT = (12 << 24, 12 << 24 | 1, 12 << 24 | 2, 8 << 24)
+"""The info word of a function, static, global or extern, and of a typedef, which names a tracepoint."""
 
 # Words in a record beside name, info and size or type: fixed ones, and for each member.
 _FIXED = {1: 1, 3: 3, 14: 1, 17: 1}  # INT, ARRAY, VAR, DECL_TAG
@@ -44,11 +44,11 @@ class Btf:
             raise ValueError("a BTF record goes on beyond the end")
 
     def function(self, name: str) -> int:
-        """Return the id of a function; LookupError if the kernel has none of that name."""
+        """Return the id of a function, or of a tracepoint as `btf_trace_NAME`; LookupError if there is none."""
         at = self._names.find(b"\0" + name.encode() + b"\0")
-        for linkage in _LINKAGES if at >= 0 else ():
-            position = self._types.find(struct.pack("=II", at + 1, _FUNC << 24 | linkage))
-            if position >= 0:
+        for info in _SOUGHT if at >= 0 else ():
+            position = self._types.find(struct.pack("=II", at + 1, info))
+            if position >= 0 and not position % 4:
                 return self._number(position // 4)
         raise LookupError(f"this kernel has no function {name} that BPF may know of")
 
@@ -75,6 +75,7 @@ class Btf:
 _kernel: list[Btf] = []
 
 
+@cache
 def function_id(name: str) -> int:
     """Return the BTF id of a function of the running kernel; LookupError if it, or all BTF, is missing."""
     if not _kernel:

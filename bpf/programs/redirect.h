@@ -1,27 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * What the redirect programs share: the helpers they call, the state user space maps, the accounting.
- *
- * UAPI only: no kernel headers, no BTF, no CO-RE, so that one object loads on every kernel from 5.10 on.
- */
+/* What the redirect programs share: the state user space maps, the accounting. */
 #ifndef REDIRECT_H
 #define REDIRECT_H
 
-#include <linux/bpf.h>
-
-#define SEC(name) __attribute__((section(name), used))
-#define INLINE static inline __attribute__((always_inline))
-
-static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
-
-/* Read from the object by bpf/build.py; the name of the variable is the name of the map. */
-struct map_definition {
-	__u32 type;
-	__u32 key_size;
-	__u32 value_size;
-	__u32 max_entries;
-	__u32 flags;
-};
+#include "common.h"
 
 struct tally {
 	__u64 runs;
@@ -70,7 +52,5 @@ INLINE int account(struct state *state, int verdict, __u32 bytes)
 	__sync_fetch_and_add(&tally->bytes, bytes);
 	return verdict;
 }
-
-char _license[] SEC("license") = "GPL";
 
 #endif

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which CONFIG symbols a case cannot do without."""
+"""Which CONFIG symbols a case cannot do without, and which cases a kernel would not survive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels.version import Version
 
-_REQUIRED: Final = frozenset({"id", "symbol", "disables"})
+_SYMBOL: Final = frozenset({"id", "symbol", "disables"})
+_HAZARD: Final = frozenset({"id", "hazard", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 
 _KINDS: Final = ("in", "out", "kind")
@@ -36,7 +37,10 @@ class Need:
     """One row of needs.toml."""
 
     symbol: str
+    """Empty where nothing is missing, but something is wrong."""
     disables: str
+    hazard: str
+    """What would become of the machine."""
     kinds: frozenset[str] | None
     layouts: frozenset[str] | None
     match: Mapping[str, frozenset[str]]
@@ -57,12 +61,11 @@ class Need:
 
 
 def unmet(case: Case, facts: KernelFacts) -> str | None:
-    """Say which missing CONFIG symbol keeps the case from being asked; None if none is known to be missing."""
-    if not facts.config:
-        return None
+    """Say why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
     for need in load(Path(__file__).with_name("needs.toml")):
-        if facts.config.get(need.symbol) not in ("y", "m") and need.concerns(case, facts.version):
-            return f"CONFIG_{need.symbol} is not set, which disables {need.disables}"
+        missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
+        if (missing or need.hazard) and need.concerns(case, facts.version):
+            return need.hazard or f"CONFIG_{need.symbol} is not set, which disables {need.disables}"
     return None
 
 
@@ -74,10 +77,11 @@ def load(path: Path) -> tuple[Need, ...]:
 
 def _need(where: str, row: dict[str, Any]) -> Need:
     lists = {key: row.pop(key, None) for key in ("kinds", "layouts", "match")}
-    check_keys(where, row, _REQUIRED, _OPTIONAL)
+    check_keys(where, row, _HAZARD if "hazard" in row else _SYMBOL, _OPTIONAL)
     return Need(
-        symbol=row["symbol"],
-        disables=row["disables"],
+        symbol=row.get("symbol", ""),
+        disables=row.get("disables", ""),
+        hazard=row.get("hazard", ""),
         kinds=_names(where, "kinds", lists["kinds"], {name: (name,) for name in KINDS} | dict(FAMILIES)),
         layouts=_names(where, "layouts", lists["layouts"], {name: (name,) for name in LAYOUTS}),
         match=read_match(where, lists["match"], _universe(), FAMILIES) if lists["match"] is not None else {},

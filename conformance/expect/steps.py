@@ -5,9 +5,9 @@ The scenario returns `{"steps": {name: answer, ...}}`. What is expected is in `s
 file would be too long, `stepwise/GROUP-PART.toml`, read in the order of their names as if they were one file. Rows are
 those of rules.py, with three differences:
 
-- `match` must name a `step`; the other keys are the parameters of the case;
-- `outcome` is the answer, word for word;
-- the outcome `absent` says that the step must not be there.
+- `match` must name a `step`, and `outcome` is the answer, word for word;
+- in place of both, `answers` may say what each of several steps answers: `{ insert = "ok", lookup = "cookie" }`;
+- the answer `absent` says that the step must not be there.
 
 So the steps of a case are those for which a row matches and is in force, and no list of them is kept anywhere else: a
 step that no row speaks of is as wrong as one that is missing.
@@ -18,12 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from typing import Final
+from typing import TypeGuard
 
 from common.errors import ConformError
 from conformance.catalogue import FAMILIES
@@ -44,7 +47,9 @@ from kernels.version import Version
 HERE: Final = Path(__file__).with_name("stepwise")
 
 ABSENT: Final = "absent"
-"""The outcome of a step that must not be there."""
+"""The answer of a step that must not be there."""
+AVAILABLE: Final = "available"
+"""The only step of a case that could not be asked, for lack of a module perhaps; its answer is the errno."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +83,9 @@ def judge_steps(case: Case, facts: KernelFacts, observation: Observation) -> Jud
         return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
     expected = {step: rule.outcome for step, rule in wanted.items()}
     seen = observation.get("steps")
+    if _is_texts(seen) and set(seen) == {AVAILABLE}:
+        why = f"this guest has no such socket or program: {seen[AVAILABLE]}"
+        return Judgement(Verdict.SKIP, _summary(expected), _summary(seen), why)
     if set(observation) != {"steps"} or not _is_texts(seen) or not seen:
         malformed = (f"the observation is malformed: {observation!r:.200}",)
         return Judgement(Verdict.INFRA, _summary(expected), "", _because(wanted.values(), facts), malformed)
@@ -101,27 +109,37 @@ def table(group: str) -> StepTable:
     return load(paths, [case.params for case in GROUPS[group]()])
 
 
-def load(paths: Iterable[Path], universe: list[Params]) -> StepTable:
+def load(paths: Iterable[Path], universe: Sequence[Params]) -> StepTable:
     """Read files of rows about cases with the parameters in `universe`."""
     rules: dict[str, tuple[Rule, ...]] = {}
     for path in paths:
         for where, row in read_rows(path, "rule"):
-            steps, rest = _split(where, row)
+            answers, rest = _split(where, row)
             rule = read_rule(where, rest, universe, None, FAMILIES)
-            for step in steps:
-                rules[step] = (*rules.get(step, ()), rule)
+            for step, answer in answers.items():
+                rules[step] = (*rules.get(step, ()), replace(rule, outcome=answer))
     return StepTable(rules)
 
 
-def _split(where: str, row: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Take the steps out of a row's match."""
+def _split(where: str, row: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Take a row apart: the answer of each step it speaks of, and what is left, with any one of them as outcome."""
     match = row.get("match")
     if not isinstance(match, dict):
         raise bad(where, f"'match' is a table, not {match!r}")
     steps = match.get("step")
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
-        raise bad(where, f"'match' names a list of steps, not {steps!r}")
-    return steps, row | {"match": {name: values for name, values in match.items() if name != "step"}}
+    answers: Any = row.get("answers")
+    if answers is not None and (steps is not None or "outcome" in row):
+        raise bad(where, "'answers' stands in place of 'outcome' and the steps in 'match'")
+    if answers is None:
+        if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
+            raise bad(where, f"'match' names a list of steps, not {steps!r}")
+        answers = dict.fromkeys(steps, row.get("outcome"))
+    if not answers or not _is_texts(answers) or not all(answers.values()):
+        raise bad(where, f"every step has an answer, not {answers!r}")
+    rest = {key: value for key, value in row.items() if key != "answers"}
+    rest["match"] = {name: values for name, values in match.items() if name != "step"}
+    rest["outcome"] = next(iter(answers.values()))
+    return dict(answers), rest
 
 
 def _differences(wrong: Iterable[str], expected: Mapping[str, str], seen: Mapping[str, str]) -> Iterator[str]:
@@ -143,5 +161,5 @@ def _because(rules: Iterable[Rule], facts: KernelFacts) -> str:
     return "; ".join(filter(None, dict.fromkeys((*reasons, note(facts.version) if reasons else ""))))
 
 
-def _is_texts(value: Any) -> bool:
+def _is_texts(value: Any) -> TypeGuard[Mapping[str, str]]:
     return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))

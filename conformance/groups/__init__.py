@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from typing import Final
 
 from conformance.catalogue import redirect_cases
+from conformance.groups.attach import attach_cases
+from conformance.groups.enrol import enrol_cases
 from conformance.groups.insert import insert_cases
+from conformance.groups.steer import steer_cases
+from conformance.groups.update_from_bpf import update_from_bpf_cases
 from conformance.model import Case
 
 GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "redirect": redirect_cases,
     "insert": insert_cases,
+    "attach": attach_cases,
+    "update_from_bpf": update_from_bpf_cases,
+    "enrol": enrol_cases,
+    "steer": steer_cases,
 }
 
 

@@ -21,7 +21,10 @@ def launch(root: str, arguments: list[str]) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told so
         print(f"conform: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
         return BROKEN
-    arguments = _take_no_install(arguments) or ["--help"]
+    arguments = _take_no_install(arguments)
+    if not arguments:
+        print("conform: no command\n  hint: `./conform run` judges a kernel, --help tells the rest", file=sys.stderr)
+        return BROKEN
     command = arguments[0]
     environment = Environment(root)
     stale = environment.stale(command)

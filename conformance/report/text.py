@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
 
-from conformance.klog import find_splat
+from conformance.klog import is_header
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.events import CaseEvent
@@ -244,7 +244,7 @@ def _evidence(case: CaseEvent, style: Style) -> Iterator[str]:
     }
     for source, text in sources.items():
         last = max(0, len(text) - _LOG_LINES)
-        first = next((number for number, line in enumerate(text) if find_splat([line])), last)
+        first = next((number for number, line in enumerate(text) if is_header(line)), last)
         if text:
             yield f"   {source}" + (f" (of {len(text)} lines)" if last else "")
             yield from (style.cut(f"     {line}", WIDTH) for line in text[first : first + _LOG_LINES])
@@ -296,7 +296,10 @@ def _verdict(run: Run, style: Style) -> tuple[str, str]:
         return f"{stopped}{lost} could not be judged.", "bad"
     if stopped:
         return "Interrupted, nothing unexpected so far.", "bad"
-    return ("Nothing unexpected.", "good") if run.counts() else ("Nothing was judged.", "bad")
+    if unseen := run.unseen():
+        return f"{unseen} case{'s' * (unseen != 1)} never ran.", "bad"
+    judged = any(verdict is not Verdict.SKIP for verdict in run.counts())
+    return ("Nothing unexpected.", "good") if judged else ("Nothing was judged.", "bad")
 
 
 def _counted(counts: Counter[Verdict]) -> list[str]:

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import socket
 import struct
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
 from bpf.guest import syscall
 from bpf.guest.programs import PROGRAMS
 from conformance.scenarios import sockets
+from conformance.scenarios.answers import attempt
 
 UNLIMITED = 1 << 62
 
@@ -22,9 +21,6 @@ STATE = struct.Struct("=IIq")
 """The part of `struct state` in bpf/programs/redirect.h that user space writes: key, flags, budget."""
 TALLIES = struct.Struct("=4Q")
 """The rest: runs and bytes with SK_PASS, runs and bytes with SK_DROP."""
-
-# Of two names for one number Python takes the last; the kernel's sources say EOPNOTSUPP.
-_ERRNO_NAMES = {**errno.errorcode, errno.EAGAIN: "EAGAIN", errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
 
 _SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 
@@ -133,21 +129,6 @@ class Bench:
         answer = attempt(syscall.attach, source, program, attach_type)
         self.attached.append([attach_type, answer])
         return answer == "ok"
-
-
-def attempt(function: Callable[..., Any], *arguments: Any) -> str:
-    """Call a function; `"ok"`, or the name of the errno it raised."""
-    try:
-        function(*arguments)
-    except OSError as error:
-        # Python's own timeouts carry no errno.
-        return error_name(error.errno or errno.ETIMEDOUT)
-    return "ok"
-
-
-def error_name(number: int) -> str:
-    """Return the name of an errno, `"ok"` for 0."""
-    return _ERRNO_NAMES.get(number, str(number)) if number else "ok"
 
 
 def _all_ok(answers: Any) -> bool:

@@ -26,8 +26,8 @@ from typing import Any
 
 from conformance.scenarios import receive
 from conformance.scenarios import sockets
+from conformance.scenarios.answers import error_name
 from conformance.scenarios.bench import Bench
-from conformance.scenarios.bench import error_name
 from conformance.scenarios.quiesce import Fences
 
 PHASES = {

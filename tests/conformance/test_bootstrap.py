@@ -291,13 +291,20 @@ def test_a_wrong_command_line_sets_nothing_up(checkout: Path, arguments: tuple[s
     assert not (checkout / ".venv").exists()
 
 
-@pytest.mark.parametrize("arguments", [("--help",), (), ("run", "--help"), ("test", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("test", "--help")])
 def test_help_sets_nothing_up(checkout: Path, arguments: tuple[str, ...]) -> None:
     """Help needs neither packages nor an environment."""
     done = conform(checkout, *arguments, PATH="/nonexistent")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ./conform")
     assert not (checkout / ".venv").exists()
+
+
+def test_no_command_is_no_success(checkout: Path) -> None:
+    """`git bisect run ./conform` must stop instead of calling every commit good."""
+    done = conform(checkout, PATH="/nonexistent")
+    assert done.returncode == 128
+    assert done.stderr.startswith("conform: no command")
 
 
 def test_another_folder_with_our_names_is_not_imported(made: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from common.errors import ExitCode
 from common.errors import UsageError
 from conformance import cli
 from conformance.options import by_slug
+from tests.conformance.conform import command
 from tests.conformance.conform import conform
+from tests.conformance.conform import copy_of_checkout
+from tests.conformance.conform import environment
 
 
 class TestBadInput:
@@ -59,6 +63,11 @@ class TestBadInput:
         """An option nobody knows is named."""
         assert "--kernels" in self._refused("run", "--kernels", "x", cwd=tmp_path, code=128)
 
+    @pytest.mark.parametrize(("option", "value"), [("--cpus", "0"), ("--memory", "16"), ("--memory", "-5")])
+    def test_machine_that_cannot_be(self, option: str, value: str, tmp_path: Path) -> None:
+        """A machine too small for any kernel is wrong usage, not a kernel that does not boot."""
+        assert option in self._refused("run", option, value, cwd=tmp_path, code=128)
+
     def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
         """A results folder that cannot be made is a broken host, found out before anything is booted."""
         (tmp_path / "file").touch()
@@ -75,9 +84,30 @@ class TestBadInput:
         assert "Traceback" not in done.stderr
         assert "file" in done.stderr
 
+    def test_standard_output_that_is_closed(self, tmp_path: Path) -> None:
+        """Nobody listens, and the exit code still tells."""
+        quiet = ["sh", "-c", 'exec "$@" >&-', "sh", *command("run", "--kernel", "host", "-k", "nonesuch")]
+
+        done = subprocess.run(quiet, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
+
+        assert done.returncode == 128
+        assert "no case" in done.stderr
+
     def test_no_case_matches(self, tmp_path: Path) -> None:
         """An expression that selects nothing judges nothing, and says how to see the cases."""
         assert "no case" in self._refused("run", "--kernel", "host", "-k", "nonesuch", cwd=tmp_path, code=128)
+
+    def test_a_case_module_that_does_not_load(self, tmp_path: Path) -> None:
+        """Cases that cannot be collected are a fault, named with its reason; nobody pressed Ctrl-C."""
+        copy = copy_of_checkout(tmp_path)
+        (copy / "conformance" / "cases" / "test_broken.py").write_text("import nonesuch\n")
+
+        done = conform("run", "--kernel", "host", "-k", "nonesuch", cwd=tmp_path, root=copy)
+
+        assert done.returncode == 128, done.stdout
+        assert "test_broken.py" in done.stderr
+        assert "No module named 'nonesuch'" in done.stderr
+        assert "Traceback" not in done.stderr
 
     def test_bad_expression(self, tmp_path: Path) -> None:
         """A -k expression that pytest cannot read is wrong usage."""

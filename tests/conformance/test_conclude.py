@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from conformance.catalogue import redirect_cases
@@ -10,6 +12,8 @@ from conformance.conclude import conclude
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from kernels.version import Version
+from tests.conformance.observations import case
+from tests.conformance.observations import flowed
 from vm.machine import Fate
 from vm.machine import LogLine
 from vm.machine import Reply
@@ -25,7 +29,6 @@ WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID
         (Fate.PANICKED, Verdict.PANIC),
         (Fate.OVERRAN, Verdict.HANG),
         (Fate.LOST, Verdict.LOST),
-        (Fate.RAISED, Verdict.INFRA),
     ],
 )
 def test_the_fate_of_the_machine_is_the_verdict(fate: Fate, verdict: Verdict) -> None:
@@ -33,11 +36,67 @@ def test_the_fate_of_the_machine_is_the_verdict(fate: Fate, verdict: Verdict) ->
     assert conclude(CASE, FACTS, Reply(fate=fate, log=(WARNING,))).verdict is verdict
 
 
+def test_a_scenario_that_raises_is_the_harness_s_fault_unless_the_kernel_complained() -> None:
+    """An exception is infra; with a report in the window the kernel is to blame for it."""
+    assert conclude(CASE, FACTS, Reply(fate=Fate.RAISED)).verdict is Verdict.INFRA
+    assert conclude(CASE, FACTS, Reply(fate=Fate.RAISED, log=(WARNING,))).verdict is Verdict.SPLAT
+
+
 def test_a_panic_is_titled_from_the_console() -> None:
     """The last witness of a panic names it."""
     reply = Reply(fate=Fate.PANICKED, console="x\n[    5.1] Kernel panic - not syncing: sysrq triggered crash\n")
 
     assert "Kernel panic - not syncing: sysrq triggered crash" in conclude(CASE, FACTS, reply).differences[0]
+
+
+def test_a_panic_is_called_by_its_cause() -> None:
+    """What the kernel died of comes first on the console, the panic last."""
+    console = "[    5.0] kernel BUG at net/core/skmsg.c:102!\n[    5.1] RIP: 0010:sk_msg_trim+0x1/0x2\n"
+    console += "[    5.2] Call Trace:\n[    5.3]  tcp_bpf_sendmsg+0x1/0x2\n[    5.4] Kernel panic - not syncing: Fatal"
+    sentence = conclude(CASE, FACTS, Reply(fate=Fate.PANICKED, console=console)).differences[0]
+
+    assert sentence.endswith("kernel BUG at net/core/skmsg.c in sk_msg_trim (sk_msg_trim < tcp_bpf_sendmsg)")
+
+
+def test_what_was_said_between_two_cases_names_both() -> None:
+    """A late report is not lost, and is not put at one case's door."""
+    judgement = conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, before=(WARNING,)), neighbour="insert/tcp4")
+
+    assert judgement.verdict is Verdict.SPLAT
+    assert f"between insert/tcp4 and {CASE.id} the kernel logged: WARNING" in judgement.differences[0]
+
+
+def test_a_guest_without_memory_accuses_nobody() -> None:
+    """An OOM kill alone may be the guest's size; beside a warning it is the warning that counts."""
+    killed = LogLine(9, 3, 1, "Out of memory: Killed process 7 (python3) total-vm:9kB, anon-rss:9kB")
+
+    assert conclude(CASE, FACTS, Reply(fate=Fate.RAISED, log=(killed,))).verdict is Verdict.INFRA
+    assert conclude(CASE, FACTS, Reply(fate=Fate.RAISED, log=(killed, WARNING))).verdict is Verdict.SPLAT
+
+
+def test_a_known_splat_is_expected_and_excuses_nothing_else() -> None:
+    """A case that did well but for a known report is xfail; what else is wrong stays wrong."""
+    local = case("sockmap-ingress-to-local-udp4-unix_dgram")
+    quiet = Reply(fate=Fate.ANSWERED, value=flowed("out"))
+    warned = replace(quiet, log=(WARNING,), taint=512)
+    other = replace(WARNING, text="BUG: something else")
+
+    def verdict(reply: Reply) -> Verdict:
+        return conclude(local, FACTS, reply, known=known).verdict
+
+    assert verdict(quiet) is Verdict.PASS
+    assert conclude(local, FACTS, warned).verdict is Verdict.SPLAT
+    assert verdict(warned) is Verdict.XFAIL
+    assert conclude(local, FACTS, warned, known=known).reason == "known splat: old friend"
+    assert verdict(replace(warned, log=(WARNING, other))) is Verdict.SPLAT
+    assert verdict(replace(warned, value=flowed("out_peer"))) is Verdict.FAIL
+    assert verdict(replace(warned, log_complete=False)) is Verdict.INFRA
+    assert verdict(replace(quiet, taint=512)) is Verdict.SPLAT
+
+
+def known(title: str) -> str:
+    """Know one report."""
+    return "old friend" if "skmsg.c" in title else ""
 
 
 def test_a_warning_in_the_window_is_a_splat() -> None:

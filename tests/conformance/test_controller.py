@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from xdist import dsession
 
 from common.errors import ExitCode
+from common.errors import Terminated
+from conformance.controller import Controller
 from conformance.controller import Ledger
 from conformance.model import Verdict
 from conformance.record import RECORD
@@ -60,12 +63,45 @@ class TestExitCode:
         """A kernel that could not be judged skips the commit although another kernel passed."""
         assert _ledger(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
 
+    def test_a_case_that_never_ran(self) -> None:
+        """A selected case without a verdict is no pass: nobody knows what it would have shown."""
+        ledger = Ledger(run=Run(RunEvent(started="", command=(), selected={"debian-6.12": 2})))
+        ledger.add(_case(Verdict.PASS))
+        assert ledger.exit_code() is ExitCode.CANNOT_JUDGE
+
+        ledger.add(_case(Verdict.FAIL, "y"))
+        assert ledger.exit_code() is ExitCode.UNEXPECTED
+
     def test_interrupted(self) -> None:
         """An interrupted run says so whatever it had seen."""
         ledger = _ledger(Verdict.FAIL)
         ledger.interrupted = ExitCode.TERMINATED
 
         assert ledger.exit_code() is ExitCode.TERMINATED
+
+
+def _hear(error: BaseException) -> Ledger:
+    ledger = _ledger(Verdict.PASS)
+    controller = Controller.__new__(Controller)
+    controller.ledger = ledger
+    with pytest.raises(type(error)) as excinfo:
+        raise error
+    controller.pytest_keyboard_interrupt(excinfo)
+    return ledger
+
+
+class TestInterruption:
+    """Only a signal interrupts a run: pytest and xdist stop their sessions by exceptions of the same family."""
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated()])
+    def test_a_signal(self, error: BaseException) -> None:
+        """Ctrl-C and SIGTERM stop a bisection."""
+        assert _hear(error).exit_code() >= ExitCode.BROKEN
+
+    @pytest.mark.parametrize("error", [pytest.Session.Interrupted("--sw"), dsession.Interrupted("-x")])
+    def test_a_session_that_stops_itself(self, error: BaseException) -> None:
+        """After the first failure there is a verdict, and it is not that somebody pressed Ctrl-C."""
+        assert _hear(error).exit_code() is ExitCode.OK
 
 
 class TestEventOf:
@@ -75,7 +111,7 @@ class TestEventOf:
         self,
         *,
         when: Literal["setup", "call", "teardown"] = "call",
-        outcome: Literal["passed", "failed"] = "passed",
+        outcome: Literal["passed", "failed", "skipped"] = "passed",
         record: Mapping[str, object] | None = None,
         longrepr: str | None = None,
     ) -> pytest.TestReport:
@@ -112,6 +148,14 @@ class TestEventOf:
         assert (event.kernel, event.name) == ("debian-6.12-cloud", "sockmap-send-to-local-tcp4-udp4")
         assert event.verdict is Verdict.INFRA
         assert "worker crashed" in event.differences[0]
+
+    def test_a_skip_without_record_is_infra(self) -> None:
+        """Only the judge may skip a case: a mark, or a parameter set without cases, takes it away silently."""
+        event = event_of(self._report(when="setup", outcome="skipped", longrepr="unconditional skip"), SPECS, "")
+
+        assert event is not None
+        assert event.verdict is Verdict.INFRA
+        assert "unconditional skip" in event.differences[0]
 
     def test_a_passing_setup_is_no_event(self) -> None:
         """Only what came to a verdict is an event."""

@@ -1,46 +1,139 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A sick kernel's report is found in its log; a healthy kernel's chatter is not."""
+"""A sick kernel's reports are found, told apart and named; a healthy kernel's chatter is not one.
+
+Each file in klog/ is a log below what is to be found in it: `report: family | title | functions`, one line each, none
+for a healthy kernel. Most are of real kernels.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from conformance.klog import Report
+from conformance.klog import Scanner
+from conformance.klog import find_reports
 from conformance.klog import find_splat
+from conformance.klog.report import HEADERS
+from conformance.klog.report import normalise
+from conformance.klog.scan import LONGEST
+
+FOLDER = Path(__file__).parent / "klog"
 
 
-@pytest.mark.parametrize(
-    ("line", "title"),
-    [
-        (
-            "WARNING: CPU: 1 PID: 812 at net/core/sock_map.c:1663 sock_map_close+0x17c/0x190",
-            "WARNING: at net/core/sock_map.c: sock_map_close",
-        ),
-        ("BUG: kernel NULL pointer dereference, address: 0000000000000008", "BUG: kernel NULL pointer dereference"),
-        ("[   12.345678] BUG: KASAN: slab-use-after-free in sk_psock_backlog+0x5d/0x3a0", "BUG: KASAN: slab-use-after"),
-        ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [kworker/0:1:12]", "watchdog: BUG: soft lockup"),
-        ("INFO: task python3:77 blocked for more than 120 seconds.", "INFO: task python"),
-        ("refcount_t: underflow; use-after-free.", "refcount_t: underflow"),
-        ("Kernel panic - not syncing: Fatal exception", "Kernel panic - not syncing: Fatal exception"),
-    ],
-)
-def test_a_report_is_found(line: str, title: str) -> None:
-    """The header of each family is recognised, without its numbers and addresses."""
-    found = find_splat(["eth0: link up", line])
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """A log and what is in it."""
 
-    assert found is not None
-    assert found.startswith(title)
+    name: str
+    expected: tuple[tuple[str, str, tuple[str, ...]], ...]
+    text: str
+
+    @classmethod
+    def read(cls, path: Path) -> Fixture:
+        """Read a file."""
+        head, _, text = path.read_text().partition("\n\n")
+        expected = []
+        for line in head.splitlines()[1:]:
+            family, title, functions = (each.strip() for each in line.removeprefix("report:").split("|"))
+            expected.append((family, title, tuple(functions.split())))
+        return cls(path.stem, tuple(expected), text)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "NET: Registered PF_VSOCK protocol family",
-        "systemd[1]: Started debug shell, see WARNING: in manual",
-        "x86/mm: Checking user space page tables",
-        "python3[45]: segfault at 0 ip 0000 sp 0000 error 4",
-        "TCP: request_sock_TCP: Possible SYN flooding on port 1. Sending cookies.",
-    ],
-)
+FIXTURES = [Fixture.read(path) for path in sorted(FOLDER.glob("*.log"))]
+REAL = [fixture for fixture in FIXTURES if fixture.name.startswith("real-")]
+
+
+def found(reports: tuple[Report, ...]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Return what a fixture states."""
+    return tuple((report.family, report.title, report.fingerprint) for report in reports)
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda fixture: fixture.name)
+def test_a_log_has_the_reports_it_has(fixture: Fixture) -> None:
+    """Family, title and fingerprint of every report in a log, and nothing else, are found."""
+    assert found(find_reports(fixture.text.splitlines())) == fixture.expected
+
+
+@pytest.mark.parametrize("line", (FOLDER / "harmless-lines.txt").read_text().splitlines())
 def test_chatter_is_no_report(line: str) -> None:
     """A line that merely mentions trouble, or speaks of something else, is not one."""
-    assert find_splat([line]) is None
+    for prefix in ("", "[   12.345678] ", "<4>[   12.345678] ", "[   12.345678][  T123] ", "4,321,12345678,-;"):
+        assert find_splat([prefix + line]) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_where_a_log_is_cut_into_pieces_does_not_matter(size: int) -> None:
+    """A header split over two reads is still one header."""
+    for fixture in FIXTURES[:: 1 if size > 1 else 10]:
+        scanner = Scanner()
+        pieces = (fixture.text[start : start + size] for start in range(0, len(fixture.text), size))
+        reports = tuple(report for piece in pieces for report in scanner.feed(piece)) + scanner.finish()
+        assert reports == find_reports(fixture.text.splitlines()), fixture.name
+
+
+def test_a_report_is_handed_over_as_soon_as_it_has_ended() -> None:
+    """Whoever watches a console need not wait for its end."""
+    scanner = Scanner()
+
+    assert scanner.feed("[    1.000000] WARNING: CPU: 0 PID: 1 at a.c:7 b+0x1/0x2\n[    1.000001] ---[ end tra") == ()
+    assert [report.title for report in scanner.feed("ce 0 ]---\n")] == ["WARNING: at a.c b"]
+    assert scanner.finish() == ()
+
+
+def test_a_report_keeps_its_whole_text() -> None:
+    """From `cut here` to `end trace`, every line as it came, and none of the neighbours'."""
+    text = next(fixture for fixture in FIXTURES if fixture.name == "made-journal").text
+    (report,) = find_reports(["before", *text.splitlines(), "after"])
+
+    assert report.text == text.rstrip("\n")
+
+
+def test_the_cause_comes_before_the_panic() -> None:
+    """The first report of a panicked kernel's console is what it died of."""
+    for fixture in REAL:
+        if "serial console" in (FOLDER / f"{fixture.name}.log").read_text().partition("\n")[0]:
+            family = find_reports(fixture.text.splitlines())[0].family
+            assert (family == "panic") == any(name in fixture.name for name in ("-panic", "sysrq-c")), fixture.name
+
+
+def test_one_trouble_has_one_name_on_every_kernel() -> None:
+    """5.10, 6.12 and 7.3 print the same warning differently; its title and fingerprint are the same."""
+    titles = {fixture.expected[0] for fixture in REAL if fixture.name.endswith("stream-kill")}
+
+    assert {title for _, title, _ in titles} == {"WARNING: at net/core/stream.c sk_stream_kill_queues"}
+    assert len(titles) == 1
+
+
+@pytest.mark.parametrize("family", sorted({header.family for header in HEADERS}))
+def test_every_family_has_a_log(family: str) -> None:
+    """No family is only believed to work."""
+    assert any(family in {each for each, _, _ in fixture.expected} for fixture in FIXTURES)
+
+
+def test_a_kernel_gone_mad_does_not_fill_our_memory() -> None:
+    """Of a report that never ends only so much is kept."""
+    (report,) = find_reports(["BUG: it has begun", *["and goes on"] * 100_000])
+
+    assert len(report.text.splitlines()) == LONGEST
+
+
+@given(st.text())
+def test_any_noise_is_survived(noise: str) -> None:
+    """Whatever a console prints, the scanner has no opinion that raises."""
+    find_reports([noise, f"BUG: {noise}", f"[    1.000000] {noise}"])
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 99999), st.integers(0, 4096))
+def test_a_title_does_not_depend_on_addresses_and_numbers(address: int, number: int, offset: int) -> None:
+    """Two runs of one trouble have one title."""
+    title = normalise(
+        f"BUG: KFENCE: use of {address:#x} in sk_psock_drop+{offset:#x}/0x1000 by CPU#{number} after {number} jiffies"
+    )
+
+    assert title == "BUG: KFENCE: use of in sk_psock_drop by after jiffies"
+    assert normalise(title) == title

@@ -28,6 +28,16 @@ def test_reports_look_as_agreed(name: str) -> None:
     assert "\n".join(report_lines(report_runs.RUNS[name]())) + "\n" == golden
 
 
+def test_what_was_not_judged_is_no_success() -> None:
+    """A run that only skipped, or lost sight of a case, does not end with good news."""
+    run = report_runs.healthy()
+    cases = run.cases["debian-6.12"]
+    skipped = replace(run, cases={"debian-6.12": [replace(case, verdict=Verdict.SKIP) for case in cases]})
+    assert verdict_lines(skipped)[0].startswith("Nothing was judged.")
+    cut = replace(run, cases={"debian-6.12": cases[:-1]})
+    assert verdict_lines(cut)[0].startswith("1 case never ran.")
+
+
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_colour_changes_nothing_but_colour(name: str) -> None:
     """Without its colours a coloured report is the plain one, and the plain one has no escape at all."""

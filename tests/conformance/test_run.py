@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common import cache
 from conformance.model import Verdict
 from conformance.report.events import Run
 from conformance.report.events import read
@@ -61,6 +62,20 @@ def test_one_case(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 case: 1 pass" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_cache_that_may_only_be_read(tmp_path: Path) -> None:
+    """A cache that was filled and cannot be written any more is a broken host, named before any case is tried."""
+    judge = command("run", "--kernel", KERNEL, "-k", CASE)
+    frozen = ["unshare", "--mount", "sh", "-c", 'mount --bind -o ro "$0" "$0" && exec "$@"', str(cache.root()), *judge]
+    assert conform(*judge[3:], cwd=tmp_path).returncode == 0
+
+    done = subprocess.run(frozen, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 128, done.stdout + done.stderr
+    assert "read-only" in done.stderr
+    assert "hint: make" in done.stderr
 
 
 def test_plain_pytest(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -365,3 +366,18 @@ def test_the_real_archive(branch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     config.check_bootable(kernel)
     assert cache.root() in kernel.modules.parents
+
+
+def test_apt_dies_with_us(tmp_path: Path) -> None:
+    """Whoever is killed while apt works leaves no apt behind, which would hold its lock against the next run."""
+    fifo = tmp_path / "pid"
+    os.mkfifo(fifo)
+    command = ["sh", "-c", f"echo $$ > {fifo}; exec sleep 1000"]
+    code = f"from kernels.apt import Apt; Apt.__new__(Apt)._run({command})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT) as user:
+        child = os.pidfd_open(int(fifo.read_text()))
+        user.kill()
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    assert poll.poll(5000)
+    os.close(child)

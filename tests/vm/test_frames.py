@@ -11,6 +11,7 @@ from hypothesis import strategies
 
 from vm.guest.frames import HEADER
 from vm.guest.frames import LIMIT
+from vm.guest.frames import MARK
 from vm.guest.frames import Channel
 from vm.guest.frames import FrameBuffer
 from vm.guest.frames import FramingError
@@ -37,9 +38,12 @@ def test_messages_survive_any_split_of_the_stream(sent: list[dict[str, Any]], si
     assert received == sent
 
 
-@pytest.mark.parametrize("nonsense", [HEADER.pack(LIMIT + 1), HEADER.pack(2) + b"{]", HEADER.pack(1) + b"\xff"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [HEADER.pack(MARK, LIMIT + 1), HEADER.pack(MARK, 2) + b"{]", HEADER.pack(MARK, 1) + b"\xff", b"oops: \x00"],
+)
 def test_nonsense_is_refused(nonsense: bytes) -> None:
-    """A length beyond the limit and a body that is not JSON are errors, not waits without end."""
+    """A length beyond the limit, a body that is not JSON and plain noise are errors, not waits without end."""
     buffer = FrameBuffer()
     buffer.feed(nonsense)
     with pytest.raises(FramingError):

@@ -38,7 +38,37 @@ def test_a_window_holds_what_was_said_since_the_last(fake: FakeLog) -> None:
     fake.say("6,10,5000,-;first\n SUBSYSTEM=net\n")
     fake.say("28,11,5001,-;a \\x22quoted\\x22 warning\n")
     assert log.window()["log"] == [[10, 6, 5000, "first"], [11, 4, 5001, 'a "quoted" warning']]
-    assert log.window() == {"log": [], "log_complete": True, "taint": 0}
+    assert log.window() == {"before": [], "log": [], "log_complete": True, "taint": 0}
+
+
+def marking(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> KernelLog:
+    """Return a log whose marks come back as records, as the kernel does it."""
+    log = KernelLog(fake.path, str(fake.tainted))
+    monkeypatch.setattr(log, "_write", lambda mark: fake.say(f"15,0,0,-;{mark}\n"))
+    return log
+
+
+def test_what_was_said_before_a_window_began_is_kept_apart(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record above the mark belongs to no window, one below it does; the marks themselves are in neither."""
+    log = marking(fake, monkeypatch)
+    fake.say("4,1,0,-;late\n")
+    log.begin("redirect:run tcp4")
+    fake.say("4,2,0,-;own\n")
+    window = log.window()
+    assert [line[3] for line in window["before"]] == ["late"]
+    assert [line[3] for line in window["log"]] == ["own"]
+    fake.say("4,3,0,-;later\n")
+    assert [line[3] for line in log.window()["log"]] == ["later"]
+
+
+def test_without_its_mark_a_window_is_all_there_is(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel dropped the mark nothing is lost: the window claims every record."""
+    log = marking(fake, monkeypatch)
+    monkeypatch.setattr(log, "_write", lambda mark: None)
+    fake.say("4,1,0,-;late\n")
+    log.begin("redirect:run tcp4")
+    fake.say("4,2,0,-;own\n")
+    assert [line[3] for line in log.window()["log"]] == ["late", "own"]
 
 
 def test_taint_is_reported_once(fake: FakeLog) -> None:
@@ -63,11 +93,13 @@ def test_overwritten_records_make_the_window_incomplete(fake: FakeLog, monkeypat
         return real(descriptor, size)
 
     monkeypatch.setattr(os, "read", read)
-    assert log.window() == {"log": [[99, 6, 1, "survivor"]], "log_complete": False, "taint": 0}
+    window = log.window()
+    assert window["log"] == [[99, 6, 1, "survivor"]]
+    assert window["log_complete"] is False
     assert log.window()["log_complete"] is True
 
 
 def test_an_unreadable_log_is_never_complete(tmp_path: Path) -> None:
     """Without access to the log nothing can be said about it."""
     log = KernelLog(str(tmp_path / "none"), str(tmp_path / "none"))
-    assert log.window() == {"log": [], "log_complete": False, "taint": 0}
+    assert log.window() == {"before": [], "log": [], "log_complete": False, "taint": 0}

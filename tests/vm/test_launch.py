@@ -19,17 +19,20 @@ import pytest
 from common import cache
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
+from tests.waiting import wait_until
 from vm import template
 from vm.host import CHECKOUT
 from vm.launch import Plan
+from vm.launch import UnfitError
 from vm.launch import open_machine
 from vm.launch import prepare
 from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
+from vm.monitor import QmpError
 from vm.qemu import Qemu
-from vm.qemu import QmpError
+from vm.session import Session
 from vm.template import Template
 
 pytestmark = pytest.mark.vm
@@ -50,6 +53,11 @@ def facts(arguments):
     return {"release": os.uname().release, "pid": os.getpid(), "time": time.time(),
             "mounts": open("/proc/mounts").read().split()}
 
+warned = 0
+
+def warnings(arguments):
+    return warned
+
 def crash(arguments):
     open("/proc/sysrq-trigger", "w").write("c")
 
@@ -60,7 +68,18 @@ def freeze(arguments):
     os.kill(os.getppid(), signal.SIGSTOP)
     time.sleep(1000)
 
+def warn_late(arguments):
+    log = os.open("/dev/kmsg", os.O_RDONLY)
+    os.lseek(log, 0, os.SEEK_END)
+    if not os.fork():
+        while b"conform: end" not in os.read(log, 8192):
+            pass
+        warn(arguments)
+        os._exit(0)
+
 def warn(arguments):
+    global warned
+    warned += 1
     open("/dev/kmsg", "w").write("<4>something odd\\n")
 """
 BUNDLE = {"probe": CODE}
@@ -115,6 +134,18 @@ def test_the_log_is_the_calls_own(machine: Machine) -> None:
     assert [(line.level, line.text) for line in reply.log] == [(4, "something odd")]
     assert reply.log_complete
     assert machine.call("probe:echo", {}, deadline=5.0).log == ()
+
+
+def test_what_the_kernel_says_between_two_calls_is_neither_s(machine: Machine) -> None:
+    """A record above the mark of a call is kept apart from those below it, and no mark is in either."""
+    machine.call("probe:warn_late", {}, deadline=5.0)
+    assert isinstance(machine, Session)
+    body = machine._body
+    wait_until(lambda: "something odd" in body.console(), "the kernel says something late")
+    reply = machine.call("probe:echo", {}, deadline=5.0)
+    assert [line.text for line in reply.before] == ["something odd"]
+    assert reply.log == ()
+    assert machine.call("probe:warn", {}, deadline=5.0).before == ()
 
 
 def test_a_panic_is_data(machine: Machine) -> None:
@@ -282,6 +313,26 @@ def test_a_build_that_is_killed_leaves_nothing(
     prepare(subject, OPTIONS, BUNDLE, _warmup)
     cache.sweep()
     assert list((cache.root() / "partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["probe:warn", "probe:crash"])
+def test_an_unfit_guest_is_not_cloned(fault: str, subject: Kernel, tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """A guest that a warm-up left in trouble, or killed, gives way to one that was not warmed up; it says so."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    said: list[str] = []
+
+    def spoil(machine: Machine) -> None:
+        machine.call(fault, {}, deadline=5.0)
+        raise UnfitError("it logged something odd")
+
+    prepare(subject, OPTIONS, BUNDLE, spoil, said.append)
+
+    assert any("something odd" in sentence for sentence in said)
+    with contextlib.closing(open_machine(subject, OPTIONS)) as machine:
+        assert machine.info.kind is MachineKind.CLONE
+        machine.load(BUNDLE)
+        assert machine.call("probe:warnings", {}, deadline=5.0).value == 0
 
 
 def test_two_runs_build_one_template(subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

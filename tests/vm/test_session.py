@@ -20,6 +20,7 @@ from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
+from vm.monitor import QmpError
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
@@ -168,6 +169,25 @@ class FakeBody:
     def complaint(self) -> str:
         """Return QEMU's."""
         return "qemu: bad luck"
+
+    def autopsy(self) -> None:
+        """There is nothing to cut open."""
+
+    def keep(self) -> int:
+        """Keep nothing."""
+        return -1
+
+    def ended(self) -> bool:
+        """Only its exit tells."""
+        return False
+
+    def dump(self, path: Path) -> None:
+        """There is nothing to dump."""
+        raise QmpError("no guest")
+
+    def debug(self, path: Path) -> None:
+        """There is nothing to debug."""
+        raise QmpError("no guest")
 
     def close(self) -> None:
         """End it."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vm.guest import autopsy
+from vm.guest import tracer
 from vm.guest.bundle import BundleFinder
 from vm.guest.frames import Channel
 from vm.guest.kmsg import KernelLog
@@ -19,13 +22,30 @@ from vm.guest.worker import Worker
 
 PORT = "ctl"
 CALIBRATION_ROUNDS = 20_000
+CALIBRATIONS = 4
+"""The fastest of so many says what the machine can do; their mean, what it does while the host is busy."""
+
+STRETCH = 4.0
+"""How many times slower than in its template a machine may get before a call that takes long is a hang."""
+
+SLOW = 1.5
+FORK_SECONDS = 10.0
+AUTOPSY_SECONDS = 5.0
+"""What killing a worker and logging backtraces may take, all in all."""
+
+CLOCK_SLACK = 1.0
+"""Seconds the clock may be off after a call before it counts as tampered with."""
 
 
 class Agent:
     """One per machine; the host asks one thing at a time."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, *, alone: bool = False) -> None:
+        """Serve on `channel`; `alone` says that all other processes but init's are the cases'."""
         self._channel = channel
+        self._alone = alone
+        self._pace: float | None = None
+        self._epoch: float | None = None
         self._finder = BundleFinder()
         sys.meta_path.insert(0, self._finder)
         self._kmsg = KernelLog()
@@ -35,7 +55,9 @@ class Agent:
             "load": self._load,
             "call": self._call,
             "log": lambda request: self._kmsg.window(),
-            "calibrate": lambda request: {"seconds": calibrate()},
+            "calibrate": self._calibrate,
+            "place": self._place,
+            "shell": self._shell,
         }
 
     def serve(self) -> None:
@@ -50,37 +72,113 @@ class Agent:
             self._worker.kill()
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Introduce ourselves; a restored guest also learns what time it is."""
+        """Introduce ourselves; a guest also learns what time it is, and will see to it that this stays so."""
         if request.get("clock") is not None:
             time.clock_settime(time.CLOCK_REALTIME, request["clock"])
-        return {"release": os.uname().release, "modules": self._finder.digests()}
+            self._epoch = time.time() - time.monotonic()
+        return {
+            "release": os.uname().release,
+            "modules": self._finder.digests(),
+            "vmcoreinfo": autopsy.vmcoreinfo(),
+        }
+
+    def _calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._pace = min(calibrate() for _ in range(CALIBRATIONS))
+        return {"seconds": self._pace}
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Take over changed modules; their old versions go, and the worker that may have imported them."""
         if self._finder.update(request["names"], request["sources"]):
-            self._drop_worker()
+            self._drop_worker(request)
         self._worker = self._worker or self._fork()
         return {}
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Have the worker call a function; the answer carries the kernel log since the last call."""
-        self._worker = self._worker or self._fork()
-        answer = self._worker.call(
-            {"function": request["function"], "arguments": request["arguments"]}, request["deadline"]
-        )
+        self._kmsg.begin(f"{request['function']} {' '.join(map(str, request['arguments'].values()))}")
+        try:
+            worker = self._worker = self._worker or self._fork()
+        except OSError as error:
+            return {"fate": "failed", "error": f"the agent cannot start a worker: {error}"} | self._kmsg.window()
+        wanted: dict[str, Any] = {name: request.get(name) for name in ("function", "arguments", "hold")}
+        with tracer.traced(request.get("trace", ())) as trace:
+            answer = worker.call(wanted, request["deadline"], self._patience(request))
         if answer["fate"] == "died":
-            self._worker = None
-        elif answer["fate"] == "overran":
-            self._drop_worker()
-        return answer | self._kmsg.window()
+            self._succeed(request)
+        elif answer["fate"] == "overran" and not self._drop_worker(request):
+            sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
+            answer["error"] = f"{answer['error']}\n{sentence}"
+        self._mend_clock()
+        answer |= trace | self._kmsg.window()
+        if answer["fate"] == "died" and (words := autopsy.killer(worker.pid, answer["log"])):
+            answer |= {"error": f"{answer['error']}: {words}", "spent": True}
+        return answer
+
+    def _patience(self, request: dict[str, Any]) -> Callable[[], float]:
+        """Return what says, once a deadline has passed, how much longer to wait because the host is slow just now."""
+        given = 0.0
+
+        def more() -> float:
+            nonlocal given
+            now = sum(calibrate() for _ in range(CALIBRATIONS)) / CALIBRATIONS
+            slowdown = min(now / self._pace, STRETCH) if self._pace else 1.0
+            extension = float(request["deadline"]) * (slowdown - 1) - given
+            if slowdown < SLOW or extension <= 0:
+                return 0.0
+            given += extension
+            self._extend(request, extension)
+            return extension
+
+        return more
+
+    def _extend(self, request: dict[str, Any], seconds: float) -> None:
+        """Tell the host that the answer will take so much longer."""
+        self._channel.send({"id": request["id"], "extend": seconds})
+
+    def _mend_clock(self) -> None:
+        """Undo what a case did to the clock, for the cases after it."""
+        if self._epoch is not None and abs(time.time() - time.monotonic() - self._epoch) > CLOCK_SLACK:
+            time.clock_settime(time.CLOCK_REALTIME, self._epoch + time.monotonic())
+
+    def _place(self, request: dict[str, Any]) -> dict[str, Any]:
+        from vm.guest import terminal
+
+        terminal.place(request["files"])
+        return {}
+
+    def _shell(self, request: dict[str, Any]) -> dict[str, Any]:
+        from vm.guest import terminal
+
+        return terminal.relay(self._channel, request)
+
+    def _succeed(self, request: dict[str, Any]) -> None:
+        """Replace a dead worker, without whatever it left behind, in sessions of its own too."""
+        self._worker = None
+        self._extend(request, FORK_SECONDS)
+        if self._alone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # kill(2) spares init and us
+        with contextlib.suppress(OSError):  # the next call will say so
+            self._worker = self._fork()
 
     def _fork(self) -> Worker:
-        return Worker(close_in_child=[self._channel.reader])
+        """Start a worker; after a fork bomb it takes init a while to reap what was swept away."""
+        end = time.monotonic() + FORK_SECONDS
+        while True:
+            try:
+                return Worker(close_in_child=[self._channel.reader])
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
-    def _drop_worker(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+    def _drop_worker(self, request: dict[str, Any]) -> bool:
+        """End the worker; return whether it could be ended."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return True
+        self._extend(request, AUTOPSY_SECONDS)
+        return worker.kill()
 
 
 def calibrate() -> float:
@@ -109,7 +207,7 @@ def open_port(name: str, patience: float = 30.0) -> int:
     raise TimeoutError(f"there is no virtio port named {name}")
 
 
-def main(descriptor: int | None = None) -> None:
+def main(descriptor: int | None = None, *, alone: bool = False) -> None:
     """Serve on an inherited descriptor, or on the control port."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Agent(Channel(open_port(PORT) if descriptor is None else descriptor)).serve()
+    Agent(Channel(open_port(PORT) if descriptor is None else descriptor), alone=alone).serve()

@@ -8,7 +8,9 @@ import os
 import struct
 from typing import Any
 
-HEADER = struct.Struct(">I")
+HEADER = struct.Struct(">2sI")
+MARK = b"\xf5\x0a"
+"""Begins every frame, so that noise is known for what it is at once: no UTF-8 text has such a byte."""
 LIMIT = 64 << 20
 CHUNK = 1 << 16
 
@@ -20,7 +22,7 @@ class FramingError(ValueError):
 def encode(message: Any) -> bytes:
     """Return `message` as one frame; TypeError if it is not JSON."""
     body = json.dumps(message, separators=(",", ":")).encode()
-    return HEADER.pack(len(body)) + body
+    return HEADER.pack(MARK, len(body)) + body
 
 
 class FrameBuffer:
@@ -29,15 +31,22 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._pending = bytearray()
 
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished frame there are."""
+        return len(self._pending)
+
     def feed(self, chunk: bytes) -> None:
         """Add what was read."""
         self._pending += chunk
 
-    def pop(self) -> Any | None:
+    def pop(self) -> dict[str, Any] | None:
         """Return the next whole message, None if there is none yet; FramingError on nonsense."""
         if len(self._pending) < HEADER.size:
             return None
-        (length,) = HEADER.unpack_from(self._pending)
+        mark, length = HEADER.unpack_from(self._pending)
+        if mark != MARK:
+            raise FramingError(f"no frame begins with {bytes(self._pending[:16]).hex(' ')}")
         if length > LIMIT:
             raise FramingError(f"a frame of {length} bytes is announced, the limit is {LIMIT}")
         end = HEADER.size + length
@@ -46,9 +55,12 @@ class FrameBuffer:
         body = bytes(self._pending[HEADER.size : end])
         del self._pending[:end]
         try:
-            return json.loads(body)
+            message = json.loads(body)
         except ValueError as error:
             raise FramingError(f"a frame is not JSON: {error}") from error
+        if not isinstance(message, dict):
+            raise FramingError("a frame is no object")
+        return message
 
 
 class Channel:
@@ -69,7 +81,7 @@ class Channel:
         while data:
             data = data[os.write(self.writer, data) :]
 
-    def receive(self) -> Any | None:
+    def receive(self) -> dict[str, Any] | None:
         """Return the next message; None at the end of the stream."""
         while (message := self._buffer.pop()) is None:
             chunk = os.read(self.reader, CHUNK)
@@ -77,6 +89,10 @@ class Channel:
                 return None
             self._buffer.feed(chunk)
         return message
+
+    def buffered(self) -> dict[str, Any] | None:
+        """Return the next message if it has been read already."""
+        return self._buffer.pop()
 
     def close(self) -> None:
         """Close both descriptors."""

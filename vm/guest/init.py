@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -27,6 +29,10 @@ MODULES = "/modules"
 SYS_FINIT_MODULE = 313
 RB_POWER_OFF = 0x4321FEDC
 EEXIST = 17
+CONSOLE_LEVEL = "7"
+"""All but debug messages (level 7 itself)."""
+
+NEVER_KILLED = "-1000"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,6 +53,25 @@ def load_modules() -> None:
         os.close(descriptor)
 
 
+def log_to_console() -> None:
+    """From here on the console, our last witness, hears what the kernel logs; booting, it would only cost time."""
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/kernel/printk").write_text(CONSOLE_LEVEL)
+
+
+def stay_in_charge() -> None:
+    """See to it that the agent gets memory and processor before any case does; its children do not inherit that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(NEVER_KILLED)
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def fate(status: int) -> str:
+    """Say what a wait status means."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
 def main() -> None:
     """Become the guest's init; return never."""
     try:
@@ -55,13 +80,15 @@ def main() -> None:
         load_modules()
         setup.raise_loopback()
         setup.raise_limits()
+        log_to_console()
         child = os.fork()
         if not child:
-            agent.main()
+            stay_in_charge()
+            agent.main(alone=True)
             os._exit(0)
-        while os.wait()[0] != child:
+        while (ended := os.wait())[0] != child:
             pass
-        print("init: the agent ended", file=sys.stderr, flush=True)
+        print(f"init: the agent {fate(ended[1])}", file=sys.stderr, flush=True)
     except BaseException:
         traceback.print_exc()
     os.sync()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 RECORD = 8192
 """The kernel's own limit on one record (CONSOLE_EXT_LOG_MAX); a smaller buffer would get EINVAL."""
+MARK = 200
+"""Characters of a mark; the kernel refuses a line of more than about a thousand."""
 
 
 def parse(record: bytes) -> list[Any] | None:
@@ -30,16 +33,37 @@ class KernelLog:
 
     def __init__(self, path: str = "/dev/kmsg", tainted: str = "/proc/sys/kernel/tainted") -> None:
         self._log = _open(path)
+        self._pen = _open(path, os.O_WRONLY)
         self._tainted = _open(tainted)
+        self._count = 0
+        self._mark = ""
         self._taint = self._read_taint()
 
+    def begin(self, what: str) -> None:
+        """Begin a window with a mark in the log; what was said before it belongs to nobody's window."""
+        self._count += 1
+        self._mark = f"conform: begin {self._count}: {what}"[:MARK].rstrip()
+        self._write(self._mark)
+
     def window(self) -> dict[str, Any]:
-        """Return the records and the taint bits that are new since the last window, and whether all were seen."""
+        """End the window that was begun, if any, and return what is new since the last one.
+
+        `before` holds the records above its mark, `log` those below, both without marks; `log_complete` tells whether
+        all were seen, and `taint` has the bits that were set.
+        """
+        end = f"conform: end {self._count}"
+        if self._mark:
+            self._write(end)
         lines, complete = self._read_lines()
+        marks = [self._mark, end] if self._mark else []
+        # A kernel that limits what user space may log (printk.devkmsg) drops marks: then all is the window's.
+        start = next((number for number, line in enumerate(lines) if line[3] in marks[:1]), 0)
+        self._mark = ""
         taint = self._read_taint()
         new = taint & ~self._taint
         self._taint = taint
-        return {"log": lines, "log_complete": complete, "taint": new}
+        log = [line for line in lines[start:] if line[3] not in marks]
+        return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new}
 
     def _read_lines(self) -> tuple[list[list[Any]], bool]:
         if self._log is None:
@@ -62,14 +86,21 @@ class KernelLog:
             else:
                 lines.append(line)
 
+    def _write(self, mark: str) -> None:
+        if self._pen is not None:
+            with contextlib.suppress(OSError):
+                # Debug, so the console does not print it. Without its newline the kernel would keep it from
+                # readers until the next record: something might follow in the same line.
+                os.write(self._pen, f"<7>{mark}\n".encode())
+
     def _read_taint(self) -> int:
         if self._tainted is None:
             return 0
         return int(os.pread(self._tainted, 64, 0))
 
 
-def _open(path: str) -> int | None:
+def _open(path: str, mode: int = os.O_RDONLY) -> int | None:
     try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None

@@ -9,16 +9,26 @@ import importlib
 import os
 import select
 import signal
+import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from typing import NoReturn
 
 from vm.guest.frames import Channel
+from vm.guest.frames import FramingError
 from vm.guest.frames import encode
 
 PR_SET_PDEATHSIG = 1
+KILL_SECONDS = 1.0
+OOM_SCORE = "1000"
+"""Without memory the case goes first, not the agent."""
+
+CLOSERS = ("close", "tear_down", "__exit__")
+"""Where a case that is to be left standing is stopped: the first of these that guest code calls."""
 
 
 class Worker:
@@ -28,7 +38,12 @@ class Worker:
         request_reader, request_writer = os.pipe()
         answer_reader, answer_writer = os.pipe()
         agent = os.getpid()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            for descriptor in (request_reader, request_writer, answer_reader, answer_writer):
+                os.close(descriptor)
+            raise
         if not self.pid:
             for descriptor in [*close_in_child, request_writer, answer_reader]:
                 os.close(descriptor)
@@ -38,8 +53,11 @@ class Worker:
         self._channel = Channel(answer_reader, request_writer)
         self._pidfd = os.pidfd_open(self.pid)
 
-    def call(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """Pass a request on and return the worker's answer, or what became of the worker."""
+    def call(self, request: dict[str, Any], deadline: float, more: Callable[[], float]) -> dict[str, Any]:
+        """Pass a request on and return the worker's answer, or what became of the worker.
+
+        When the deadline has passed, `more` says how many seconds to wait on.
+        """
         try:
             self._channel.send(request)
         except BrokenPipeError:
@@ -48,15 +66,25 @@ class Worker:
         poll.register(self._channel.reader, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)
         end = time.monotonic() + deadline
-        while ready := poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        while True:
+            ready = poll.poll(max(0.0, end - time.monotonic()) * 1000)
+            if not ready:
+                extension = more()
+                if not extension and not poll.poll(0):
+                    return {"fate": "overran", "error": self.whereabouts()}
+                end += extension
+                continue
             if any(fd == self._channel.reader and event & select.POLLIN for fd, event in ready):
-                answer = self._channel.receive()
+                try:
+                    answer = self._channel.receive()
+                except FramingError as error:
+                    self.kill()
+                    return {"fate": "died", "error": f"the worker's answer cannot be read: {error}"}
                 if answer is not None:
                     return dict(answer)
             if any(fd == self._pidfd for fd, _ in ready):
                 return {"fate": "died", "error": self.bury()}
             poll.unregister(self._channel.reader)  # it closed its end and has not died yet
-        return {"fate": "overran", "error": self.whereabouts()}
 
     def whereabouts(self) -> str:
         """Say where in the kernel the worker is."""
@@ -68,21 +96,25 @@ class Worker:
 
     def bury(self) -> str:
         """Reap a dead worker and say what it died of."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         self._close()
         code = os.waitstatus_to_exitcode(status)
         return f"the worker died of {signal.Signals(-code).name}" if code < 0 else f"the worker exited with {code}"
 
-    def kill(self) -> None:
-        """End the worker and its children; one that is stuck in the kernel is left to it."""
+    def kill(self) -> bool:
+        """End the worker and its children; one that is stuck in the kernel is left to it, and False returned."""
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(self.pid, signal.SIGKILL)
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        if poll.poll(1000):
+        dead = bool(poll.poll(KILL_SECONDS * 1000))
+        if dead:
             os.waitpid(self.pid, 0)
         self._close()
+        return dead
 
     def _close(self) -> None:
         self._channel.close()
@@ -94,9 +126,13 @@ def _serve(channel: Channel, agent: int) -> NoReturn:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != agent:  # it died before the line above
         os._exit(1)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     code = 1
     try:
         while (request := channel.receive()) is not None:
+            if request.get("hold"):
+                sys.setprofile(_holder(channel))
             channel.write(_perform(request["function"], request["arguments"]))
         code = 0
     except BaseException:
@@ -112,3 +148,16 @@ def _perform(function: str, arguments: dict[str, Any]) -> bytes:
         return encode({"fate": "answered", "value": value})
     except BaseException:
         return encode({"fate": "raised", "error": traceback.format_exc()})
+
+
+def _holder(channel: Channel) -> Callable[[FrameType, str, Any], None]:
+    """Return a profiler that answers and then stops this process just before a case tears itself down."""
+
+    def stop(frame: FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_name in CLOSERS and code.co_filename.startswith("bundle:"):
+            sys.setprofile(None)
+            channel.send({"fate": "answered", "value": None})
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    return stop

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""bpf(2) for what holds programs in place: attach, detach and query by hand, and links.
+
+Attach types are the kernel's numbers here, so that wrong ones can be asked for. All raise OSError with the kernel's
+errno.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bpf.guest.syscall import call
+
+F_REPLACE = 1 << 2
+"""BPF_F_REPLACE: an update of a link is made only if the old program is the one named."""
+SOCKMAP_LINK = 14
+"""BPF_LINK_TYPE_SOCKMAP."""
+
+_OBJ_PIN, _OBJ_GET, _PROG_ATTACH, _PROG_DETACH, _MAP_BY_ID, _OBJ_INFO, _PROG_QUERY = 6, 7, 8, 9, 14, 15, 16
+_LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
+
+_MNT_DETACH = 2
+
+_QUERY = struct.Struct("=4IQI")
+_OBJECT = struct.Struct("=QI")
+_INFO = struct.Struct("=IIQ")
+_INFO_SIZE = 256
+
+
+def attach(target: int, program: int, kind: int, flags: int = 0, replaced: int = 0) -> None:
+    """Attach a program to a map."""
+    call(_PROG_ATTACH, bytearray(struct.pack("=5I", target, program, kind, flags, replaced)))
+
+
+def detach(target: int, program: int, kind: int, flags: int = 0) -> None:
+    """Detach a program from a map."""
+    call(_PROG_DETACH, bytearray(struct.pack("=4I", target, program, kind, flags)))
+
+
+def query(target: int, kind: int, flags: int = 0, room: int = 4) -> list[int]:
+    """Return the ids of the programs attached to a map; as many zeros if there is no `room` for ids."""
+    found = (ctypes.c_uint32 * 4)()
+    attributes = bytearray(_QUERY.pack(target, kind, flags, 0, ctypes.addressof(found), room))
+    call(_PROG_QUERY, attributes)
+    return list(found[: _QUERY.unpack(attributes)[-1]])
+
+
+def create(target: int, program: int, kind: int, flags: int = 0) -> int:
+    """Attach a program to a map by a link and return the link's descriptor."""
+    return call(_LINK_CREATE, bytearray(struct.pack("=4I", program, target, kind, flags)))
+
+
+def update(link: int, program: int, flags: int = 0, old: int = 0) -> None:
+    """Put another program in the place of a link's."""
+    call(_LINK_UPDATE, bytearray(struct.pack("=4I", link, program, flags, old)))
+
+
+def detach_link(link: int) -> None:
+    """Take a link's program away, whoever else holds the link."""
+    call(_LINK_DETACH, bytearray(struct.pack("=I", link)))
+
+
+def pin(descriptor: int, path: str) -> None:
+    """Give a BPF object a name in a BPF file system."""
+    name = ctypes.create_string_buffer(path.encode())
+    call(_OBJ_PIN, bytearray(_OBJECT.pack(ctypes.addressof(name), descriptor)))
+
+
+def unpinned(path: str) -> int:
+    """Open a BPF object by its name and return its descriptor."""
+    name = ctypes.create_string_buffer(path.encode())
+    return call(_OBJ_GET, bytearray(_OBJECT.pack(ctypes.addressof(name), 0)))
+
+
+def info(descriptor: int) -> bytes:
+    """Return the info of a BPF object: `struct bpf_prog_info`, `bpf_map_info` or `bpf_link_info`."""
+    found = ctypes.create_string_buffer(_INFO_SIZE)
+    call(_OBJ_INFO, bytearray(_INFO.pack(descriptor, _INFO_SIZE, ctypes.addressof(found))))
+    return found.raw
+
+
+def program_id(program: int) -> int:
+    """Return the id of a program."""
+    return int(struct.unpack_from("=I", info(program), 4)[0])
+
+
+def map_id(target: int) -> int:
+    """Return the id of a map."""
+    return int(struct.unpack_from("=I", info(target), 4)[0])
+
+
+def map_by_id(number: int) -> int:
+    """Open a map by its id and return its descriptor."""
+    return call(_MAP_BY_ID, bytearray(struct.pack("=3I", number, 0, 0)))
+
+
+def link_info(link: int) -> tuple[int, int, int, int]:
+    """Return of a link to a map: the type of the link, ids of program and map, attach type."""
+    kind, _, program, target, attach_type = struct.unpack_from("=III4xII", info(link))
+    return kind, program, target, attach_type
+
+
+@contextmanager
+def file_system() -> Iterator[str]:
+    """Mount a BPF file system of its own and yield its path; what is pinned there goes with it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    path = tempfile.mkdtemp(prefix="bpf-")
+    try:
+        if libc.mount(b"bpf", path.encode(), b"bpf", 0, None):
+            raise OSError(ctypes.get_errno(), "no BPF file system can be mounted")
+        try:
+            yield path
+        finally:
+            libc.umount2(path.encode(), _MNT_DETACH)
+    finally:
+        os.rmdir(path)

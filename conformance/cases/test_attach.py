@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Attach: every kind of program, as every type, to every map, by hand and by links; and what sockets then run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conformance.groups.attach import attach_cases
+from conformance.model import Case
+
+
+@pytest.mark.parametrize("case", attach_cases(), ids=lambda case: case.name)
+def test_attach(case: Case, conform: Callable[[Case], None]) -> None:
+    """A program goes where this kernel version promises and stays there, and a socket runs what it was given."""
+    conform(case)

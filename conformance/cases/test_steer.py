@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Steer: connections and datagrams go to the socket that sk_lookup or reuseport picks from a map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conformance.groups.steer import steer_cases
+from conformance.model import Case
+
+
+@pytest.mark.parametrize("case", steer_cases(), ids=lambda case: case.name)
+def test_steer(case: Case, conform: Callable[[Case], None]) -> None:
+    """What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."""
+    conform(case)

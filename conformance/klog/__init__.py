@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a sick kernel says of itself: its reports found in a log, told apart, titled and fingerprinted. Pure."""
+
+from conformance.klog.report import TRUNCATED
+from conformance.klog.report import Report
+from conformance.klog.scan import Scanner
+from conformance.klog.scan import find_reports
+from conformance.klog.scan import find_splat
+from conformance.klog.scan import is_header
+
+__all__ = ["TRUNCATED", "Report", "Scanner", "find_reports", "find_splat", "is_header"]

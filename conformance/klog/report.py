@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel's report on itself as a value: its family, title and fingerprint."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+TRUNCATED = "truncated"
+"""The family of a report of which only the announcement is there."""
+
+_DEPTH = 5
+"""Functions in a fingerprint."""
+
+_TABLE = tomllib.loads(Path(__file__).with_name("families.toml").read_text())
+_NOISE = re.compile("|".join(_TABLE["noise"]))
+
+_FRAME = re.compile(r"\s*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_.$][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w ]+\])?\s*$")
+_HERE = re.compile(r"RIP: 0010:([A-Za-z_][\w.$]*)\+0x|(?:pc|EIP) ?: ([A-Za-z_][\w.$]*)\+0x")
+_TRACE = re.compile(r"Call [Tt]race:|stack backtrace:")
+_WITHIN = re.compile(r"\s*</?\w+>\s*$|(?:RIP|R[SB]P|R[A-D]X|R[SD]I|R\d\d|[C-G]S|[CD]R\d|Code|ORIG_RAX|EFLAGS|PKRU):")
+"""What is printed between the frames of one stack."""
+_SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\d+)*)+$")
+
+_VARIABLE = (
+    (re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?"), ""),
+    (re.compile(r" ?\[#\d+\].*"), ""),
+    (re.compile(r" ?\((?:Not tainted|Tainted: [^)]*)\)"), ""),
+    (re.compile(r"\(_+ptrval_+\)|\(null\)|\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b"), ""),
+    (re.compile(r"\b(?:CPU|PID)(?::|#)? ?#?\d+:?", re.IGNORECASE), ""),
+    (re.compile(r"(?<![\w./-])-?\d+(?:\.\d+)?(?:ns|us|ms|s|[kM]?B|%)?(?!\w)"), ""),
+    (re.compile(r"\s+(?=[,:;.!)])|(?<!\w)\(\s*\)"), ""),
+    (re.compile(r"\s+"), " "),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the kernel had to say about one trouble."""
+
+    family: str
+    """One of families.toml's, or `truncated`."""
+    title: str
+    """One line without anything that differs from run to run."""
+    fingerprint: tuple[str, ...]
+    """The first functions that mean something, innermost first; empty where no stack was printed."""
+    text: str
+    """All its lines as they were found."""
+
+    def __str__(self) -> str:
+        """Return title and fingerprint as one line."""
+        return f"{self.title} ({' < '.join(self.fingerprint)})" if self.fingerprint else self.title
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A row of the table: how a report begins."""
+
+    family: str
+    pattern: re.Pattern[str]
+    title: str | None = None
+    place: bool = False
+    alone: bool = False
+    last: bool = False
+
+    def entitle(self, message: str, functions: Sequence[str]) -> str:
+        """Return the title of a report that begins with `message`."""
+        match = self.pattern.fullmatch(message)
+        groups = match.groupdict(default="") if match else {}
+        if "function" in groups:
+            groups["function"] = _SUFFIX.sub("", groups["function"].partition("+")[0])
+        title = normalise(self.title.format(**groups) if self.title else message)
+        if self.place and functions and functions[0] not in re.findall(r"[\w.]+", title):
+            title += f" in {functions[0]}"
+        return title
+
+
+def _header(row: dict[str, Any]) -> Header:
+    return Header(**{**row, "pattern": re.compile(row["pattern"])})
+
+
+HEADERS = tuple(_header(row) for row in _TABLE["header"])
+_ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[a-z]+>', '(?:', header.pattern.pattern)})" for header in HEADERS))
+
+
+def header_of(message: str) -> Header | None:
+    """Return the row that a message, without its prefix, begins a report by."""
+    if not _ANY.fullmatch(message):
+        return None
+    return next(header for header in HEADERS if header.pattern.fullmatch(message))
+
+
+def normalise(title: str) -> str:
+    """Take out what differs from run to run: addresses, offsets, numbers, taint."""
+    for pattern, replacement in _VARIABLE:
+        title = pattern.sub(replacement, title)
+    return title.strip(" :;,=-")
+
+
+def is_frame(message: str) -> bool:
+    """Tell whether a message is a line of a stack."""
+    return _FRAME.match(message) is not None
+
+
+def fingerprint(messages: Iterable[str]) -> tuple[str, ...]:
+    """Return the first functions that mean something, innermost first."""
+    meaningful = (each for each in _functions(messages) if not _NOISE.fullmatch(each))
+    return tuple(dict.fromkeys(meaningful))[:_DEPTH]
+
+
+def _functions(messages: Iterable[str]) -> Iterator[str]:
+    """Yield the functions of the first stack that is called one, or else of the first that looks like one."""
+    stacks = [_Stack()]
+    here = ""
+    for message in messages:
+        if frame := _FRAME.match(message):
+            if stacks[-1].closed:
+                stacks.append(_Stack())
+            stacks[-1].frames.append((frame[1] is None, frame[2]))
+        elif _TRACE.search(message):
+            stacks.append(_Stack(here=here, announced=True))
+        elif (found := _HERE.search(message)) and (not stacks[-1].frames or stacks[-1].closed):
+            here = here or found[1] or found[2]
+        elif not _WITHIN.match(message):
+            stacks[-1].closed = bool(stacks[-1].frames)
+    filled = [stack for stack in stacks if stack.frames] or [_Stack(here=here)]
+    chosen = next((stack for stack in filled if stack.announced), filled[0])
+    yield from (_SUFFIX.sub("", name) for name in chosen.functions())
+
+
+@dataclass(slots=True)
+class _Stack:
+    """A run of frames."""
+
+    here: str = ""
+    """The function above the first frame, where the registers tell."""
+    announced: bool = False
+    closed: bool = False
+    frames: list[tuple[bool, str]] = field(default_factory=list)
+    """Whether the unwinder was sure, and the function."""
+
+    def functions(self) -> Iterator[str]:
+        """Yield those the unwinder was sure of, innermost first; if it was of none, all."""
+        sure = any(each for each, _ in self.frames)
+        if self.here:
+            yield self.here
+        yield from (name for each, name in self.frames if each or not sure)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What came of a system call, as a word."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+_ENOTSUPP = 524
+"""Of the kernel's own use, and yet what bpf(2) returns."""
+# Of two names for one number Python takes the last; the kernel's sources say EOPNOTSUPP.
+_ERRNO_NAMES = {
+    **errno.errorcode,
+    errno.EAGAIN: "EAGAIN",
+    errno.EOPNOTSUPP: "EOPNOTSUPP",
+    errno.EDEADLK: "EDEADLK",
+    _ENOTSUPP: "ENOTSUPP",
+}
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> str:
+    """Call a function; `"ok"`, or the name of the errno it raised."""
+    try:
+        function(*arguments)
+    except OSError as error:
+        return name_of(error)
+    return "ok"
+
+
+def name_of(error: OSError) -> str:
+    """Return the name of what was raised; Python's own timeouts carry no errno."""
+    return error_name(error.errno or errno.ETIMEDOUT)
+
+
+def error_name(number: int) -> str:
+    """Return the name of an errno, `"ok"` for 0."""
+    return _ERRNO_NAMES.get(number, str(number)) if number else "ok"

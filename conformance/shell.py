@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform shell`: a shell in the clone that a case would get, or is standing in."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+
+from common.errors import HostError
+from common.errors import UsageError
+from conformance.groups import cases
+from conformance.model import Case
+from conformance.options import machine_options
+from conformance.options import specs_asked
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from kernels.resolve import parse
+from kernels.resolve import resolve
+from vm import shell as terminal
+from vm.machine import Reply
+from vm.session import Session
+
+_SETTING_UP = 60.0
+"""Deadline of a case that is looked at, not judged."""
+
+
+def shell(options: argparse.Namespace) -> int:
+    """Open a shell in a machine, with a case standing in it if one is named; returns the shell's status."""
+    case = _named(options.case)
+    spec, *others = specs_asked(options)
+    if others:
+        raise UsageError("a shell is in one machine", hint="give one --kernel")
+    kernel = resolve(spec, progress=_note)
+    slug = parse(spec).slug
+    workbench = Workbench({slug: kernel}, machine_options(options, PRELOAD))
+    workbench.prepare(slug, _note)
+    with contextlib.closing(workbench), contextlib.ExitStack() as stack:
+        machine = workbench.machine(slug)
+        if not isinstance(machine, Session):
+            raise HostError("this machine has no shell", hint="use --machine=clone")
+        if case is not None:
+            _tell(case, machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True))
+        if machine.usable:
+            if options.gdb:
+                stack.enter_context(terminal.debugged(machine, kernel, _note))
+            return terminal.interact(machine, slug, sys.stdin.fileno(), sys.stdout.fileno())
+    return 1
+
+
+def _named(name: str | None) -> Case | None:
+    """Return the case with an id, or with a name that only one group has."""
+    if name is None:
+        return None
+    found = [case for case in cases() if name in (case.id, case.name)]
+    if len(found) != 1:
+        raise UsageError(f"there is no case {name}", hint="list the cases with: ./conform run -- --collect-only -q")
+    return found[0]
+
+
+def _tell(case: Case, reply: Reply) -> None:
+    standing = reply.value is None and not reply.error
+    _note(f"{case.id}: {'stands, stopped before it would tear itself down' if standing else reply.fate}")
+    if not standing:
+        _note(reply.error or f"it came to its end: {reply.value}")
+    for line in reply.log:
+        _note(f"  {line.text}")
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The attachment cases and those of who may update from BPF: host and guest agree, and the tables answer each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from conformance.expect import steps
+from conformance.expect.needs import unmet
+from conformance.groups import GROUPS
+from conformance.groups import attach
+from conformance.groups import update_from_bpf
+from conformance.model import Case
+from conformance.model import KernelFacts
+from conformance.model import Verdict
+from conformance.scenarios import attach as scenario
+from conformance.scenarios import attach_effect
+from conformance.scenarios import attach_parser
+from conformance.scenarios import kit
+from conformance.scenarios import verdict_helpers
+from kernels.version import Version
+
+KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
+ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group]()]
+
+
+def find(identity: str) -> Case:
+    """Return a case by its id."""
+    return next(case for case in ALL if case.id == identity)
+
+
+def expected(case: Case, version: str) -> dict[str, str]:
+    """Return what is expected of a case, step by step."""
+    wanted = steps.table(case.group).expected(case.params, Version.parse(version))
+    return {step: rule.outcome for step, rule in wanted.items()}
+
+
+def test_cases_by_question() -> None:
+    """A case that vanishes is noticed."""
+    assert Counter(case.params["question"] for case in ALL) == {
+        "types": 102,
+        "pair": 128,
+        "by_hand": 8,
+        "targets": 28,
+        "parser": 22,
+        **dict.fromkeys(attach.LINKS, 8),
+        "conflict": 96,
+        "frozen": 133,
+        "leave": 80,
+        "map": 102,
+        "helpers": 16,
+    }
+    assert len({case.id for case in ALL}) == len(ALL)
+
+
+def test_the_guest_knows_what_is_asked_for() -> None:
+    """The lists on both sides are the same."""
+    assert set(attach.TYPES.values()) == set(kit.TYPES)
+    assert set(attach.WRONG_TARGETS) == set(scenario._TARGETS)
+    assert set(attach.PARSERS) == {*attach_parser._PROGRAMS, "tail_call", "subprogram"}
+    assert set(attach.SETS) == set(attach_effect.SETS)
+    assert set(update_from_bpf.TOPICS) == set(verdict_helpers._TOPICS)
+
+
+@pytest.mark.parametrize("version", KERNELS)
+def test_every_case_has_expectations(version: str) -> None:
+    """On every kernel the tables say what each case comes to."""
+    assert not [case.id for case in ALL if not expected(case, version)]
+
+
+@pytest.mark.parametrize("group", ["attach", "update_from_bpf"])
+def test_every_row_decides_something_on_some_kernel(group: str) -> None:
+    """A row that never wins, or only on kernels nobody ran, is a row that nobody ever saw to hold."""
+    table = steps.table(group)
+    deciding = {
+        rule.id
+        for case in GROUPS[group]()
+        for version in KERNELS
+        for rule in table.expected(case.params, Version.parse(version)).values()
+    }
+    rows = {rule.id for rules in table.rules.values() for rule in rules if rule.outcome != steps.ABSENT}
+    assert rows == deciding
+
+
+def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
+    """A change without a commit is a rumour."""
+    paths = [path for group in ("attach", "update_from_bpf") for path in Path(steps.HERE).glob(f"{group}*.toml")]
+    rows = [row for path in paths for row in tomllib.loads(path.read_text())["rule"]]
+    versioned = [
+        row for row in rows if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10")
+    ]
+    assert len(versioned) > 100
+    assert not [row["id"] for row in versioned if not row["commit"] or not row["subject"]]
+
+
+@pytest.mark.parametrize(
+    ("identity", "step", "changes"),
+    [
+        ("update_from_bpf/sockmap-sched_cls", "update with its own socket", "5.10 ok, 7.2.13 ok, 7.3 map:EINVAL"),
+        ("update_from_bpf/sockhash-flow_dissector", "delete", "7.2.13 ok, 7.3 map:EINVAL"),
+        ("update_from_bpf/sockhash-kprobe", "delete", "5.10 map:EINVAL, 7.3 map:EINVAL"),
+        ("update_from_bpf/sockmap-sock_ops", "update helper", "5.10 ok, 7.3 ok"),
+        ("update_from_bpf/sockmap-iter_unix", "delete", "5.14 -, 5.15 ok, 7.3 ok"),
+        ("update_from_bpf/sockmap-sk_reuseport", "update with its own socket", "5.13 context:EACCES, 5.14 ok, 7.3 ok"),
+        ("update_from_bpf/helpers-sk_skb-system", "get_current_comm", "6.15 helper:EINVAL, 6.16 ok"),
+        ("attach/types-sockmap-sk_skb", "attach sk_skb_verdict", "5.12 EINVAL, 5.13 ok"),
+        ("attach/types-sockmap-sk_skb", "link sk_skb_verdict", "6.9.9 EINVAL, 6.10 ok"),
+        ("attach/pair-sockmap-stream-verdict-hand-hand", "second", "5.12 EINVAL, 5.13 EBUSY, 7.3 EBUSY"),
+        ("attach/pair-sockmap-msg-msg-link-hand", "second", "6.9.9 ok, 6.10 EBUSY"),
+        ("attach/hand-sockhash-parser", "replaced: holds", "5.17 EINVAL, 5.18 second"),
+        ("attach/parser-sockmap-change_tail", "attach", "7.1.5 ok, 7.2 EINVAL"),
+        ("attach/parser-sockmap-change_tail", "holds", "6.9.9 -, 6.10 it, 7.2 first"),
+        ("attach/parser-sockmap-write", "attach", "7.1.5 ok, 7.2 ok"),
+        ("attach/link-detach-sockmap-msg", "detached: update", "6.9.9 -, 6.10 ENOLINK"),
+        (
+            "attach/conflict-sockmap-sockhash-udp4-none",
+            "then parser_stream_verdict",
+            "6.1.192 ok, 6.12.16 ok, 6.12.17 EOPNOTSUPP, 6.13.4 ok, 6.13.5 EOPNOTSUPP",
+        ),
+        ("attach/conflict-sockmap-sockhash-unix_dgram-none", "insert", "5.14 EOPNOTSUPP, 5.15 ok"),
+        ("attach/conflict-sockmap-sockhash-udp4-msg", "then msg", "5.12 ok, 5.13 EBUSY"),
+        ("attach/conflict-sockmap-sockhash-tcp4-parser", "then parser", "5.10 ok, 5.15.7 ok, 5.15.8 EBUSY, 5.16 EBUSY"),
+        ("attach/frozen-sockmap-vsock_stream-verdict-replace", "changed: data", "6.3 -, 6.4 first"),
+        ("attach/leave-sockmap-tcp4-stream-with", "insert with another", "5.15.7 EBUSY, 5.15.8 ok, 5.16 ok"),
+    ],
+)
+def test_when_an_answer_changes(identity: str, step: str, changes: str) -> None:
+    """The version at which a row begins is the first one with its commit, stable branches included."""
+    for change in changes.split(", "):
+        version, answer = change.split(" ")
+        assert (version, expected(find(identity), version).get(step, "-")) == (version, answer)
+
+
+def test_what_root_may_not_load_is_skipped() -> None:
+    """A kernel that is locked down has not answered."""
+    case = find("attach/types-sockmap-fentry")
+    facts = KernelFacts(Version.parse("6.12.117"), {})
+
+    judgement = steps.judge_steps(case, facts, {"steps": {"available": "EPERM"}})
+
+    assert (judgement.verdict, "EPERM" in judgement.reason) == (Verdict.SKIP, True)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "identity", "skipped"),
+    [
+        ("BPF_STREAM_PARSER", "attach/hand-sockmap-parser", True),
+        ("BPF_STREAM_PARSER", "attach/hand-sockmap-verdict", False),
+        ("BPF_STREAM_PARSER", "attach/pair-sockmap-msg-parser-hand-link", True),
+        ("BPF_STREAM_PARSER", "attach/types-sockmap-sk_skb", True),
+        ("BPF_LSM", "attach/types-sockmap-lsm_cgroup", True),
+        ("BPF_LSM", "attach/types-sockmap-fentry", False),
+        ("DEBUG_INFO_BTF", "update_from_bpf/sockmap-iter_tcp", True),
+        ("NETFILTER_BPF_LINK", "update_from_bpf/sockmap-netfilter", True),
+        ("CGROUP_BPF", "update_from_bpf/sockhash-sock_ops", True),
+        ("VSOCKETS_LOOPBACK", "attach/frozen-sockmap-vsock_stream-verdict-replace", True),
+    ],
+)
+def test_a_missing_symbol_skips_what_needs_it(symbol: str, identity: str, skipped: bool) -> None:
+    """The reason names the symbol; cases that do without it are asked."""
+    symbols = ("BPF_SYSCALL", "BPF_JIT", "INET", "UNIX", "VSOCKETS", "VSOCKETS_LOOPBACK", "BPF_STREAM_PARSER")
+    more = ("CGROUP_BPF", "BPF_EVENTS", "DEBUG_INFO_BTF", "BPF_LSM", "NETFILTER_BPF_LINK")
+    config = {name: "y" for name in (*symbols, *more) if name != symbol}
+    reason = unmet(find(identity), KernelFacts(Version.parse("6.12.117"), config))
+    assert (reason is not None) == skipped
+    assert not reason or f"CONFIG_{symbol} " in reason

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The insertion cases: host and guest agree on them, and the tables have an answer to each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from conformance.catalogue import KINDS
+from conformance.expect import steps
+from conformance.expect.needs import unmet
+from conformance.groups import insert
+from conformance.groups.insert import insert_cases
+from conformance.model import KernelFacts
+from conformance.scenarios import insert as scenario
+from conformance.scenarios import insert_layer
+from conformance.scenarios import insert_map
+from conformance.scenarios import states
+from kernels.version import Version
+
+FILES = sorted(Path(steps.HERE).glob("insert*.toml"))
+KERNELS = ("5.10.262", "6.1.192", "6.6.14", "6.12.117", "6.18.15", "7.3.4")
+
+
+def answers(name: str, version: str) -> dict[str, str]:
+    """Return what is expected of a case."""
+    case = next(case for case in insert_cases() if case.name == name)
+    wanted = steps.table("insert").expected(case.params, Version.parse(version))
+    return {step: rule.outcome for step, rule in wanted.items()}
+
+
+def test_cases_by_question() -> None:
+    """A case that vanishes is noticed."""
+    questions = Counter(case.params["question"] for case in insert_cases())
+    assert questions == {"socket": 342, "descriptor": 20, "layer": 24, "map": 89}
+
+
+def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_asks_for() -> None:
+    """The lists on both sides are the same."""
+    assert {state for kind in insert.STATES.values() for state in kind} == set(states._STATES)
+    assert set(insert.STATES) == {*states._SORTS, *KINDS}
+    assert set(insert.NO_SOCKETS) == set(scenario._DESCRIPTORS)
+    assert set(insert.LAYERS) == set(insert_layer._LAYERS)
+    assert {*insert.ABOUT, *(f"keys-of-{size}" for size in insert.KEY_SIZES)} == set(insert_map.ABOUT)
+
+
+@pytest.mark.parametrize("version", KERNELS)
+def test_every_case_has_expectations(version: str) -> None:
+    """On every kernel the tables say what each case comes to."""
+    table = steps.table("insert")
+    assert not [case.name for case in insert_cases() if not table.expected(case.params, Version.parse(version))]
+
+
+def test_every_row_decides_something_on_some_kernel() -> None:
+    """A row that never wins is a row that nobody ever saw to hold."""
+    table = steps.table("insert")
+    versions = {Version.parse(version) for version in (*KERNELS, "5.15.1", "6.4")}
+    deciding = {
+        rule.id
+        for case in insert_cases()
+        for version in versions
+        for rule in table.expected(case.params, version).values()
+    }
+    assert {rule.id for rules in table.rules.values() for rule in rules} == deciding
+
+
+def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
+    """A change without a commit is a rumour."""
+    rows = [row for path in FILES for row in tomllib.loads(path.read_text())["rule"]]
+    versioned = [
+        row for row in rows if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10")
+    ]
+    assert len(versioned) >= 12
+    assert not [row["id"] for row in versioned if not row["commit"] or not row["subject"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "changes"),
+    [
+        ("sockmap-udp4-fresh", "insert", "5.10.262 EOPNOTSUPP, 5.15.1 ok, 6.1.182 ok, 6.1.183 EOPNOTSUPP"),
+        ("sockmap-udp6-disconnected", "insert", "6.12.100 ok, 6.12.101 EOPNOTSUPP, 6.18.15 ok, 6.18.44 EOPNOTSUPP"),
+        ("sockhash-udp4-bound", "insert", "5.10.262 ok, 7.3.4 ok"),
+        ("sockmap-unix_stream-established", "insert", "5.10.262 EOPNOTSUPP, 5.15.1 ok, 7.3.4 ok"),
+        ("sockmap-unix_stream-listening", "insert", "5.10.262 EOPNOTSUPP, 5.15.1 ok, 6.1.71 ok, 6.1.72 EOPNOTSUPP"),
+        ("sockmap-vsock_stream-fresh", "insert", "6.1.192 EOPNOTSUPP, 6.6.79 ENODEV, 6.6.80 EOPNOTSUPP"),
+        ("sockmap-vsock_seqpacket-fresh", "make", "5.10.262 ESOCKTNOSUPPORT, 6.1.192 ok"),
+        ("sockhash-udplite6-bound", "make", "6.18.15 ok, 7.3.4 EPROTONOSUPPORT"),
+        (
+            "sockmap-tcp4-tls-second",
+            "send keys",
+            "6.1.188 ok, 6.1.189 EINVAL, 6.18.15 ok, 6.18.53 EINVAL, 7.3.4 EINVAL",
+        ),
+        ("sockhash-mptcp4-sock-ops", "passive", "6.1.158 ok, 6.1.159 EOPNOTSUPP, 6.18.15 EOPNOTSUPP"),
+        ("sockmap-map-frozen", "again", "6.1.192 EBUSY, 6.12.117 EPERM"),
+        ("sockmap-map-order", "closed, flag of a CPU", "6.18.15 EBADF, 7.3.4 EINVAL"),
+    ],
+)
+def test_where_answers_change(name: str, step: str, changes: str) -> None:
+    """Each version answers as the kernel was seen to, on both sides of every change."""
+    points = [point.split() for point in changes.split(", ")]
+    assert [answers(name, version)[step] for version, _ in points] == [answer for _, answer in points]
+    assert all(Version.parse(before) < Version.parse(after) for (before, _), (after, _) in pairwise(points))
+
+
+def test_what_cannot_be_made_is_not_inserted() -> None:
+    """Where there is no such socket no further step is expected."""
+    assert answers("sockmap-vsock_dgram-fresh", "6.12.117") == {"make": "ENODEV"}
+    assert answers("sockmap-udplite4-bound", "7.3.4") == {"make": "EPROTONOSUPPORT"}
+    assert answers("sockhash-vsock_seqpacket-established", "5.10.262") == {"make": "ESOCKTNOSUPPORT"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [
+        ("MPTCP", "sockmap-mptcp4-fresh"),
+        ("MPTCP", "sockmap-mptcp6-sock-ops"),
+        ("TLS", "sockhash-tcp4-tls-first"),
+        ("AF_KCM", "sockhash-tcp6-kcm-second"),
+        ("VSOCKETS_LOOPBACK", "sockmap-vsock_stream-fresh"),
+        ("IPV6", "sockmap-raw6-fresh"),
+    ],
+)
+def test_a_kernel_without_the_symbol_is_not_asked(missing: str, name: str) -> None:
+    """What a kernel was built without is skipped, and the symbol is named."""
+    case = next(case for case in insert_cases() if case.name == name)
+    symbols = "BPF_SYSCALL BPF_STREAM_PARSER INET IPV6 UNIX VSOCKETS VSOCKETS_LOOPBACK MPTCP MPTCP_IPV6 TLS CRYPTO_GCM"
+    everything = dict.fromkeys(f"{symbols} AF_KCM CGROUP_BPF".split(), "y")
+    assert unmet(case, KernelFacts(Version.parse("6.12.117"), everything)) is None
+    lacking = KernelFacts(Version.parse("6.12.117"), everything | {missing: "n"})
+    assert f"CONFIG_{missing} is not set" in (unmet(case, lacking) or "")

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The insertion cases on a real kernel: nothing unexpected, and nothing skipped that the image has a module for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conformance.model import Verdict
+from conformance.report.events import read
+from tests.conformance.conform import conform
+
+pytestmark = pytest.mark.vm
+
+
+def test_the_modules_the_cases_need_are_in_the_guest(tmp_path: Path) -> None:
+    """SCTP, TIPC, KCM and TLS are asked about; only SMC, whose module needs InfiniBand, is not."""
+    done = conform("run", "--kernel", "debian:6.12", "--results", "out", "-k", "test_insert", "-n", "2", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = read(tmp_path / "out")
+    skipped = [case.name for slug in run.slugs for case in run.cases[slug] if case.verdict is Verdict.SKIP]
+    assert sorted(skipped) == ["sockhash-smc-fresh", "sockmap-smc-fresh"]

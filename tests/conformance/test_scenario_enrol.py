@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The enrolment and steering scenarios on the running kernel: they say what they see, planted faults included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from conformance.groups import GROUPS
+from tests.bpf.privilege import needs_bpf
+from tests.conformance.scenario_host import ask
+from tests.conformance.scenario_host import open_host
+from vm.session import Session
+
+pytestmark = needs_bpf
+
+CODE = """
+import os
+import socket
+
+from bpf.guest import hooks, syscall
+from conformance.scenarios import (
+    enrol, enrol_iterator, enrol_refused, enrol_sock_ops, enrol_stolen, owner, pidfd, proof, servant, sockets, steer
+)
+
+proof._GRACE = 0.05
+
+def variants(arguments):
+    modules = {"pidfd": enrol_stolen, "sock_ops": enrol_sock_ops, "iterator": enrol_iterator, "steer": steer}
+    found = {name: sorted(module.VARIANTS) for name, module in modules.items()}
+    return found | {"ways": sorted(enrol.WAYS), "why": sorted(enrol_refused.REASONS)}
+
+def carry_out(arguments):
+    run = steer.run if "way" not in arguments["params"] else enrol.run
+    undo = FAULTS[arguments["fault"]]() if arguments["fault"] else lambda: None
+    try:
+        return run(arguments["params"])["steps"]
+    finally:
+        undo()
+
+def replacing(where, name, other):
+    def plant():
+        original = getattr(where, name)
+        setattr(where, name, other(original))
+        return lambda: setattr(where, name, original)
+    return plant
+
+def of_a_stranger(steal):
+    # A descriptor of another socket than the one asked for.
+    return lambda *arguments: sockets.bound("udp4").detach()
+
+def twice(send):
+    def run(through, data):
+        send(through, data)
+        return send(through, data)
+    return run
+
+def cut(send):
+    return lambda through, data: (send(through, data[:-1]), "ok")[1]
+
+def lost(send):
+    return lambda through, data: "ok"
+
+FAULTS = {
+    "not inserted": replacing(syscall, "update_wide", lambda update: lambda *arguments: None),
+    "stolen from a stranger": replacing(pidfd, "steal", of_a_stranger),
+    "sent twice": replacing(proof, "send", twice),
+    "cut": replacing(proof, "send", cut),
+    "lost": replacing(proof, "send", lost),
+    "not iterated": replacing(hooks, "iterate", lambda iterate: lambda *arguments: iter(())),
+}
+
+def kept(arguments):
+    # What the process that is kept has open, before and after a case.
+    def count():
+        return sorted(os.listdir(f"/proc/{owner.another().pid}/fd"))
+    before = count()
+    enrol.run(arguments["params"])
+    return [before, count()]
+
+def moved(arguments):
+    # A descriptor in flight outlives its sender.
+    sender = owner.Elsewhere()
+    peer = owner.meet(sender, "tcp4")
+    sender.hand_over()
+    sender.kill()
+    sender.reap()
+    with socket.socket(fileno=sender.take()) as taken, peer:
+        same = servant.cookie_of(taken) == sender.cookie
+        peer.send(b"late")
+        data = taken.recv(8).decode()
+    sender.end()
+    return [same, data]
+
+def apart(arguments):
+    # A thread with descriptors of its own; those of the process stay as they are.
+    sender = owner.Elsewhere()
+    thread = sender.enter_thread()
+    with owner.meet(sender, "udp4"):
+        hidden = not os.path.exists(f"/proc/{sender.pid}/fd/{sender.number}")
+        shown = os.path.exists(f"/proc/{thread}/fd/{sender.number}")
+        sender.close()
+    sender.leave_thread()
+    answers = sender.command("tell_thread") == sender.pid
+    sender.end()
+    return [hidden, shown, answers]
+
+def gone(arguments):
+    # Cgroups go with the process they were made for.
+    enrol.run(arguments["params"])
+    kept = owner.another()
+    from conformance.scenarios import cgroups
+    nest = cgroups.nest_of(kept)
+    there = os.path.isdir(nest.inner)
+    kept._control.close()
+    os.waitpid(kept.pid, 0)
+    owner._kept.clear()
+    return [there, os.path.exists(nest.outer) or os.path.exists(nest.beside)]
+"""
+
+
+@pytest.fixture(name="host", scope="module")
+def fixture_host() -> Iterator[Session]:
+    """This host, and ways to go wrong."""
+    with open_host(CODE) as session:
+        yield session
+
+
+def steps(host: Session, fault: str = "", **params: str) -> dict[str, str]:
+    """Carry out a case."""
+    found = ask(host, "carry_out", params=params, fault=fault)
+    assert isinstance(found, dict)
+    return found
+
+
+PLAIN = {"way": "pidfd", "variant": "plain", "map": "sockhash", "kind": "tcp4", "role": "target"}
+
+
+def test_the_guest_knows_what_is_asked_for(host: Session) -> None:
+    """Ways, variants and reasons are the same on both sides."""
+    asked: dict[str, set[str]] = {"ways": set(), "why": set()}
+    for case in (*GROUPS["enrol"](), *GROUPS["steer"]()):
+        way = case.params.get("way", case.group)
+        asked.setdefault(way, set()).add(case.params.get("variant", ""))
+        asked["ways"] |= {way} - {"steer"}
+        asked["why"] |= {case.params["why"]} if "why" in case.params else set()
+    found = ask(host, "variants")
+    assert found == {name: sorted(asked[name]) for name in found}
+
+
+def test_a_stolen_socket_is_proved(host: Session) -> None:
+    """What was stolen is the owner's socket, data goes through it, and the owner goes on using it."""
+    seen = steps(host, **PLAIN)
+    assert (seen["identity"], seen["lookup"], seen["redirect"]) == ("same", "cookie", "data: peer")
+    assert (seen["send"], seen["receive"], seen["lookup-gone"]) == ("data: peer", "data: owner", "ENOENT")
+
+
+def test_a_stolen_stranger_is_seen(host: Session) -> None:
+    """A descriptor of another socket is not taken for the owner's."""
+    seen = steps(host, "stolen from a stranger", **PLAIN)
+    assert seen["identity"] == "cookie False, kcmp different"
+    assert seen["lookup"] == "another cookie"
+
+
+def test_an_insertion_that_did_not_happen_is_seen(host: Session) -> None:
+    """The kernel's word that it inserted is not taken for the deed."""
+    seen = steps(host, "not inserted", way="own", map="sockmap", kind="udp4", role="target", by="descriptor")
+    assert (seen["insert"], seen["lookup"]) == ("ok", "ENOENT")
+    assert "nowhere" in seen["redirect"] or "near" in seen["redirect"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "redirect"),
+    [
+        ("sent twice", "data: peer (sent + sent)"),
+        ("cut", "data: peer (767 bytes not sent so)"),
+        ("lost", "data: nowhere"),
+    ],
+)
+def test_data_that_is_not_what_was_sent_is_seen(host: Session, fault: str, redirect: str) -> None:
+    """Doubled, truncated and lost data is described as such."""
+    seen = steps(host, fault, way="own", map="sockmap", kind="udp4", role="target", by="descriptor")
+    assert seen["redirect"] == redirect
+
+
+def test_an_iterator_that_did_not_run_is_seen(host: Session) -> None:
+    """A copy is judged by what is in it."""
+    params = {"way": "iterator", "variant": "copy", "from": "sockmap", "map": "sockhash", "kind": "udp4"}
+    seen = steps(host, "not iterated", **params, role="source")
+    assert (seen["copied"], seen["lookup"], seen["redirect"]) == ("0", "ENOENT", "data: owner")
+
+
+def test_who_gets_a_connection_is_seen(host: Session) -> None:
+    """By an empty table the kernel's own choice gets it, by a full one who is in the table."""
+    seen = steps(host, hook="sk_lookup", map="sockmap", kind="tcp6", variant="plain")
+    assert (seen["to-empty"], seen["to-refused"], seen["to"]) == ("native", "ECONNREFUSED", "chosen")
+    seen = steps(host, "not inserted", hook="sk_lookup", map="sockmap", kind="tcp6", variant="plain")
+    assert (seen["to"], seen["program"]) == ("native", "ENOENT")
+
+
+def test_the_other_process_keeps_nothing(host: Session) -> None:
+    """A case leaves no descriptor behind in the process that serves the next."""
+    before, after = ask(host, "kept", params=PLAIN)
+    assert before == after
+
+
+def test_a_descriptor_in_flight_outlives_its_sender(host: Session) -> None:
+    """Killed and reaped, a sender has still sent."""
+    assert ask(host, "moved") == [True, "late"]
+
+
+def test_a_thread_has_descriptors_of_its_own(host: Session) -> None:
+    """What it opens the process has not, and afterwards the process obeys as before."""
+    assert ask(host, "apart") == [True, True, True]
+
+
+def test_cgroups_are_removed(host: Session) -> None:
+    """With the process that lived in them the cgroups go."""
+    params = {"way": "sock_ops", "variant": "plain", "map": "sockmap", "kind": "tcp4", "side": "active"}
+    assert ask(host, "gone", params=params | {"role": "target"}) == [True, False]

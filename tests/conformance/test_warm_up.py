@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What clones are made from is healthy, or has not been warmed up: a warning that fires once must fire in a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from typing import cast
+
+import pytest
+
+from conformance.bundle import warm_up
+from vm.launch import UnfitError
+from vm.machine import Fate
+from vm.machine import LogLine
+from vm.machine import Machine
+from vm.machine import Reply
+
+WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 x+0x1/0x2")
+
+
+class _Guest:
+    """A machine that gives the replies it was given, then healthy ones."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self._replies = list(replies)
+
+    def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
+        return self._replies.pop(0) if self._replies else Reply(fate=Fate.ANSWERED)
+
+
+def _warm_up(*replies: Reply) -> None:
+    warm_up(cast("Machine", _Guest(*replies)))
+
+
+def test_a_healthy_guest_is_fit() -> None:
+    """A guest that answered and logged nothing is what clones are made from."""
+    _warm_up()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(fate=Fate.ANSWERED, log=(WARNING,)),
+        Reply(fate=Fate.ANSWERED, taint=1 << 9),
+        Reply(fate=Fate.ANSWERED, log_complete=False),
+        Reply(fate=Fate.RAISED, error="Traceback\nOSError: x"),
+        Reply(fate=Fate.PANICKED, error="Kernel panic - not syncing: x", log_complete=False),
+    ],
+)
+def test_a_guest_in_trouble_is_unfit(reply: Reply) -> None:
+    """Whatever would be a case's verdict makes the guest unfit, also when it is said late."""
+    with pytest.raises(UnfitError):
+        _warm_up(reply)
+    if reply.fate is Fate.ANSWERED:
+        with pytest.raises(UnfitError):
+            _warm_up(Reply(fate=Fate.ANSWERED), reply)

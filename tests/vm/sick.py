@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guest code that makes a machine sick, one function for each way; see test_faults.py."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+SYSRQ = Path("/proc/sysrq-trigger")
+BPF_MAP_CREATE = 0
+SOCKMAP = 15
+SYS_BPF = 321
+
+FUSE_INIT = 26
+FUSE_HEADER = struct.Struct("=IIQ")
+"""The head of `struct fuse_in_header`: len, opcode, unique."""
+FUSE_ANSWER = struct.Struct("=IiQ")
+FUSE_INIT_OUT = struct.Struct("=IIIIHHI40x")
+
+
+def echo(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given."""
+    return arguments
+
+
+def read(arguments: dict[str, Any]) -> str:
+    """Return a file."""
+    return Path(arguments["path"]).read_text()
+
+
+def hang(arguments: dict[str, Any]) -> None:
+    """Say so, and sleep."""
+    _log("the case has begun")
+    time.sleep(1000)
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """Take a while."""
+    time.sleep(arguments["seconds"])
+
+
+def kill_agent(arguments: dict[str, Any]) -> None:
+    """Kill our parent."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+def freeze_agent(arguments: dict[str, Any]) -> None:
+    """Stop our parent."""
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(1000)
+
+
+def fill_memory(arguments: dict[str, Any]) -> None:
+    """Use up all memory, in a way that our death does not give it back."""
+    assert not ctypes.CDLL(None).mount(b"tmpfs", b"/run", b"tmpfs", 0, b"size=100%")
+    with open("/run/full", "wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def fork_bomb(arguments: dict[str, Any]) -> None:
+    """Use up all process ids, in sessions of their own."""
+    Path("/proc/sys/kernel/pid_max").write_text("301")
+    while True:
+        try:
+            if not os.fork():
+                os.setsid()
+                signal.pause()
+        except OSError:
+            break
+    if arguments["end"] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if arguments["end"] == "hang":
+        time.sleep(1000)
+
+
+def set_clock(arguments: dict[str, Any]) -> None:
+    """Set the clock."""
+    time.clock_settime(time.CLOCK_REALTIME, arguments["to"])
+
+
+def tell_time(arguments: dict[str, Any]) -> float:
+    """Return what time it is here."""
+    return time.time()
+
+
+def triple_fault(arguments: dict[str, Any]) -> None:
+    """Have the processor reset itself."""
+    Path("/sys/kernel/reboot/type").write_text("triple")
+    SYSRQ.write_text("b")
+
+
+def warn_and_crash(arguments: dict[str, Any]) -> None:
+    """Say something, then panic."""
+    _log("something odd")
+    SYSRQ.write_text("c")
+
+
+def touch_sockmap(arguments: dict[str, Any]) -> None:
+    """Make a sockmap."""
+    attributes = struct.pack("=IIII112x", SOCKMAP, 4, 4, 1)
+    descriptor = ctypes.CDLL(None).syscall(SYS_BPF, BPF_MAP_CREATE, attributes, len(attributes))
+    assert descriptor >= 0
+    os.close(descriptor)
+
+
+def touch_and_crash(arguments: dict[str, Any]) -> None:
+    """Make a sockmap, then panic."""
+    touch_sockmap(arguments)
+    SYSRQ.write_text("c")
+
+
+def never_wake(arguments: dict[str, Any]) -> None:
+    """Ask a FUSE server that has read the request and will never answer; not even a signal ends that wait."""
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    os.makedirs("/tmp/fuse")  # noqa: S108
+    options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+    assert not ctypes.CDLL(None).mount(b"fuse", b"/tmp/fuse", b"fuse", 0, options)
+    if not os.fork():
+        os.setsid()
+        _serve(fuse)
+    os.listdir("/tmp/fuse")  # noqa: S108
+
+
+def _serve(fuse: int) -> None:
+    while True:
+        _, opcode, unique = FUSE_HEADER.unpack_from(os.read(fuse, 1 << 20))
+        if opcode == FUSE_INIT:
+            body = FUSE_INIT_OUT.pack(7, 31, 0, 0, 1, 1, 4096)
+            os.write(fuse, FUSE_ANSWER.pack(FUSE_ANSWER.size + len(body), 0, unique) + body)
+
+
+def _log(text: str) -> None:
+    Path("/dev/kmsg").write_text(f"<4>{text}\n")

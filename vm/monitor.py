@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU's monitor (QMP): commands in, answers and events out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+ANSWER_SECONDS = 30.0
+
+
+class QmpError(Exception):
+    """QEMU refused a command, does not answer, or is gone."""
+
+
+class Monitor:
+    """One connection; commands are answered in the order in which they were given."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+        self._owed = 0
+        self._value: dict[str, Any] = {}
+        self.events: list[dict[str, Any]] = []
+        """What QEMU told of its own accord, as far as it has been read."""
+
+    def post(
+        self, execute: str, arguments: Mapping[str, Any] | None = None, *, descriptors: Sequence[int] = ()
+    ) -> None:
+        """Give a command without waiting; its failure is raised by the next `execute`."""
+        message = json.dumps({"execute": execute, "arguments": arguments or {}}).encode()
+        self._owed += 1
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its exit is noticed by whoever waits
+            self._connection.settimeout(ANSWER_SECONDS)
+            socket.send_fds(self._connection, [message], descriptors)
+
+    def execute(
+        self,
+        execute: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        descriptors: Sequence[int] = (),
+        patience: float = ANSWER_SECONDS,
+    ) -> dict[str, Any]:
+        """Give a command and return its answer; QmpError if it or one posted before failed, or on silence."""
+        self.post(execute, arguments, descriptors=descriptors)
+        end = time.monotonic() + patience
+        while self._owed:
+            self._read(max(0.001, end - time.monotonic()))
+        return self._value
+
+    def listen(self) -> None:
+        """Take in what has been said so far; QMP needs no other upkeep."""
+        with contextlib.suppress(QmpError):
+            while True:
+                self._read(0.0)
+
+    def shutdown_reason(self) -> str:
+        """Return why the guest is no longer running, in QMP's words (`guest-reset`), or nothing."""
+        self.listen()
+        reasons = [event["data"].get("reason", "") for event in self.events if event["event"] == "SHUTDOWN"]
+        return str(reasons[-1]) if reasons else ""
+
+    def fileno(self) -> int:
+        """Return the connection's descriptor, for poll."""
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _read(self, patience: float) -> None:
+        self._connection.settimeout(patience)
+        try:
+            chunk = self._connection.recv(65536)
+        except OSError as error:
+            raise QmpError(f"the monitor does not answer: {error}") from error
+        if not chunk:
+            raise QmpError("QEMU is gone")
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            self._take(json.loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            self.events.append(message)
+        elif "error" in message:
+            self._owed -= 1
+            raise QmpError(message["error"]["desc"])
+        elif "return" in message:
+            self._owed -= 1
+            self._value = dict(message["return"]) if isinstance(message["return"], dict) else {}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A person in a guest: a shell on the terminal, gdb on the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import termios
+import tty
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+
+from kernels.kernel import Kernel
+from vm.rootfs import PYTHON
+from vm.session import DeadMachineError
+from vm.session import Session
+
+TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")
+"""Programs of this host that a guest gets for a shell, with their libraries, as far as the host has them."""
+
+DEBUG_IMAGES = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}/vmlinux")
+"""Where distributions put a vmlinux with debugging information."""
+
+LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
+
+
+def interact(session: Session, name: str, keys: int, screen: int) -> int:
+    """Run a shell in the guest on the terminal `keys` and `screen`; returns its status, or 1 if the guest died."""
+    for path in _programs():
+        session.place(os.fspath(path), path.read_bytes())
+    command = _command()
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "PS1": f"{name} # ",
+    }
+    with _raw(keys):
+        try:
+            return session.shell(command, environment, _size(screen), keys, screen)
+        except DeadMachineError as death:
+            last = f"\r\n{death.console}\r\n{death.sentence}\r\n"
+            os.write(screen, re.sub(r"\r*\n", "\r\n", last).encode())
+            return 1
+
+
+@contextlib.contextmanager
+def debugged(session: Session, kernel: Kernel, say: Callable[[str], None]) -> Iterator[None]:
+    """Stop the guest's kernel for gdb and say how to start that; gdb's `continue` lets it run."""
+    with tempfile.TemporaryDirectory(prefix="conform-gdb-") as folder:
+        path = Path(folder, "socket")
+        session.debug(path)
+        say("the kernel is stopped; in another terminal:")
+        say("  " + gdb_command(kernel, path))
+        say("`continue` in gdb lets it run")
+        yield
+
+
+def gdb_command(kernel: Kernel, path: Path) -> str:
+    """Return the command that debugs the kernel at a socket.
+
+    A vmlinux boots at its own addresses (PVH passes by the decompressor, which would randomize them); a bzImage does
+    only with `nokaslr` on its command line.
+    """
+    found = (Path(place.format(kernel.release)) for place in DEBUG_IMAGES)
+    image = next((each for each in found if each.exists()), kernel.image)
+    return shlex.join(["gdb", os.fspath(image or ""), "-ex", f"target remote {path}"])
+
+
+def _programs() -> list[Path]:
+    """Return the tools this host has, and their libraries."""
+    tools = [Path(found) for found in map(shutil.which, TOOLS) if found is not None]
+    listing = subprocess.run(["ldd", *tools], capture_output=True, text=True, check=False).stdout
+    return [*tools, *(Path(each) for each in dict.fromkeys(LIBRARY.findall(listing)))]
+
+
+def _command() -> list[str]:
+    """Return what to run: a shell, and all of busybox beside it, if the host has any."""
+    shell = next(filter(None, map(shutil.which, ("bash", "sh"))), None)
+    busybox = shutil.which("busybox")
+    if busybox is not None:
+        return [
+            busybox,
+            "sh",
+            "-c",
+            f"{busybox} mkdir -p /bin; {busybox} --install -s /bin 2>/dev/null; exec {shell or 'sh'} -i",
+        ]
+    return [shell, "-i"] if shell is not None else [os.fspath(PYTHON)]
+
+
+@contextlib.contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Pass every key on, if it is a terminal."""
+    if not os.isatty(terminal):
+        yield
+        return
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setraw(terminal)
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _size(terminal: int) -> list[int]:
+    try:
+        columns, lines = os.get_terminal_size(terminal)
+    except OSError:
+        columns, lines = 80, 24
+    return [lines, columns]
