@@ -61,7 +61,9 @@ def trouble_of(
     late = [report for report in before if not known(report.title)]
     if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
         verdict, sentence = _FATES[reply.fate]
-        witness = own or find_reports(reply.console.splitlines()) or before
+        # What the host found out about a silent machine beats its console, where our own NMI shows as a panic.
+        found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
+        witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
         detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
         return verdict, f"{sentence}: {detail}" if detail else sentence
     if news:

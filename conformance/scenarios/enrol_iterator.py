@@ -160,7 +160,7 @@ def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
         address = owner.listen(params["kind"])
         proof.cookie = owner.cookie
         with _loaded(params["hook"], proof.map, steps) as orders:
-            orders.give(port=address[1], family=sockets.family(params["kind"]))
+            orders.give(port=address[1], family=sockets.address_of(params["kind"])[0])
             _run(orders)
             steps["found"] = str(orders.calls())
             steps["enrol"] = orders.answer()

@@ -61,16 +61,6 @@ def fresh(kind: str) -> socket.socket:
     return socket.socket(_FAMILIES[kind][0], _TYPES[kind])
 
 
-def family(kind: str) -> int:
-    """Return its address family."""
-    return _FAMILIES[kind][0]
-
-
-def loopback(kind: str) -> Any:
-    """Return the address of the loopback with the port the kernel's choice; None for UNIX sockets."""
-    return _FAMILIES[kind][1]
-
-
 def bound(kind: str) -> socket.socket:
     """Return a socket bound to an address of the loopback that is the kernel's choice."""
     family, address = _FAMILIES[kind]

@@ -59,7 +59,7 @@ class Table:
         opened = self.stack.enter_context(sockets.fresh(kind))
         if grouped:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        opened.bind(address or sockets.loopback(kind))
+        opened.bind(address or sockets.address_of(kind)[2])
         if sockets.connects(kind):
             opened.listen(8)
         return opened

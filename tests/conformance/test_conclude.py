@@ -99,6 +99,17 @@ def known(title: str) -> str:
     return "old friend" if "skmsg.c" in title else ""
 
 
+def test_a_silent_machine_is_not_named_after_our_own_nmi() -> None:
+    """The host made the silent kernel panic to learn where it was; what it learnt is the title."""
+    console = "Kernel panic - not syncing: NMI: Not continuing\n"
+    reply = Reply(fate=Fate.OVERRAN, error="it was at RIP sk_psock_backlog+0x1", console=console)
+
+    (difference,) = conclude(CASE, FACTS, reply).differences
+
+    assert "sk_psock_backlog" in difference
+    assert "NMI" not in difference
+
+
 def test_a_warning_in_the_window_is_a_splat() -> None:
     """A kernel that warned did not pass, even if every byte arrived."""
     judgement = conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, log=(WARNING,)))
