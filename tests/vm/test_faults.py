@@ -247,11 +247,11 @@ def test_a_slow_host_is_no_hung_kernel(machine: Session) -> None:
 
     def slow_down() -> None:
         process = _qemu(machine).process
-        while not stop.is_set():  # a tenth of the processor
+        while not stop.is_set():  # a quarter of the processor; with much less it would in truth not answer
             process.send_signal(signal.SIGSTOP)
-            stop.wait(0.09)
+            stop.wait(0.06)
             process.send_signal(signal.SIGCONT)
-            stop.wait(0.01)
+            stop.wait(0.02)
 
     brake = threading.Thread(target=slow_down)
     brake.start()
