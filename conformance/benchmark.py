@@ -103,13 +103,16 @@ class _Peak:
 
 def _family(pid: int) -> Iterator[int]:
     yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield from _family(int(child))
+    try:
+        children = [
+            child
+            for task in os.listdir(f"/proc/{pid}/task")
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+        ]
+    except OSError:  # it ended while we looked
+        return
+    for child in children:
+        yield from _family(int(child))
 
 
 def _proportional(pid: int) -> int:
