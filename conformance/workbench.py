@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -34,8 +33,6 @@ PRELOAD = ("vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp"
 _LEAST = 5.0
 """Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""
 
-_START = 60.0
-"""Seconds for all that comes before the first case."""
 
 _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
@@ -113,11 +110,3 @@ def _healthy(reply: Reply) -> bool:
     """Tell whether the next case may run on the same machine."""
     quiet = not reports_of((*reply.before, *reply.log))
     return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and not reply.taint and quiet
-
-
-def total_deadline(cases: Iterable[Case], factor: float, workers: int) -> float:
-    """Return the seconds that a run on one kernel may take: every case at its deadline, shared among the workers.
-
-    Hangs cost more than their deadline (grace, backtraces, a new machine), so a run of nothing but hangs is cut short.
-    """
-    return _START + sum(max(case.deadline * factor, _LEAST) for case in cases) / workers
