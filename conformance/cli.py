@@ -82,6 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
     _add_shell(commands)
+    _add_report(commands)
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
@@ -125,6 +126,17 @@ def _add_shell(commands: argparse._SubParsersAction[_Parser]) -> None:
     shell.set_defaults(run=_shell)
 
 
+def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
+    from conformance.report.formats import FORMATS
+
+    report = commands.add_parser("report", help="write what a run's event log says in another format")
+    report.add_argument("directory", nargs="+", metavar="DIR", help="what --results wrote; several count as one run")
+    readers = ", ".join(f"{name} ({each.reader})" for name, each in FORMATS.items())
+    report.add_argument("--format", choices=list(FORMATS), default="text", help=f"{readers}; default: text")
+    report.add_argument("--output", metavar="FILE", help="write there instead of standard output")
+    report.set_defaults(run=_report)
+
+
 def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
     kernels = commands.add_parser("kernels", help="list what is cached and what the archive offers")
     kernels.set_defaults(run=_kernels, action="list")
@@ -145,6 +157,12 @@ def _shell(options: argparse.Namespace) -> int:
     from conformance.shell import shell
 
     return shell(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from conformance.reporting import report
+
+    return report(options)
 
 
 def _kernels(options: argparse.Namespace) -> int:

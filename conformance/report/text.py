@@ -9,24 +9,22 @@ from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
 
-from conformance.klog import is_header
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
 from conformance.report.events import Run
-from conformance.report.events import interrupted
+from conformance.report.findings import accelerators
+from conformance.report.findings import alike
+from conformance.report.findings import evidence
+from conformance.report.findings import identity
+from conformance.report.findings import provenance
+from conformance.report.findings import reasons
+from conformance.report.findings import tally
+from conformance.report.findings import verdict
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
-from conformance.report.summary import tools
 
 _PLAIN = Style()
-_LOG_LINES = 8
-_WORTH_TELLING = 0.1
-"""Seconds."""
-_TOOLS = {"qemu": "QEMU"}
-_ACCELERATORS = {"none": "no VM"}
-_MACHINES = {"clone": "clones", "cold": "cold boots", "vng": "stock virtme-ng", "host": "this host"}
 
 
 def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
@@ -42,12 +40,9 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
 
 def head(run: Run, style: Style = _PLAIN) -> list[str]:
     """Say what was judged, by what, and how it went: a row for each kernel."""
-    start, versions = run.start, tools(run)
-    suite = f"suite {start.suite_commit}" if start.suite_commit else "suite of no known commit"
-    facts = [suite, *(f"{_TOOLS.get(tool, tool)} {version}" for tool, version in sorted(versions.items()))]
-    lines = style.wrap(", ".join(facts), first="SOCKMAP conformance: ", then="  ")
-    for accelerator, kernels in _accelerators(run):
-        lines += style.wrap(f"{accelerator} ({kernels})" if kernels else accelerator, then="  ")
+    lines = style.wrap(provenance(run), first="SOCKMAP conformance: ", then="  ")
+    for accelerator in accelerators(run):
+        lines += style.wrap(accelerator, then="  ")
     return [*lines, "", *_table(run, style)]
 
 
@@ -55,8 +50,8 @@ def kernel_section(run: Run, slug: str, style: Style = _PLAIN) -> list[str]:
     """Return one kernel's identity, machine and grids."""
     kernel, cases = run.kernel(slug), run.cases.get(slug, [])
     lines = [rule(kernel.spec, kernel.release, style)]
-    for facts in (_build(kernel), _package(kernel), _machine(kernel)):
-        lines += style.wrap(facts, then="  ") if facts else []
+    for facts in identity(kernel):
+        lines += style.wrap(facts, then="  ")
     for note in kernel.notes:
         lines += style.wrap(note, first="Note: ")
     if kernel.error:
@@ -75,10 +70,7 @@ def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
     if not cases:
         return []
     lines = [rule(f"UNEXPECTED: {len(cases)}", "", style, "bad")]
-    groups: dict[tuple[str, ...], list[CaseEvent]] = {}
-    for case in cases:
-        groups.setdefault((case.kernel, case.verdict, case.expected, case.observed, case.reason), []).append(case)
-    for number, group in enumerate(groups.values(), start=1):
+    for number, group in enumerate(alike(cases), start=1):
         lines += ["", *_unexpected(run, number, group, style)]
     return lines
 
@@ -104,12 +96,9 @@ def unseen_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 def verdict_lines(run: Run, style: Style = _PLAIN) -> list[str]:
     """Return the verdict sentence with its counts and seconds; one line wherever it fits."""
-    sentence, colour = _verdict(run, style)
-    total = sum(run.counts().values())
-    cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{total} case{'s' * (total != 1)}:"
-    facts = _counted(run.counts()) or ["none judged"]
-    facts += [f"{run.finish.seconds:.1f} s"] if run.finish else []
-    entries = [(sentence, colour, cases), *(("", "", f"{fact},") for fact in facts[:-1])]
+    sentence, good = verdict(run)
+    cases, facts = tally(run)
+    entries = [(sentence, "good" if good else "bad", cases), *(("", "", f"{fact},") for fact in facts[:-1])]
     return style.flow([*entries, ("", "", facts[-1])], gap=1)
 
 
@@ -120,19 +109,6 @@ def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     verdict = style.paint(case.verdict.upper(), "bad")
     words = f"expected {case.expected}, observed {case.observed}" if case.expected else "; ".join(case.differences)
     return [verdict + first.removeprefix(case.verdict.upper()), *rest, *style.wrap(words, first="  ")]
-
-
-def _accelerators(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield each accelerator with its reason, and the kernels it is about unless it is about all."""
-    kernels = [run.kernel(slug) for slug in run.slugs]
-    said = {(each.accelerator, each.why): "" for each in kernels if each.accelerator}
-    for accelerator, why in said:
-        about = [each.spec for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
-        name = _ACCELERATORS.get(accelerator, accelerator.upper())
-        yield (
-            why if why.upper().startswith(name.upper()) else f"{name}: {why}".removesuffix(": "),
-            "" if len(about) == len(kernels) else ", ".join(about),
-        )
 
 
 def _table(run: Run, style: Style) -> list[str]:
@@ -185,33 +161,6 @@ def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
         yield f"{group:{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {told}"
 
 
-def _build(kernel: KernelEvent) -> str:
-    """Say which build it is: the banner from its build number on, for the compiler hides the rest, and hashes."""
-    facts = [kernel.banner[max(0, kernel.banner.find("#")) :]]
-    facts += [f"digest {kernel.digest[:12]}"] if kernel.digest else []
-    facts += [f"config {kernel.config_sha256[:12]}"] if kernel.config_sha256 else []
-    return ", ".join(filter(None, facts))
-
-
-def _package(kernel: KernelEvent) -> str:
-    return ", ".join(f"{name} {value}" for name, value in kernel.package.items() if value and len(value) <= 60)
-
-
-def _machine(kernel: KernelEvent) -> str:
-    if not kernel.machine:
-        return ""
-    facts = [_MACHINES.get(kernel.machine, kernel.machine)]
-    if kernel.template_seconds >= _WORTH_TELLING:
-        facts.append(f"template {kernel.template} in {kernel.template_seconds:.1f} s".replace("  ", " "))
-    elif kernel.template:
-        facts.append(f"template {kernel.template}")
-    if kernel.boot_seconds:
-        facts.append(f"boot {kernel.boot_seconds:.1f} s")
-    if kernel.factor:
-        facts.append(f"speed factor {kernel.factor:.1f}")
-    return f"{_ACCELERATORS.get(kernel.accelerator, kernel.accelerator.upper())}: {', '.join(facts)}"
-
-
 def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style) -> list[str]:
     case, *others = group
     spec = style.cut(run.kernel(case.kernel).spec, 40)
@@ -227,27 +176,14 @@ def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style)
     say("observed", case.observed)
     for difference in case.differences:
         say("", difference)
-    lines += _evidence(case, style)
+    for witness in evidence(case):
+        lines.append(f"   {witness}")
+        lines += [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
     lines += _command(case.repeat, style)
     if others:
         lines.append(f"   the same for {len(others)} more:")
         lines += [line for other in others for line in style.wrap(other.id, first="     ")]
     return lines
-
-
-def _evidence(case: CaseEvent, style: Style) -> Iterator[str]:
-    """Yield what the kernel said, from the first sign of trouble on; the event log has it in full."""
-    sources = {
-        "kernel log": [str(line.get("text", "")) for line in case.log],
-        "console": case.console.splitlines(),
-        "traceback": case.error.splitlines(),
-    }
-    for source, text in sources.items():
-        last = max(0, len(text) - _LOG_LINES)
-        first = next((number for number, line in enumerate(text) if is_header(line)), last)
-        if text:
-            yield f"   {source}" + (f" (of {len(text)} lines)" if last else "")
-            yield from (style.cut(f"     {line}", WIDTH) for line in text[first : first + _LOG_LINES])
 
 
 def _command(command: str, style: Style) -> list[str]:
@@ -269,38 +205,13 @@ def _command(command: str, style: Style) -> list[str]:
 
 
 def _by_reason(title: str, run: Run, verdict: Verdict, style: Style) -> list[str]:
-    cases = [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.verdict is verdict]
-    if not cases:
-        return []
-    reasons: dict[tuple[str, str], int] = {}
-    for case in cases:
-        key = (case.reason or "no reason given", run.kernel(case.kernel).spec)
-        reasons[key] = reasons.get(key, 0) + 1
-    lines = [rule(f"{title}: {len(cases)}", "", style)]
-    for reason, entries in itertools.groupby(sorted(reasons), key=lambda key: key[0]):
-        specs = [spec for _, spec in entries]
-        count = sum(reasons[reason, spec] for spec in specs)
+    found = reasons(run, verdict)
+    lines = [rule(f"{title}: {sum(count for _, count, _ in found)}", "", style)] if found else []
+    for reason, count, specs in found:
         lines += style.wrap(f"{reason} ({', '.join(specs)})", first=f"{count:6}  ")
     return lines
 
 
-def _verdict(run: Run, style: Style) -> tuple[str, str]:
-    """Return the verdict sentence and its colour."""
-    bad, infra = len(run.unexpected()), run.counts()[Verdict.INFRA]
-    dead = [style.cut(run.kernel(slug).spec, 40) for slug in run.slugs if run.kernel(slug).error]
-    stopped = "Interrupted: " if interrupted(run) else ""
-    lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or f"{infra} case{'s' * (infra != 1)}"
-    if bad > infra:
-        return f"{stopped}{bad} UNEXPECTED" + (f", {lost} could not be judged." if dead else "."), "bad"
-    if dead or infra:
-        return f"{stopped}{lost} could not be judged.", "bad"
-    if stopped:
-        return "Interrupted, nothing unexpected so far.", "bad"
-    if unseen := run.unseen():
-        return f"{unseen} case{'s' * (unseen != 1)} never ran.", "bad"
-    judged = any(verdict is not Verdict.SKIP for verdict in run.counts())
-    return ("Nothing unexpected.", "good") if judged else ("Nothing was judged.", "bad")
-
-
-def _counted(counts: Counter[Verdict]) -> list[str]:
-    return [f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]]
+def render(run: Run) -> str:
+    """Return the report without colour."""
+    return "".join(f"{line}\n" for line in report_lines(run))

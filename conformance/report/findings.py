@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run found, before anybody writes it down: the sentences and groupings that all reports for people share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conformance.klog import is_header
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import interrupted
+from conformance.report.summary import tools
+
+_EXCERPT = 8
+"""Lines of evidence worth showing; the event log has it in full."""
+_WORTH_TELLING = 0.1
+"""Seconds."""
+_NAME = 40
+"""Characters of a kernel's spec that a sentence has room for."""
+
+_TOOLS = {"qemu": "QEMU"}
+_ACCELERATORS = {"none": "no VM"}
+_MACHINES = {"clone": "clones", "cold": "cold boots", "vng": "stock virtme-ng", "host": "this host"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the kernel said, from the first sign of trouble on."""
+
+    source: str
+    lines: int
+    """How many there were."""
+    excerpt: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.source + (f" (of {self.lines} lines)" if self.lines > _EXCERPT else "")
+
+
+def verdict(run: Run) -> tuple[str, bool]:
+    """Say in one sentence what the run came to, and whether that is good."""
+    bad, infra = len(run.unexpected()), run.counts()[Verdict.INFRA]
+    dead = [_short(run.kernel(slug).spec) for slug in run.slugs if run.kernel(slug).error]
+    stopped = "Interrupted: " if interrupted(run) else ""
+    lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or f"{infra} case{'s' * (infra != 1)}"
+    if bad > infra:
+        return f"{stopped}{bad} UNEXPECTED" + (f", {lost} could not be judged." if dead else "."), False
+    if dead or infra:
+        return f"{stopped}{lost} could not be judged.", False
+    if stopped:
+        return "Interrupted, nothing unexpected so far.", False
+    if unseen := run.unseen():
+        return f"{unseen} case{'s' * (unseen != 1)} never ran.", False
+    judged = any(each is not Verdict.SKIP for each in run.counts())
+    return ("Nothing unexpected.", True) if judged else ("Nothing was judged.", False)
+
+
+def tally(run: Run) -> tuple[str, list[str]]:
+    """Say how many cases there were, and how many came to what."""
+    counts = run.counts()
+    total = sum(counts.values())
+    cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{total} case{'s' * (total != 1)}:"
+    facts = [f"{counts[each]} {each}" for each in Verdict if counts[each]] or ["none judged"]
+    return cases, facts + ([f"{run.finish.seconds:.1f} s"] if run.finish else [])
+
+
+def alike(cases: Iterable[CaseEvent]) -> list[list[CaseEvent]]:
+    """Put cases together that differ in nothing but their name."""
+    groups: dict[tuple[str, ...], list[CaseEvent]] = {}
+    for case in cases:
+        key = (case.kernel, case.verdict, case.expected, case.observed, case.reason)
+        groups.setdefault(key, []).append(case)
+    return list(groups.values())
+
+
+def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
+    """Return each reason for a verdict, with the number of cases and the specs of their kernels; sorted by reason."""
+    found: dict[str, dict[str, int]] = {}
+    for slug in run.slugs:
+        for case in run.cases.get(slug, ()):
+            if case.verdict is wanted:
+                counts = found.setdefault(case.reason or "no reason given", {})
+                spec = run.kernel(slug).spec
+                counts[spec] = counts.get(spec, 0) + 1
+    return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]
+
+
+def evidence(case: CaseEvent) -> Iterator[Evidence]:
+    """Yield what bears witness to a case, as far as anything does."""
+    sources: Mapping[str, Sequence[str]] = {
+        "kernel log": [str(line.get("text", "")) for line in case.log],
+        "console": case.console.splitlines(),
+        "traceback": case.error.splitlines(),
+    }
+    for source, text in sources.items():
+        last = max(0, len(text) - _EXCERPT)
+        first = next((number for number, line in enumerate(text) if is_header(line)), last)
+        if text:
+            yield Evidence(source, len(text), tuple(text[first : first + _EXCERPT]))
+
+
+def provenance(run: Run) -> str:
+    """Name the suite and the tools that judged."""
+    commit = run.start.suite_commit
+    suite = f"suite {commit}" if commit else "suite of no known commit"
+    return ", ".join([suite, *(f"{_TOOLS.get(tool, tool)} {version}" for tool, version in sorted(tools(run).items()))])
+
+
+def accelerators(run: Run) -> Iterator[str]:
+    """Yield each accelerator with its reason, and the kernels it is about unless it is about all."""
+    kernels = [run.kernel(slug) for slug in run.slugs]
+    for accelerator, why in dict.fromkeys((each.accelerator, each.why) for each in kernels if each.accelerator):
+        about = [each.spec for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
+        name = _ACCELERATORS.get(accelerator, accelerator.upper())
+        sentence = why if why.upper().startswith(name.upper()) else f"{name}: {why}".removesuffix(": ")
+        yield sentence if len(about) == len(kernels) else f"{sentence} ({', '.join(about)})"
+
+
+def identity(kernel: KernelEvent) -> list[str]:
+    """Say in up to three sentences which build it is, where it came from, and what it ran on."""
+    return [facts for facts in (_build(kernel), _package(kernel), _machine(kernel)) if facts]
+
+
+def _build(kernel: KernelEvent) -> str:
+    """Say which build it is: the banner from its build number on, for the compiler hides the rest, and hashes."""
+    facts = [kernel.banner[max(0, kernel.banner.find("#")) :]]
+    facts += [f"digest {kernel.digest[:12]}"] if kernel.digest else []
+    facts += [f"config {kernel.config_sha256[:12]}"] if kernel.config_sha256 else []
+    return ", ".join(filter(None, facts))
+
+
+def _package(kernel: KernelEvent) -> str:
+    return ", ".join(f"{name} {value}" for name, value in kernel.package.items() if value and len(value) <= 60)
+
+
+def _machine(kernel: KernelEvent) -> str:
+    if not kernel.machine:
+        return ""
+    facts = [_MACHINES.get(kernel.machine, kernel.machine)]
+    if kernel.template_seconds >= _WORTH_TELLING:
+        facts.append(f"template {kernel.template} in {kernel.template_seconds:.1f} s".replace("  ", " "))
+    elif kernel.template:
+        facts.append(f"template {kernel.template}")
+    if kernel.boot_seconds:
+        facts.append(f"boot {kernel.boot_seconds:.1f} s")
+    if kernel.factor:
+        facts.append(f"speed factor {kernel.factor:.1f}")
+    return f"{_ACCELERATORS.get(kernel.accelerator, kernel.accelerator.upper())}: {', '.join(facts)}"
+
+
+def _short(spec: str) -> str:
+    return spec if len(spec) <= _NAME else f"{spec[: _NAME - 1]}…"

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The formats of reports by name: a format is a module with `render(run)`, and one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write a run down."""
+
+    module: str
+    """Below conformance.report; its `render` takes a Run and returns the report with its last newline."""
+    reader: str
+    """Who it is for, in a few words."""
+
+    def render(self, run: object) -> str:
+        """Return the report of a Run."""
+        # By name: a command that writes no report must not pay for eight formats.
+        text: str = importlib.import_module(f"conformance.report.{self.module}").render(run)
+        return text
+
+
+FORMATS: Final[Mapping[str, Format]] = {
+    "text": Format("text", "a terminal"),
+    "plain": Format("plain", "a mailing list"),
+    "markdown": Format("markdown", "a CI summary"),
+}

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The report in GitHub's Markdown: for the summary of a CI job, where what went wrong comes first."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+from conformance.model import Verdict
+from conformance.report import grid
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+from conformance.report.findings import accelerators
+from conformance.report.findings import alike
+from conformance.report.findings import evidence
+from conformance.report.findings import identity
+from conformance.report.findings import provenance
+from conformance.report.findings import reasons
+from conformance.report.findings import tally
+from conformance.report.findings import verdict
+from conformance.report.style import Style
+
+_STYLE = Style()
+_COUNTS = ("cases", "pass", "xfail", "skip", "UNEXPECTED")
+_SPECIAL = re.compile(r"[\\`*{}\[\]<>|#~&]|\b_|_\b|\B_\B")
+"""What Markdown reads; an underscore within a word is none of it."""
+
+
+def render(run: Run) -> str:
+    """Return the report."""
+    sentence, good = verdict(run)
+    cases, facts = tally(run)
+    lines = [f"## {'✅' if good else '❌'} {_text(sentence)}", "", f"{cases} {', '.join(facts)}", "", *_kernels(run)]
+    lines += _unexpected(run)
+    for title, wanted in (("Known deviations, as expected", Verdict.XFAIL), ("Skipped", Verdict.SKIP)):
+        lines += _reasons(run, title, wanted)
+    if run.unseen():
+        rows = [(_text(run.kernel(slug).spec), run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
+        lines += ["", f"### Never run: {run.unseen()}", "", *_table(("kernel", "cases"), rows)]
+    for slug in run.slugs:
+        lines += ["", *_kernel(run, slug)]
+    return "".join(f"{line}\n" for line in [*lines, "", "---", *_provenance(run)])
+
+
+def _kernels(run: Run) -> Iterator[str]:
+    """Yield a row of counts for each kernel."""
+    rows = []
+    for slug in run.slugs:
+        kernel, seconds = run.kernel(slug), f"{run.seconds(slug):.1f} s"
+        counts = _counts(run.cases.get(slug, ()), "not judged" if kernel.error else "")
+        rows.append((_text(kernel.spec), _text(kernel.release), *counts, seconds))
+    return _table(("kernel", "release", *_COUNTS, "time"), rows)
+
+
+def _unexpected(run: Run) -> Iterator[str]:
+    """Yield every unexpected case; those that differ in nothing but their name share one explanation."""
+    cases = run.unexpected()
+    if cases:
+        yield from ("", f"### UNEXPECTED: {len(cases)}")
+    for case, *others in alike(cases):
+        yield from ("", f"#### {case.verdict.upper()} on {_text(run.kernel(case.kernel).spec)}", "")
+        yield f"- case {_code(case.id)}"
+        said = (("expected", _text(case.expected)), ("because", _text(case.reason)), ("observed", _text(case.observed)))
+        yield from (f"- {label} {text}" for label, text in said if text)
+        yield from (f"  - {_text(difference)}" for difference in case.differences)
+        for witness in evidence(case):
+            yield from ("", f"{witness}:", "", *_block(witness.excerpt))
+        if case.repeat:
+            yield from ("", "repeat:", "", *_block([case.repeat], "sh"))
+        if others:
+            yield from ("", *_folded(f"the same for {len(others)} more", [f"- {_code(other.id)}" for other in others]))
+
+
+def _reasons(run: Run, title: str, wanted: Verdict) -> Iterator[str]:
+    """Yield the reasons for a verdict."""
+    found = reasons(run, wanted)
+    if found:
+        rows = [(count, _text(reason), _text(", ".join(specs))) for reason, count, specs in found]
+        total = sum(count for _, count, _ in found)
+        yield from ("", f"### {title}: {total}", "", *_table(("cases", "reason", "kernels"), rows))
+
+
+def _kernel(run: Run, slug: str) -> Iterator[str]:
+    """Yield one kernel's identity, its matrices and the counts of its other groups."""
+    kernel, cases = run.kernel(slug), run.cases.get(slug, [])
+    yield from (f"### {_text(kernel.spec)}", "")
+    if kernel.error:
+        yield from (f"**NOT JUDGED: {_text(kernel.error)}**", "", f"hint: {_text(kernel.hint)}", "")
+    yield from (f"- {_text(facts)}" for facts in (*identity(kernel), *(f"Note: {note}" for note in kernel.notes)))
+    shown, marks = grid.grids(cases), grid.marks(cases)
+    if shown:
+        drawn = [*grid.lines(shown, marks, _STYLE), *grid.legend(marks, shown, _STYLE)]
+        yield from ("", *_block(drawn))
+    groups = dict.fromkeys(case.group for case in cases if case.group != "redirect")
+    if groups:
+        rows = [(group, *_counts([case for case in cases if case.group == group])) for group in groups]
+        yield from ("", *_table(("group", *_COUNTS), rows))
+
+
+def _provenance(run: Run) -> Iterator[str]:
+    yield from ("", f"SOCKMAP conformance: {_text(provenance(run))}")
+    yield from (f"- {_text(accelerator)}" for accelerator in accelerators(run))
+
+
+def _counts(cases: Sequence[CaseEvent], instead: str = "") -> tuple[str, ...]:
+    """Return how many cases there are, how many came to each verdict that is expected, and how many were not."""
+    counts = Counter(case.verdict for case in cases)
+    bad = sum(not case.verdict.expected for case in cases)
+    told = instead or (str(bad) if bad else "")
+    numbers = (len(cases), *(counts[each] for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP)))
+    return (*(str(number or "-") for number in numbers), f"**{told}**" if told else "-")
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield a table; what counts is set to the right."""
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'|'.join('---:' if head in (*_COUNTS, 'time') else '---' for head in heads)}|"
+    yield from (f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield from ("<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>")
+
+
+def _block(lines: Iterable[str], language: str = "") -> Iterator[str]:
+    """Yield a code block, its fence longer than any in it."""
+    shown = [_STYLE.show(line).rstrip() for line in lines]
+    fence = "`" * max(3, *(len(run) + 1 for line in shown for run in re.findall("`+", line)), 0)
+    yield from (f"{fence}{language}", *shown, fence)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _text(text: str) -> str:
+    """Return foreign text so that Markdown shows it as it is, on one line."""
+    return _SPECIAL.sub(r"\\\g<0>", _STYLE.show(text)).strip()
