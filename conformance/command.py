@@ -19,6 +19,7 @@ from conformance.options import as_arguments
 from conformance.options import by_slug
 from conformance.options import lists_of
 from conformance.options import machine_options
+from conformance.options import repetition
 from conformance.options import specs_asked
 from conformance.report.live import choose
 from conformance.workbench import PRELOAD
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results)
     ours = _Ours(ledger)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
-    lists_of(options)  # a wrong one is told before anything is booted
+    lists_of(options)  # what is wrong is told before anything is booted
+    repetition(options)
     if not native:
         ledger.open_log()
         ledger.make_ready(by_slug(specs_asked(options)), machine_options(options, PRELOAD))

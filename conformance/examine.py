@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,24 +16,68 @@ from conformance.expect.lists import Lists
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
+from conformance.tries import Repetition
+from conformance.tries import Try
+from conformance.tries import disagree
+from conformance.tries import gathered
+from conformance.tries import worst
 from conformance.workbench import Workbench
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
 from vm.machine import Fate
-from vm.machine import Reply
 
 _NO_LISTS = Lists()
+_ONCE = Repetition()
 
 
-def examine(workbench: Workbench, slug: str, case: Case, lists: Lists = _NO_LISTS) -> tuple[Judgement, dict[str, Any]]:
-    """Return the judgement and the record (JSON types only); never raises for anything the kernel or machine does."""
+def examine(
+    workbench: Workbench, slug: str, case: Case, lists: Lists = _NO_LISTS, how: Repetition = _ONCE
+) -> tuple[Judgement, dict[str, Any]]:
+    """Return the judgement and the record (JSON types only); never raises for anything the kernel or machine does.
+
+    What the repetitions came to stands. Further tries, in fresh clones, only tell whether it comes to that each time.
+    """
     facts = workbench.facts(slug)
-    missing = lists.refusal(case.id, facts.version) or unmet(case, facts)
-    if missing:
-        return _record(slug, case, Judgement(Verdict.SKIP, "", "skip", missing), None)
+    if missing := lists.refusal(case.id, facts.version) or unmet(case, facts):
+        skipped = Try(Judgement(Verdict.SKIP, "", "skip", missing))
+        return skipped.judgement, _record(slug, case, skipped, [skipped])
+    tries = gathered(_repetitions(workbench, slug, case, lists, how))
+    standing = worst(tries)
+    if not standing.judgement.verdict.expected and standing.reply is not None:
+        for _ in range(how.tries - 1):
+            again = once(workbench, slug, case, lists, fresh=True)
+            if again.reply is None:
+                break
+            tries.append(again)
+            if disagree(tries):
+                break
+    return standing.judgement, _record(slug, case, standing, tries)
+
+
+def in_fresh_clones(
+    workbench: Workbench, slug: str, case: Case, times: int, lists: Lists = _NO_LISTS
+) -> tuple[Try, ...]:
+    """Put a case to a kernel `times` times, each time in a clone that has seen no other case."""
+    return tuple(once(workbench, slug, case, lists, fresh=True) for _ in range(times))
+
+
+def once(
+    workbench: Workbench,
+    slug: str,
+    case: Case,
+    lists: Lists = _NO_LISTS,
+    *,
+    fresh: bool = False,
+    evidence: Evidence = NO_EVIDENCE,
+) -> Try:
+    """Put a case to a kernel once; never raises for anything the kernel or machine does."""
+    if fresh:
+        workbench.close()
+    facts = workbench.facts(slug)
     try:
-        reply = workbench.ask(slug, case)
+        reply = workbench.ask(slug, case, evidence)
     except ConformError as error:
-        sentence = f"no machine: {error}"
-        return _record(slug, case, Judgement(Verdict.INFRA, "", "infra", error.hint, (sentence,)), None)
+        return Try(Judgement(Verdict.INFRA, "", "infra", error.hint, (f"no machine: {error}",)), fresh=fresh)
     judgement = conclude(
         case,
         facts,
@@ -38,12 +85,25 @@ def examine(workbench: Workbench, slug: str, case: Case, lists: Lists = _NO_LIST
         neighbour=workbench.neighbour,
         known=lambda title: lists.known(title, facts.version),
     )
-    return _record(slug, case, judgement, reply)
+    return Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
 
 
-def _record(slug: str, case: Case, judgement: Judgement, reply: Reply | None) -> tuple[Judgement, dict[str, Any]]:
-    trouble = reply is not None and not judgement.verdict.expected
-    return judgement, {
+def _repetitions(workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition) -> Iterator[Try]:
+    """Yield each try of a case that is made whatever it comes to; at least one, the last one unanswered if need be."""
+    end = time.monotonic() + how.seconds
+    count = 0
+    while not count or (count < how.repeat and time.monotonic() < end):
+        count += 1
+        found = once(workbench, slug, case, lists, fresh=how.isolated)
+        yield found
+        if found.reply is None or (how.until_fail and not found.judgement.verdict.expected):
+            return
+
+
+def _record(slug: str, case: Case, standing: Try, tries: Sequence[Try]) -> dict[str, Any]:
+    judgement, reply = standing.judgement, standing.reply
+    several = len(tries) > 1 or standing.times > 1
+    return {
         "kernel": slug,
         "group": case.group,
         "name": case.name,
@@ -56,7 +116,9 @@ def _record(slug: str, case: Case, judgement: Judgement, reply: Reply | None) ->
         "differences": list(judgement.differences),
         "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
         "error": reply.error if reply is not None else "",
-        "log": [asdict(line) for line in (*reply.before, *reply.log)] if reply is not None and trouble else [],
+        "log": [] if judgement.verdict.expected else [asdict(line) for line in standing.log],
         "console": reply.console if reply is not None else "",
         "seconds": round(reply.seconds, 4) if reply is not None else 0.0,
+        "tries": [each.record() for each in tries] if several else [],
+        "flaky": disagree(tries),
     }

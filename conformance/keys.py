@@ -7,6 +7,7 @@ import pytest
 
 from conformance.expect.lists import Lists
 from conformance.model import Case
+from conformance.tries import Repetition
 from conformance.workbench import Workbench
 
 SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
@@ -17,6 +18,9 @@ BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
 LISTS: pytest.StashKey[Lists] = pytest.StashKey()
 """What the user allows, denies and knows."""
+
+REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
+"""How often each case is tried."""
 
 
 def specs_of(config: pytest.Config) -> dict[str, str]:

@@ -12,6 +12,7 @@ from common.errors import UsageError
 from conformance.expect.lists import Lists
 from conformance.expect.lists import read_lists
 from conformance.groups import cases
+from conformance.tries import Repetition
 from kernels.resolve import parse
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
@@ -50,6 +51,28 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             ("--splatlist", "reports of the kernel that it knows are xfail"),
         )
     ),
+    (
+        "--tries",
+        {
+            "type": int,
+            "default": 2,
+            "metavar": "N",
+            "help": "try what is unexpected anew in fresh clones, until a try disagrees or it was tried N times"
+            " (default: 2)",
+        },
+    ),
+    (
+        "--repeat",
+        {"type": int, "metavar": "N", "help": "try every case N times; its worst verdict stands (default: 1)"},
+    ),
+    (
+        "--isolation",
+        {
+            "choices": ["case", "shard"],
+            "default": "shard",
+            "help": "what has a clone to itself: every case, or a worker's share of them (default: shard)",
+        },
+    ),
     ("--results", {"metavar": "DIR", "help": "write events.jsonl and summary.json there"}),
 )
 
@@ -57,7 +80,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 def add_options(add: Callable[..., Any]) -> None:
     """Declare the shared options through argparse's or pytest's adding function."""
     for name, settings in _OPTIONS:
-        add(name, dest=f"conform_{name[2:]}", **settings)
+        add(name, dest=_destination(name), **settings)
 
 
 def by_slug(specs: Sequence[str]) -> dict[str, str]:
@@ -85,9 +108,7 @@ def specs_asked(namespace: Any) -> list[str]:
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
     """Read the machine options from a parsed command line; UsageError for a machine that no kernel boots on."""
-    for option, value, least in (("cpus", namespace.conform_cpus, 1), ("memory", namespace.conform_memory, _MEMORY)):
-        if value < least:
-            raise UsageError(f"--{option} {value} is too little", hint=f"--{option} {least} is the least")
+    _check_least(namespace, cpus=1, memory=_MEMORY)
     return MachineOptions(
         kind=MachineKind(namespace.conform_machine),
         accelerator=namespace.conform_accel,
@@ -95,6 +116,16 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
         memory=namespace.conform_memory,
         append=namespace.conform_append,
         preload=preload,
+    )
+
+
+def repetition(namespace: Any) -> Repetition:
+    """Read from a parsed command line how often a case is tried; UsageError for less than once."""
+    _check_least(namespace, tries=1, repeat=1)
+    return Repetition(
+        tries=namespace.conform_tries,
+        repeat=namespace.conform_repeat or 1,
+        isolated=namespace.conform_isolation == "case",
     )
 
 
@@ -108,9 +139,11 @@ def as_arguments(namespace: Any) -> list[str]:
     """Write the shared options of a parsed command line as arguments again."""
     arguments: list[str] = []
     for name, settings in _OPTIONS:
-        value = getattr(namespace, f"conform_{name[2:]}")
+        value = getattr(namespace, _destination(name))
         if settings.get("action") == "append":
             arguments += [f"{name}={item}" for item in value or ()]
+        elif settings.get("action") == "store_true":
+            arguments += [name] * value
         elif value is not None and value != settings.get("default"):
             arguments.append(f"{name}={value}")
     return arguments
@@ -120,3 +153,14 @@ def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
     kept = [each for each in as_arguments(namespace) if not each.startswith(("--kernel=", "--results="))]
     return shlex.join(["./conform", "run", *kept])
+
+
+def _destination(option: str) -> str:
+    return f"conform_{option[2:].replace('-', '_')}"
+
+
+def _check_least(namespace: Any, **least: int) -> None:
+    for option, bound in least.items():
+        value = getattr(namespace, f"conform_{option}")
+        if value is not None and value < bound:
+            raise UsageError(f"--{option} {value} is too little", hint=f"--{option} {bound} is the least")

@@ -19,6 +19,7 @@ from conformance.controller import Controller
 from conformance.examine import examine
 from conformance.keys import BROKEN
 from conformance.keys import LISTS
+from conformance.keys import REPETITION
 from conformance.keys import SPECS
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
@@ -32,6 +33,7 @@ from conformance.options import add_options
 from conformance.options import by_slug
 from conformance.options import lists_of
 from conformance.options import machine_options
+from conformance.options import repetition
 from conformance.options import specs_asked
 from conformance.record import RECORD
 from conformance.scheduler import ShardScheduling
@@ -53,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SPECS] = by_slug(specs_asked(config.option))
         options = machine_options(config.option, PRELOAD)
         config.stash[LISTS] = lists_of(config.option)
+        config.stash[REPETITION] = repetition(config.option)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
     worker_input = getattr(config, "workerinput", None)
@@ -130,7 +133,8 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
     """Examine a case on the kernel under test: returns for pass, and skips, xfails or fails for anything else."""
 
     def conform_case(case: Case) -> None:
-        judgement, record = examine(request.config.stash[WORKBENCH], kernel, case, request.config.stash[LISTS])
+        stash = request.config.stash
+        judgement, record = examine(stash[WORKBENCH], kernel, case, stash[LISTS], stash[REPETITION])
         request.node.user_properties.append((RECORD, json.dumps(record)))
         _settle(judgement)
 

@@ -51,6 +51,7 @@ def _event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat
         "verdict": Verdict(record["verdict"]),
         "differences": tuple(record["differences"]),
         "log": tuple(record.get("log", ())),
+        "tries": tuple(record.get("tries", ())),
         "nodeid": nodeid,
         "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} -k {record['name']}",
     }

@@ -132,6 +132,12 @@ class CaseEvent:
     """When its verdict came, in seconds since the run began; 0 if nobody looked."""
     repeat: str = ""
     """The shell command that repeats just this case."""
+    tries: tuple[Mapping[str, Any], ...] = ()
+    """Where it was tried more than once, what each try came to: `{"verdict", "expected", "observed", "differences",
+    "fresh", "times", "seconds", "log"}`; `fresh` says in a clone that had seen no other case, `times` counts tries in
+    a row that went alike, and `seconds` is all of these together."""
+    flaky: bool = False
+    """Whether the tries disagree. The verdict is still that of the worst try that was to be made anyway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

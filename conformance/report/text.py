@@ -7,7 +7,9 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from conformance.model import Verdict
 from conformance.report import grid
@@ -32,7 +34,7 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
     lines = [*head(run, style), ""]
     for slug in run.slugs:
         lines += [*kernel_section(run, slug, style), ""]
-    for section in (unexpected_section, known_section, skipped_section, unseen_section):
+    for section in (unexpected_section, flaky_section, known_section, skipped_section, unseen_section):
         if found := section(run, style):
             lines += [*found, ""]
     return [*lines, *verdict_lines(run, style)]
@@ -73,6 +75,25 @@ def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
     for number, group in enumerate(alike(cases), start=1):
         lines += ["", *_unexpected(run, number, group, style)]
     return lines
+
+
+def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
+    """List the cases whose tries disagree, with what each try came to."""
+    cases = [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.flaky]
+    if not cases:
+        return []
+    lines = [rule(f"Flaky: {len(cases)}", "", style, "bad")]
+    for case in cases:
+        lines += style.wrap(f"{case.id} on {run.kernel(case.kernel).spec}", first="  ")
+        lines += style.wrap(", then ".join(map(_told, case.tries)), first="     ")
+    return lines
+
+
+def _told(each: Mapping[str, Any]) -> str:
+    """Say what one entry of `CaseEvent.tries` came to."""
+    verdict, observed, times = each["verdict"], each["observed"], each["times"]
+    outcome = verdict if observed == verdict else f"{verdict} ({observed})"
+    return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")
 
 
 def known_section(run: Run, style: Style = _PLAIN) -> list[str]:

@@ -68,6 +68,11 @@ class TestBadInput:
         """A machine too small for any kernel is wrong usage, not a kernel that does not boot."""
         assert option in self._refused("run", option, value, cwd=tmp_path, code=128)
 
+    @pytest.mark.parametrize("option", ["--tries", "--repeat"])
+    def test_tries_that_judge_nothing(self, option: str, tmp_path: Path) -> None:
+        """A case that is not tried even once would be silently absent."""
+        assert option in self._refused("run", option, "0", cwd=tmp_path, code=128)
+
     def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
         """A results folder that cannot be made is a broken host, found out before anything is booted."""
         (tmp_path / "file").touch()

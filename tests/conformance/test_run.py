@@ -141,7 +141,7 @@ class TestPlantedFaults:
         assert "twice" in _explained(run) or "again" in _explained(run)
 
     def test_killed_clone(self, tmp_path: Path) -> None:
-        """A clone that dies costs one case; every other case is judged on its successor."""
+        """A clone that dies costs one case, which shows as flaky; every other case is judged on its successor."""
         arguments = command("run", "--kernel", KERNEL, "--results", "out", "-k", "sockmap-send-to-egress", "-n", "0")
         process = subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
         log = tmp_path / "out" / "events.jsonl"
@@ -153,7 +153,9 @@ class TestPlantedFaults:
 
         run = read(tmp_path / "out")
         assert code == 1
-        assert [case.verdict for case in run.unexpected()] == [Verdict.LOST]
+        (case,) = run.unexpected()
+        assert [case.verdict, *(each["verdict"] for each in case.tries)] == [Verdict.LOST, "lost", "pass"]
+        assert case.flaky
         assert run.counts()[Verdict.PASS] == run.start.selected["debian-6.12"] - 1
 
 

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A workbench without machines: it answers what it was told to, and says when a clone was thrown away."""
+
+from __future__ import annotations
+
+from common.errors import ConformError
+from conformance.model import Case
+from conformance.model import KernelFacts
+from conformance.workbench import Workbench
+from kernels.version import Version
+from tests.conformance.observations import case
+from tests.conformance.observations import flowed
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
+from vm.machine import Fate
+from vm.machine import LogLine
+from vm.machine import MachineOptions
+from vm.machine import Reply
+
+SLUG = "debian-6.12"
+CASE = case("sockmap-ingress-to-local-udp4-unix_dgram")
+GOOD = Reply(fate=Fate.ANSWERED, value=flowed("out"), seconds=0.25)
+STRAY = Reply(fate=Fate.ANSWERED, value=flowed("out_peer"))
+WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 x+0x1/0x2")
+WARNED = Reply(fate=Fate.ANSWERED, value=flowed("out"), log=(WARNING,))
+PANICKED = Reply(fate=Fate.PANICKED, console="Kernel panic - not syncing: sysrq triggered crash", log_complete=False)
+
+
+class ScriptedWorkbench(Workbench):
+    """Gives one answer after the other; an error is raised."""
+
+    def __init__(self, *answers: Reply | ConformError) -> None:
+        super().__init__({}, MachineOptions())
+        self.answers = list(answers)
+        self.history: list[str] = []
+        """`ask` and `close`, in order."""
+
+    def facts(self, slug: str) -> KernelFacts:
+        """Describe a kernel that keeps its promises."""
+        return KernelFacts(Version(6, 12, 107), {})
+
+    def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
+        """Give the next answer."""
+        self.history.append("ask")
+        answer = self.answers.pop(0)
+        if isinstance(answer, ConformError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        """Note that the clone is gone."""
+        self.history.append("close")
