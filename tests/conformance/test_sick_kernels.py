@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real kernels made really sick: each case gets the right verdict and title, and the next one a sound machine.
+
+The means are the kernel's own, a known bug of it, or a few bytes of its memory written from outside through gdb's stub.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from conformance import workbench as workbench_module
+from conformance.bundle import guest_bundle
+from conformance.catalogue import redirect_cases
+from conformance.examine import examine
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from kernels.resolve import resolve
+from vm.machine import MachineOptions
+from vm.session import Session
+
+pytestmark = pytest.mark.vm
+
+SPEC = "debian:6.12"
+TESTS = Path(__file__).parents[1]
+SICKNESS = {"sick": TESTS / "vm/sick.py", "sick_kernel": TESTS / "conformance/sick_kernel.py"}
+VSOCK_HASH_SIZE = 251
+"""net/vmw_vsock/af_vsock.c: the list after so many in `vsock_bind_table` is that of unbound sockets."""
+
+
+def _case(name: str) -> Case:
+    return next(case for case in redirect_cases() if case.name == name)
+
+
+SOUND = _case("sockmap-ingress-to-egress-tcp4-unix_stream")
+
+
+@pytest.fixture(name="workbench", scope="module")
+def _workbench() -> Iterator[Workbench]:
+    """The suite's own workbench; its guests know how to get sick."""
+    with closing(Workbench({"sick": resolve(SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
+        workbench.prepare("sick", lambda text: None)
+        bundle = {**guest_bundle(), **{name: path.read_text() for name, path in SICKNESS.items()}}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workbench_module, "guest_bundle", lambda: bundle)
+            yield workbench
+
+
+@pytest.fixture(name="next_is_sound", autouse=True)
+def _next_is_sound(workbench: Workbench) -> Iterator[None]:
+    """A sick kernel costs one case: the next one passes, on another machine."""
+    patient = workbench.machine("sick")
+    yield
+    assert examine(workbench, "sick", SOUND)[0].verdict is Verdict.PASS
+    assert workbench.machine("sick") is not patient
+
+
+def _sick(function: str, deadline: float = 3.0) -> Case:
+    return Case(group="sick", name=function, scenario=function, params={}, deadline=deadline)
+
+
+def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
+    judgement, record = examine(workbench, "sick", case)
+    assert (judgement.verdict, record["verdict"]) == (verdict, str(verdict)), judgement
+    assert re.search(title, judgement.differences[0]), judgement.differences
+
+
+@pytest.mark.parametrize(
+    ("case", "verdict", "title"),
+    [
+        (_sick("sick:warn_and_crash"), Verdict.PANIC, "the kernel died: Kernel panic - not syncing: sysrq triggered"),
+        (_sick("sick_kernel:warn"), Verdict.SPLAT, r"WARNING: at net/strparser/strparser\.c strp_done \(strp_done < "),
+        (_sick("sick_kernel:lock_up"), Verdict.SPLAT, r"BUG: soft lockup in \w+ .*< array_map_update_elem"),
+        (
+            _sick("sick_kernel:block"),
+            Verdict.SPLAT,
+            "INFO: task blocked for too long in __lock_sock .*< sock_map_update_elem",
+        ),
+        (_sick("sick:fill_memory", 20.0), Verdict.INFRA, "the guest ran out of memory; .*: oom-killer invoked"),
+    ],
+    ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory"],
+)
+def test_a_sick_kernel_is_told_by_name(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
+    """Each sickness has its verdict, and the title of the kernel's own report."""
+    _judged(workbench, case, verdict, title)
+
+
+def test_a_corrupt_list_is_what_the_case_died_of(workbench: Workbench, tmp_path: Path) -> None:
+    """With one pointer of a list wrong, the next case that adds to it panics, and the panic is called by its cause."""
+    session = cast("Session", workbench.machine("sick"))
+    table = session.call("sick_kernel:address_of", {"name": "vsock_bind_table"}, deadline=5.0).value
+    unbound = table + 16 * VSOCK_HASH_SIZE
+    _write(session, tmp_path / "gdb", unbound, (unbound - 16).to_bytes(8, "little"))
+    case = _case("sockmap-ingress-to-egress-vsock_stream-tcp4")
+    _judged(workbench, case, Verdict.PANIC, "list_add corruption next->prev should be prev in vsock_create")
+
+
+def _write(session: Session, path: Path, address: int, data: bytes) -> None:
+    """Write to the memory of a stopped kernel as gdb would, and let it go."""
+    session.debug(path)
+    with socket.socket(socket.AF_UNIX) as stub:
+        stub.connect(str(path))
+        for command in (f"M{address:x},{len(data):x}:{data.hex()}", "D"):
+            stub.sendall(f"+${command}#{sum(command.encode()) & 0xFF:02x}".encode())
+            answer = b""
+            while not answer.endswith(b"$OK#9a"):
+                answer += stub.recv(4096)
