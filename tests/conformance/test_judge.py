@@ -369,7 +369,7 @@ def test_judging_is_fast() -> None:
     """Five kernels are 3680 judgements: a millisecond for each, generous here, is too slow to bear."""
     observation = flowed("out_peer")
     judged(EGRESS, observation)
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(200):
         judged(EGRESS, observation)
-    assert (time.perf_counter() - begin) / 200 < 0.001
+    assert (time.process_time() - begin) / 200 < 0.001
