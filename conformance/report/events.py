@@ -118,6 +118,8 @@ class CaseEvent:
     observed: str = ""
     reason: str = ""
     differences: tuple[str, ...] = ()
+    deviation: str = ""
+    """The known deviations an `xfail` shows, or an `xpass` does not show any more: names, separated by blanks."""
     observation: Mapping[str, Any] | None = None
     """What the scenario saw; None where it did not answer."""
     error: str = ""

@@ -69,6 +69,14 @@ def tally(run: Run) -> tuple[str, list[str]]:
     return cases, facts + ([f"{run.finish.seconds:.1f} s"] if run.finish else [])
 
 
+def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
+    """Put the cases of each group together, both in order of appearance."""
+    groups: dict[str, list[CaseEvent]] = {}
+    for case in cases:
+        groups.setdefault(case.group, []).append(case)
+    return groups
+
+
 def alike(cases: Iterable[CaseEvent]) -> list[list[CaseEvent]]:
     """Put cases together that differ in nothing but their name."""
     groups: dict[tuple[str, ...], list[CaseEvent]] = {}
@@ -90,18 +98,31 @@ def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
     return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]
 
 
-def evidence(case: CaseEvent) -> Iterator[Evidence]:
-    """Yield what bears witness to a case, as far as anything does."""
+def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield what bears witness to a case, by name and line by line, as far as anything does."""
     sources: Mapping[str, Sequence[str]] = {
         "kernel log": [str(line.get("text", "")) for line in case.log],
         "console": case.console.splitlines(),
         "traceback": case.error.splitlines(),
     }
-    for source, text in sources.items():
+    return ((source, text) for source, text in sources.items() if text)
+
+
+def evidence(case: CaseEvent) -> Iterator[Evidence]:
+    """Yield what is worth showing of the witnesses."""
+    for source, text in witnesses(case):
         last = max(0, len(text) - _EXCERPT)
         first = next((number for number, line in enumerate(text) if is_header(line)), last)
-        if text:
-            yield Evidence(source, len(text), tuple(text[first : first + _EXCERPT]))
+        yield Evidence(source, len(text), tuple(text[first : first + _EXCERPT]))
+
+
+def story(case: CaseEvent) -> list[str]:
+    """Tell in lines what was expected and why, what was seen instead, who bears witness, and how to repeat it."""
+    told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
+    told += [*case.differences, *([f"because {case.reason}"] if case.reason else [])]
+    for witness in evidence(case):
+        told += [f"{witness}:", *(f"  {line}" for line in witness.excerpt)]
+    return told + ([f"repeat: {case.repeat}"] if case.repeat else [])
 
 
 def provenance(run: Run) -> str:

@@ -29,4 +29,8 @@ FORMATS: Final[Mapping[str, Format]] = {
     "text": Format("text", "a terminal"),
     "plain": Format("plain", "a mailing list"),
     "markdown": Format("markdown", "a CI summary"),
+    "ktap": Format("ktap", "kernel tools"),
+    "junit": Format("junit", "Jenkins, GitLab"),
+    "kcidb": Format("kcidb", "KernelCI"),
+    "features": Format("features", "a table of features by first version"),
 }

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The report as KCIDB 5.3 JSON (https://github.com/kernelci/kcidb-io): a checkout and a build for each kernel.
+
+A known deviation is an issue; a case that shows it failed, with an incident of that issue, and a case that does not
+show it any more has an incident that is not present. Who submits the report puts the origin agreed with KernelCI in
+the place of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from datetime import timedelta
+from typing import Any
+from typing import Final
+
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import encode
+from conformance.report.findings import story
+from conformance.report.findings import witnesses
+
+ORIGIN: Final = "sockmap_conformance"
+
+_STATUS = {
+    Verdict.PASS: "PASS",
+    Verdict.XPASS: "PASS",
+    Verdict.SKIP: "SKIP",
+    Verdict.INFRA: "ERROR",
+}
+"""Any other verdict is about the kernel: FAIL."""
+_EXCERPT = 16384
+"""Characters, by the schema."""
+_COMPILER = re.compile(r"Linux version \S+ \([^)]*\) \((?P<compiler>.*?)\) #")
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def render(run: Run) -> str:
+    """Return the report."""
+    tests = [test for slug in run.slugs for test in _tests(run, run.kernel(slug))]
+    kernels = [run.kernel(slug) for slug in run.slugs]
+    deviant = [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.deviation]
+    report = {
+        "version": {"major": 5, "minor": 3},
+        "checkouts": list({each["id"]: each for each in map(_checkout, kernels)}.values()),
+        "builds": list({each["id"]: each for each in map(_build, kernels)}.values()),
+        "tests": tests,
+        "issues": [_issue(name) for name in sorted({name for case in deviant for name in case.deviation.split()})],
+        "incidents": [each for case in deviant for each in _incidents(run, case)],
+    }
+    # The schema refuses NUL in any text, and a console may hold one.
+    return json.dumps(report, indent=1).replace(r"\u0000", r"\ufffd") + "\n"
+
+
+def _checkout(kernel: KernelEvent) -> dict[str, Any]:
+    commit = next((value for value in kernel.package.values() if _COMMIT.fullmatch(value)), "")
+    return _filled(
+        id=_id(kernel.digest or kernel.slug),
+        origin=ORIGIN,
+        git_commit_hash=commit,
+        git_commit_name=kernel.release,
+        comment=kernel.spec,
+        misc=dict(kernel.package),
+    )
+
+
+def _build(kernel: KernelEvent) -> dict[str, Any]:
+    compiler = _COMPILER.match(kernel.banner)
+    return _filled(
+        id=_id(kernel.digest or kernel.slug),
+        checkout_id=_id(kernel.digest or kernel.slug),
+        origin=ORIGIN,
+        architecture="x86_64",
+        compiler=compiler["compiler"] if compiler else "",
+        comment=kernel.banner,
+        status="PASS",
+        misc=_filled(config_sha256=kernel.config_sha256, digest=kernel.digest),
+    )
+
+
+def _tests(run: Run, kernel: KernelEvent) -> Iterator[dict[str, Any]]:
+    machine = f"{kernel.spec}: {kernel.machine} under {kernel.accelerator}" if kernel.machine else kernel.spec
+    common = {"build_id": _id(kernel.digest or kernel.slug), "origin": ORIGIN, "environment": {"comment": machine}}
+    if kernel.error:
+        # What keeps a kernel from being judged may be the kernel or the host.
+        failed = _filled(status="ERROR", comment=kernel.error, misc=_filled(hint=kernel.hint))
+        yield {**common, "id": _id(_run(run), kernel.slug, "boot"), "path": "boot", **failed}
+    for case in run.cases.get(kernel.slug, ()):
+        yield {**common, **_test(run, case)}
+
+
+def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
+    began = datetime.fromisoformat(run.start.started) + timedelta(seconds=max(0.0, case.at - case.seconds))
+    excerpt = "\n".join(line for _, text in witnesses(case) for line in text)
+    about = {} if case.verdict is Verdict.PASS else {"comment": "\n".join(story(case))}
+    return _filled(
+        id=_test_id(run, case),
+        path=f"sockmap.{case.group}.{case.name}",
+        status=_STATUS.get(case.verdict, "FAIL"),
+        start_time=began.isoformat(timespec="milliseconds"),
+        duration=case.seconds,
+        log_excerpt=excerpt[-_EXCERPT:],
+        misc={"verdict": str(case.verdict), **case.params, "expected": case.expected, "observed": case.observed},
+        **about,
+    )
+
+
+def _issue(name: str) -> dict[str, Any]:
+    return {
+        "id": _id(name),
+        "version": 1,
+        "origin": ORIGIN,
+        "culprit": {"code": True},
+        "comment": f"known deviation {name}",
+    }
+
+
+def _incidents(run: Run, case: CaseEvent) -> Iterator[dict[str, Any]]:
+    for name in case.deviation.split():
+        yield {
+            "id": f"{_test_id(run, case)}:{name}",
+            "origin": ORIGIN,
+            "issue_id": _id(name),
+            "issue_version": 1,
+            "test_id": _test_id(run, case),
+            "present": case.verdict is Verdict.XFAIL,
+            "comment": case.reason,
+        }
+
+
+def _test_id(run: Run, case: CaseEvent) -> str:
+    return _id(_run(run), case.kernel, case.group, case.name)
+
+
+def _run(run: Run) -> str:
+    """Name the run, the same for the same log."""
+    return hashlib.sha256(encode(run.start).encode()).hexdigest()[:16]
+
+
+def _id(*parts: str) -> str:
+    return ":".join((ORIGIN, *parts))
+
+
+def _filled(**fields: Any) -> dict[str, Any]:
+    """Leave out what is empty: KCIDB takes nothing for data."""
+    return {name: value for name, value in fields.items() if value not in ("", {}, None)}
