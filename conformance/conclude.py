@@ -5,8 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
+from conformance.expect.deviations import Deviation
+from conformance.expect.deviations import Symptom
+from conformance.expect.deviations import deviations
 from conformance.expect.judge import judge
 from conformance.klog import Report
 from conformance.klog import find_reports
@@ -40,15 +45,44 @@ def conclude(
     A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `neighbour` is
     the case that the same machine answered before this one.
     """
-    reports = (*reports_of(reply.before), *reports_of(reply.log))
-    excuses = dict.fromkeys(filter(None, (known(report.title) for report in reports)))
-    trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", known)
+    titles = [report.title for report in (*reports_of(reply.before), *reports_of(reply.log))]
+    rows = deviations(case, facts.version)
+
+    def excused(title: str) -> str:
+        return known(title) or " ".join(str(row) for row in rows if row.excuses(title))
+
+    trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
+    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None)
+    shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
-        return _troubled(*trouble)
-    judgement = judge(case, facts, reply.value)
+        # Of a machine in trouble nothing more can be seen than that.
+        return _deviant(_troubled(*trouble), shown, shown, facts)
+    deviant = {step: answer for row in shown for step, answer in row.answers.items()}
+    judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
+    excuses = dict.fromkeys(filter(None, map(known, titles)))
     if excuses and judgement.verdict.expected:
         return replace(judgement, verdict=Verdict.XFAIL, reason=f"known splat: {'; '.join(excuses)}")
     return judgement
+
+
+def _deviant(
+    judgement: Judgement, rows: Sequence[Deviation], shown: Sequence[Deviation], facts: KernelFacts
+) -> Judgement:
+    """Take known deviations into account, now that nothing else is wrong."""
+    gone = [row for row in rows if row not in shown]
+    if not rows or (judgement.verdict is not Verdict.PASS and not any(row.verdict for row in shown)):
+        return judgement
+    names = " ".join(map(str, gone or shown))
+    reason = "; ".join(row.because(facts.version) for row in gone or shown)
+    if not gone:
+        return replace(judgement, verdict=Verdict.XFAIL, reason=reason, differences=(), deviation=names)
+    sentences = tuple(f"the known deviation {row} does not show: its row must go, or end here" for row in gone)
+    return replace(judgement, verdict=Verdict.XPASS, reason=reason, differences=sentences, deviation=names)
+
+
+def _answers(reply: Reply) -> Mapping[str, str]:
+    steps = reply.value.get("steps") if isinstance(reply.value, Mapping) else None
+    return steps if isinstance(steps, Mapping) else {}
 
 
 def trouble_of(

@@ -11,10 +11,12 @@ from typing import Any
 
 from common.errors import ConformError
 from conformance.conclude import conclude
+from conformance.expect.deviations import deviations
 from conformance.expect.judge import unmet
 from conformance.expect.lists import Lists
 from conformance.model import Case
 from conformance.model import Judgement
+from conformance.model import KernelFacts
 from conformance.model import Verdict
 from conformance.tries import Repetition
 from conformance.tries import Try
@@ -38,7 +40,7 @@ def examine(
     What the repetitions came to stands. Further tries, in fresh clones, only tell whether it comes to that each time.
     """
     facts = workbench.facts(slug)
-    if missing := lists.refusal(case.id, facts.version) or unmet(case, facts):
+    if missing := lists.refusal(case.id, facts.version) or unmet(case, facts) or _harm(workbench, slug, case, facts):
         skipped = Try(Judgement(Verdict.SKIP, "", "skip", missing))
         return skipped.judgement, _record(slug, case, skipped, [skipped])
     tries = gathered(_repetitions(workbench, slug, case, lists, how))
@@ -88,6 +90,14 @@ def once(
     return Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
 
 
+def _harm(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> str:
+    """Say why a case is not for the kernel that the user works on; empty if it is."""
+    harm = " ".join(str(row) for row in deviations(case, facts.version) if row.harmful)
+    if not harm or not workbench.kernels[slug].is_host:
+        return ""
+    return f"known to harm this kernel, which is the running one: {harm}"
+
+
 def _repetitions(workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition) -> Iterator[Try]:
     """Yield each try of a case that is made whatever it comes to; at least one, the last one unanswered if need be."""
     end = time.monotonic() + how.seconds
@@ -103,6 +113,7 @@ def _repetitions(workbench: Workbench, slug: str, case: Case, lists: Lists, how:
 def _record(slug: str, case: Case, standing: Try, tries: Sequence[Try]) -> dict[str, Any]:
     judgement, reply = standing.judgement, standing.reply
     several = len(tries) > 1 or standing.times > 1
+    quiet = judgement.verdict in (Verdict.PASS, Verdict.SKIP)
     return {
         "kernel": slug,
         "group": case.group,
@@ -114,9 +125,10 @@ def _record(slug: str, case: Case, standing: Try, tries: Sequence[Try]) -> dict[
         "observed": judgement.observed,
         "reason": judgement.reason,
         "differences": list(judgement.differences),
+        "deviation": judgement.deviation,
         "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
         "error": reply.error if reply is not None else "",
-        "log": [] if judgement.verdict.expected else [asdict(line) for line in standing.log],
+        "log": [] if quiet else [asdict(line) for line in standing.log],
         "console": reply.console if reply is not None else "",
         "seconds": round(reply.seconds, 4) if reply is not None else 0.0,
         "tries": [each.record() for each in tries] if several else [],

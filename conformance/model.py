@@ -77,3 +77,5 @@ class Judgement:
     """Why that was expected: the rule's sentence, commit and first version; or why it was skipped."""
     differences: tuple[str, ...] = ()
     """One sentence for each thing that was not as expected, what was wanted first."""
+    deviation: str = ""
+    """The known deviations it is about, by name and separated by blanks; only for xfail and xpass."""

@@ -21,7 +21,8 @@ F_REPLACE = 1 << 2
 SOCKMAP_LINK = 14
 """BPF_LINK_TYPE_SOCKMAP."""
 
-_OBJ_PIN, _OBJ_GET, _PROG_ATTACH, _PROG_DETACH, _MAP_BY_ID, _OBJ_INFO, _PROG_QUERY = 6, 7, 8, 9, 14, 15, 16
+_OBJ_PIN, _OBJ_GET, _PROG_ATTACH, _PROG_DETACH = 6, 7, 8, 9
+_PROGRAM_BY_ID, _MAP_BY_ID, _OBJ_INFO, _PROG_QUERY = 13, 14, 15, 16
 _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
 _MNT_DETACH = 2
@@ -97,6 +98,11 @@ def map_id(target: int) -> int:
 def map_by_id(number: int) -> int:
     """Open a map by its id and return its descriptor."""
     return call(_MAP_BY_ID, bytearray(struct.pack("=3I", number, 0, 0)))
+
+
+def program_by_id(number: int) -> int:
+    """Open a program by its id and return its descriptor."""
+    return call(_PROGRAM_BY_ID, bytearray(struct.pack("=3I", number, 0, 0)))
 
 
 def link_info(link: int) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from common.errors import ConformError
 from conformance.expect.differences import flow_differences
@@ -28,11 +29,16 @@ from conformance.model import Verdict
 __all__ = ["expected_outcome", "judge", "newest_known", "note", "unmet"]
 
 
-def judge(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
-    """Judge what a case showed; never raises: what cannot be judged is `infra`, with the reason."""
-    return (
-        _judge_redirect(case, facts, observation) if case.group == "redirect" else judge_steps(case, facts, observation)
-    )
+def judge(
+    case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
+) -> Judgement:
+    """Judge what a case showed; never raises: what cannot be judged is `infra`, with the reason.
+
+    `deviant` has the answers of steps that are known to deviate, and are to be put up with.
+    """
+    if case.group == "redirect":
+        return _judge_redirect(case, facts, observation)
+    return judge_steps(case, facts, observation, deviant)
 
 
 def _judge_redirect(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import cache
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from typing import Final
 from typing import TypeGuard
@@ -75,13 +76,16 @@ def _in_force(table: StepTable, version: Version) -> dict[str, tuple[Rule, ...]]
     }
 
 
-def judge_steps(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
-    """Compare every step with its row; never raises: what cannot be judged is `infra`, with the reason."""
+def judge_steps(
+    case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
+) -> Judgement:
+    """Compare every step with its row, or with its deviant answer; never raises: what cannot be judged is `infra`."""
     try:
         wanted = table(case.group).expected(case.params, facts.version)
     except ConformError as error:
         return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
-    expected = {step: rule.outcome for step, rule in wanted.items()}
+    expected = {**{step: rule.outcome for step, rule in wanted.items()}, **deviant}
+    expected = {step: answer for step, answer in expected.items() if answer != ABSENT}
     seen = observation.get("steps")
     if _is_texts(seen) and set(seen) == {AVAILABLE}:
         why = f"this guest has no such socket or program: {seen[AVAILABLE]}"

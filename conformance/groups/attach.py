@@ -33,19 +33,6 @@ SETS: Final = (
 KINDS: Final = ("tcp4", "udp4", "unix_stream", "unix_dgram", "vsock_stream", "vsock_seqpacket")
 CHANGES: Final = ("attach", "replace", "detach", "link_update", "link_detach")
 DEPARTURES: Final = ("with", "without", "detached")
-KERNEL_WARNS: Final = frozenset(
-    {
-        *product(MAPS, ("parser",), ("detach", "link_detach", "detached")),
-        *product(("sockhash",), ("parser",), (*CHANGES, *DEPARTURES)),
-    }
-)
-"""Map, attach type and way not asked for: a kernel then warns in strp_done(), and no row can expect that.
-
-A socket that runs a parser and a verdict is deleted; sock_map_del_link() asks the map what to stop. If the parser was
-taken from the map before, it stops the verdict only; dropping the psock then finds saved_data_ready gone and leaves the
-strparser running: WARN_ON(!strp->stopped). Every kernel up to 7.3.4 does so. Before 7e96ec0e6605 ("bpf, sockmap: Fix
-map type error in sock_map_del_link"), 6.5, a sockhash is read as a sockmap and misleads it in any case.
-"""
 
 
 @cache
@@ -83,16 +70,12 @@ def _effects() -> Iterator[Case]:
     for map_, short in product(MAPS, TYPES):
         # Only TCP has parsers and runs SK_MSG programs.
         for kind in KINDS if short in ("stream", "verdict") else KINDS[:1]:
-            for change in _unless_it_warns(map_, short, CHANGES):
+            for change in CHANGES:
                 name = f"frozen-{map_}-{kind}-{short}-{change}"
                 yield _case("attach_effect:frozen", name, attach=TYPES[short], kind=kind, map=map_, change=change)
-            for way in _unless_it_warns(map_, short, DEPARTURES):
+            for way in DEPARTURES:
                 name = f"leave-{map_}-{kind}-{short}-{way}"
                 yield _case("attach_effect:leave", name, attach=TYPES[short], kind=kind, map=map_, way=way)
-
-
-def _unless_it_warns(map_: str, short: str, ways: tuple[str, ...]) -> Iterator[str]:
-    return (way for way in ways if (map_, short, way) not in KERNEL_WARNS)
 
 
 def _case(scenario: str, name: str, **params: str) -> Case:

@@ -32,6 +32,9 @@ from conformance.scenarios.servant import flood
 
 Steps = dict[str, str]
 
+_PATIENCE: Final = 4.0
+"""Seconds after which a flood will not come any more: its owner has a mebibyte to make first, and may be slow."""
+
 
 class Theft:
     """An owner, its socket, and our duplicate of it."""
@@ -131,7 +134,7 @@ def _owner_killed_sending(theft: Theft, params: Mapping[str, str]) -> None:
         return
     proof.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     theft.owner.order("flood")
-    select.select([proof.peer], [], [], 2.0)
+    select.select([proof.peer], [], [], _PATIENCE)
     theft.owner.kill()
     theft.owner.reap()
     steps["received"] = _beginning(proof, theft.stolen)
@@ -145,7 +148,7 @@ def _beginning(proof: Proof, sender: int) -> str:
     """Say whether the peer received an unbroken beginning of the flood."""
     got = b""
     quiet = 0
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + _PATIENCE
     # Room made in the peer's queue brings more, at the latest with the second round, or when TCP asks for room.
     while (quiet < 2 or _unacknowledged(sender)) and time.monotonic() < deadline:
         proof.settle()

@@ -6,8 +6,10 @@ They are loaded once in a process and let everything pass, so that whether data 
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import suppress
@@ -19,6 +21,7 @@ from bpf.guest import links
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
 from bpf.guest.contexts import Context
+from conformance.scenarios import sockets
 from conformance.scenarios.answers import error_name
 
 TYPES = syscall.ATTACH_TYPES
@@ -71,6 +74,38 @@ def make_map(keep: ExitStack, kind: str, size: int = 4) -> int:
     descriptor = syscall.create_map(_MAPS[kind], 4, 4, size)
     keep.callback(os.close, descriptor)
     return descriptor
+
+
+def reap(seconds: float = 4.0) -> None:
+    """Wait until every psock dropped so far has been destroyed; OSError ETIMEDOUT when that does not come to pass.
+
+    Destruction comes after a grace period, from a work queue, in order: a psock dropped now goes last, and the only
+    program it holds goes with it.
+    """
+    with ExitStack() as keep:
+        last = asm.load_program(CONTEXTS["sk_msg"], asm.put(asm.R0, _SK_PASS) + asm.EXIT)
+        keep.callback(os.close, last)
+        ends = sockets.pair("tcp4")
+        for end in ends:
+            keep.enter_context(end)
+        target = make_map(keep, "sockmap", 1)
+        links.attach(target, last, TYPES["sk_msg_verdict"])
+        syscall.update(target, 0, ends[0].fileno())
+        links.detach(target, last, TYPES["sk_msg_verdict"])
+        identity = links.program_id(last)
+    until = time.monotonic() + seconds
+    while _exists(identity):
+        if time.monotonic() > until:
+            raise OSError(errno.ETIMEDOUT, "a psock is not destroyed")
+        time.sleep(0.001)
+
+
+def _exists(identity: int) -> bool:
+    try:
+        os.close(links.program_by_id(identity))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def holder(target: int, attach_type: str, names: Mapping[int, str] | None = None) -> str:

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from conformance.catalogue import redirect_cases
 from conformance.examine import examine
 from conformance.expect.lists import read_lists
+from conformance.groups.attach import attach_cases
+from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from conformance.workbench import Workbench
 from kernels.version import Version
+from vm.machine import Fate
 from vm.machine import MachineOptions
+from vm.machine import Reply
 
 CASE = redirect_cases()[0]
 
@@ -31,3 +36,25 @@ def test_a_denied_case_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: p
     assert judgement.verdict is Verdict.SKIP
     assert (record["id"], record["verdict"]) == (CASE.id, "skip")
     assert record["reason"] == "denied: loses a byte (https://example.org/1, until 2999-01-01)"
+
+
+def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel its user works on is not made to warn; a deviation that only answers otherwise is asked for."""
+    harmful = next(case for case in attach_cases() if case.name == "frozen-sockmap-tcp4-parser-detach")
+    host = SimpleNamespace(is_host=True)
+    workbench = Workbench({"host": host}, MachineOptions())  # type: ignore[dict-item]
+    monkeypatch.setattr(workbench, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
+    asked: list[str] = []
+
+    def ask(slug: str, case: Case, evidence: object) -> Reply:
+        asked.append(case.id)
+        return Reply(Fate.ANSWERED, {})
+
+    monkeypatch.setattr(workbench, "ask", ask)
+    judgement, _ = examine(workbench, "host", harmful)
+
+    assert judgement.verdict is Verdict.SKIP
+    assert judgement.reason == ("known to harm this kernel, which is the running one: strparser-left-running-detach")
+    assert not asked
+    examine(workbench, "host", CASE)
+    assert asked

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel does today and no sane application could want: known, but never blessed as normal.
+
+The rows of the other tables say what a kernel should do. Where a kernel is known to do otherwise, `GROUP.toml` and
+`GROUP-PART.toml` beside this file have `[[deviation]]` rows: `id`, `match`, `since`, `until`, `commit`, `subject` and
+`reason` as in rules.py (`commit` is the one that mended it, else the one that brought it, else empty), `link` to a
+report if there is one, and the exact symptom, at least one of
+
+    answers  step -> answer of a stepwise group that this kernel gives instead; `absent`: the step is not there
+    splat    a regular expression that the title of a report in the kernel log matches somewhere
+    verdict  `hang`, `panic` or `lost`: what becomes of the machine
+
+A case whose symptom shows is `xfail`; if it shows no symptom and did well, it is `xpass`: the row must go. Of several
+rows about one case all must show. Everything that is wrong beyond the symptom is as wrong as ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from conformance.catalogue import FAMILIES
+from conformance.expect.rules import Params
+from conformance.expect.rules import Rule
+from conformance.expect.rules import bad
+from conformance.expect.rules import read_rows
+from conformance.expect.rules import read_rule
+from conformance.groups import GROUPS
+from conformance.model import Case
+from conformance.model import Verdict
+from kernels.version import Version
+
+HERE: Final = Path(__file__).parent
+_SYMPTOM = ("answers", "splat", "verdict")
+_ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """What a case showed, as far as a deviation can speak of it."""
+
+    answers: Mapping[str, str]
+    """Of its steps; empty where it did not answer, or has none."""
+    titles: Sequence[str] = ()
+    """Of the reports in its kernel log."""
+    verdict: Verdict | None = None
+    """What became of the machine; None if nothing did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One row."""
+
+    rule: Rule
+    answers: Mapping[str, str]
+    splat: re.Pattern[str] | None
+    verdict: Verdict | None
+    link: str
+
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.rule.id
+
+    @property
+    def harmful(self) -> bool:
+        """Whether it leaves the kernel in no state to go on with."""
+        return self.splat is not None or self.verdict is not None
+
+    def excuses(self, title: str) -> bool:
+        """Whether it speaks of a report of this title."""
+        return self.splat is not None and self.splat.search(title) is not None
+
+    def shows_in(self, symptom: Symptom) -> bool:
+        """Whether exactly this is what the case showed."""
+        answered = all(symptom.answers.get(step, "absent") == answer for step, answer in self.answers.items())
+        logged = self.splat is None or any(map(self.excuses, symptom.titles))
+        return answered and logged and symptom.verdict is self.verdict
+
+    def because(self, version: Version) -> str:
+        """Say what is wrong, with commit, first version and link."""
+        return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.link]))
+
+
+def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
+    """Return the rows about this case that are in force on this kernel; UsageError for a row that is wrong."""
+    return tuple(row for row in _rows(case.group) if row.rule.in_force(version) and row.rule.matches(case.params))
+
+
+def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
+    """Read files of rows about cases with the parameters in `universe`."""
+    return tuple(_row(where, row, universe) for path in paths for where, row in read_rows(path, "deviation"))
+
+
+def files(group: str) -> Iterator[Path]:
+    """Yield the files about a group, in the order they are read."""
+    return (path for path in sorted(HERE.glob(f"{group}*.toml")) if path.stem.partition("-")[0] == group)
+
+
+@cache
+def _rows(group: str) -> tuple[Deviation, ...]:
+    return load(files(group), [case.params for case in GROUPS[group]()] if group in GROUPS else ())
+
+
+def _row(where: str, row: dict[str, Any], universe: Sequence[Params]) -> Deviation:
+    symptom = {key: row[key] for key in _SYMPTOM if key in row}
+    if not symptom:
+        raise bad(where, f"lacks a symptom: {', '.join(_SYMPTOM)}")
+    answers: Any = symptom.get("answers", {})
+    if not isinstance(answers, dict) or not all(isinstance(each, str) and each for each in answers.values()):
+        raise bad(where, f"'answers' gives each step an answer, not {answers!r}")
+    try:
+        splat = re.compile(symptom["splat"]) if "splat" in symptom else None
+    except (re.error, TypeError) as error:
+        raise bad(where, f"'splat' is no regular expression: {error}") from None
+    verdict = symptom.get("verdict")
+    if verdict is not None and verdict not in _ENDS:
+        raise bad(where, f"'verdict' is one of {', '.join(_ENDS)}, not {verdict!r}")
+    link: Any = row.get("link", "")
+    if not isinstance(link, str):
+        raise bad(where, f"'link' is text, not {link!r}")
+    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, "link")} | {"outcome": "deviates"}
+    rule = read_rule(where, rest, universe, None, FAMILIES)
+    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, link)

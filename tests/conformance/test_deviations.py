@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Known deviations: rows without mercy, and verdicts that neither bless a symptom nor miss its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.errors import UsageError
+from conformance import conclude as concluding
+from conformance.expect import deviations as table
+from conformance.expect import steps
+from conformance.expect.deviations import Deviation
+from conformance.groups import GROUPS
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import Verdict
+from tests.conformance.observations import facts
+from vm.machine import Fate
+from vm.machine import LogLine
+from vm.machine import Reply
+
+CASE = Case("insert", "x", "", {"kind": "tcp4"})
+ROW = 'match = {}\nsince = { mainline = "5.10" }\ncommit = ""\nreason = "it forgets"\n'
+WARNING = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/strparser/strparser.c:7 strp_done+0x1/0x2")
+OTHER = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 sk_psock_drop+0x1/0x2")
+SANE = {"insert": "ok", "read": "data"}
+
+
+def load(tmp_path: Path, *rows: str) -> tuple[Deviation, ...]:
+    """Read rows, each given the keys that all have."""
+    path = tmp_path / "insert-x.toml"
+    path.write_text("".join(f'[[deviation]]\nid = "r{number}"\n{ROW}{row}\n' for number, row in enumerate(rows)))
+    return table.load([path], [CASE.params])
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Judgement]:
+    """Judge a reply by deviation rows, where SANE is what is wanted."""
+    path = tmp_path / "sane.toml"
+    answers = ", ".join(f'{step} = "{answer}"' for step, answer in SANE.items())
+    path.write_text(f'[[rule]]\nid = "sane"\n{ROW}answers = {{ {answers} }}\n')
+    sane = steps.load([path], [CASE.params])
+    monkeypatch.setattr(steps, "table", lambda group: sane)
+
+    def judge(reply: Reply, *rows: str) -> Judgement:
+        known = load(tmp_path, *rows)
+        monkeypatch.setattr(concluding, "deviations", lambda case, version: known)
+        return concluding.conclude(CASE, facts("6.12.9"), reply)
+
+    return judge
+
+
+def answered(log: tuple[LogLine, ...] = (), **answers: str) -> Reply:
+    """Reply with these answers in place of the sane ones."""
+    given = {step: answer for step, answer in {**SANE, **answers}.items() if answer != "absent"}
+    return Reply(fate=Fate.ANSWERED, value={"steps": given}, log=log)
+
+
+FORGETS = 'answers = { read = "nothing" }'
+WARNS = 'splat = "strp_done"'
+HANGS = 'verdict = "hang"'
+
+
+@pytest.mark.parametrize(
+    ("rows", "reply", "verdict"),
+    [
+        ((FORGETS,), answered(read="nothing"), Verdict.XFAIL),
+        ((FORGETS,), answered(), Verdict.XPASS),
+        ((FORGETS,), answered(read="half"), Verdict.FAIL),
+        ((FORGETS,), answered(read="nothing", insert="EBUSY"), Verdict.FAIL),
+        ((FORGETS,), answered((WARNING,), read="nothing"), Verdict.SPLAT),
+        ((FORGETS,), Reply(fate=Fate.OVERRAN), Verdict.HANG),
+        (('answers = { read = "absent" }',), answered(read="absent"), Verdict.XFAIL),
+        ((WARNS,), answered((WARNING,)), Verdict.XFAIL),
+        ((WARNS,), answered(), Verdict.XPASS),
+        ((WARNS,), answered((OTHER,)), Verdict.SPLAT),
+        ((WARNS,), answered((WARNING,), read="nothing"), Verdict.FAIL),
+        ((WARNS, FORGETS), answered((WARNING,), read="nothing"), Verdict.XFAIL),
+        ((WARNS, FORGETS), answered((WARNING,)), Verdict.XPASS),
+        ((HANGS,), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
+        ((HANGS,), Reply(fate=Fate.PANICKED), Verdict.PANIC),
+        ((HANGS,), answered(), Verdict.XPASS),
+        ((HANGS, FORGETS), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
+        ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN), Verdict.HANG),
+        ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN, log=(WARNING,)), Verdict.XFAIL),
+    ],
+)
+def test_only_exactly_the_symptom_is_expected(
+    judged: Callable[..., Judgement], rows: tuple[str, ...], reply: Reply, verdict: Verdict
+) -> None:
+    """A symptom is xfail, its absence xpass, anything beside it as wrong as without a row."""
+    assert judged(reply, *rows).verdict is verdict
+
+
+def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> None:
+    """An xfail names what shows, an xpass what does not; both say why it is a deviation."""
+    shown = judged(answered((WARNING,), read="nothing"), WARNS, FORGETS)
+    gone = judged(answered((WARNING,)), WARNS, FORGETS)
+
+    assert (shown.deviation, gone.deviation) == ("r0 r1", "r1")
+    assert "known deviation r0: it forgets (since 5.10)" in shown.reason
+    assert gone.differences == ("the known deviation r1 does not show: its row must go, or end here",)
+    assert judged(answered(read="half"), FORGETS).deviation == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("", "lacks a symptom: answers, splat, verdict"),
+        ('splat = "("', "'splat' is no regular expression"),
+        ("splat = 7", "'splat' is no regular expression"),
+        ('verdict = "fail"', "'verdict' is one of hang, panic, lost, not 'fail'"),
+        ("answers = { read = 7 }", "'answers' gives each step an answer"),
+        (f"{WARNS}\nlink = 7", "'link' is text, not 7"),
+        (f'{WARNS}\noutcome = "x"\nwhen = "y"', "unknown key 'when'"),
+    ],
+)
+def test_a_row_that_is_wrong_is_refused(tmp_path: Path, row: str, sentence: str) -> None:
+    """A row says what the symptom is, and nothing that nobody reads."""
+    with pytest.raises(UsageError) as refused:
+        load(tmp_path, row)
+
+    assert str(refused.value).startswith("insert-x.toml, row 1 (r0): ")
+    assert sentence in str(refused.value)
+
+
+def test_every_file_of_deviations_can_be_read() -> None:
+    """Each is about a group there is, and each row about a case there is."""
+    for path in table.HERE.glob("*.toml"):
+        group = path.stem.partition("-")[0]
+        assert load_all(group), path.name
+
+
+def load_all(group: str) -> tuple[Deviation, ...]:
+    """Read all rows about a group."""
+    return table.load(table.files(group), [case.params for case in GROUPS[group]()])
