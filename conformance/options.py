@@ -13,7 +13,9 @@ from conformance.expect.lists import Lists
 from conformance.expect.lists import read_lists
 from conformance.groups import cases
 from conformance.tries import Repetition
+from kernels.resolve import amend
 from kernels.resolve import parse
+from kernels.spec import Preset
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
 
@@ -27,7 +29,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "action": "append",
             "metavar": "SPEC",
-            "help": "debian:6.12, a build tree, an image, installed:RELEASE or host;"
+            "help": "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host;"
             f" repeatable (default: {DEFAULT_KERNEL})",
         },
     ),
@@ -40,6 +42,26 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("--accel", {"choices": ["auto", "kvm", "tcg"], "default": "auto", "help": "accelerator (default: auto, proved)"}),
+    (
+        "--patch",
+        {
+            "action": "append",
+            "metavar": "FILE",
+            "help": "apply a diff or mbox to every kernel that is built; repeatable",
+        },
+    ),
+    (
+        "--config",
+        {
+            "action": "append",
+            "metavar": "FRAGMENT",
+            "help": "configure every kernel that is built with this on top; repeatable",
+        },
+    ),
+    (
+        "--preset",
+        {"choices": [str(preset) for preset in Preset], "help": f"how kernels are configured (default: {Preset.FAST})"},
+    ),
     ("--append", {"metavar": "STRING", "default": "", "help": "add to the kernel command line"}),
     ("--cpus", {"type": int, "default": 1, "metavar": "N", "help": "virtual CPUs of a machine (default: 1)"}),
     ("--memory", {"type": int, "default": 512, "metavar": "MIB", "help": "memory of a machine (default: 512)"}),
@@ -103,7 +125,17 @@ def specs_asked(namespace: Any) -> list[str]:
             f"--machine host judges the running kernel, not {others[0]}",
             hint="leave --machine out",
         )
-    return specs
+    build: dict[str, Any] = {
+        "patches": namespace.conform_patch or (),
+        "fragments": namespace.conform_config or (),
+        "preset": namespace.conform_preset or "",
+    }
+    if any(build.values()) and not any(parse(spec).builds for spec in specs):
+        raise UsageError(
+            f"--patch, --config and --preset are for kernels that are built, and {specs[0]} is built already",
+            hint="e.g. --kernel source:7.3, or --kernel tree:~/linux@v7.3",
+        )
+    return [amend(spec, **build) if parse(spec).builds else spec for spec in specs]
 
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
@@ -151,7 +183,8 @@ def as_arguments(namespace: Any) -> list[str]:
 
 def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
-    kept = [each for each in as_arguments(namespace) if not each.startswith(("--kernel=", "--results="))]
+    left = ("--kernel=", "--results=", "--patch=", "--config=", "--preset=")  # the last three are in the kernel's spec
+    kept = [each for each in as_arguments(namespace) if not each.startswith(left)]
     return shlex.join(["./conform", "run", *kept])
 
 

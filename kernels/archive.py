@@ -12,6 +12,7 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from functools import total_ordering
 from pathlib import Path
+from typing import Any
 
 from common import cache
 from common.errors import HostError
@@ -20,8 +21,10 @@ from kernels.apt import Apt
 from kernels.apt import Index
 from kernels.version import Version
 
-_SCHEMA = 1
-_PACKAGE = re.compile(rb"^Package: (linux-(?:image|binary|modules|base)-\d\S*-amd64(?:-unsigned)?)$", re.MULTILINE)
+_SCHEMA = 2
+_PACKAGE = re.compile(
+    rb"^Package: (linux-(?:(?:image|binary|modules|base)-\d\S*-amd64(?:-unsigned)?|source-\d+\.\d+))$", re.MULTILINE
+)
 _IMAGE = re.compile(r"linux-image-(?P<abi>\d[^-]*(?:-\d[^-]*)?)-(?P<cloud>cloud-)?amd64(?P<unsigned>-unsigned)?")
 _EXACT = re.compile(r"(linux-[a-z]+-\S+) \(= ([^)]+)\)")
 _PART = re.compile(r"(\D*)(\d*)")
@@ -84,6 +87,8 @@ class Catalogue:
     """What apt said of archives it could not reach."""
     offers: tuple[Offer, ...]
     """Newest first."""
+    sources: tuple[Package, ...] = ()
+    """To build kernels from; newest first."""
 
     @property
     def age(self) -> float:
@@ -106,20 +111,21 @@ def catalogue(*, max_age: float) -> Catalogue:
         if known is not None and known.age < max_age:
             return known
         complaints = apt.update()
-        offers = tuple(_offers([package for index in apt.indexes() for package in packages(apt.text(index), index)]))
+        every = [package for index in apt.indexes() for package in packages(apt.text(index), index)]
+        offers, sources = tuple(_offers(every)), tuple(_sources(every))
         if not offers:
             why = complaints[-1] if complaints else "no suite has a kernel for amd64"
             raise HostError(f"the Debian archive does not answer: {why}", hint=REACH_HINT)
         if complaints and known is not None:
-            return Catalogue(known.made, tuple(complaints), offers)  # not written: to be asked again next time
-        fresh = Catalogue(time.time(), tuple(complaints), offers)
+            return Catalogue(known.made, tuple(complaints), offers, sources)  # not written: to be asked again next time
+        fresh = Catalogue(time.time(), tuple(complaints), offers, sources)
         if not complaints:
             cache.write(path, json.dumps({"schema": _SCHEMA, **asdict(fresh)}).encode())
         return fresh
 
 
 def packages(text: bytes, index: Index) -> Iterator[Package]:
-    """Yield the packages that make kernels from the text of a Packages file."""
+    """Yield the packages that make kernels, or that kernels are made from, in the text of a Packages file."""
     for match in _PACKAGE.finditer(text):
         end = text.find(b"\n\n", match.start())
         stanza = text[match.start() : end if end >= 0 else len(text)].decode("utf-8", "replace")
@@ -184,6 +190,11 @@ def _offers(every: Sequence[Package]) -> list[Offer]:
     return sorted(best.values(), key=lambda offer: Order(offer.image.version), reverse=True)
 
 
+def _sources(every: Sequence[Package]) -> list[Package]:
+    found = [package for package in every if package.name.startswith("linux-source-")]
+    return sorted(found, key=lambda package: Order(package.version), reverse=True)
+
+
 def _load(path: Path) -> Catalogue | None:
     try:
         data = json.loads(path.read_bytes())
@@ -196,11 +207,12 @@ def _load(path: Path) -> Catalogue | None:
             release=offer["release"],
             version=Version(**offer["version"]),
             cloud=offer["cloud"],
-            packages=tuple(
-                Package(**{**package, "depends": tuple(map(tuple, package["depends"]))})
-                for package in offer["packages"]
-            ),
+            packages=tuple(map(_package, offer["packages"])),
         )
         for offer in data["offers"]
     )
-    return Catalogue(data["made"], tuple(data["complaints"]), offers)
+    return Catalogue(data["made"], tuple(data["complaints"]), offers, tuple(map(_package, data["sources"])))
+
+
+def _package(data: dict[str, Any]) -> Package:
+    return Package(**{**data, "depends": tuple(map(tuple, data["depends"]))})

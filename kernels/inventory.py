@@ -106,7 +106,7 @@ def prune(*, days: float | None = None) -> int:
 
 
 def _entries() -> Iterator[Path]:
-    for kind in ("kernels", "images", "modules", "templates"):
+    for kind in ("kernels", "images", "modules", "templates", "built", "trees"):
         yield from (cache.root() / kind).glob("*")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import KernelError
+from kernels import build
 from kernels import debian
 from kernels import host
 from kernels import image
@@ -15,15 +16,16 @@ from kernels import tree
 from kernels.kernel import Kernel
 from kernels.spec import Source
 from kernels.spec import Spec
+from kernels.spec import amend
 from kernels.spec import parse
 
-__all__ = ["Spec", "parse", "resolve"]
+__all__ = ["Spec", "amend", "parse", "resolve"]
 
 Progress = Callable[[str], None]
 
 
 def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = None) -> Kernel:
-    """Return the kernel a spec means, fetched and prepared if it is not in the cache.
+    """Return the kernel a spec means, fetched, built and prepared if it is not in the cache.
 
     `refresh` asks the archive again; `progress` is told, a line at a time, what takes long. Errors: UsageError for a
     spec that means nothing, HostError for an archive, disk or tool that fails, KernelError for what is no kernel.
@@ -33,6 +35,8 @@ def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = Non
     match parsed.source:
         case Source.DEBIAN:
             return debian.resolve(parsed, refresh, tell)
+        case Source.SOURCE | Source.TREE:
+            return build.resolve(parsed, refresh, tell)
         case Source.INSTALLED:
             return package.resolve_installed(parsed)
         case Source.HOST:

@@ -4,27 +4,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from common.errors import UsageError
 
-FORMS = "debian:VERSION[/cloud], debian:SUITE[/cloud], a directory, a file, installed:RELEASE or host"
+FORMS = (
+    "debian:VERSION[/cloud], debian:SUITE[/cloud], source:VERSION, tree:PATH[@REV], a directory, a file,"
+    " installed:RELEASE or host"
+)
 
 _VERSION = re.compile(r"\d+\.\d+[\w.+~-]*")
 _SUITE = re.compile(r"[a-z][a-z-]*")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~-]*")
+_OPTION = re.compile(r",(?=[a-z]+=)")
+"""A comma in a path is none unless what follows looks like an option."""
 
 
 class Source(StrEnum):
     """Where a kernel comes from."""
 
     DEBIAN = "debian"
+    SOURCE = "source"
+    TREE = "tree"
     INSTALLED = "installed"
     HOST = "host"
     DIRECTORY = "directory"
     FILE = "file"
+
+
+class Preset(StrEnum):
+    """A configuration to build with: virtme-ng's, and the fragments of that name."""
+
+    FAST = "fast"
+    DEBUG = "debug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,18 @@ class Spec:
     """A version, a suite, a release or an absolute path; "" for the host."""
     cloud: bool = False
     """Whether the cloud flavour is asked for; only with `debian:`."""
+    revision: str = ""
+    """What git knows the commit by, or "" for the working tree; only with `tree:`."""
+    patches: tuple[Path, ...] = ()
+    """Applied in this order before building."""
+    fragments: tuple[Path, ...] = ()
+    """Of a configuration; the last one to name a symbol wins."""
+    preset: Preset = Preset.FAST
+
+    @property
+    def builds(self) -> bool:
+        """Whether this kernel is built from source by the suite."""
+        return self.source in (Source.SOURCE, Source.TREE)
 
     @property
     def slug(self) -> str:
@@ -45,6 +72,11 @@ class Spec:
         match self.source:
             case Source.DIRECTORY | Source.FILE:
                 text = Path(self.wanted).name
+            case Source.SOURCE | Source.TREE:
+                parts = [self.source, Path(self.wanted).name, self.revision]
+                parts += [path.stem[:40] for path in (*self.patches, *self.fragments)]
+                parts += [self.preset] if self.preset != Preset.FAST else []
+                text = "-".join(filter(None, parts))
             case _:
                 text = self.text.replace(":", "-").replace("/", "-")
         return re.sub(r"[^a-z0-9_.-]", "_", text.lower()) or "root"
@@ -56,16 +88,9 @@ def parse(text: str) -> Spec:
     if text == Source.HOST:
         return Spec(text, Source.HOST, "")
     if colon and scheme == Source.DEBIAN:
-        wanted, slash, flavour = rest.partition("/")
-        if not (_VERSION.fullmatch(wanted) or _SUITE.fullmatch(wanted)):
-            raise UsageError(
-                f"{text!r} names neither a version nor a suite", hint="e.g. debian:6.12, debian:trixie-backports"
-            )
-        if slash and flavour != "cloud":
-            raise UsageError(
-                f"{text!r} asks for the flavour {flavour!r}", hint="the only one is /cloud; without it, generic"
-            )
-        return Spec(text, Source.DEBIAN, wanted, cloud=bool(slash))
+        return _debian(text, rest)
+    if colon and scheme in (Source.SOURCE, Source.TREE):
+        return _built(text, Source(scheme), rest)
     if colon and scheme == Source.INSTALLED:
         if not _RELEASE.fullmatch(rest):
             raise UsageError(
@@ -73,6 +98,89 @@ def parse(text: str) -> Spec:
             )
         return Spec(text, Source.INSTALLED, rest)
     return _path(text)
+
+
+def amend(text: str, *, patches: Sequence[str] = (), fragments: Sequence[str] = (), preset: str = "") -> str:
+    """Return the spec with more to build it with; UsageError if it is built already."""
+    options = [f"patch={path}" for path in patches]
+    options += [f"config={path}" for path in fragments]
+    options += [f"preset={preset}"] if preset else []
+    if options and not parse(text).builds:
+        raise UsageError(
+            f"{text} is built already, so it cannot have {options[0]}",
+            hint="patches, fragments and presets are for source:VERSION and tree:PATH[@REV]",
+        )
+    return ",".join([text, *options])
+
+
+def _debian(text: str, rest: str) -> Spec:
+    wanted, slash, flavour = rest.partition("/")
+    if not _is_version_or_suite(wanted):
+        raise UsageError(
+            f"{text!r} names neither a version nor a suite", hint="e.g. debian:6.12, debian:trixie-backports"
+        )
+    if slash and flavour != "cloud":
+        raise UsageError(
+            f"{text!r} asks for the flavour {flavour!r}", hint="the only one is /cloud; without it, generic"
+        )
+    return Spec(text, Source.DEBIAN, wanted, cloud=bool(slash))
+
+
+def _built(text: str, source: Source, rest: str) -> Spec:
+    wanted, *options = _OPTION.split(rest)
+    revision = ""
+    if source is Source.TREE:
+        wanted, revision = _repository(text, wanted)
+    elif not _is_version_or_suite(wanted):
+        raise UsageError(f"{text!r} names neither a version nor a suite", hint="e.g. source:7.3, source:sid")
+    patches, fragments, presets = [], [], []
+    for option in options:
+        key, _, value = option.partition("=")
+        match key:
+            case "patch":
+                patches.append(_file(value, "patch"))
+            case "config":
+                fragments.append(_file(value, "fragment of a configuration"))
+            case "preset":
+                presets.append(value)
+            case _:
+                raise UsageError(f"{text!r} has the unknown option {key!r}", hint="there are patch=, config=, preset=")
+    wrong = next((preset for preset in presets if preset not in list(Preset)), None)
+    if wrong is not None:
+        raise UsageError(f"there is no preset {wrong!r}", hint=f"there are: {', '.join(Preset)}")
+    if len(set(presets)) > 1:
+        raise UsageError(f"{text!r} asks for the presets {' and '.join(presets)}", hint="a kernel is built with one")
+    preset = Preset(presets[0]) if presets else Preset.FAST
+    return Spec(
+        text, source, wanted, revision=revision, patches=tuple(patches), fragments=tuple(fragments), preset=preset
+    )
+
+
+def _repository(text: str, wanted: str) -> tuple[str, str]:
+    """Part `PATH@REV`; both may hold an @, but only a path is there."""
+    places = [len(wanted), *(at for at, letter in enumerate(wanted) if letter == "@")]
+    for at in places:
+        path = Path(wanted[:at]).expanduser()
+        if at and path.is_dir():
+            if wanted[at:] == "@":
+                raise UsageError(f"{text!r} names no revision after the @", hint="e.g. tree:~/linux@v7.3")
+            return str(path.resolve()), wanted[at + 1 :]
+    named = wanted.partition("@")[0]
+    raise UsageError(
+        f"no such directory: {named}" if named else f"{text!r} names no directory",
+        hint="tree: wants a git repository with a kernel, and may name a revision: tree:~/linux@v7.3",
+    )
+
+
+def _file(value: str, what: str) -> Path:
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no {what} {value!r}", hint="give a file; paths are relative to where you stand")
+    return path.absolute()
+
+
+def _is_version_or_suite(wanted: str) -> bool:
+    return bool(_VERSION.fullmatch(wanted) or _SUITE.fullmatch(wanted))
 
 
 def _path(text: str) -> Spec:

@@ -23,6 +23,7 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from conformance.host.environment import RUN
 from conformance.host.environment import Environment
+from conformance.host.packages import BUILDING
 from conformance.host.packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,15 @@ def _packages() -> Iterator[Finding]:
             yield _tool(package.name, path)
         else:
             yield Finding(package.name, State.OK, path)
+    lacking = [package.name for package in BUILDING if not package.found()]
+    yield Finding(
+        "to build kernels",
+        State.NOTE if lacking else State.OK,
+        f"source: and tree: need what is not here: {', '.join(lacking)}"
+        if lacking
+        else "all that source: and tree: need",
+        f"apt-get install {' '.join(lacking)}" if lacking else "",
+    )
 
 
 def _tool(name: str, path: str) -> Finding:

@@ -34,7 +34,7 @@ def launch(root: str, arguments: list[str]) -> int:
             from conformance.cli import main
 
             return main(arguments)
-    elif stale or missing(command):
+    elif stale or missing(arguments):
         from conformance.host.setup import prepare
 
         code = prepare(environment, arguments)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from kernels import toolchain
+
 
 class Package:
     """A Debian package; any one of its proofs will do: a program found in PATH, or an absolute path."""
@@ -49,9 +51,15 @@ _JUDGING = ("run", "test")
 """The commands that boot kernels; the others need the first package only."""
 
 
-def missing(command: str) -> list[Package]:
-    """Return the packages that `./conform COMMAND` needs and this machine lacks."""
-    needed = PACKAGES if command in _JUDGING else PACKAGES[:1]
+BUILDING = tuple(Package(name, reason, proof) for name, reason, proof in toolchain.PACKAGES)
+"""What only a kernel that is built from source needs."""
+
+
+def missing(arguments: list[str]) -> list[Package]:
+    """Return the packages that `./conform ARGUMENTS` needs and this machine lacks."""
+    needed = list(PACKAGES if arguments[0] in _JUDGING else PACKAGES[:1])
+    if any(spec in argument for argument in arguments for spec in ("source:", "tree:")):
+        needed += BUILDING
     return [package for package in needed if not package.found()]
 
 

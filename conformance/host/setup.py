@@ -48,7 +48,7 @@ def prepare(environment: Environment, arguments: Sequence[str]) -> int | None:
         else:
             cli.parse(arguments)
         with _alone(environment):
-            _install_packages(environment, arguments[0])
+            _install_packages(environment, list(arguments))
             _install_requirements(environment, arguments[0])
     except ConformError as error:
         cli.complain(error)
@@ -94,8 +94,8 @@ def _unwritable(environment: Environment, error: OSError) -> HostError:
     )
 
 
-def _install_packages(environment: Environment, command: str) -> None:
-    packages = missing(command)
+def _install_packages(environment: Environment, arguments: list[str]) -> None:
+    packages = missing(arguments)
     if not packages:
         return
     names = ", ".join(package.name for package in packages)
@@ -118,7 +118,7 @@ def _install_packages(environment: Environment, command: str) -> None:
     )
     if not done:
         raise HostError(f"apt-get could not install {names}: {_last_error(log, 'E:')}", hint=f"details: {log}")
-    if still := missing(command):
+    if still := missing(arguments):
         raise HostError(
             f"apt-get installed {still[0].name}, yet {still[0].proofs[0]} is not found", hint=f"details: {log}"
         )

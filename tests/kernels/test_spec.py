@@ -10,7 +10,9 @@ import pytest
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from kernels.resolve import amend
 from kernels.resolve import parse
+from kernels.spec import Preset
 from kernels.spec import Source
 
 
@@ -23,6 +25,9 @@ from kernels.spec import Source
         ("debian:trixie-backports", Source.DEBIAN, "trixie-backports", "debian-trixie-backports"),
         ("installed:6.1.0-50-amd64", Source.INSTALLED, "6.1.0-50-amd64", "installed-6.1.0-50-amd64"),
         ("host", Source.HOST, "", "host"),
+        ("source:7.3", Source.SOURCE, "7.3", "source-7.3"),
+        ("source:7.3.4-1~bpo13+1,preset=debug", Source.SOURCE, "7.3.4-1~bpo13+1", "source-7.3.4-1_bpo13_1-debug"),
+        ("source:trixie-backports", Source.SOURCE, "trixie-backports", "source-trixie-backports"),
     ],
 )
 def test_forms(text: str, source: Source, wanted: str, slug: str) -> None:
@@ -58,6 +63,16 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("debian:6", "names neither a version nor a suite", "debian:6.12"),
         ("debian:../../etc", "names neither a version nor a suite", "debian:6.12"),
         ("debian:6.12/rt", "asks for the flavour 'rt'", "/cloud"),
+        ("source:", "names neither a version nor a suite", "source:7.3"),
+        ("source:7.3,patch=none.patch", "there is no patch 'none.patch'", "relative to where you stand"),
+        ("source:7.3,config=/", "there is no fragment of a configuration '/'", "give a file"),
+        ("source:7.3,preset=slow", "there is no preset 'slow'", "fast, debug"),
+        ("source:7.3,preset=fast,preset=debug", "asks for the presets fast and debug", "with one"),
+        ("source:7.3,pach=fix", "has the unknown option 'pach'", "patch=, config=, preset="),
+        ("tree:", "names no directory", "tree:~/linux@v7.3"),
+        ("tree:@HEAD", "names no directory", "tree:~/linux@v7.3"),
+        ("tree:/nowhere@HEAD", "no such directory: /nowhere", "tree:~/linux@v7.3"),
+        ("tree:/@", "names no revision after the @", "tree:~/linux@v7.3"),
         ("installed:", "names no release", "installed:6.1.0-50-amd64"),
         ("installed:../x", "names no release", "installed:6.1.0-50-amd64"),
     ],
@@ -69,3 +84,35 @@ def test_errors(text: str, sentence: str, hint: str) -> None:
     assert sentence in str(caught.value)
     assert hint in caught.value.hint
     assert caught.value.exit_code == ExitCode.BROKEN
+
+
+def test_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree may be followed by a revision, and both may hold an @; relative to where the user stands, and to ~."""
+    (tmp_path / "linux@home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text, revision, slug in (
+        ("tree:linux@home", "", "tree-linux_home"),
+        ("tree:~/linux@home@v7.3", "v7.3", "tree-linux_home-v7.3"),
+        ("tree:./linux@home@HEAD@{1}", "HEAD@{1}", "tree-linux_home-head__1_"),
+    ):
+        spec = parse(text)
+        assert (spec.wanted, spec.revision, spec.slug) == (str(tmp_path / "linux@home"), revision, slug)
+        assert spec.builds
+    assert parse("tree:.").wanted == str(tmp_path)
+
+
+def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to build with is written into the spec, or added to it; a comma in a name is part of the name."""
+    monkeypatch.chdir(tmp_path)
+    first, second, fragment = tmp_path / "a,b.patch", tmp_path / "fix.patch", tmp_path / "more.config"
+    for path in (first, second, fragment):
+        path.touch()
+    text = amend("source:7.3,patch=a,b.patch", patches=["fix.patch"], fragments=[str(fragment)], preset="debug")
+    spec = parse(text)
+    assert (spec.text, spec.wanted) == (text, "7.3")
+    assert (spec.patches, spec.fragments, spec.preset) == ((first, second), (fragment,), Preset.DEBUG)
+    assert spec.slug == "source-7.3-a_b-fix-more-debug"
+    assert amend("debian:6.12") == "debian:6.12"
+    with pytest.raises(UsageError, match=r"debian:6\.12 is built already, so it cannot have patch=fix\.patch"):
+        amend("debian:6.12", patches=["fix.patch"])

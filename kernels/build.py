@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels built from source: cached by content, and built anew only where they differ from what was built before.
+
+Two folders of the cache: `trees/` has a tree for each origin and configuration, in which make finds what it made last
+time; `built/` has each kernel that came out of one, by what it was made of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version
+from pathlib import Path
+
+from common import cache
+from common.errors import HostError
+from common.errors import KernelError
+from common.errors import UsageError
+from kernels import artifact
+from kernels import config
+from kernels import make
+from kernels import modules
+from kernels import origin
+from kernels import patches
+from kernels.kernel import Kernel
+from kernels.origin import Origin
+from kernels.repository import GitError
+from kernels.spec import Preset
+from kernels.spec import Spec
+from kernels.tree import BZIMAGE
+
+Progress = Callable[[str], None]
+
+FRAGMENTS = Path(__file__).with_name("fragments")
+PRESETS = {
+    Preset.FAST: ("suite", "fast"),
+    Preset.DEBUG: ("suite", "fast", "debug"),
+}
+"""The files of each, the last one first in force."""
+
+_LAYOUT = "layout 1"
+"""Part of every key: raise it when what is kept, or how it is built, changes."""
+_CONFIGURING = re.compile(r"(.*/)?Kconfig|scripts/|arch/x86/configs/|(arch/x86/)?Makefile$")
+"""Files that a .config depends on."""
+_SYMBOL = re.compile(r"""(?:(CONFIG_\w+)=("[^"]*"|[\w.+-]*)|# (CONFIG_\w+) is not set)\s*""")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that a kernel is made of."""
+
+    spec: Spec
+    origin: Origin
+    tree: str
+    """With its patches applied."""
+    fragments: tuple[Path, ...]
+    tools: str
+
+    @property
+    def kitchen(self) -> str:
+        """Name what it shares with kernels from which it differs in source only."""
+        return self._digest(self.origin.name, *map(Path.read_bytes, self.fragments))[:16]
+
+    @property
+    def key(self) -> str:
+        """Name the kernel by its content."""
+        return self._digest(self.tree, *map(Path.read_bytes, self.fragments))
+
+    def _digest(self, *parts: str | bytes) -> str:
+        total = hashlib.sha256()
+        for part in (_LAYOUT, self.tools, make.RELEASE_SUFFIX, *parts):
+            data = part.encode() if isinstance(part, str) else part
+            total.update(b"%d\n%s\n" % (len(data), data))
+        return total.hexdigest()
+
+
+def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
+    """Return the kernel that a building spec means, built if it is not in the cache.
+
+    KernelError if a patch does not apply, the source does not build, or the configuration cannot be had.
+    """
+    make.check_tools()
+    _check(spec.fragments)
+    found = origin.find(spec, refresh, progress)
+    tree = patches.apply(found.repository, found.tree, spec.patches, found.title)
+    fragments = (*(FRAGMENTS / f"{name}.config" for name in PRESETS[spec.preset]), *spec.fragments)
+    recipe = Recipe(spec, found, tree, fragments, f"{make.compiler()}; virtme-ng {_virtme()}")
+    entry = cache.root() / "built" / recipe.key
+    cache.publish(entry, lambda temporary: _build(recipe, temporary, progress))
+    return _load(recipe, entry)
+
+
+def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
+    folder = cache.root() / "trees" / recipe.kitchen
+    tree, log = folder / "linux", folder / "build.log"
+
+    def tell(text: str) -> None:
+        progress(f"{recipe.spec.text}: {text}")
+
+    with cache.lock(f"trees@{recipe.kitchen}", wait=False) as free:
+        if not free:
+            tell("waiting for another build in the same tree")
+    with cache.lock(f"trees@{recipe.kitchen}"):
+        begin = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        cache.touch(folder)
+        log.write_text(f"{recipe.spec.text}: {recipe.origin.title}, tree {recipe.tree}\n")
+        tell(f"building {recipe.origin.title}; {log} has the details")
+        recipe.origin.repository.check_out(recipe.tree, tree, folder / "index")
+        _configure(recipe, folder, log)
+        _verify(recipe, config.read(tree / ".config"), tell)
+        make.build(tree, log, lambda text: tell(f"building, {_minutes(begin)}: {text}"))
+        _collect(tree, entry, log)
+        tell(f"built in {_minutes(begin)}")
+        shutil.copyfile(log, entry / "build.log")
+
+
+def _configure(recipe: Recipe, folder: Path, log: Path) -> None:
+    """Configure the tree, unless nothing that decides about it has changed since it was configured last."""
+    note = folder / "configured"
+    try:
+        changed = recipe.origin.repository.changed(note.read_text(), recipe.tree)
+    except (OSError, GitError):
+        changed = ["Kconfig"]
+    if not any(map(_CONFIGURING.match, changed)):
+        return
+    note.unlink(missing_ok=True)
+    make.configure(folder / "linux", recipe.fragments, log)
+    note.write_text(recipe.tree)
+
+
+def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
+    """See that the configuration is what was asked for; what a preset wants may be younger than the kernel."""
+    lost = [symbol for symbol, value in _wanted(recipe.fragments).items() if found.get(symbol, "n") != value]
+    asked = _wanted(recipe.spec.fragments)
+    denied = [f"CONFIG_{symbol}={asked[symbol]}" for symbol in lost if symbol in asked]
+    if denied:
+        raise KernelError(
+            f"{recipe.spec.text} cannot be configured with {', '.join(denied)}",
+            hint="this kernel does not have the symbol, or what it depends on is off, or another symbol selects it",
+        )
+    if lost:
+        tell(f"this kernel cannot have {', '.join(f'CONFIG_{symbol}' for symbol in lost)}")
+
+
+def _collect(tree: Path, entry: Path, log: Path) -> None:
+    """Take out of the tree what is to stay when the tree goes on to another state."""
+    release = (tree / "include" / "config" / "kernel.release").read_text().strip()
+    boot = entry / "boot"
+    boot.mkdir(parents=True)
+    bzimage = boot / f"vmlinuz-{release}"
+    for source, target in ((BZIMAGE, bzimage.name), (".config", f"config-{release}"), ("System.map", "System.map")):
+        shutil.copyfile(tree / source, boot / target)
+    artifact.prepare(bzimage, entry)
+    if (tree / "modules.order").is_file() and (tree / "modules.order").read_text().strip():
+        make.install_modules(tree, entry, log)
+        for link in ("build", "source"):
+            (modules.folder(entry, release) / link).unlink(missing_ok=True)
+        modules.depmod(entry, release)
+    (entry / "kernel.json").write_text(json.dumps({"release": release}))
+
+
+def _load(recipe: Recipe, entry: Path) -> Kernel:
+    release = json.loads((entry / "kernel.json").read_text())["release"]
+    spec = recipe.spec
+    provenance = {
+        **recipe.origin.facts,
+        "patches": ", ".join(path.name for path in spec.patches),
+        "preset": spec.preset.value,
+        "fragments": ", ".join(path.name for path in spec.fragments),
+        "tree": recipe.tree,
+        "tools": recipe.tools,
+        "path": str(entry),
+    }
+    return artifact.kernel(
+        spec,
+        artifact.prepared(entry, entry.name, compressed=entry / "boot" / f"vmlinuz-{release}"),
+        modules_root=entry if modules.folder(entry, release).is_dir() else None,
+        config=entry / "boot" / f"config-{release}",
+        provenance={key: value for key, value in provenance.items() if value},
+        digest=entry.name,
+    )
+
+
+def _check(fragments: Sequence[Path]) -> None:
+    for path in fragments:
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if line.strip() and not line.startswith("#") and not _SYMBOL.fullmatch(line):
+                raise UsageError(
+                    f"{path}:{number}: {line.strip()!r} is no line of a configuration",
+                    hint="CONFIG_NAME=value, or # CONFIG_NAME is not set; a comment has a line of its own",
+                )
+
+
+def _wanted(fragments: Sequence[Path]) -> dict[str, str]:
+    """Return symbol to value, "n" for one that is to be off; the last line about a symbol counts."""
+    wanted = {}
+    for path in fragments:
+        for line in path.read_text(errors="replace").splitlines():
+            if match := _SYMBOL.fullmatch(line):
+                on, value, off = match.groups()
+                wanted[(on or off).removeprefix("CONFIG_")] = value.strip('"') if on else "n"
+    return wanted
+
+
+def _virtme() -> str:
+    try:
+        return version("virtme-ng")
+    except PackageNotFoundError as error:
+        raise HostError("virtme-ng is not installed", hint="pip install virtme-ng") from error
+
+
+def _minutes(begin: float) -> str:
+    seconds = int(time.monotonic() - begin)
+    return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the source of a kernel comes from: a git repository of the user's, or Debian's package of that source."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from common.errors import HostError
+from common.errors import UsageError
+from kernels.apt import Apt
+from kernels.archive import Package
+from kernels.archive import catalogue
+from kernels.repository import GitError
+from kernels.repository import Repository
+from kernels.repository import git
+from kernels.repository import scratch
+from kernels.spec import Source
+from kernels.spec import Spec
+from kernels.version import Version
+
+Progress = Callable[[str], None]
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Source to build from."""
+
+    name: str
+    """What its later states have in common with it: they are built where it was built, anew only where they differ."""
+    title: str
+    """What to call this state of it in a sentence."""
+    tree: str
+    """As git has it."""
+    repository: Repository
+    """That has it."""
+    facts: Mapping[str, str]
+
+
+def find(spec: Spec, refresh: bool, progress: Progress) -> Origin:
+    """Return the source that a spec names, without its patches."""
+    if spec.source is Source.TREE:
+        return _of_repository(spec)
+    return _of_package(spec, refresh, progress)
+
+
+def _of_repository(spec: Spec) -> Origin:
+    top = Path(_ask(spec, "rev-parse", "--show-toplevel"))
+    objects = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
+    commit = _commit(spec)
+    repository = Repository(objects)
+    tree = repository.run("rev-parse", f"{commit}^{{tree}}")
+    facts = {"commit": commit, "subject": _ask(spec, "show", "--no-patch", "--format=%s", commit)}
+    title = commit[:12]
+    if not spec.revision:
+        working = _working_tree(spec, objects, repository)
+        if working != tree:
+            tree = working
+            title += " with what is not committed"
+            facts["uncommitted"] = f"tree {tree[:12]}"
+    if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():
+        raise UsageError(f"{spec.text}: {top} is no kernel tree", hint="give the top of a git repository of Linux")
+    return Origin(str(top), f"{top.name} at {title}", tree, repository, facts)
+
+
+def _commit(spec: Spec) -> str:
+    wanted = spec.revision or "HEAD"
+    try:
+        # Not through _ask: what git says of an unknown revision is three lines about paths.
+        return git("-C", spec.wanted, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{wanted}^{{commit}}")
+    except GitError as error:
+        raise UsageError(
+            f"{spec.wanted} has no commit {wanted}", hint=f"git -C {spec.wanted} log --oneline; perhaps fetch it first"
+        ) from error
+
+
+def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:
+    """Return what git tracks there, as it lies in the working tree; only our own repository is written to."""
+    index = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+    with scratch() as folder:
+        # With the user's index, and its time, git need not read 90,000 files to find the one that changed.
+        shutil.copy2(index, folder / "index")
+        environment = {
+            "GIT_INDEX_FILE": str(folder / "index"),
+            "GIT_OBJECT_DIRECTORY": str(repository.path / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
+        }
+        try:
+            git("-C", spec.wanted, "-c", "core.fsmonitor=false", "add", "--update", ":/", environment=environment)
+            return git("-C", spec.wanted, "write-tree", environment=environment)
+        except GitError as error:
+            raise UsageError(
+                f"the working tree of {spec.wanted} cannot be read: {_first(error)}",
+                hint=f"commit what you want built, and give tree:{spec.wanted}@HEAD",
+            ) from error
+
+
+def _ask(spec: Spec, *arguments: str) -> str:
+    try:
+        return git("-C", spec.wanted, *arguments)
+    except GitError as error:
+        hint = f"give the built tree itself: {spec.wanted}"
+        if "safe.directory" in str(error):
+            hint = f"git config --global --add safe.directory {spec.wanted}"
+        raise UsageError(f"{spec.wanted} is no git repository: {_first(error)}", hint=hint) from error
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0].removeprefix("fatal: ").removeprefix("error: ")
+
+
+def _of_package(spec: Spec, refresh: bool, progress: Progress) -> Origin:
+    package = choose(spec.wanted, catalogue(max_age=0 if refresh else DAY).sources)
+    repository = Repository()
+    tree = repository.known(package.sha256)
+    if not tree:
+        progress(f"{spec.text}: downloading {package.name} ({package.size / 1e6:.0f} MB)")
+        with scratch() as folder:
+            file = folder / "source.deb"
+            Apt().download(package.uri, package.sha256, file)
+            progress(f"{spec.text}: unpacking {package.name} {package.version}")
+            tree = _import(file, package, repository)
+    facts = {
+        "package": package.name,
+        "version": package.version,
+        "suite": package.suite,
+        "sha256": package.sha256,
+    }
+    return Origin(package.name, f"{package.name} {package.version}", tree, repository, facts)
+
+
+def choose(wanted: str, sources: tuple[Package, ...]) -> Package:
+    """Return the newest package of sources that answers a version or a suite; UsageError names others."""
+    for package in sources:
+        upstream = package.version.partition("-")[0]
+        names = {package.version, upstream, package.suite, package.alias, Version.parse(package.version).branch}
+        if wanted in names:
+            return package
+    have = dict.fromkeys(f"source:{Version.parse(package.version).branch}" for package in sources)
+    raise UsageError(
+        f"no suite of the archive has the source of {wanted}", hint=f"there is: {', '.join(have) or 'none at all'}"
+    )
+
+
+def _import(file: Path, package: Package, repository: Repository) -> str:
+    # fmt: off
+    command = [
+        "dpkg-deb",
+        "--fsys-tarfile", str(file),
+    ]
+    # fmt: on
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                return repository.import_tar(_inner(archive), package.sha256)
+        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+            raise HostError(f"{package.name} cannot be unpacked: {error}", hint="try again") from error
+        finally:
+            process.stdout.close()
+
+
+def _inner(archive: tarfile.TarFile) -> IO[bytes]:
+    for member in archive:
+        content = archive.extractfile(member) if member.name.endswith(".tar.xz") else None
+        if content is not None:
+            return lzma.LZMAFile(content)
+    raise tarfile.TarError("it holds no .tar.xz")

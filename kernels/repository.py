@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Source trees as git has them: a repository of our own in the cache, which may borrow the objects of the user's.
+
+Nothing is ever written to the user's repository: no object, no index, no branch, no worktree.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from common import cache
+from common.errors import HostError
+
+_MODE = {True: b"100755", False: b"100644"}
+
+
+class GitError(Exception):
+    """git said no; the text is what it said."""
+
+
+def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: bytes = b"") -> str:
+    """Run git and return what it printed; GitError with its complaint if it fails."""
+    program = shutil.which("git")
+    if program is None:
+        raise HostError("git is not installed, and a kernel's source is kept by it", hint="apt-get install git")
+    done = subprocess.run(
+        [program, *(os.fspath(argument) for argument in arguments)],
+        env=_environment(environment or {}),
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )
+    complaint = done.stderr.decode("utf-8", "replace").strip()
+    if "No space left on device" in complaint:
+        raise HostError(
+            f"no space left below {cache.root()}",
+            hint="free some, run `./conform kernels prune`, or set XDG_CACHE_HOME",
+        )
+    if done.returncode:
+        raise GitError(complaint or f"git ended with status {done.returncode}")
+    return done.stdout.decode("utf-8", "surrogateescape").strip()
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    # A bisection, or a hook, would have us work on its repository.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return {**inherited, "LC_ALL": "C", **more}
+
+
+class Repository:
+    """The repository of our own."""
+
+    def __init__(self, borrowed: Path | None = None) -> None:
+        """Open it, made if it is not there; `borrowed` is an object store it may read as well."""
+
+        def build(folder: Path) -> None:
+            git("init", "--quiet", "--bare", folder)
+            # One blob more or less compressed matters less than the minute that all of them would take.
+            git("--git-dir", folder, "config", "core.compression", "1")
+            git("--git-dir", folder, "config", "gc.auto", "0")
+
+        self.path = cache.publish(cache.root() / "sources", build)
+        self._environment = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_DIR": str(self.path)}
+        if borrowed is not None:
+            self._environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(borrowed)
+
+    def run(self, *arguments: str | Path, index: Path | None = None, stdin: bytes = b"") -> str:
+        """Run git in it."""
+        own = {"GIT_INDEX_FILE": str(index)} if index else {}
+        return git(*arguments, environment={**self._environment, **own}, stdin=stdin)
+
+    def known(self, name: str) -> str:
+        """Return the tree imported under a name, or ""."""
+        try:
+            return self.run("rev-parse", "--verify", "--quiet", f"refs/imported/{name}^{{tree}}")
+        except GitError:
+            return ""
+
+    def import_tar(self, stream: IO[bytes], name: str) -> str:
+        """Import what an uncompressed tar holds below its one directory, and return the tree."""
+        with cache.lock("sources"):
+            for left in (self.path / "objects" / "pack").glob("tmp_*"):
+                left.unlink()  # by somebody who was killed
+            # fmt: off
+            command = [
+                "git", "fast-import",
+                "--quiet",
+                "--done",
+                "--depth=0",
+            ]
+            # fmt: on
+            environment = _environment(self._environment)
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+                assert process.stdin is not None
+                # What dies here leaves nothing: without "done" at its end git forgets what it was fed.
+                with suppress(BrokenPipeError):
+                    _feed(stream, name, process.stdin)
+                _, complaint = process.communicate()
+        if process.returncode:
+            reason = complaint.decode("utf-8", "replace").strip().partition("\n")[0]
+            raise HostError(f"the source {name} cannot be imported: {reason}", hint=f"is there space in {self.path}?")
+        return self.known(name)
+
+    def check_out(self, tree: str, folder: Path, index: Path) -> None:
+        """Make the files of `folder` those of `tree`, touching only what differs; what git ignores stays."""
+        folder.mkdir(parents=True, exist_ok=True)
+        index.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # left by somebody who was killed
+        self.run("--work-tree", folder, "read-tree", "--reset", "-u", tree, index=index)
+
+    def changed(self, old: str, new: str) -> list[str]:
+        """Return the paths in which two trees differ."""
+        return self.run("diff-tree", "-r", "--name-only", "--no-renames", old, new).splitlines()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Lend a directory; one at a time, gone afterwards even if its user was killed."""
+    with cache.lock("scratch"):
+        path = cache.root() / "partial" / "scratch"
+        cache.remove(path)
+        with cache.explained(path):
+            path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            cache.remove(path)
+
+
+def _feed(stream: IO[bytes], name: str, into: IO[bytes]) -> None:
+    into.write(f"commit refs/imported/{name}\ncommitter conform <conform> 0 +0000\ndata 0\n".encode())
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            path = member.name.removeprefix("./").partition("/")[2]
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is not None:
+                mode, data = _MODE[bool(member.mode & 0o100)], content.read()
+            elif member.issym():
+                mode, data = b"120000", member.linkname.encode()
+            else:
+                continue
+            into.write(b"M %s inline %s\ndata %d\n" % (mode, path.encode("utf-8", "surrogateescape"), len(data)))
+            into.write(data)
+            into.write(b"\n")
+    into.write(b"done\n")

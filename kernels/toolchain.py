@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What building a kernel takes: Debian packages, each with its reason and with what proves that it is there.
+
+Read on every start by `conformance.host.packages`, hence plain tuples and no imports of weight.
+"""
+
+from __future__ import annotations
+
+PACKAGES = (
+    # Package, reason, proof: a program in PATH or an absolute path.
+    ("git", "keeps the source of kernels, and applies patches to it", "git"),
+    ("make", "builds kernels", "make"),
+    ("gcc", "compiles kernels", "gcc"),
+    ("libc6-dev", "is what the programs of a kernel's own build are linked with", "/usr/include/stdio.h"),
+    ("flex", "makes the scanner of the kernel's configuration", "flex"),
+    ("bison", "makes the parser of the kernel's configuration", "bison"),
+    ("bc", "computes constants in the kernel's build", "bc"),
+    ("perl", "generates tables in the kernel's build", "perl"),
+    ("libelf-dev", "is what objtool reads objects with", "/usr/include/libelf.h"),
+    ("libssl-dev", "is what a kernel's built-in certificates are read with", "/usr/include/openssl/opensslv.h"),
+    ("dwarves", "has pahole, which makes the type information (BTF)", "pahole"),
+    ("xz-utils", "packs parts of older kernels", "xz"),
+    ("cpio", "packs the headers that a kernel may carry", "cpio"),
+)
