@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from conformance.klog import is_header
 from conformance.model import Verdict
@@ -70,9 +71,9 @@ def tally(run: Run) -> tuple[str, list[str]]:
 
 
 def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
-    """Put the cases of each group together, both in order of appearance."""
+    """Put the cases of each group together, both by name: workers finish in any order, and reports are compared."""
     groups: dict[str, list[CaseEvent]] = {}
-    for case in cases:
+    for case in sorted(cases, key=lambda case: (case.group, case.name)):
         groups.setdefault(case.group, []).append(case)
     return groups
 
@@ -92,7 +93,8 @@ def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
     for slug in run.slugs:
         for case in run.cases.get(slug, ()):
             if case.verdict is wanted:
-                counts = found.setdefault(case.reason or "no reason given", {})
+                reason = ": ".join(filter(None, (case.deviation, case.reason))) or "no reason given"
+                counts = found.setdefault(reason, {})
                 spec = run.kernel(slug).spec
                 counts[spec] = counts.get(spec, 0) + 1
     return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]
@@ -119,6 +121,7 @@ def evidence(case: CaseEvent) -> Iterator[Evidence]:
 def story(case: CaseEvent) -> list[str]:
     """Tell in lines what was expected and why, what was seen instead, who bears witness, and how to repeat it."""
     told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
+    told += [f"flaky: {tries(case)}"] if case.flaky else []
     told += [*case.differences, *([f"because {case.reason}"] if case.reason else [])]
     for witness in evidence(case):
         told += [f"{witness}:", *(f"  {line}" for line in witness.excerpt)]
@@ -140,6 +143,22 @@ def accelerators(run: Run) -> Iterator[str]:
         name = _ACCELERATORS.get(accelerator, accelerator.upper())
         sentence = why if why.upper().startswith(name.upper()) else f"{name}: {why}".removesuffix(": ")
         yield sentence if len(about) == len(kernels) else f"{sentence} ({', '.join(about)})"
+
+
+def tries(case: CaseEvent) -> str:
+    """Say what each try of a case came to."""
+    return ", then ".join(map(_told, case.tries))
+
+
+def _told(each: Mapping[str, Any]) -> str:
+    verdict, observed, times = each["verdict"], each["observed"], each["times"]
+    outcome = verdict if observed == verdict else f"{verdict} ({observed})"
+    return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")
+
+
+def flaky(run: Run) -> list[CaseEvent]:
+    """Return the cases whose tries disagree."""
+    return [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.flaky]
 
 
 def identity(kernel: KernelEvent) -> list[str]:

@@ -16,10 +16,12 @@ from conformance.report.events import Run
 from conformance.report.findings import accelerators
 from conformance.report.findings import alike
 from conformance.report.findings import evidence
+from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
 from conformance.report.findings import reasons
 from conformance.report.findings import tally
+from conformance.report.findings import tries
 from conformance.report.findings import verdict
 from conformance.report.style import Style
 
@@ -34,7 +36,7 @@ def render(run: Run) -> str:
     sentence, good = verdict(run)
     cases, facts = tally(run)
     lines = [f"## {'✅' if good else '❌'} {_text(sentence)}", "", f"{cases} {', '.join(facts)}", "", *_kernels(run)]
-    lines += _unexpected(run)
+    lines += [*_unexpected(run), *_flaky(run)]
     for title, wanted in (("Known deviations, as expected", Verdict.XFAIL), ("Skipped", Verdict.SKIP)):
         lines += _reasons(run, title, wanted)
     if run.unseen():
@@ -72,6 +74,14 @@ def _unexpected(run: Run) -> Iterator[str]:
             yield from ("", "repeat:", "", *_block([case.repeat], "sh"))
         if others:
             yield from ("", *_folded(f"the same for {len(others)} more", [f"- {_code(other.id)}" for other in others]))
+
+
+def _flaky(run: Run) -> Iterator[str]:
+    """Yield the cases whose tries disagree."""
+    cases = flaky(run)
+    if cases:
+        rows = [(_code(case.id), _text(run.kernel(case.kernel).spec), _text(tries(case))) for case in cases]
+        yield from ("", f"### Flaky: {len(cases)}", "", *_table(("case", "kernel", "tries"), rows))
 
 
 def _reasons(run: Run, title: str, wanted: Verdict) -> Iterator[str]:

@@ -7,9 +7,7 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 from conformance.model import Verdict
 from conformance.report import grid
@@ -18,10 +16,12 @@ from conformance.report.events import Run
 from conformance.report.findings import accelerators
 from conformance.report.findings import alike
 from conformance.report.findings import evidence
+from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
 from conformance.report.findings import reasons
 from conformance.report.findings import tally
+from conformance.report.findings import tries
 from conformance.report.findings import verdict
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
@@ -79,21 +79,14 @@ def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
     """List the cases whose tries disagree, with what each try came to."""
-    cases = [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.flaky]
+    cases = flaky(run)
     if not cases:
         return []
     lines = [rule(f"Flaky: {len(cases)}", "", style, "bad")]
     for case in cases:
         lines += style.wrap(f"{case.id} on {run.kernel(case.kernel).spec}", first="  ")
-        lines += style.wrap(", then ".join(map(_told, case.tries)), first="     ")
+        lines += style.wrap(tries(case), first="     ")
     return lines
-
-
-def _told(each: Mapping[str, Any]) -> str:
-    """Say what one entry of `CaseEvent.tries` came to."""
-    verdict, observed, times = each["verdict"], each["observed"], each["times"]
-    outcome = verdict if observed == verdict else f"{verdict} ({observed})"
-    return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")
 
 
 def known_section(run: Run, style: Style = _PLAIN) -> list[str]:

@@ -39,6 +39,13 @@ def test_the_same_log_gives_the_same_report(name: str) -> None:
         assert text == FORMATS[name].render(run)
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "text"])
+def test_reports_of_a_real_run_look_as_agreed(name: str) -> None:
+    """Each format says of a run with every kind of trouble what was looked at and found good."""
+    golden = (report_runs.GOLDEN / f"planted.{name}").read_text(encoding="utf-8")
+    assert FORMATS[name].render(report_runs.planted()) == golden
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_report_goes_where_it_is_sent(name: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """Standard output and --output get the same bytes, and nothing else is written anywhere."""
