@@ -7,6 +7,7 @@ import functools
 import itertools
 import re
 from collections import Counter
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from conformance.report.events import CaseEvent
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 
-_LAYOUTS = {
+LAYOUT_WORDS = {
     "same_map": "IN and OUT in one map",
     "parser": "stream parser and stream verdict",
     "self": "OUT is IN",
@@ -101,19 +102,19 @@ class Grid:
         return _LABEL + 4 * len(self.columns)
 
 
-_Place = tuple[str, str, str]
+Place = tuple[str, str, str]
 """Map type (or nothing), row, column."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Split:
+class Split:
     """What is told apart: IN families, OUT families, map types."""
 
     rows: frozenset[str]
     columns: frozenset[str]
     maps: bool
 
-    def place(self, params: Mapping[str, str]) -> _Place:
+    def place(self, params: Mapping[str, str]) -> Place:
         """Return where a case belongs."""
         layout, kind = params["layout"], params["in"]
         row = _name(kind, self.rows) if layout == PLAIN else layout
@@ -122,7 +123,7 @@ class _Split:
 
 _FAMILIES = [frozenset(each) for size in range(3) for each in itertools.combinations(("tcp", "udp"), size)]
 _SPLITS = sorted(
-    (_Split(*each) for each in itertools.product(_FAMILIES, _FAMILIES, (False, True))),
+    (Split(*each) for each in itertools.product(_FAMILIES, _FAMILIES, (False, True))),
     key=lambda split: (len(split.rows) + len(split.columns) + split.maps, split.maps, len(split.columns)),
 )
 
@@ -138,11 +139,7 @@ def grids(cases: Iterable[CaseEvent], *, blank: bool = False) -> tuple[Grid, ...
     A cell stands for several cases only where all of them agree. `blank`, for a run under way, keeps rows and columns
     that no case has filled yet; without it a cell stands only for cases that were all seen.
     """
-    worst: dict[str, CaseEvent] = {}
-    for case in cases:
-        if case.id in _redirects() and (case.id not in worst or worst[case.id].verdict.expected):
-            worst[case.id] = case
-    of_mode = {mode: [case for case in worst.values() if _redirects()[case.id]["mode"] == mode] for mode in MODES}
+    of_mode = by_mode(cases)
     return tuple(grid for mode in MODES for grid in _mode(mode, of_mode[mode], blank))
 
 
@@ -173,7 +170,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     lines = style.flow([(_glyph(mark, style), mark.colour, mark.words) for mark in entries], gap=3)
     layouts = [name for name in LAYOUTS if any(name in grid.extras for grid in shown)]
     if layouts:
-        words = "; ".join(f"{name}: {_LAYOUTS.get(name, name)}" for name in layouts)
+        words = "; ".join(f"{name}: {LAYOUT_WORDS.get(name, name)}" for name in layouts)
         lines += style.wrap(f"IN like OUT: both of one kind. {words}.")
     return lines
 
@@ -199,6 +196,39 @@ def _alike(left: Grid, right: Grid | None = None) -> bool:
     return right is None or not (left.map or right.map) or left.mode == right.mode
 
 
+def common_split(mode: str, kernels: Iterable[Sequence[CaseEvent]]) -> Split:
+    """Return the least that must be told apart in a mode for every cell to stand for cases that agree, on each kernel.
+
+    The cases are such as `by_mode` returns. Unexpected ones have no say: they are an exception, not another shape.
+    """
+    each = [[case for case in cases if case.verdict.expected] for cases in kernels]
+    return next(split for split in _SPLITS if all(_fits(mode, _merge(cases, split), split, True) for cases in each))
+
+
+def by_mode(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
+    """Return the redirect cases of one kernel by mode, each case once; an unexpected verdict outranks another."""
+    worst: dict[str, CaseEvent] = {}
+    for case in cases:
+        if case.id in _redirects() and (case.id not in worst or worst[case.id].verdict.expected):
+            worst[case.id] = case
+    return {mode: [case for case in worst.values() if _redirects()[case.id]["mode"] == mode] for mode in MODES}
+
+
+def redirect_ids() -> Collection[str]:
+    """Return the ids of the cases that have a place."""
+    return _redirects().keys()
+
+
+def place(case: CaseEvent, split: Split) -> Place:
+    """Return where a redirect case belongs."""
+    return split.place(_redirects()[case.id])
+
+
+def names(split: frozenset[str]) -> tuple[str, ...]:
+    """Return the rows or the columns there are when these families are told apart."""
+    return tuple(dict.fromkeys(_name(kind, split) for kind in KINDS))
+
+
 def _mode(mode: str, cases: Sequence[CaseEvent], blank: bool) -> Iterable[Grid]:
     if not cases and not blank:
         return
@@ -206,8 +236,7 @@ def _mode(mode: str, cases: Sequence[CaseEvent], blank: bool) -> Iterable[Grid]:
     split, cells = next(
         (split, {place: cells[0] for place, cells in found.items()})
         for split, found in merged
-        if all(len(set(cells)) == 1 for cells in found.values())
-        and (blank or all(len(cells) >= _members(mode, split)[place] for place, cells in found.items()))
+        if _fits(mode, found, split, blank)
     )
     rows = _present(split.rows, {row for _, row, _ in cells}, blank)
     columns = _present(split.columns, {column for _, _, column in cells}, blank)
@@ -223,9 +252,16 @@ def _mode(mode: str, cases: Sequence[CaseEvent], blank: bool) -> Iterable[Grid]:
         yield Grid(mode, kind, columns, {row: line(row) for row in rows}, {row: line(row) for row in extras})
 
 
-def _merge(cases: Sequence[CaseEvent], split: _Split) -> Mapping[_Place, Sequence[Cell]]:
+def _fits(mode: str, found: Mapping[Place, Sequence[Cell]], split: Split, blank: bool = False) -> bool:
+    """Tell whether cases that share a place agree, and are all there unless some are still to come."""
+    return all(len(set(cells)) == 1 for cells in found.values()) and (
+        blank or all(len(cells) >= _members(mode, split)[place] for place, cells in found.items())
+    )
+
+
+def _merge(cases: Sequence[CaseEvent], split: Split) -> Mapping[Place, Sequence[Cell]]:
     """Put every case into its place."""
-    cells: dict[_Place, list[Cell]] = {}
+    cells: dict[Place, list[Cell]] = {}
     for case in cases:
         cell = Cell(outcome(case), not case.verdict.expected, case.verdict is Verdict.XFAIL)
         cells.setdefault(split.place(_redirects()[case.id]), []).append(cell)
@@ -239,14 +275,13 @@ def _redirects() -> Mapping[str, Mapping[str, str]]:
 
 
 @functools.cache
-def _members(mode: str, split: _Split) -> Counter[_Place]:
+def _members(mode: str, split: Split) -> Counter[Place]:
     """Count how many cases there are for each place."""
     return Counter(split.place(case.params) for case in redirect_cases() if case.params["mode"] == mode)
 
 
 def _present(split: frozenset[str], seen: set[str], blank: bool) -> tuple[str, ...]:
-    names = dict.fromkeys(_name(kind, split) for kind in KINDS)
-    return tuple(name for name in names if blank or name in seen)
+    return tuple(name for name in names(split) if blank or name in seen)
 
 
 def _name(kind: str, split: frozenset[str]) -> str:

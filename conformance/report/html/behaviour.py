@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Cases told together where they came to the same on every kernel: one row for hundreds, without losing one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from conformance.groups import GROUPS
+from conformance.groups import cases as catalogue
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+from conformance.report.html.names import Part
+from conformance.report.html.names import labels
+
+Judged = Mapping[str, CaseEvent]
+"""One case by the slug of the kernel it was put to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a case came to, but for its evidence."""
+
+    verdict: Verdict
+    expected: str
+    observed: str
+    reason: str
+    deviation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Cases that came to the same, kernel by kernel."""
+
+    cases: tuple[Judged, ...]
+    answers: tuple[tuple[tuple[str, ...], Answer], ...]
+    """Each answer after the slugs of the kernels that gave it."""
+    changes: str
+    """The pairs of kernels, by letter (see `pair`), between which something changes: `ab ac`."""
+
+    @property
+    def first(self) -> CaseEvent:
+        """The case that stands for all, on the last kernel that was asked."""
+        return list(self.cases[0].values())[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A behaviour in a table."""
+
+    label: list[list[Part]]
+    cells: tuple[tuple[str, str], ...]
+    """For each kernel the verdict, or nothing where it was not asked, and what tells it from the others."""
+    behaviour: Behaviour
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one question."""
+
+    title: str
+    params: tuple[str, ...]
+    """What varies."""
+    rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """How many cases."""
+        return sum(len(row.behaviour.cases) for row in self.rows)
+
+
+def pair(one: int, other: int) -> str:
+    """Name two kernels, given by their numbers in any order."""
+    return "".join(chr(ord("a") + each) for each in sorted((one, other)))
+
+
+def gather(run: Run) -> dict[str, dict[str, CaseEvent]]:
+    """Return every case by id and slug, in the catalogue's order; an unexpected verdict outranks an expected one."""
+    found: dict[str, dict[str, CaseEvent]] = {}
+    for slug in run.slugs:
+        for case in run.cases.get(slug, ()):
+            kernels = found.setdefault(case.id, {})
+            if slug not in kernels or kernels[slug].verdict.expected:
+                kernels[slug] = case
+    return dict(sorted(found.items(), key=lambda item: (_rank().get(item[0], len(_rank())), item[0])))
+
+
+def behaviours(cases: Iterable[Judged], slugs: Sequence[str]) -> list[Behaviour]:
+    """Put cases together, in the order of their first."""
+    alike: dict[tuple[tuple[str, Answer], ...], list[Judged]] = {}
+    for case in cases:
+        alike.setdefault(tuple((slug, _answer(event)) for slug, event in case.items()), []).append(case)
+    return [_behaviour(dict(key), members, slugs) for key, members in alike.items()]
+
+
+def together(cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
+    """Put cases into one behaviour whether they came to the same or not."""
+    answers: dict[Answer, list[str]] = {}
+    for slug in slugs:
+        for answer in dict.fromkeys(_answer(case[slug]) for case in cases if slug in case):
+            answers.setdefault(answer, []).append(slug)
+    seen = [frozenset(_change(case[slug]) for case in cases if slug in case) for slug in slugs]
+    told = tuple((tuple(kernels), answer) for answer, kernels in answers.items())
+    return Behaviour(tuple(cases), told, _changes(seen))
+
+
+def tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
+    """Yield each group with its tables, one for each question and set of parameters."""
+    questions: dict[str, dict[tuple[str, tuple[str, ...]], list[Judged]]] = {}
+    for case in cases.values():
+        event = next(iter(case.values()))
+        key = next(iter(event.params.values()), ""), tuple(event.params)
+        questions.setdefault(event.group, {}).setdefault(key, []).append(case)
+    known = [*(group for group in GROUPS if group in questions), *sorted(questions.keys() - GROUPS.keys())]
+    for group in known:
+        yield group, [_table(title, members, slugs) for (title, _), members in questions[group].items()]
+
+
+def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> Table:
+    every = [_params(case) for case in cases]
+    values = {name: list(dict.fromkeys(params[name] for params in every)) for name in every[0]}
+    among = {name: found for name, found in values.items() if len(found) > 1}
+    rows = (
+        Row(labels(map(_params, each.cases), among), tuple(_cells(each, slugs)), each)
+        for each in behaviours(cases, slugs)
+    )
+    return Table(title, tuple(among), tuple(rows))
+
+
+def _behaviour(answers: Mapping[str, Answer], cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
+    kernels: dict[Answer, list[str]] = {}
+    for slug, answer in answers.items():
+        kernels.setdefault(answer, []).append(slug)
+    first = cases[0]
+    seen = [_change(first[slug]) if slug in first else None for slug in slugs]
+    return Behaviour(tuple(cases), tuple((tuple(of), answer) for answer, of in kernels.items()), _changes(seen))
+
+
+def _cells(behaviour: Behaviour, slugs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    case = behaviour.cases[0]
+    steps = {slug: _steps(event) for slug, event in case.items()}
+    telling = _telling(list(steps.values()))
+    for slug in slugs:
+        if slug not in case:
+            yield "", ""
+            continue
+        words = ", ".join(f"{each} {steps[slug].get(each, '–')}".strip() for each in telling)  # noqa: RUF001
+        yield str(case[slug].verdict), words
+
+
+def _telling(answers: Sequence[Mapping[str, str]]) -> list[str]:
+    """Choose the first steps that tell all different answers apart."""
+    chosen: list[str] = []
+    apart = 1
+    for step in dict.fromkeys(itertools.chain.from_iterable(answers)):
+        found = len({tuple(answer.get(each) for each in (*chosen, step)) for answer in answers})
+        if found > apart:
+            chosen.append(step)
+            apart = found
+    return chosen
+
+
+def _steps(case: CaseEvent) -> Mapping[str, str]:
+    """Return what was observed step by step, where it was."""
+    steps = (case.observation or {}).get("steps")
+    if (
+        isinstance(steps, Mapping)
+        and steps
+        and case.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS)
+    ):
+        return {str(step): str(answer) for step, answer in steps.items()}
+    return {"": case.observed or str(case.verdict)}
+
+
+def _answer(case: CaseEvent) -> Answer:
+    deviation = getattr(case, "deviation", "") or ""
+    return Answer(case.verdict, case.expected, case.observed, case.reason, str(deviation))
+
+
+def _change(case: CaseEvent) -> tuple[Verdict, str]:
+    """Return what must differ between two kernels for the case to have changed: reasons alone do not."""
+    return case.verdict, case.observed
+
+
+def _changes(seen: Sequence[object]) -> str:
+    pairs = itertools.combinations(range(len(seen)), 2)
+    return " ".join(pair(one, other) for one, other in pairs if seen[one] != seen[other])
+
+
+def _params(case: Judged) -> Mapping[str, str]:
+    event = next(iter(case.values()))
+    return event.params or {"name": event.name}
+
+
+@cache
+def _rank() -> Mapping[str, int]:
+    return {case.id: number for number, case in enumerate(catalogue())}

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What bears witness to the cases that somebody will want to look into, as much of it as a page can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.klog import is_header
+from conformance.report.events import CaseEvent
+from conformance.report.findings import alike
+
+_ROOM = 700_000
+"""Characters of evidence in a page, so that a kernel on which everything fails still makes one that opens."""
+_LINES = 160
+"""Of one log."""
+_BEFORE = 12
+"""Of these, before the first sign of trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A log, or a part of it."""
+
+    source: str
+    lines: tuple[tuple[str, bool], ...]
+    """Each with whether it is a sign of trouble."""
+    above: int = 0
+    """Lines left out above."""
+    below: int = 0
+    """Lines left out below."""
+    same: str = ""
+    """The id of a case that has the same text; then there are no lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """One case on one kernel."""
+
+    case: CaseEvent
+    texts: tuple[Text, ...]
+    tries: tuple[Mapping[str, Any], ...]
+    flaky: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Cases of one kernel that differ in nothing but their name."""
+
+    first: CaseEvent
+    drawers: tuple[Drawer, ...]
+    named: tuple[CaseEvent, ...]
+    """Those for which the page has no room."""
+
+
+class Witness:
+    """Opens drawers as long as there is room in the page."""
+
+    def __init__(self) -> None:
+        self._room = _ROOM
+        self._seen: dict[tuple[str, ...], str] = {}
+
+    def findings(self, cases: Iterable[CaseEvent]) -> list[Finding]:
+        """Return the cases, those that are alike together, in their order."""
+        return [self._finding(group) for group in alike(cases)]
+
+    def _finding(self, group: list[CaseEvent]) -> Finding:
+        drawers = [self._drawer(case) for case in group if self._take(case)]
+        opened = {drawer.case.id for drawer in drawers}
+        return Finding(group[0], tuple(drawers), tuple(case for case in group if case.id not in opened))
+
+    def _take(self, case: CaseEvent) -> bool:
+        """Tell whether there is room for a drawer, before anything is put into it."""
+        self._room -= 400 + len(case.id) + sum(map(len, case.differences))
+        return self._room > 0
+
+    def _drawer(self, case: CaseEvent) -> Drawer:
+        tries = tuple(getattr(case, "tries", ()) or ())
+        return Drawer(case, tuple(self._texts(case)), tries, bool(getattr(case, "flaky", False)))
+
+    def _texts(self, case: CaseEvent) -> Iterator[Text]:
+        stamped = [(_stamp(line), str(line.get("text", ""))) for line in case.log]
+        yield from self._text(case, "kernel log", stamped)
+        yield from self._text(case, "console", [("", line) for line in case.console.splitlines()])
+        yield from self._text(case, "traceback", [("", line) for line in case.error.splitlines()])
+
+    def _text(self, case: CaseEvent, source: str, lines: list[tuple[str, str]]) -> Iterator[Text]:
+        if not lines:
+            return
+        key = tuple(text for _, text in lines)
+        if key in self._seen:
+            yield Text(source, (), same=self._seen[key])
+            return
+        trouble = [is_header(text) for _, text in lines]
+        first = max(0, trouble.index(True) - _BEFORE) if True in trouble else max(0, len(lines) - _LINES)
+        shown = [(stamp + text, bad) for (stamp, text), bad in zip(lines, trouble, strict=True)][first : first + _LINES]
+        size = sum(len(text) for text, _ in shown)
+        if size > self._room:
+            yield Text(source, (), below=len(lines))
+            return
+        self._room -= size
+        self._seen[key] = case.id
+        yield Text(source, tuple(shown), above=first, below=len(lines) - first - len(shown))
+
+
+def _stamp(line: Mapping[str, Any]) -> str:
+    """Return the time of a line as dmesg shows it."""
+    microseconds = line.get("microseconds")
+    return f"[{microseconds / 1e6:12.6f}] " if isinstance(microseconds, int) else ""

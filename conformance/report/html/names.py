@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Names as a page needs them: anchors that last, text that is safe to look at, sets of cases in a few words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_FEW = 3
+"""So many exceptions are told as such."""
+
+
+def visible(text: str) -> str:
+    """Return text in which what a reader would not see, or a browser not accept, is spelt out as Python does."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _spelt(ord(each)) for each in text)
+
+
+class Anchors:
+    """The ids of cases in one page: the case's own, `group/name`, and `group/name@kernel` on a kernel.
+
+    They hold a `/`, which no id of the page's own does. An id that HTML would not take is bent, and stays unique.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[str, str], str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, case: str, slug: str = "") -> str:
+        """Return the anchor of a case, the same each time."""
+        if (case, slug) not in self._given:
+            wanted = re.sub(r"[^\w./@+:-]", "_", f"{case}@{slug}" if slug else case, flags=re.ASCII)
+            wanted = wanted if "/" in wanted else f"case/{wanted}"
+            number, free = 1, wanted
+            while free in self._taken:
+                number += 1
+                free = f"{wanted}~{number}"
+            self._taken.add(free)
+            self._given[case, slug] = free
+        return self._given[case, slug]
+
+
+class Citations:
+    """Commits that reasons cite: their subjects are told once, at the end, for they would be a quarter of the page."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[str, str] = {}
+
+    def cite(self, reason: str) -> str:
+        """Return the reason with commits but without their subjects."""
+        return re.sub(r'\b([0-9a-f]{12,40}) "(.+?)"(?=[,);]|$)', self._note, reason)
+
+    def _note(self, found: re.Match[str]) -> str:
+        self.subjects[found[1]] = found[2]
+        return found[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a label says of one parameter."""
+
+    words: str
+    full: bool
+    """It takes every value there is, so it does not matter."""
+
+
+def labels(chosen: Iterable[Mapping[str, str]], among: Mapping[str, Collection[str]]) -> list[list[Part]]:
+    """Describe cases by their parameters, in as few lines as folding finds; `among` is every value of each that varies.
+
+    Each line is a product: every combination of the values it names is meant.
+    """
+    order = {name: {value: at for at, value in enumerate(values)} for name, values in among.items()}
+    items = {tuple(frozenset([params[name]]) for name in among) for params in chosen}
+    for at in range(len(among)):
+        joined: dict[tuple[frozenset[str], ...], frozenset[str]] = {}
+        for item in items:
+            rest = (*item[:at], *item[at + 1 :])
+            joined[rest] = joined.get(rest, frozenset()) | item[at]
+        items = {(*rest[:at], values, *rest[at:]) for rest, values in joined.items()}
+    ranked = sorted(
+        items, key=lambda item: [sorted(map(order[name].__getitem__, v)) for name, v in zip(among, item, strict=True)]
+    )
+    return [
+        [_part(name, values, list(order[name])) for name, values in zip(among, item, strict=True)] for item in ranked
+    ]
+
+
+def _part(name: str, values: frozenset[str], every: Sequence[str]) -> Part:
+    others = [value for value in every if value not in values]
+    if not others:
+        return Part(f"any {name}", full=True)
+    if len(others) <= _FEW and len(others) < len(values):
+        return Part(f"any {name} but {', '.join(others)}", full=False)
+    return Part(", ".join(value for value in every if value in values), full=False)
+
+
+def _spelt(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The web page: well-formed, alone, complete, accessible, deterministic, small, and deaf to what a kernel logs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from conformance.groups import cases as catalogue
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+from conformance.report.html import render
+from tests.conformance import report_runs
+
+VOID = {"meta", "link", "input", "br"}
+HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}\x00\x1b[2J\u202e\ud800"
+
+
+class Page(HTMLParser):
+    """A page taken apart; complains about what is not closed in the order it was opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        assert len({name for name, _ in attributes}) == len(attributes), f"an attribute twice in {tag}"
+        self.tags.append((tag, {name: value or "" for name, value in attributes}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that it ends the element opened last."""
+        assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        """Collect what can be read."""
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    def every(self, tag: str) -> list[dict[str, str]]:
+        """Return the attributes of each such element."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def ids(self) -> list[str]:
+        """Return every id."""
+        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+
+    @property
+    def text(self) -> str:
+        """Return what can be read."""
+        return "".join(self.words)
+
+
+def many() -> Run:
+    """Two kernels, every group: one of them without UNIX and with faults, tries and a deviation."""
+    old, new = report_runs.KERNEL_5_10, report_runs.KERNEL_6_12
+    cases = report_runs.sick().cases[new.slug]
+    others = [case for case in catalogue() if case.group != "redirect"][::5]
+    cases += [stepped(case, {"insert": "ok", "lookup": f"answer {at % 90}"}) for at, case in enumerate(others)]
+    differences = ("wanted insert to give ok, got EPERM",)
+    cases[-1] = replace(cases[-1], verdict=Verdict.FAIL, observed="insert EPERM", differences=differences)
+    before = report_runs.passing(old, report_runs.observe_5_10)
+    before += [replace(case, kernel=old.slug) for case in cases if case.group != "redirect"][::2]
+    return report_runs.finished((old, before), (new, cases), code=1)
+
+
+def stepped(case: Case, steps: dict[str, str]) -> CaseEvent:
+    """Make the event of a case judged step by step."""
+    observed = ", ".join(f"{step} {answer}" for step, answer in steps.items())
+    return report_runs.judged(report_runs.KERNEL_6_12, case, observed, observation={"steps": steps})
+
+
+RUNS: dict[str, Callable[[], Run]] = {**report_runs.RUNS, "many": many, "nothing": report_runs.finished}
+
+
+@cache
+def text_of(name: str) -> str:
+    """Return the page of a run."""
+    return render(RUNS[name]())
+
+
+@cache
+def page_of(name: str) -> Page:
+    """Return the page of a run, taken apart."""
+    return Page(text_of(name))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_page_is_sound(name: str) -> None:
+    """Every page is well-formed, has each id once, and each link leads to one of them."""
+    text, page = text_of(name), page_of(name)
+    assert text.startswith("<!DOCTYPE html>\n")
+    assert [each for each, count in Counter(page.ids).items() if count > 1] == []
+    assert not any(re.search(r"\s", each) for each in page.ids)
+    targets = {attributes["href"].removeprefix("#") for attributes in page.every("a")}
+    assert targets - set(page.ids) <= {"-"}
+    named = [attributes[name] for _, attributes in page.tags for name in ("aria-labelledby",) if name in attributes]
+    assert set(named) <= set(page.ids)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_page_loads_nothing(name: str) -> None:
+    """Neither an attribute nor the style sheet names anything outside of the page, and its policy forbids to."""
+    text, page = text_of(name), page_of(name)
+    loading = {"src", "srcset", "action", "data", "poster", "background", "ping", "formaction"}
+    for tag, attributes in page.tags:
+        assert not attributes.keys() & loading, tag
+        assert attributes.get("href", "#").startswith("#" if tag == "a" else ("#", "data:,"))
+        assert not any(each.startswith("on") or each == "style" for each in attributes)
+    assert not re.search(r"url\(|@import|https?://", text)
+    policy = page.every("meta")[1]["content"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_page_speaks(name: str) -> None:
+    """A screen reader finds a language, landmarks, headings in order, captions, header cells with scope, and names."""
+    page = page_of(name)
+    names = [tag for tag, _ in page.tags]
+    assert page.every("html") == [{"lang": "en"}]
+    assert [names.count(each) for each in ("header", "main", "footer", "h1")] == [1, 1, 1, 1]
+    assert all(attributes.get("aria-label") for attributes in page.every("nav"))
+    levels = [int(tag[1]) for tag in names if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert names.count("table") == names.count("caption")
+    assert all(attributes.get("scope") for attributes in page.every("th"))
+    assert all("aria-label" in attributes for attributes in page.every("a") if "cell-" in attributes["href"])
+    assert all(
+        "aria-label" in each or "aria-labelledby" in each for _, each in page.tags if each.get("role") == "region"
+    )
+
+
+def test_every_case_has_an_anchor() -> None:
+    """Each case has its id as anchor, and with a kernel behind it where it is told in full."""
+    run, ids = many(), set(page_of("many").ids)
+    assert {case.id for each in run.cases.values() for case in each} <= ids
+    assert {f"{case.id}@{case.kernel}" for case in run.unexpected()} <= ids
+
+
+def test_what_is_unexpected_is_told_in_full() -> None:
+    """Expected, observed, why, every difference, the log, the tries and the command are there to be read."""
+    run, page = report_runs.sick(), page_of("sick").text
+    for case in run.unexpected():
+        for words in (case.expected, case.reason, *case.differences, case.repeat, *(line["text"] for line in case.log)):
+            assert str(words) in page, words
+    assert "debian:5.10 did not boot: no message within 60 s" in page
+    assert "CONFIG_UNIX is not set" in page
+
+
+def test_one_failure_among_many_is_seen() -> None:
+    """A cell that stands for several cases shows the one of them that failed, and says how many did."""
+    run = report_runs.healthy()
+    cases = run.cases["debian-6.12"]
+    at = next(at for at, case in enumerate(cases) if case.name == "sockmap-ingress-to-egress-tcp4-unix_stream")
+    cases[at] = replace(cases[at], verdict=Verdict.FAIL, observed="dropped")
+    page = Page(render(run))
+    bad = [attributes["aria-label"] for attributes in page.every("a") if attributes.get("class") == "bad"]
+    assert bad == ["UNEXPECTED in 1 of 4: dropped silently"]
+
+
+def test_a_log_cannot_reach_the_page() -> None:
+    """Whatever a log holds, in whichever field, the page has the same elements and shows it letter by letter."""
+    run = many()
+
+    def spoilt(case: CaseEvent) -> CaseEvent:
+        line = {"sequence": 1, "level": HOSTILE, "microseconds": HOSTILE, "text": HOSTILE}
+        words = dict.fromkeys(("expected", "observed", "reason", "error", "console", "repeat"), HOSTILE)
+        lists = {"differences": (HOSTILE,), "log": (line,), "params": {HOSTILE: HOSTILE}}
+        return replace(case, name=HOSTILE, **words, **lists)  # type: ignore[arg-type]
+
+    run.cases = {slug: [spoilt(case) for case in cases] for slug, cases in run.cases.items()}
+    run.start = replace(run.start, started=HOSTILE, command=(HOSTILE,), suite_commit=HOSTILE, tools={HOSTILE: HOSTILE})
+    for slug, kernel in run.kernels.items():
+        words = dict.fromkeys(("spec", "release", "banner", "why", "error", "hint", "digest"), HOSTILE)
+        run.kernels[slug] = replace(kernel, **words, notes=(HOSTILE,), package={HOSTILE: HOSTILE})  # type: ignore[arg-type]
+    page = Page(render(run))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in page_of("many").tags} | {"mark"}
+    assert len(page.every("script")) == len(page.every("style")) == 1
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7*7 }}\\x00\\x1b[2J\\u202e\\ud800" in page.text
+
+
+def test_strange_ids_stay_apart() -> None:
+    """Ids that are no anchors are bent into some, each its own."""
+    run = report_runs.healthy()
+    cases = run.cases["debian-6.12"]
+    for number, name in enumerate(("a b", "a\tb", "a_b", "main", 'x"y')):
+        cases[number] = replace(cases[number], id=name, group="", verdict=Verdict.FAIL)
+    page = Page(render(run))
+    assert max(Counter(page.ids).values()) == 1
+    assert not any(re.search(r"[\s\"]", each) for each in page.ids)
+
+
+def test_the_page_is_a_function_of_the_log() -> None:
+    """The same log makes the same page, in whatever order its cases came to their verdicts."""
+    run, other = report_runs.sick(), report_runs.sick()
+    other.cases = {slug: cases[::-1] for slug, cases in other.cases.items()}
+    assert render(run) == text_of("sick") == render(other)
+
+
+def grown(kernels: int, cases: int) -> Run:
+    """Make a run of many kernels and cases, their answers and reasons as long, as many and as varied as real ones."""
+    whole = []
+    reason = 'a sentence of the length they have (0123456789ab "net: A subject of the length they have", since 6.1)'
+    for number in range(kernels):
+        kernel = report_runs.kernel(f"6.{number}", f"6.{number}.17-amd64")
+        events = report_runs.passing(kernel, report_runs.observe_6_12 if number else report_runs.observe_5_10)
+        for at in range(cases - len(events)):
+            block = at // 6
+            answer = block if block % 3 or number < 2 else block + 1000
+            steps = {f"step {step}": f"{'ok' if step else answer}" for step in range(12)}
+            params = {"question": f"question-{block % 30}", "variant": f"variant-{block}-{at % 6}", "map": "sockmap"}
+            case = Case(f"group{block % 6}", "a-name-of-their-length-{question}-{variant}".format(**params), "", params)
+            reasons = "; ".join(f"{answer % 40}.{each} {reason}" for each in range(3))
+            events.append(replace(stepped(case, steps), kernel=kernel.slug, reason=reasons))
+        whole.append((kernel, events))
+    return report_runs.finished(*whole)
+
+
+def test_the_page_stays_small() -> None:
+    """Five kernels with 4,000 cases each are less than 2 MiB."""
+    assert len(render(grown(5, 4000)).encode()) < 2 * 1024**2
+
+
+def test_a_kernel_on_which_all_fails_makes_a_page() -> None:
+    """However much went wrong, and however much was logged, the page has a bounded size and names every case."""
+    run = report_runs.healthy()
+    log = tuple({"microseconds": number, "text": f"line {number} " + "x" * 80} for number in range(1000))
+    run.cases["debian-6.12"] = [
+        replace(
+            case, verdict=Verdict.SPLAT, observed="splat", log=({"text": case.name}, *log), differences=("y" * 300,)
+        )
+        for case in run.cases["debian-6.12"]
+    ]
+    text = render(run)
+    assert len(text.encode()) < 2 * 1024**2
+    assert {f"{case.id}@debian-6.12" for case in run.unexpected()} <= set(Page(text).ids)
+
+
+def test_the_script_runs_under_the_policy(tmp_path: Path) -> None:
+    """In a real browser the page's own policy lets its script run, which adds the search."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    page = tmp_path / "report.html"
+    page.write_text(render(report_runs.finished()), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    here = os.environ | {"TMPDIR": str(tmp_path)}
+    shown = subprocess.run([*command, page.as_uri()], check=True, capture_output=True, text=True, timeout=60, env=here)
+    assert 'placeholder="Find a case"' not in page.read_text(encoding="utf-8")
+    assert 'placeholder="Find a case"' in shown.stdout
