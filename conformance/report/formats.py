@@ -29,6 +29,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "text": Format("text", "a terminal"),
     "plain": Format("plain", "a mailing list"),
     "markdown": Format("markdown", "a CI summary"),
+    "html": Format("html", "a browser"),
     "ktap": Format("ktap", "kernel tools"),
     "junit": Format("junit", "Jenkins, GitLab"),
     "kcidb": Format("kcidb", "KernelCI"),
