@@ -39,9 +39,9 @@ def test_the_same_log_gives_the_same_report(name: str) -> None:
         assert text == FORMATS[name].render(run)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "text"])
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"text", "html"}))
 def test_reports_of_a_real_run_look_as_agreed(name: str) -> None:
-    """Each format says of a run with every kind of trouble what was looked at and found good."""
+    """Each format, but those with tests of their own, says of a run with every trouble what was found good."""
     golden = (report_runs.GOLDEN / f"planted.{name}").read_text(encoding="utf-8")
     assert FORMATS[name].render(report_runs.planted()) == golden
 
