@@ -36,6 +36,7 @@ from conformance.report.events import EventLog
 from conformance.report.events import FinishEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import Run
+from conformance.report.forecast import remember
 from conformance.report.live import Reporter
 from conformance.report.summary import write_summary
 from conformance.workbench import PRELOAD
@@ -111,6 +112,7 @@ class Ledger:
             self.add(FinishEvent(exit_code=int(code), seconds=round(seconds, 3), interrupted=bool(self.interrupted)))
             if self.reporter is not None:
                 self.reporter.finish(self.run)
+            remember(self.run)
             if self.results is not None:
                 write_summary(self.run, self.results)
         if self._log is not None:

@@ -22,6 +22,7 @@ from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
+from conformance.report.forecast import Forecast
 from conformance.report.screen import announcement
 from conformance.report.screen import screen
 from conformance.report.style import WIDTH
@@ -139,6 +140,7 @@ class LiveReporter:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._run: Run | None = None
+        self._forecast = Forecast({})
         self._began = 0.0
         self._drawn = 0
         self._announced = 0
@@ -146,6 +148,7 @@ class LiveReporter:
     @_never_raises
     def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
         """Open the screen."""
+        self._forecast = Forecast(selected)
         self._run = Run(event)
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._tick, name="live view", daemon=True)
@@ -198,7 +201,8 @@ class LiveReporter:
         if self._run is not None:
             size = os.get_terminal_size(self._stream.fileno())
             seconds = time.monotonic() - self._began
-            lines = screen(self._run, seconds, size.columns or WIDTH, size.lines or 24, self._style)
+            left = self._forecast.left(self._run, seconds)
+            lines = screen(self._run, seconds, size.columns or WIDTH, size.lines or 24, self._style, left)
         home = f"\x1b[{self._drawn}A\r" if self._drawn else "\r"
         self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
         self._stream.flush()

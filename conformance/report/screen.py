@@ -20,10 +20,13 @@ _ANNOUNCED = 20
 """Unexpected cases told one by one while the run goes on; the report lists them all."""
 
 
-def screen(run: Run, seconds: float, columns: int, rows: int, style: Style) -> list[str]:
-    """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit."""
+def screen(run: Run, seconds: float, columns: int, rows: int, style: Style, left: float | None = None) -> list[str]:
+    """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit.
+
+    `seconds` have gone by and `left` are still to come, if anybody can tell.
+    """
     room = max(1, rows - 1)
-    *bars, total = _bars(run, seconds, columns, style)
+    bars, total = _bars(run, columns, style), _total(run, seconds, left, columns, style)
     slug = _current(run)
     if slug is None or columns < WIDTH:
         return [*bars, total][-room:]
@@ -49,13 +52,21 @@ def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[s
     return ["More cases are unexpected; the report will list them all."] if number == _ANNOUNCED + 1 else []
 
 
-def _bars(run: Run, seconds: float, columns: int, style: Style) -> list[str]:
+def _bars(run: Run, columns: int, style: Style) -> list[str]:
     specs = {slug: style.cut(run.kernel(slug).spec, 20) for slug in run.slugs}
     wide = max(map(len, specs.values()), default=0)
-    minutes, rest = divmod(int(seconds), 60)
+    return [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
+
+
+def _total(run: Run, seconds: float, left: float | None, columns: int, style: Style) -> str:
     done, total = sum(run.counts().values()), sum(run.start.selected.values())
-    lines = [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
-    return [*lines, style.paint(style.cut(f"{minutes}:{rest:02}  {done} of {total} cases", columns), "faint")]
+    forecast = f", about {_clock(left)} left" if left is not None and done < total else ""
+    return style.paint(style.cut(f"{_clock(seconds)}  {done} of {total} cases{forecast}", columns), "faint")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 def _bar(run: Run, slug: str, spec: str, columns: int, style: Style) -> str:
