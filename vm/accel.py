@@ -13,8 +13,8 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError
 from kernels.kernel import Kernel
+from vm.death import PANIC
 from vm.qemu import mortal
-from vm.session import PANIC
 
 DEVICE = Path("/dev/kvm")
 PROBE_SECONDS = 5.0

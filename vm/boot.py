@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cache
+from common.errors import ConformError
+from common.errors import HostError
 from common.errors import KernelError
 from kernels.kernel import Kernel
 from vm import modules
 from vm import rootfs
 from vm.compose import Composition
+from vm.death import DeadMachineError
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineOptions
 from vm.qemu import Qemu
-from vm.session import DeadMachineError
 from vm.session import Session
 
 PATIENCE = {"kvm": 30.0, "tcg": 150.0}
@@ -73,7 +75,10 @@ def boot(
 
 
 def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
-    """Wait until a booting machine answers and measure it; if it does not, end it and raise KernelError."""
+    """Wait until a booting machine answers and measure it; if it does not, end it and raise KernelError.
+
+    HostError if somebody put an end to it.
+    """
     try:
         release = session.greet(PATIENCE[session.info.accelerator])
         session.calibrate(time.monotonic() - begin)
@@ -92,12 +97,22 @@ def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
         )
 
 
-def _explained(kernel: Kernel, death: DeadMachineError) -> KernelError:
+def _explained(kernel: Kernel, death: DeadMachineError) -> ConformError:
+    if death.mishap:
+        return mishap(kernel, death)
     manner = {
         Fate.PANICKED: "panicked while booting",
         Fate.OVERRAN: "did not boot to the agent in time",
     }.get(death.fate, "ended while booting")
     return KernelError(f"{kernel.spec} {manner}: {death.last_line}", hint=_hint(death))
+
+
+def mishap(kernel: Kernel, death: DeadMachineError) -> HostError:
+    """Say what befell the machine, which is not the kernel's doing."""
+    return HostError(
+        f"{death.mishap} while {kernel.spec} was made ready",
+        hint=f"look for a full disk below {cache.root()}, or for memory that ran out (dmesg)",
+    )
 
 
 def _hint(death: DeadMachineError) -> str:

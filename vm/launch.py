@@ -29,6 +29,7 @@ from vm import rootfs
 from vm import stock
 from vm import template
 from vm.boot import Booted
+from vm.death import DeadMachineError
 from vm.machine import Bundle
 from vm.machine import Fate
 from vm.machine import Machine
@@ -37,7 +38,6 @@ from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.monitor import QmpError
 from vm.qemu import Qemu
-from vm.session import DeadMachineError
 from vm.session import Session
 from vm.template import DamagedError
 from vm.template import Template
@@ -93,7 +93,7 @@ def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | N
 def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
     """Start a clone of a template; with `ram`, a copy of the template's memory, the guest writes to that file."""
     info = replace(found.info, why="; ".join(filter(None, [found.info.why, note])))
-    with found.state.open("rb") as state:
+    with found.opened_state() as state:
         qemu = Qemu(found.composition.machine(ram or found.ram, shared=ram is not None), state=state.fileno())
     session = Session(qemu, info)
     try:
@@ -176,9 +176,12 @@ class Plan:
         return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, why), self.qemu)
 
     def open_clone(self) -> Machine:
-        """Restore a machine from its template; a damaged template is made anew, once."""
-        note = ""
-        for _ in range(2):
+        """Restore a machine from its template; a damaged template is made anew, once.
+
+        A clone that does not live may be the host's fault: the first costs its template only a closer look.
+        """
+        note, looked = "", False
+        for _ in range(3):
             folder = template.newest(self.key) or self.prepared({}, None).folder
             seen = template.identity(folder)
             try:
@@ -187,13 +190,16 @@ class Plan:
                     return self.open_cold(found.note)
                 if found.info.kind is MachineKind.VNG:
                     return self.open_stock(found.note)
-                found.verify()
+                found.verify(closely=looked)
                 return restore(found, note).session
             except (DamagedError, DeadMachineError) as error:
+                if isinstance(error, DeadMachineError) and not looked:
+                    note, looked = f"the first clone did not live: {error.sentence}", True
+                    continue
                 note = f"a damaged template was discarded: {error}"
                 self.say(note)
                 template.discard(folder, seen)
-        return self.open_cold(f"a cold boot, for twice {note}")
+        return self.open_cold(f"a cold boot, for again {note}")
 
     def prepared(self, bundle: Bundle, warmup: Warmup | None) -> Template:
         """Return the template that is warm with `bundle`, made if need be from one that is warm with something else."""
@@ -252,6 +258,8 @@ class Plan:
                 self._forgo(folder, MachineKind.COLD, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
+                if death.mishap:
+                    raise boot.mishap(self.kernel, death) from death
                 sentence = f"{self.kernel.spec} died while its template was made: {death.last_line}"
                 if warmup is not None:
                     raise UnfitError(sentence) from death

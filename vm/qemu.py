@@ -84,8 +84,12 @@ class Qemu:
                 pass_fds=inherited,
                 start_new_session=True,
             )
-        except FileNotFoundError as error:
-            raise HostError(f"{error.filename} is not installed", hint="apt install util-linux") from error
+        except OSError as error:
+            for descriptor in (self.serial, self._stderr):
+                os.close(descriptor)
+            self.control.close()
+            self._monitor.close()
+            raise unstarted("QEMU", error) from error
         finally:
             guest_end.close()
             monitor_end.close()
@@ -104,11 +108,15 @@ class Qemu:
         """Return why it ended, or what QEMU itself said last."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason
+        return self.mishap() or (content(self._stderr).strip().splitlines() or ["no message"])[-1]
+
+    def mishap(self) -> str:
+        """Return what somebody did to QEMU, which is nothing that its guest could do; or nothing."""
         if (status := self.process.poll()) is not None and status < 0:
             return f"QEMU was killed by {signal.Signals(-status).name}"
         if status is None and _is_stopped(self.process.pid):
             return "QEMU is stopped, by SIGSTOP or a debugger"
-        return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
+        return ""
 
     def save(self, state: Path, deadline: float = 30.0) -> None:
         """Stop the guest and write its state; its RAM is in the file already. QmpError if that fails.
@@ -185,6 +193,13 @@ class Qemu:
         self.exited = -1
         self.control.close()
         self._monitor.close()
+
+
+def unstarted(name: str, error: OSError) -> HostError:
+    """Say why a program does not start."""
+    if isinstance(error, FileNotFoundError):
+        return HostError(f"{error.filename} is not installed", hint="apt install util-linux")
+    return HostError(f"{name} cannot be started: {error.strerror}", hint="is there memory, and room for processes?")
 
 
 @contextlib.contextmanager

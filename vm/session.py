@@ -17,6 +17,8 @@ from typing import Protocol
 from common.errors import HostError
 from common.errors import KernelError
 from vm import core
+from vm.death import PANIC
+from vm.death import DeadMachineError
 from vm.guest.bundle import digest
 from vm.guest.frames import CHUNK
 from vm.guest.frames import FrameBuffer
@@ -51,17 +53,8 @@ LAST_WORDS = 64 << 10
 BEFORE_PANIC = 16 << 10
 """Of a console longer than that, so much is kept from before the panic."""
 
-FAREWELL = "init: the agent "
-"""So init explains itself before it powers off: vm.guest.init."""
-
 EXIT_SECONDS = 1.0
 """For QEMU to exit once its end of the channel is closed."""
-
-SILENCE = "NMI: Not continuing"
-"""Panics so titled are our own doing: Qemu.autopsy."""
-
-PANIC = "Kernel panic - not syncing"
-
 
 FOREVER = 1e6
 """Seconds; poll(2) would take less."""
@@ -82,6 +75,9 @@ class Body(Protocol):
     def complaint(self) -> str:
         """Return the process's own last message."""
 
+    def mishap(self) -> str:
+        """Return what somebody on the host did to the process, if that is why there is no answer."""
+
     def autopsy(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
 
@@ -99,36 +95,6 @@ class Body(Protocol):
 
     def close(self) -> None:
         """End it at once; may be called twice."""
-
-
-class DeadMachineError(Exception):
-    """No answer came and none will."""
-
-    def __init__(self, fate: Fate, console: str, complaint: str, dump: str = "") -> None:
-        super().__init__(f"the machine {fate}")
-        self.fate = fate
-        self.console = console
-        self.complaint = complaint
-        self.dump = dump
-        """Why there is no memory dump although one was wanted."""
-
-    @property
-    def last_line(self) -> str:
-        """The panic's title, or else whatever was said last."""
-        lines = [line for line in self.console.splitlines() if line.strip()]
-        titles = [line for line in lines if PANIC in line]
-        farewell = [line for line in lines if line.startswith(FAREWELL)]
-        return (titles or farewell or lines[-1:] or [self.complaint])[0]
-
-    @property
-    def sentence(self) -> str:
-        """What became of the machine."""
-        if self.fate is Fate.PANICKED:
-            return self.last_line
-        if self.fate is Fate.OVERRAN:
-            places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
-            return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
-        return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
 
 
 class Session:
@@ -288,11 +254,16 @@ class Session:
         end = begin + patience
         self._send(request, end)
         while True:
-            answer = self._take(end)
-            if answer is not None and "extend" in answer:
+            answer = self._take(end) or {}
+            if "extend" not in answer:
+                break
+            try:
                 end = min(end + float(answer["extend"]), begin + EXTENSION_LIMIT * patience)
-            elif answer is not None:
-                return answer
+            except (TypeError, ValueError) as error:
+                raise self._died(why=f"what came from the guest makes no sense: {error}") from error
+        if answer.get("fate") == "failed" and request["op"] != "call":
+            raise self._died(why=f"the agent failed: {str(answer.get('error')).strip().splitlines()[-1]}")
+        return answer
 
     def _send(self, request: dict[str, Any], end: float) -> None:
         self._count += 1
@@ -357,14 +328,16 @@ class Session:
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
             poll.poll(EXIT_SECONDS * 1000)
-        if PANIC in self._body.console():
-            fate = Fate.PANICKED
         complaint = why or self._body.complaint()
+        mishap = self._body.mishap()
+        if PANIC in self._body.console():
+            fate, mishap = Fate.PANICKED, ""
         dump = self._dumped()
         if fate is Fate.OVERRAN:
             complaint = f"the guest does not answer ({complaint})"
+            fate = Fate.LOST if mishap else fate
             self._body.autopsy()
-        death = DeadMachineError(fate, self._last_words(), complaint, dump)
+        death = DeadMachineError(fate, self._last_words(), complaint, dump, mishap)
         self._body.close()
         return death
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kernels.kernel import Kernel
+from vm.death import DeadMachineError
 from vm.rootfs import PYTHON
-from vm.session import DeadMachineError
 from vm.session import Session
 
 TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")

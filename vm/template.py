@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from common import cache
 from vm.compose import Composition
@@ -132,13 +133,20 @@ class Template:
         data = {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
         (self.folder / MANIFEST).write_text(json.dumps(data, default=os.fspath))
 
-    def verify(self) -> None:
+    def opened_state(self) -> BinaryIO:
+        """Open the state; DamagedError if that fails, for another process may discard a template at any moment."""
+        try:
+            return self.state.open("rb")
+        except OSError as error:
+            raise DamagedError("its state cannot be read") from error
+
+    def verify(self, *, closely: bool = False) -> None:
         """Raise DamagedError unless the files are those that were saved.
 
         Memory is some 200 MB: its checksum is only computed where the file's date cannot vouch for it, that is when
-        it was touched, or when the host was booted since and may have lost writes.
+        it was touched, or when the host was booted since and may have lost writes; or to look `closely`.
         """
-        dated = self.boot_id == BOOT_ID.read_text().strip()
+        dated = not closely and self.boot_id == BOOT_ID.read_text().strip()
         for name, checksum in self.checksums.items():
             path = self.folder / name
             try:

@@ -28,6 +28,7 @@ ROUNDS = 8000
 """A bound for the verifier; time ends the loop."""
 
 SYS_USERFAULTFD = 323
+SYS_PIDFD_GETFD = 438
 UFFDIO_API = 0xC018AA3F
 UFFDIO_REGISTER = 0xC020AA00
 UFFD_API = 0xAA
@@ -42,6 +43,11 @@ def address_of(arguments: dict[str, Any]) -> int:
         if name == arguments["name"]:
             return int(address, 16)
     raise LookupError(arguments["name"])
+
+
+def taint(arguments: dict[str, Any]) -> None:
+    """Set a flag in the taint word."""
+    Path("/proc/sys/kernel/tainted").write_text(arguments["word"])
 
 
 def lock_up(arguments: dict[str, Any]) -> None:
@@ -86,6 +92,17 @@ def block(arguments: dict[str, Any]) -> None:
     syscall.update(sockmap, 0, client.fileno())
     sender.join()
     rescuer.join()
+
+
+def babble(arguments: dict[str, Any]) -> None:
+    """Say something on the agent's channel that nobody can understand."""
+    agent = os.getppid()
+    links = {number: os.readlink(f"/proc/{agent}/fd/{number}") for number in os.listdir(f"/proc/{agent}/fd")}
+    port = next(int(number) for number, link in links.items() if "vport" in link)
+    stolen = ctypes.CDLL(None).syscall(SYS_PIDFD_GETFD, os.pidfd_open(agent), port, 0)
+    noise = memoryview(os.urandom(arguments["bytes"]))
+    while noise:
+        noise = noise[os.write(stolen, noise) :]
 
 
 def _withhold(page: mmap.mmap) -> int:

@@ -170,6 +170,10 @@ class FakeBody:
         """Return QEMU's."""
         return "qemu: bad luck"
 
+    def mishap(self) -> str:
+        """Nobody laid hands on it."""
+        return ""
+
     def autopsy(self) -> None:
         """There is nothing to cut open."""
 

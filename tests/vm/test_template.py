@@ -12,12 +12,12 @@ from common.errors import KernelError
 from tests.vm.nowhere import kernel
 from vm import template
 from vm.compose import Composition
+from vm.death import DeadMachineError
 from vm.launch import Plan
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
-from vm.session import DeadMachineError
 from vm.template import DamagedError
 from vm.template import Template
 

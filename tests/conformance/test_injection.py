@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Faults injected into the harness while it judges: no wrong verdict, no hang, and nothing is left.
+
+Moments and places are drawn from a seed. A few tries of each are made; `--faults 100` makes a hundred.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from common import cache
+from conformance import workbench as workbench_module
+from conformance.bundle import guest_bundle
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+from tests.conformance.injection import CASES
+from tests.conformance.injection import SLUG
+from tests.conformance.injection import TALLY
+from tests.conformance.injection import Row
+from tests.conformance.injection import Ward
+from tests.conformance.injection import census
+from tests.conformance.injection import copy_template
+from tests.conformance.injection import left_over
+from tests.conformance.injection import machines
+from tests.conformance.injection import only_lost
+from tests.conformance.injection import strike
+from tests.waiting import wait_until
+from vm import template
+from vm.launch import Plan
+from vm.machine import MachineOptions
+from vm.session import Session
+
+pytestmark = pytest.mark.vm
+
+OPTIONS = MachineOptions(accelerator="tcg", preload=PRELOAD)
+TESTS = Path(__file__).parents[1]
+SICKNESS = {"sick": TESTS / "vm/sick.py", "sick_kernel": TESTS / "conformance/sick_kernel.py"}
+SPAN = 1.0
+"""Seconds within which a fault strikes: a machine is restored and some cases are judged meanwhile."""
+
+ANSWERS = 8000
+"""Bytes that the guest says in some cases."""
+
+ETERNITY = 4e9
+
+
+@pytest.fixture(name="kernel", scope="module")
+def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with a copy of its template in a cache of the module's own, and guests that know how to get sick."""
+    kernel = resolve("debian:6.12")
+    Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
+    folder = template.newest(_key(kernel))
+    assert folder is not None
+    shared = cache.root()
+    bundle = {**guest_bundle(), **{name: path.read_text() for name, path in SICKNESS.items()}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        patch.setenv("TMPDIR", str(tempfile.tempdir))
+        copy_template(folder, cache.root() / folder.relative_to(shared))
+        (cache.root() / "images").symlink_to(shared / "images")
+        patch.setattr(workbench_module, "guest_bundle", lambda: bundle)
+        yield kernel
+
+
+@pytest.fixture(name="ward")
+def _ward(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[Ward]:
+    """A workbench to inject faults into; whatever they are, nothing is left in the end."""
+    option = request.config.option
+    row = Row(request.node.name.removeprefix("test_").replace("_", " "))
+    request.config.stash.setdefault(TALLY, []).append(row)
+    before = census()
+    with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
+        yield Ward(workbench, row, option.faults, random.Random(option.faults_seed))
+    left = left_over(before)
+    row.leftovers = len(left)
+    assert not left
+
+
+def _key(kernel: Kernel) -> str:
+    return Plan(kernel, OPTIONS, print).key
+
+
+def _sick(function: str, deadline: float = 3.0, **arguments: object) -> Case:
+    """Return a case of which the judge can make nothing."""
+    params = {**CASES[0].params, **cast("dict[str, str]", arguments)}
+    return Case("redirect", function, function, params, deadline)
+
+
+def _signal(number: signal.Signals) -> Callable[[], None]:
+    """Return what sends a signal to the machine, as soon as there is one."""
+
+    def deed() -> None:
+        wait_until(lambda: bool(machines()), "there is a machine")
+        with suppress(ProcessLookupError):
+            os.kill(machines()[-1], number)
+
+    return deed
+
+
+def test_qemu_is_killed(ward: Ward) -> None:
+    """At whatever moment QEMU dies, at most the one case it was at is lost, and says so."""
+    for _ in ward.draws(5):
+        ward.workbench.close()
+        blow = strike(ward.random.uniform(0, SPAN), _signal(signal.SIGKILL))
+        only_lost(ward.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
+
+
+def test_qemu_is_stopped(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A QEMU that stands still costs one case its deadline; nobody says that the kernel hangs."""
+    monkeypatch.setattr("vm.session.GRACE", 0.2)
+    monkeypatch.setattr("vm.launch.RESTORE_PATIENCE", 0.5)
+    monkeypatch.setattr(workbench_module, "_LEAST", 1.0)
+    for _ in ward.draws(2, share=10):
+        ward.workbench.close()
+        blow = strike(ward.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
+        only_lost(ward.judge_until(lambda: not blow.is_alive()), "QEMU is stopped")  # noqa: B023
+
+
+def test_the_channel_is_cut(ward: Ward) -> None:
+    """After whatever byte of its answers the guest is cut off, one case is lost."""
+    for _ in ward.draws(3):
+        ward.workbench.close()
+        relay = Relay(cast("Session", ward.workbench.machine(SLUG)), ward.random.randrange(ANSWERS))
+        only_lost(ward.judge_until(lambda: not relay.is_alive()), "the machine vanished")  # noqa: B023
+
+
+class Relay(threading.Thread):
+    """Between a machine and its guest: passes everything on, until the guest has said so many bytes."""
+
+    def __init__(self, session: Session, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self._guest = session._body.control
+        session._body.control, self._host = socket.socketpair()
+        self.start()
+
+    def run(self) -> None:
+        """Pass on."""
+        self._guest.setblocking(True)
+        with self._guest, self._host:
+            while self._limit > 0:
+                ready, _, _ = select.select([self._guest, self._host], [], [])
+                for source in ready:
+                    target = self._host if source is self._guest else self._guest
+                    try:
+                        chunk = source.recv(1 << 16)
+                        if source is self._guest:
+                            chunk = chunk[: self._limit]
+                            self._limit -= len(chunk)
+                        target.sendall(chunk)
+                    except OSError:
+                        return
+                    if not chunk:
+                        return
+
+
+def test_the_guest_babbles(ward: Ward) -> None:
+    """10 MiB of noise on the channel cost the case that makes it, at once."""
+    for _ in ward.draws(1, share=10):
+        begin = time.monotonic()
+        only_lost([ward.judge(_sick("sick_kernel:babble", 60.0, bytes=10 << 20))], "makes no sense")
+        assert time.monotonic() - begin < 60
+        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+
+
+def test_the_clock_jumps(ward: Ward) -> None:
+    """Wherever a case puts the guest's clock, the cases after it do not notice."""
+    for _ in ward.draws(2):
+        ward.judge(_sick("sick:set_clock", to=ward.random.uniform(0, ETERNITY)))
+        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+
+
+@pytest.mark.parametrize("end", ["return", "die", "hang"])
+def test_process_ids_run_out(ward: Ward, end: str) -> None:
+    """A case that leaves no process id to others is the last that notices."""
+    for _ in ward.draws(1, share=10):
+        verdict = ward.judge(_sick("sick:fork_bomb", 1.0 if end == "hang" else 20.0, end=end)).verdict
+        assert verdict is (Verdict.HANG if end == "hang" else Verdict.INFRA)
+        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+
+
+def test_memory_runs_out(ward: Ward) -> None:
+    """A guest without memory is no finding about its kernel, and gives way to another."""
+    for _ in ward.draws(1, share=10):
+        assert ward.judge(_sick("sick:fill_memory", 20.0)).verdict is Verdict.INFRA
+        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+
+
+def _flip(path: Path, draw: random.Random) -> None:
+    """Change one byte where there is data."""
+    with path.open("r+b") as file:
+        file.seek(os.lseek(file.fileno(), draw.randrange(path.stat().st_size), os.SEEK_DATA))
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1 << draw.randrange(8)]))
+
+
+def _truncate(path: Path, draw: random.Random) -> None:
+    os.truncate(path, draw.randrange(path.stat().st_size))
+
+
+def _remove(path: Path, draw: random.Random) -> None:
+    path.unlink()
+
+
+HARMS = (_flip, _truncate, _remove)
+FILES = ("state", "state", "ram", template.MANIFEST)
+
+
+@pytest.fixture(name="spare")
+def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """Lay out the newest template and an older one like it, so that losing that costs no boot; return it."""
+    folder = template.newest(_key(kernel))
+    assert folder is not None
+    master, older = folder.rename(tmp_path / "master"), folder.with_name(f"{_key(kernel)}-older")
+
+    def laid_out() -> Path:
+        for place, age in ((folder, 0), (older, 60)):
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(master, place, copy_function=os.link)
+            os.utime(place, (time.time() - age, time.time() - age))
+        return folder
+
+    yield laid_out
+    for place in (folder, older):
+        shutil.rmtree(place, ignore_errors=True)
+    master.rename(folder)
+
+
+def test_the_template_is_corrupt(ward: Ward, spare: Callable[[], Path]) -> None:
+    """Whatever is wrong with a template's files, no clone of it judges anything."""
+    for _ in ward.draws(4):
+        ward.workbench.close()
+        path = spare() / ward.random.choice(FILES)
+        own = path.with_name("own")
+        template.copy_sparse(path, own)
+        shutil.copystat(path, own)
+        ward.random.choice(HARMS)(own.replace(path), ward.random)
+        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+
+
+def test_the_template_is_deleted(ward: Ward, spare: Callable[[], Path]) -> None:
+    """At whatever moment a template goes, its clone lives on, and another template serves the next."""
+    for _ in ward.draws(3):
+        ward.workbench.close()
+        folder = spare()
+        blow = strike(ward.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
+        assert {each.verdict for each in ward.judge_until(lambda: not blow.is_alive())} == {Verdict.PASS}  # noqa: B023
+        ward.workbench.close()
+        assert ward.judge(CASES[0]).verdict is Verdict.PASS

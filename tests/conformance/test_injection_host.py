@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Faults of the host injected into whole runs: full disks, and another suite at work in the same cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from contextlib import contextmanager
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from common import cache
+from common.errors import HostError
+from conformance.model import Verdict
+from conformance.report.events import read
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from kernels.resolve import resolve
+from tests.conformance.conform import command
+from tests.conformance.conform import conform
+from tests.conformance.conform import environment
+from tests.conformance.injection import CASES
+from tests.conformance.injection import SLUG
+from tests.conformance.injection import TALLY
+from tests.conformance.injection import Row
+from tests.conformance.injection import Ward
+from tests.conformance.injection import census
+from tests.conformance.injection import copy_template
+from tests.conformance.injection import left_over
+from vm import template
+from vm.launch import Plan
+from vm.machine import MachineOptions
+
+pytestmark = pytest.mark.vm
+
+KERNEL = "debian:6.12"
+OPTIONS = MachineOptions(accelerator="tcg", preload=PRELOAD)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+
+
+@pytest.fixture(name="row")
+def _row(request: pytest.FixtureRequest) -> Row:
+    """A line in the table of faults."""
+    row = Row(request.node.name.removeprefix("test_").replace("_", " "), tries=1)
+    request.config.stash.setdefault(TALLY, []).append(row)
+    return row
+
+
+@contextmanager
+def _disk(folder: Path, size: str) -> Iterator[Path]:
+    """A small disk."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _fill(folder: Path) -> None:
+    """Use up all there is."""
+    with suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+
+
+@needs_root
+@pytest.mark.parametrize("moment", ["before", "while-booting"])
+def test_the_disk_is_full_when_a_template_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row, moment: str
+) -> None:
+    """Without room for a guest's memory the host is to blame, by name, and nothing is left half made."""
+    kernel = resolve(KERNEL)
+    images = cache.root() / "images"
+    fillers: list[threading.Thread] = []
+
+    def told(text: str) -> None:
+        if text.startswith("booting") and moment == "while-booting":
+            fillers.append(threading.Thread(target=_fill, args=(disk,)))
+            fillers[0].start()
+
+    with _disk(tmp_path / "disk", "100M" if moment == "before" else "600M") as disk:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+        cache.root().mkdir()
+        (cache.root() / "images").symlink_to(images)
+        before = census()
+        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench, pytest.raises(HostError) as caught:
+            workbench.prepare(SLUG, told)
+        for filler in fillers:
+            filler.join()
+        left = left_over(before)
+        assert not list(cache.root().glob("templates/*"))
+    row.leftovers = len(left)
+    assert "no space left" in str(caught.value) or "QEMU was killed by SIGBUS" in str(caught.value)
+    assert "disk" in caught.value.hint or "space" in caught.value.hint
+    assert not left
+    row.verdicts["refused"] += 1
+    row.right += 1
+
+
+@needs_root
+def test_the_disk_is_full_when_cases_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+    """Clones need no disk."""
+    kernel = resolve(KERNEL)
+    Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
+    source = template.newest(Plan(kernel, OPTIONS, print).key)
+    assert source is not None
+    with _disk(tmp_path / "disk", "1G") as disk:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+        copy_template(source, cache.root() / "templates" / source.name)
+        _fill(disk)
+        before = census()
+        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
+            ward = Ward(workbench, row, 0, None)  # type: ignore[arg-type]
+            verdicts = {ward.judge(case).verdict for case in CASES[:3]}
+        left = left_over(before)
+    row.leftovers = len(left)
+    assert verdicts == {Verdict.PASS}
+    assert not left
+    row.right += 1
+
+
+@needs_root
+def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: Row) -> None:
+    """An event log that cannot be written ends the run with one sentence, its lines so far whole."""
+    with _disk(tmp_path / "disk", "16k") as disk:
+        results = disk / "results"
+        done = conform(
+            "run", "--kernel", KERNEL, "--results", str(results), "-k", "ingress-to-egress-tcp4", cwd=tmp_path
+        )
+        seen = sum(map(len, read(results).cases.values()))
+    assert done.returncode == 128, done.stdout + done.stderr
+    assert "cannot write the event log" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert seen > 0
+    row.verdicts["refused"] += 1
+    row.right += 1
+
+
+def test_two_suites_share_a_cache(tmp_path: Path, row: Row) -> None:
+    """Of two suites that need a template at once one makes it; both judge with it, and nothing is left."""
+    home = tmp_path / "cache" / cache.root().name
+    home.mkdir(parents=True)
+    for path in cache.root().iterdir():
+        if path.name not in ("templates", "partial", "locks"):
+            (home / path.name).symlink_to(path)
+    (tmp_path / "temporary").mkdir()
+    world = environment(XDG_CACHE_HOME=str(home.parent), TMPDIR=str(tmp_path / "temporary"))
+    arguments = command("run", "--kernel", KERNEL, "-n", "1", "-k", CASES[0].name)
+    suites = [
+        subprocess.Popen(
+            arguments, cwd=tmp_path, env=world, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [suite.communicate(timeout=300)[0] for suite in suites]
+    left = [*(home / "partial").iterdir(), *(tmp_path / "temporary").iterdir()]
+    row.leftovers = len(left)
+    assert [suite.returncode for suite in suites] == [0, 0], said
+    assert sum("booting" in text for text in said) == 1
+    assert len(list((home / "templates").iterdir())) == 1
+    assert not left
+    row.verdicts["pass"] += 2
+    row.right += 1

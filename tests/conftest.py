@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Options of our own tests, and the table of injected faults below their summary."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.injection import SEED
+from tests.conformance.injection import TALLY
+from tests.conformance.injection import table
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    parser.addoption("--faults", type=int, default=0, metavar="N", help="make N tries of each fault that is drawn")
+    parser.addoption("--faults-seed", type=int, default=SEED, metavar="SEED", help="draw them from another seed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what came of the faults that were injected."""
+    rows = config.stash.get(TALLY, [])
+    if rows:
+        terminalreporter.section(f"injected faults, seed {config.option.faults_seed}")
+        for line in table(rows):
+            terminalreporter.write_line(line)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What became of a machine that will not answer any more."""
+
+from __future__ import annotations
+
+from vm.machine import Fate
+
+FAREWELL = "init: the agent "
+"""So init explains itself before it powers off: vm.guest.init."""
+
+SILENCE = "NMI: Not continuing"
+"""Panics so titled are our own doing: Qemu.autopsy."""
+
+PANIC = "Kernel panic - not syncing"
+
+
+class DeadMachineError(Exception):
+    """No answer came and none will."""
+
+    def __init__(self, fate: Fate, console: str, complaint: str, dump: str = "", mishap: str = "") -> None:
+        super().__init__(f"the machine {fate}")
+        self.fate = fate
+        self.console = console
+        self.complaint = complaint
+        self.dump = dump
+        """Why there is no memory dump although one was wanted."""
+        self.mishap = mishap
+        """What somebody on the host did to the machine; its kernel had no part in that."""
+
+    @property
+    def last_line(self) -> str:
+        """The panic's title, or else whatever was said last."""
+        lines = [line for line in self.console.splitlines() if line.strip()]
+        titles = [line for line in lines if PANIC in line]
+        farewell = [line for line in lines if line.startswith(FAREWELL)]
+        return (titles or farewell or lines[-1:] or [self.complaint])[0]
+
+    @property
+    def sentence(self) -> str:
+        """What became of the machine."""
+        if self.fate is Fate.PANICKED:
+            return self.last_line
+        if self.fate is Fate.OVERRAN:
+            places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
+            return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
+        return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
