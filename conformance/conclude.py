@@ -14,7 +14,9 @@ from conformance.expect.deviations import Symptom
 from conformance.expect.deviations import deviations
 from conformance.expect.judge import judge
 from conformance.klog import Report
+from conformance.klog import alarming
 from conformance.klog import find_reports
+from conformance.klog import meaning
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import KernelFacts
@@ -106,8 +108,8 @@ def trouble_of(
         return _splat(late, f"{between} the kernel logged")
     if not reply.log_complete:
         return Verdict.INFRA, "the kernel log of this case could not be read in full"
-    if reply.taint and not own and not before:
-        return Verdict.SPLAT, f"the kernel became tainted: bits {reply.taint:#x}"
+    if alarming(reply.taint) and not own and not before:
+        return Verdict.SPLAT, f"the kernel became tainted, for {meaning(alarming(reply.taint))}"
     return None
 
 

@@ -13,6 +13,7 @@ from common.errors import ConformError
 from conformance.bundle import guest_bundle
 from conformance.bundle import warm_up
 from conformance.conclude import reports_of
+from conformance.klog import alarming
 from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels.config import check_bootable
@@ -109,4 +110,4 @@ class Workbench:
 def _healthy(reply: Reply) -> bool:
     """Tell whether the next case may run on the same machine."""
     quiet = not reports_of((*reply.before, *reply.log))
-    return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and not reply.taint and quiet
+    return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and quiet and not alarming(reply.taint)

@@ -7,5 +7,7 @@ from conformance.klog.scan import Scanner
 from conformance.klog.scan import find_reports
 from conformance.klog.scan import find_splat
 from conformance.klog.scan import is_header
+from conformance.klog.taint import alarming
+from conformance.klog.taint import meaning
 
-__all__ = ["TRUNCATED", "Report", "Scanner", "find_reports", "find_splat", "is_header"]
+__all__ = ["TRUNCATED", "Report", "Scanner", "alarming", "find_reports", "find_splat", "is_header", "meaning"]

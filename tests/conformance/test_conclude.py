@@ -9,6 +9,7 @@ import pytest
 
 from conformance.catalogue import redirect_cases
 from conformance.conclude import conclude
+from conformance.conclude import trouble_of
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from kernels.version import Version
@@ -121,6 +122,22 @@ def test_a_warning_in_the_window_is_a_splat() -> None:
 def test_a_new_taint_is_a_splat() -> None:
     """A taint bit that appears during a case counts although no line was recognised."""
     assert conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, taint=512)).verdict is Verdict.SPLAT
+
+
+@pytest.mark.parametrize("bit", [0, 1, 6, 10, 12, 13, 15, 16, 18])
+def test_a_taint_that_tells_of_modules_or_the_user_is_none_of_ours(bit: int) -> None:
+    """An out-of-tree module that a case happens to load is no sign of a sick kernel."""
+    assert trouble_of(Reply(fate=Fate.ANSWERED, value={}, taint=1 << bit)) is None
+
+
+@pytest.mark.parametrize(("bit", "words"), [(4, "machine check"), (5, "bad page"), (7, "died"), (9, "warned"),
+                                            (14, "soft lockup"), (25, "flag 25")])  # fmt: skip
+def test_a_taint_that_tells_of_trouble_is_a_splat(bit: int, words: str) -> None:
+    """Beside a harmless flag too, and if nobody knows what it means."""
+    found = trouble_of(Reply(fate=Fate.ANSWERED, value={}, taint=1 << bit | 1 << 12))
+
+    assert found is not None
+    assert (found[0], words in found[1], "module" in found[1]) == (Verdict.SPLAT, True, False)
 
 
 def test_an_unread_log_is_never_a_pass() -> None:

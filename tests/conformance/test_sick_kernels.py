@@ -63,8 +63,10 @@ def _next_is_sound(workbench: Workbench) -> Iterator[None]:
     assert workbench.machine("sick") is not patient
 
 
-def _sick(function: str, deadline: float = 3.0) -> Case:
-    return Case(group="sick", name=function, scenario=function, params={}, deadline=deadline)
+def _sick(function: str, deadline: float = 3.0, **arguments: str) -> Case:
+    """Return a case of which the judge can make nothing."""
+    params = {**SOUND.params, **arguments}
+    return Case(group="redirect", name=function, scenario=function, params=params, deadline=deadline)
 
 
 def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
@@ -91,6 +93,13 @@ def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> N
 def test_a_sick_kernel_is_told_by_name(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
     """Each sickness has its verdict, and the title of the kernel's own report."""
     _judged(workbench, case, verdict, title)
+
+
+def test_a_taint_counts_if_it_means_trouble(workbench: Workbench) -> None:
+    """What a warning leaves in the taint word is a splat even without its text; what a module leaves is not."""
+    harmless, sick = (_sick("sick_kernel:taint", word=str(1 << bit)) for bit in (12, 9))
+    assert examine(workbench, "sick", harmless)[0].verdict is not Verdict.SPLAT
+    _judged(workbench, sick, Verdict.SPLAT, "the kernel became tainted, for the kernel warned")
 
 
 def test_a_corrupt_list_is_what_the_case_died_of(workbench: Workbench, tmp_path: Path) -> None:
