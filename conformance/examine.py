@@ -87,6 +87,8 @@ def once(
         neighbour=workbench.neighbour,
         known=lambda title: lists.known(title, facts.version),
     )
+    if not judgement.verdict.expected:
+        reply = workbench.decoded(slug, reply)
     return Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
 
 

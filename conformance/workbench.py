@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from common.errors import ConformError
 from conformance.bundle import guest_bundle
@@ -16,6 +17,7 @@ from conformance.conclude import reports_of
 from conformance.klog import alarming
 from conformance.model import Case
 from conformance.model import KernelFacts
+from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
 from vm.launch import open_machine
@@ -35,6 +37,9 @@ _LEAST = 5.0
 """Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""
 
 
+_BREAK = "\n\x1e\n"
+"""Between texts that are decoded at once; no kernel prints a line like that."""
+
 _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
 
@@ -53,6 +58,7 @@ class Workbench:
         self._machine: Machine | None = None
         self._slug = ""
         self._failures: dict[str, int] = {}
+        self._debug_images: dict[str, Path | None] = {}
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
         """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
@@ -77,6 +83,20 @@ class Workbench:
         if not machine.usable or not _healthy(reply):
             self.close()
         return reply
+
+    def decoded(self, slug: str, reply: Reply) -> Reply:
+        """Have a reply's log and console tell file and line, where the kernel's debugging information is at hand."""
+        kernel = self.kernels[slug]
+        if slug not in self._debug_images:
+            self._debug_images[slug] = None if kernel.is_host else symbols.debug_image(kernel)
+        if (image := self._debug_images[slug]) is None:
+            return reply
+        lines = (*reply.before, *reply.log)
+        texts = symbols.decode(_BREAK.join([*(line.text for line in lines), reply.console]), image, kernel.modules)
+        *told, console = texts.split(_BREAK)
+        told_lines = tuple(replace(line, text=text) for line, text in zip(lines, told, strict=True))
+        count = len(reply.before)
+        return replace(reply, before=told_lines[:count], log=told_lines[count:], console=console)
 
     def machine(self, slug: str) -> Machine:
         """Return a machine that runs this kernel: the one in use, or a new one; ConformError where none can be had."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
+from kernels import symbols
 from kernels.kernel import Kernel
 from vm.death import DeadMachineError
 from vm.rootfs import PYTHON
@@ -23,9 +24,6 @@ from vm.session import Session
 
 TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")
 """Programs of this host that a guest gets for a shell, with their libraries, as far as the host has them."""
-
-DEBUG_IMAGES = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}/vmlinux")
-"""Where distributions put a vmlinux with debugging information."""
 
 LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 
@@ -68,8 +66,7 @@ def gdb_command(kernel: Kernel, path: Path) -> str:
     A vmlinux boots at its own addresses (PVH passes by the decompressor, which would randomize them); a bzImage does
     only with `nokaslr` on its command line.
     """
-    found = (Path(place.format(kernel.release)) for place in DEBUG_IMAGES)
-    image = next((each for each in found if each.exists()), kernel.image)
+    image = symbols.debug_image(kernel) or kernel.image
     return shlex.join(["gdb", os.fspath(image or ""), "-ex", f"target remote {path}"])
 
 

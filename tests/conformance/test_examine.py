@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,11 @@ from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from conformance.workbench import Workbench
+from kernels import symbols
 from kernels.version import Version
+from tests.conformance.workbenches import WARNED
+from tests.conformance.workbenches import WARNING
+from tests.vm.nowhere import kernel
 from vm.machine import Fate
 from vm.machine import MachineOptions
 from vm.machine import Reply
@@ -58,3 +63,18 @@ def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pyte
     assert not asked
     examine(workbench, "host", CASE)
     assert asked
+
+
+def test_a_splat_is_recorded_with_file_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each text of a bad reply is decoded for itself, and the verdict is made of what the kernel said."""
+    workbench = Workbench({"debian-6.12": kernel()}, MachineOptions())
+    reply = replace(WARNED, before=(replace(WARNING, text="earlier x+0x1/0x2"),), console="last x+0x1/0x2")
+    monkeypatch.setattr(workbench, "ask", lambda *arguments: reply)
+    monkeypatch.setattr(symbols, "debug_image", lambda subject: subject.image)
+    monkeypatch.setattr(symbols, "decode", lambda text, image, modules: text.replace("/0x2", "/0x2 (a.c:7)"))
+
+    judgement, record = examine(workbench, "debian-6.12", CASE)
+
+    assert "a.c" not in judgement.differences[0]
+    assert [line["text"] for line in record["log"]] == ["earlier x+0x1/0x2 (a.c:7)", f"{WARNING.text} (a.c:7)"]
+    assert record["console"] == "last x+0x1/0x2 (a.c:7)"

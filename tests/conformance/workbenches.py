@@ -47,6 +47,10 @@ class ScriptedWorkbench(Workbench):
             raise answer
         return answer
 
+    def decoded(self, slug: str, reply: Reply) -> Reply:
+        """Know nothing of lines."""
+        return reply
+
     def close(self) -> None:
         """Note that the clone is gone."""
         self.history.append("close")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From `function+0x1a/0x90` to file and line, by binutils, where a kernel's debugging information is at hand.
+
+As the kernel's own scripts/decode_stacktrace.sh does it, but keeping what was printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from kernels import vmlinux
+from kernels.kernel import Kernel
+
+DEBUG_IMAGES = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}/vmlinux")
+"""Where distributions put a vmlinux with debugging information."""
+
+_PLACE = re.compile(r"(?<![\w.$])([A-Za-z_.$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[([\w-]+)[^\]]*\])?")
+_RETURN = re.compile(r"(?:\[ *\d+\.\d+\] ?)?\s*(?:\? )?$")
+"""What stands before a line of a stack: there the address is that of the instruction after the call."""
+
+_Place = tuple[str, int, int]
+"""Function, offset and size."""
+
+
+def debug_image(kernel: Kernel) -> Path | None:
+    """Return the vmlinux with debugging information of just this kernel, if there is one; else None."""
+    path = kernel.provenance.get("path", "")
+    beside = [parent / "vmlinux" for parent in Path(path).parents] if path else []
+    distribution = [Path(place.format(kernel.release)) for place in DEBUG_IMAGES]
+    for candidate in filter(None, (kernel.image, *beside, *distribution)):
+        if candidate.is_file() and _has_lines(candidate) and _same(candidate, kernel.image):
+            return candidate
+    return None
+
+
+def decode(text: str, image: Path, modules: Path | None = None) -> str:
+    """Add file and line to every place in the kernel that a text names; what cannot be found stays as it was."""
+    if not all(map(shutil.which, ("nm", "addr2line"))):
+        return text
+    found: dict[str, set[_Place]] = {}
+    for line in text.split("\n"):
+        for match in _PLACE.finditer(line):
+            found.setdefault(match[4] or "", set()).add(_place(line, match))
+    root = f"{image.parent}/"
+    lines = {name: _looked_up(_object(name, image, modules), places, root) for name, places in found.items()}
+
+    def decoded(line: str) -> str:
+        def explained(match: re.Match[str]) -> str:
+            where = lines[match[4] or ""].get(_place(line, match))
+            return f"{match[0]} ({where})" if where else match[0]
+
+        return _PLACE.sub(explained, line)
+
+    return "\n".join(map(decoded, text.split("\n")))
+
+
+def _place(line: str, match: re.Match[str]) -> _Place:
+    offset = int(match[2], 16)
+    returns = _RETURN.match(line[: match.start()]) is not None and offset > 0
+    return match[1], offset - returns, int(match[3], 16)
+
+
+def _object(module: str, image: Path, modules: Path | None) -> Path | None:
+    """Return the file that has the symbols of a module, or of the kernel itself."""
+    if not module:
+        return image
+    name = re.sub("[_-]", "[_-]", module)
+    return next(modules.rglob(f"{name}.ko"), None) if modules is not None else None
+
+
+def _looked_up(path: Path | None, places: Iterable[_Place], root: str) -> dict[_Place, str]:
+    """Return file, without `root`, and line of those places that are in the file."""
+    wanted: dict[str, dict[_Place, int]] = {}
+    functions = _functions(path) if path is not None else {}
+    for name, offset, size in places:
+        for section, start in functions.get((name, size), ()):
+            wanted.setdefault(section, {})[name, offset, size] = start + offset
+    lines: dict[_Place, str] = {}
+    for section, addresses in wanted.items():
+        assert path is not None
+        lines |= dict(zip(addresses, _lines(path, section, addresses.values()), strict=True))
+    return {place: line.removeprefix(root).removeprefix("./") for place, line in lines.items() if line}
+
+
+@cache
+def _functions(path: Path) -> Mapping[tuple[str, int], list[tuple[str, int]]]:
+    """Return section and address of every function, by name and size: a name alone may be that of several."""
+    listing = subprocess.run(["nm", "--format=sysv", path], capture_output=True, text=True, check=False).stdout
+    found: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for line in listing.splitlines():
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) == 7 and fields[3] == "FUNC" and fields[4]:
+            found.setdefault((fields[0], int(fields[4], 16)), []).append((fields[6], int(fields[1], 16)))
+    return {key: places for key, places in found.items() if len(places) == 1}
+
+
+def _lines(path: Path, section: str, addresses: Iterable[int]) -> Iterator[str]:
+    """Yield file and line of each address, of the innermost function that is inlined there; "" where nobody knows."""
+    # fmt: off
+    command = [
+        "addr2line",
+        "--exe", os.fspath(path),
+        *(["--section", section] if path.suffix == ".ko" else []),
+        *(f"{address:#x}" for address in addresses),
+    ]
+    # fmt: on
+    for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+        where = line.partition(" (")[0]
+        yield "" if where.startswith("??") or where.endswith((":?", ":0")) else where
+
+
+def _has_lines(path: Path) -> bool:
+    from elftools.common.exceptions import ELFError  # costs every run its time, and only a splat comes here
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with path.open("rb") as file:
+            return ELFFile(file).get_section_by_name(".debug_line") is not None
+    except (OSError, ELFError):
+        return False
+
+
+def _same(candidate: Path, image: Path | None) -> bool:
+    """Tell whether two files are of one build."""
+    return candidate == image or (image is not None and vmlinux.build_id(candidate) == vmlinux.build_id(image) != "")
