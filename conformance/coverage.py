@@ -27,7 +27,7 @@ def table() -> str:
     for group, list_cases in GROUPS.items():
         cases = list_cases()
         total += len(cases)
-        rows.append(f"| `test_{group}` | {len(cases)} | {_promise(group)} | {', '.join(_varying(cases))} |")
+        rows.append(f"| `test_{group}` | {len(cases)} | {promise(group)} | {', '.join(_varying(cases))} |")
     return "\n".join([*rows, f"| | **{total}** | | |", ""])
 
 
@@ -36,7 +36,7 @@ def inserted(readme: str) -> str:
     return _TABLE.sub(lambda _: table(), readme)
 
 
-def _promise(group: str) -> str:
+def promise(group: str) -> str:
     """Return the sentence that the group's test function is documented with."""
     tree = ast.parse((_ROOT / "conformance" / "cases" / f"test_{group}.py").read_text())
     (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.html import render
+from conformance.report.html.names import labels
 from tests.conformance import report_runs
 
 VOID = {"meta", "link", "input", "br"}
@@ -125,7 +127,7 @@ def test_the_page_loads_nothing(name: str) -> None:
     loading = {"src", "srcset", "action", "data", "poster", "background", "ping", "formaction"}
     for tag, attributes in page.tags:
         assert not attributes.keys() & loading, tag
-        assert not any("//" in each for each in attributes.values())
+        assert not any("://" in each for each in attributes.values())
         assert attributes.get("href", "#").startswith("#" if tag == "a" else ("#", "data:,"))
         assert not any(each.startswith("on") or each == "style" for each in attributes)
     assert not re.search(r"url\(|@import|//", text[text.index("<style>") : text.index("</style>")].replace("*/\n", ""))
@@ -178,6 +180,57 @@ def test_one_failure_among_many_is_seen() -> None:
     page = Page(render(run))
     bad = [attributes["aria-label"] for attributes in page.every("a") if attributes.get("class") == "bad"]
     assert bad == ["UNEXPECTED in 1 of 4: dropped silently"]
+
+
+def test_kernels_can_be_compared() -> None:
+    """What differs between two kernels is marked for the pair, which has a rule to show it and a count of its cases."""
+    text, page = text_of("many"), page_of("many")
+    run = many()
+    old, new = ({case.id: case for case in cases} for cases in run.cases.values())
+    differ = [
+        case.id
+        for case in new.values()
+        if case.id not in old or (case.verdict, case.observed) != (old[case.id].verdict, old[case.id].observed)
+    ]
+    assert f"{len(differ)} cases came to something else on debian:6.12 than on debian:5.10." in page.text
+    assert "body:has(#one-0:checked):has(#two-1:checked) :is(.b:not([data-d~=ab])" in text
+    marked = {attributes.get("data-d", "") for tag, attributes in page.tags if attributes.get("class") in ("b", "s")}
+    assert marked == {"", "ab"}
+    rows = re.findall(r'<tbody class="b"( data-d="ab")?>(.*?)</tbody>', text, re.DOTALL)
+    for mark, row in rows:
+        assert all((each in differ) == bool(mark) for each in re.findall(r'<li id="([^"]*)"', row))
+
+
+def test_tries_and_deviations_are_told() -> None:
+    """A flaky case shows its tries, the log of each once, and a known deviation is counted by kernel."""
+    run = report_runs.healthy()
+    cases = run.cases["debian-6.12"]
+    said, again = {"microseconds": 2000000, "text": "said on the first try"}, {"text": "said on the second"}
+    tries = (
+        {"verdict": "pass", "observed": "delivered", "times": 3, "fresh": False, "log": (said,)},
+        {"verdict": "fail", "observed": "dropped", "times": 1, "fresh": True, "log": (again,)},
+    )
+    cases[0] = replace(cases[0], verdict=Verdict.FAIL, observed="dropped", flaky=True, tries=tries, log=(said,))
+    cases[1] = replace(cases[1], verdict=Verdict.XFAIL, deviation="too-early", reason="it comes too early")
+    cases[2] = replace(cases[2], log=(said,))
+    page = Page(render(run))
+    assert "pass: delivered, 3 times" in page.text
+    assert "fail: dropped, in a fresh clone" in page.text
+    assert page.text.count("said on the first try") == page.text.count("said on the second") == 1
+    assert "[    2.000000] said on the first try" in page.text
+    assert f"kernel log: the same as of {cases[0].id} on debian:6.12" in page.text
+    assert re.search(r"too-early\s*it comes too early\s*1\s", page.text)
+
+
+def test_labels_fold_what_belongs_together() -> None:
+    """Every combination of the values that a line names is meant, and no other."""
+    every = {"map": ["sockmap", "sockhash"], "kind": ["tcp4", "tcp6", "udp4"], "state": ["a", "b", "c", "d", "e"]}
+    product = [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
+    words = [[part.words for part in line] for line in labels(product, every)]
+    assert words == [["any map", "any kind", "any state"]]
+    some = [params for params in product if params["kind"] != "udp4" or params["state"] in "ab"]
+    words = [[part.words for part in line] for line in labels(some, every)]
+    assert words == [["any map", "any kind but udp4", "any state but a, b"], ["any map", "any kind", "a, b"]]
 
 
 def test_a_log_cannot_reach_the_page() -> None:

@@ -15,17 +15,22 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from jinja2 import FileSystemLoader
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
+from conformance.coverage import promise
+from conformance.groups import GROUPS
 from conformance.model import Verdict
 from conformance.report import findings
 from conformance.report import grid
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
+from conformance.report.html.behaviour import Judged
+from conformance.report.html.behaviour import differing
 from conformance.report.html.behaviour import gather
 from conformance.report.html.behaviour import pair
 from conformance.report.html.behaviour import tables
@@ -56,43 +61,60 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
 def render(run: Run) -> str:
     """Return the page."""
     cases = gather(run)
-    redirects = {name: case for name, case in cases.items() if name in grid.redirect_ids()}
-    others = {name: case for name, case in cases.items() if name not in redirects}
     asked = {slug: run.kernel(slug).spec for slug in run.slugs if run.cases.get(slug)}
     style, script = _style(len(asked)), _file("report.js")
-    every = [event for case in cases.values() for event in case.values()]
-    witness, cited = Witness(), Citations()
-    unexpected = witness.findings(event for event in every if not event.verdict.expected)
-    known = witness.findings(event for event in every if event.verdict is Verdict.XFAIL)
-    flaky = witness.findings(
-        event for event in every if event.verdict is Verdict.PASS and getattr(event, "flaky", False)
+    cited = Citations()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            _findings([event for case in cases.values() for event in case.values()]),
+            **_tables(cases, list(asked)),
+            style=Markup(style),  # noqa: S704 - the page's own
+            script=Markup(script),  # noqa: S704 - the page's own
+            policy=_policy(style, script),
+            run=run,
+            specs={slug: run.kernel(slug).spec for slug in run.slugs},
+            asked=asked,
+            about=findings,
+            kernels=lambda slugs: _kernels(run, slugs),
+            anchor=Anchors().of,
+            cite=cited.cite,
+            commits=cited.subjects,
+            signs=_SIGNS,
+            layouts=grid.LAYOUT_WORDS,
+            promises={group: promise(group) for group in GROUPS},
+            Verdict=Verdict,
+        )
     )
-    values = {
-        "style": Markup(style),  # noqa: S704 - the page's own
-        "script": Markup(script),  # noqa: S704 - the page's own
-        "policy": _policy(style, script),
-        "run": run,
-        "specs": {slug: run.kernel(slug).spec for slug in run.slugs},
-        "asked": asked,
-        "sentence": findings.verdict(run),
-        "tally": findings.tally(run),
-        "about": findings,
-        "matrices": matrices(redirects, list(asked)),
+
+
+def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]:
+    """Return everything about cases that came to the same on every kernel, by the page's name for it."""
+    redirects = {name: case for name, case in cases.items() if name in grid.redirect_ids()}
+    others = {name: case for name, case in cases.items() if name not in redirects}
+    return {
+        "matrices": matrices(redirects, slugs),
         "marks": grid.marks(event for case in redirects.values() for event in case.values()),
-        "tables": list(tables(others, list(asked))),
+        "tables": list(tables(others, slugs)),
+        "differing": list(differing(cases.values(), slugs)),
+    }
+
+
+def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
+    """Return everything about single cases, by the page's name for it; what is unexpected has room first."""
+    witness = Witness()
+    unexpected = witness.findings(event for event in events if not event.verdict.expected)
+    known = witness.findings(event for event in events if event.verdict is Verdict.XFAIL)
+    plain = [event for event in events if event.verdict in (Verdict.PASS, Verdict.SKIP)]
+    aside = witness.findings(event for event in plain if event.flaky or event.log)
+    return {
         "unexpected": unexpected,
         "known": known,
-        "flaky": flaky,
-        "drawn": _drawn(unexpected, known, flaky),
-        "anchor": Anchors().of,
-        "cite": cited.cite,
-        "commits": cited.subjects,
-        "signs": _SIGNS,
-        "kernels": lambda slugs: _kernels(run, slugs),
-        "layouts": grid.LAYOUT_WORDS,
-        "Verdict": Verdict,
+        "aside": aside,
+        "drawn": _drawn(unexpected, known, aside),
+        "deviations": _deviations(known),
     }
-    return _environment().get_template("report.html.j2").render(values)
 
 
 @cache
@@ -117,6 +139,15 @@ def _drawn(*found: Iterable[Finding]) -> set[tuple[str, str]]:
     return told
 
 
+def _deviations(known: Iterable[Finding]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return how many cases show each known deviation, by its name and reason, on each kernel."""
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for each in known:
+        kernels = counts.setdefault((each.first.deviation, each.first.reason), {})
+        kernels[each.first.kernel] = kernels.get(each.first.kernel, 0) + len(each.drawers) + len(each.named)
+    return counts
+
+
 def _kernels(run: Run, slugs: Sequence[str]) -> str:
     """Name kernels, neighbours in the order of the run together."""
     order = {slug: at for at, slug in enumerate(run.slugs)}
@@ -128,18 +159,22 @@ def _kernels(run: Run, slugs: Sequence[str]) -> str:
 def _style(kernels: int) -> str:
     """Return the style sheet, with a rule for each pair of kernels that can be compared."""
     pairs = [
-        (f"body:has(#one-{one}:checked):has(#two-{two}:checked)", f":not([data-d~={pair(one, two)}])")
+        (f"body:has(#one-{one}:checked):has(#two-{two}:checked)", f"[data-d~={pair(one, two)}]")
         for one, two in itertools.permutations(range(kernels), 2)
     ]
     aside = [
         f"body:has(.pair:checked):has(#one-{at}:not(:checked)):has(#two-{at}:not(:checked)) :is("
-        f".kernel:nth-child({at + 1} of .kernel),.s i:nth-child({at + 1}),"
+        f".kernel:nth-child({at + 1} of .kernel),:is(.s i,.order li):nth-child({at + 1}),"
         f".behaviours tr:first-child>:nth-child({at + 2}))"
         for at in range(kernels)
     ]
-    hidden = [f"{body} .b{same}" for body, same in pairs] + aside
-    pale = [f"{body} .s{same}" for body, same in pairs]
-    return f"{_file('report.css')}{','.join(hidden)}{{display:none}}\n{','.join(pale or ['.s .s'])}{{opacity:.13}}\n"
+    rules = {
+        "display:none": [f"{body} :is(.b:not({which}),.question:not(:has({which})))" for body, which in pairs] + aside,
+        "opacity:.13": [f"{body} .s:not({which})" for body, which in pairs],
+        "display:block": [f"{body} .differ {which}" for body, which in pairs],
+    }
+    made = "".join(f"{','.join(selectors)}{{{rule}}}\n" for rule, selectors in rules.items() if selectors)
+    return _file("report.css") + made
 
 
 def _policy(style: str, script: str) -> str:

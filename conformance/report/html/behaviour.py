@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -35,19 +36,29 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """An answer, and who gave it."""
+
+    slugs: tuple[str, ...]
+    share: int
+    """In how many of the cases, on each of these kernels."""
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """Cases that came to the same, kernel by kernel."""
 
     cases: tuple[Judged, ...]
-    answers: tuple[tuple[tuple[str, ...], Answer], ...]
-    """Each answer after the slugs of the kernels that gave it."""
+    answers: tuple[Told, ...]
     changes: str
     """The pairs of kernels, by letter (see `pair`), between which something changes: `ab ac`."""
 
     @property
     def first(self) -> CaseEvent:
-        """The case that stands for all, on the last kernel that was asked."""
-        return list(self.cases[0].values())[-1]
+        """The case that stands for all, on the last kernel that was asked; an unexpected one if there is one."""
+        events = [event for case in self.cases for event in case.values()]
+        return next((event for event in events if not event.verdict.expected), list(self.cases[0].values())[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +103,30 @@ def gather(run: Run) -> dict[str, dict[str, CaseEvent]]:
 
 
 def behaviours(cases: Iterable[Judged], slugs: Sequence[str]) -> list[Behaviour]:
-    """Put cases together, in the order of their first."""
+    """Put cases together that came to the same on every kernel, in the order of their first."""
     alike: dict[tuple[tuple[str, Answer], ...], list[Judged]] = {}
     for case in cases:
         alike.setdefault(tuple((slug, _answer(event)) for slug, event in case.items()), []).append(case)
-    return [_behaviour(dict(key), members, slugs) for key, members in alike.items()]
+    return [together(members, slugs) for members in alike.values()]
 
 
 def together(cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
     """Put cases into one behaviour whether they came to the same or not."""
-    answers: dict[Answer, list[str]] = {}
+    answers: dict[tuple[Answer, int], list[str]] = {}
     for slug in slugs:
-        for answer in dict.fromkeys(_answer(case[slug]) for case in cases if slug in case):
-            answers.setdefault(answer, []).append(slug)
+        for answer, share in Counter(_answer(case[slug]) for case in cases if slug in case).items():
+            answers.setdefault((answer, share), []).append(slug)
     seen = [frozenset(_change(case[slug]) for case in cases if slug in case) for slug in slugs]
-    told = tuple((tuple(kernels), answer) for answer, kernels in answers.items())
+    told = tuple(Told(tuple(kernels), share, answer) for (answer, share), kernels in answers.items())
     return Behaviour(tuple(cases), told, _changes(seen))
+
+
+def differing(cases: Iterable[Judged], slugs: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:
+    """Yield the name of each pair of kernels, the two, and the number of cases that differ between them."""
+    seen = Counter(tuple(_change(case[slug]) if slug in case else None for slug in slugs) for case in cases)
+    for one, other in itertools.combinations(range(len(slugs)), 2):
+        count = sum(number for each, number in seen.items() if each[one] != each[other])
+        yield pair(one, other), slugs[one], slugs[other], count
 
 
 def tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
@@ -131,15 +150,6 @@ def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> Table:
         for each in behaviours(cases, slugs)
     )
     return Table(title, tuple(among), tuple(rows))
-
-
-def _behaviour(answers: Mapping[str, Answer], cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
-    kernels: dict[Answer, list[str]] = {}
-    for slug, answer in answers.items():
-        kernels.setdefault(answer, []).append(slug)
-    first = cases[0]
-    seen = [_change(first[slug]) if slug in first else None for slug in slugs]
-    return Behaviour(tuple(cases), tuple((tuple(of), answer) for answer, of in kernels.items()), _changes(seen))
 
 
 def _cells(behaviour: Behaviour, slugs: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -179,8 +189,7 @@ def _steps(case: CaseEvent) -> Mapping[str, str]:
 
 
 def _answer(case: CaseEvent) -> Answer:
-    deviation = getattr(case, "deviation", "") or ""
-    return Answer(case.verdict, case.expected, case.observed, case.reason, str(deviation))
+    return Answer(case.verdict, case.expected, case.observed, case.reason, case.deviation)
 
 
 def _change(case: CaseEvent) -> tuple[Verdict, str]:

@@ -10,9 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.klog import is_header
+from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.findings import alike
 
+_GRAVEST = (
+    Verdict.PANIC,
+    Verdict.SPLAT,
+    Verdict.HANG,
+    Verdict.LOST,
+    Verdict.FAIL,
+    Verdict.XPASS,
+    Verdict.INFRA,
+    Verdict.XFAIL,
+    Verdict.PASS,
+    Verdict.SKIP,
+)
 _ROOM = 700_000
 """Characters of evidence in a page, so that a kernel on which everything fails still makes one that opens."""
 _LINES = 160
@@ -32,8 +45,8 @@ class Text:
     """Lines left out above."""
     below: int = 0
     """Lines left out below."""
-    same: str = ""
-    """The id of a case that has the same text; then there are no lines."""
+    same: CaseEvent | None = None
+    """A case that has the same text; then there are no lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +55,6 @@ class Drawer:
 
     case: CaseEvent
     texts: tuple[Text, ...]
-    tries: tuple[Mapping[str, Any], ...]
-    flaky: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +72,16 @@ class Witness:
 
     def __init__(self) -> None:
         self._room = _ROOM
-        self._seen: dict[tuple[str, ...], str] = {}
+        self._seen: dict[tuple[str, ...], CaseEvent] = {}
 
     def findings(self, cases: Iterable[CaseEvent]) -> list[Finding]:
-        """Return the cases, those that are alike together, in their order."""
-        return [self._finding(group) for group in alike(cases)]
+        """Return the cases, those that are alike together, the gravest first."""
+        return [
+            self._finding(group) for group in sorted(alike(cases), key=lambda group: _GRAVEST.index(group[0].verdict))
+        ]
 
     def _finding(self, group: list[CaseEvent]) -> Finding:
-        drawers = [self._drawer(case) for case in group if self._take(case)]
+        drawers = [Drawer(case, tuple(self._texts(case))) for case in group if self._take(case)]
         opened = {drawer.case.id for drawer in drawers}
         return Finding(group[0], tuple(drawers), tuple(case for case in group if case.id not in opened))
 
@@ -77,22 +90,22 @@ class Witness:
         self._room -= 400 + len(case.id) + sum(map(len, case.differences))
         return self._room > 0
 
-    def _drawer(self, case: CaseEvent) -> Drawer:
-        tries = tuple(getattr(case, "tries", ()) or ())
-        return Drawer(case, tuple(self._texts(case)), tries, bool(getattr(case, "flaky", False)))
-
     def _texts(self, case: CaseEvent) -> Iterator[Text]:
-        stamped = [(_stamp(line), str(line.get("text", ""))) for line in case.log]
-        yield from self._text(case, "kernel log", stamped)
+        yield from self._text(case, "kernel log", _stamped(case.log))
         yield from self._text(case, "console", [("", line) for line in case.console.splitlines()])
         yield from self._text(case, "traceback", [("", line) for line in case.error.splitlines()])
+        for number, each in enumerate(case.tries, start=1):
+            log = each.get("log", ())
+            if log and list(log) != list(case.log):
+                yield from self._text(case, f"kernel log of try {number}", _stamped(log))
 
     def _text(self, case: CaseEvent, source: str, lines: list[tuple[str, str]]) -> Iterator[Text]:
         if not lines:
             return
         key = tuple(text for _, text in lines)
         if key in self._seen:
-            yield Text(source, (), same=self._seen[key])
+            if self._seen[key] != case:
+                yield Text(source, (), same=self._seen[key])
             return
         trouble = [is_header(text) for _, text in lines]
         first = max(0, trouble.index(True) - _BEFORE) if True in trouble else max(0, len(lines) - _LINES)
@@ -102,11 +115,11 @@ class Witness:
             yield Text(source, (), below=len(lines))
             return
         self._room -= size
-        self._seen[key] = case.id
+        self._seen[key] = case
         yield Text(source, tuple(shown), above=first, below=len(lines) - first - len(shown))
 
 
-def _stamp(line: Mapping[str, Any]) -> str:
-    """Return the time of a line as dmesg shows it."""
-    microseconds = line.get("microseconds")
-    return f"[{microseconds / 1e6:12.6f}] " if isinstance(microseconds, int) else ""
+def _stamped(log: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return lines, each after its time as dmesg shows it."""
+    times = ((line.get("microseconds"), str(line.get("text", ""))) for line in log)
+    return [(f"[{time / 1e6:12.6f}] " if isinstance(time, int) else "", text) for time, text in times]

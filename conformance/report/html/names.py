@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _FEW = 3
 """So many exceptions are told as such."""
+_MANY = 10
+"""So many values are named."""
 
 
 def visible(text: str) -> str:
@@ -96,7 +98,9 @@ def _part(name: str, values: frozenset[str], every: Sequence[str]) -> Part:
         return Part(f"any {name}", full=True)
     if len(others) <= _FEW and len(others) < len(values):
         return Part(f"any {name} but {', '.join(others)}", full=False)
-    return Part(", ".join(value for value in every if value in values), full=False)
+    named = [value for value in every if value in values]
+    more = f" and {len(named) - _MANY} more" if len(named) > _MANY + 1 else ""
+    return Part(", ".join(named[:_MANY] if more else named) + more, full=False)
 
 
 def _spelt(code: int) -> str:
