@@ -22,7 +22,9 @@ from conformance.model import Case
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
+from conformance.report.html import evidence
 from conformance.report.html import render
+from conformance.report.html.behaviour import COMPARED
 from conformance.report.html.names import labels
 from tests.conformance import report_runs
 
@@ -175,7 +177,7 @@ def test_one_failure_among_many_is_seen() -> None:
     """A cell that stands for several cases shows the one of them that failed, and says how many did."""
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
-    at = next(at for at, case in enumerate(cases) if case.name == "sockmap-ingress-to-egress-tcp4-unix_stream")
+    at = next(at for at, case in enumerate(cases) if case.name == "sockhash-ingress-to-egress-tcp6-unix_stream")
     cases[at] = replace(cases[at], verdict=Verdict.FAIL, observed="dropped")
     page = Page(render(run))
     bad = [attributes["aria-label"] for attributes in page.every("a") if attributes.get("class") == "bad"]
@@ -199,6 +201,22 @@ def test_kernels_can_be_compared() -> None:
     rows = re.findall(r'<tbody class="b"( data-d="ab")?>(.*?)</tbody>', text, re.DOTALL)
     for mark, row in rows:
         assert all((each in differ) == bool(mark) for each in re.findall(r'<li id="([^"]*)"', row))
+
+
+def test_many_kernels_are_told_apart() -> None:
+    """Kernels of one spec have names of their own, and what only one too many to be compared does is marked too."""
+    kernels = [replace(report_runs.KERNEL_6_12, slug=f"debian-6.12.{number}") for number in range(COMPARED + 1)]
+    run = report_runs.finished(
+        *((kernel, report_runs.passing(kernel, report_runs.observe_6_12)[:8]) for kernel in kernels)
+    )
+    last = run.cases[kernels[-1].slug]
+    last[0] = replace(last[0], verdict=Verdict.FAIL, observed="dropped")
+    page = Page(render(run))
+    assert [each["id"] for each in page.every("input") if each.get("name") == "two" and "id" in each] == [
+        f"two-{number}" for number in range(COMPARED)
+    ]
+    assert [each["data-d"] for each in page.every("td") if "data-d" in each] == ["-"] * (1 + len(kernels))
+    assert all(f"debian:6.12 (debian-6.12.{number})" in page.text for number in range(len(kernels)))
 
 
 def test_tries_and_deviations_are_told() -> None:
@@ -297,8 +315,18 @@ def test_the_page_stays_small() -> None:
     assert len(render(grown(5, 4000)).encode()) < 2 * 1024**2
 
 
-def test_a_kernel_on_which_all_fails_makes_a_page() -> None:
-    """However much went wrong, and however much was logged, the page has a bounded size and names every case."""
+def test_commits_are_told_once() -> None:
+    """The subject of a commit, which many reasons cite, is told at the end and nowhere else."""
+    run = report_runs.healthy()
+    reason = 'so it is (0123456789ab "net: Say "so" (once)", since 6.1); and so (ba9876543210 "bpf: Other", until 6.4)'
+    run.cases = {slug: [replace(case, reason=reason) for case in cases] for slug, cases in run.cases.items()}
+    page = Page(render(run))
+    assert page.text.count("so it is (0123456789ab, since 6.1); and so (ba9876543210, until 6.4)") > 50
+    assert page.text.count('net: Say "so" (once)') == page.text.count("bpf: Other") == 1
+
+
+def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much went wrong, and was logged, evidence has only so much room; every case is named all the same."""
     run = report_runs.healthy()
     log = tuple({"microseconds": number, "text": f"line {number} " + "x" * 80} for number in range(1000))
     run.cases["debian-6.12"] = [
@@ -307,9 +335,14 @@ def test_a_kernel_on_which_all_fails_makes_a_page() -> None:
         )
         for case in run.cases["debian-6.12"]
     ]
-    text = render(run)
-    assert len(text.encode()) < 2 * 1024**2
-    assert {f"{case.id}@debian-6.12" for case in run.unexpected()} <= set(Page(text).ids)
+    sizes = []
+    for room in (50_000, 150_000):
+        monkeypatch.setattr(evidence, "_ROOM", room)
+        text = render(run)
+        sizes.append(len(text))
+        assert {f"{case.id}@debian-6.12" for case in run.unexpected()} <= set(Page(text).ids)
+    assert 0.5 < (sizes[1] - sizes[0]) / 100_000 < 1.5
+    assert "… 841 lines above" in text
 
 
 def test_the_script_runs_under_the_policy(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -29,6 +29,7 @@ from conformance.report import findings
 from conformance.report import grid
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
+from conformance.report.html.behaviour import COMPARED
 from conformance.report.html.behaviour import Judged
 from conformance.report.html.behaviour import differing
 from conformance.report.html.behaviour import gather
@@ -60,9 +61,9 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
 
 def render(run: Run) -> str:
     """Return the page."""
-    cases = gather(run)
-    asked = {slug: run.kernel(slug).spec for slug in run.slugs if run.cases.get(slug)}
-    style, script = _style(len(asked)), _file("report.js")
+    cases, specs = gather(run), _specs(run)
+    asked = {slug: spec for slug, spec in specs.items() if run.cases.get(slug)}
+    style, script = _style(min(len(asked), COMPARED)), _file("report.js")
     cited = Citations()
     return (
         _environment()
@@ -74,10 +75,11 @@ def render(run: Run) -> str:
             script=Markup(script),  # noqa: S704 - the page's own
             policy=_policy(style, script),
             run=run,
-            specs={slug: run.kernel(slug).spec for slug in run.slugs},
+            specs=specs,
             asked=asked,
+            compared=list(asked.values())[:COMPARED],
             about=findings,
-            kernels=lambda slugs: _kernels(run, slugs),
+            kernels=lambda slugs: _kernels(specs, slugs),
             anchor=Anchors().of,
             cite=cited.cite,
             commits=cited.subjects,
@@ -148,12 +150,21 @@ def _deviations(known: Iterable[Finding]) -> dict[tuple[str, str], dict[str, int
     return counts
 
 
-def _kernels(run: Run, slugs: Sequence[str]) -> str:
+def _specs(run: Run) -> dict[str, str]:
+    """Return each kernel's spec; with its slug where two kernels answer to the same one, as in a merged run."""
+    specs = [run.kernel(slug).spec for slug in run.slugs]
+    return {
+        slug: spec if specs.count(spec) == 1 else f"{spec} ({slug})"
+        for slug, spec in zip(run.slugs, specs, strict=True)
+    }
+
+
+def _kernels(specs: Mapping[str, str], slugs: Sequence[str]) -> str:
     """Name kernels, neighbours in the order of the run together."""
-    order = {slug: at for at, slug in enumerate(run.slugs)}
+    order = {slug: at for at, slug in enumerate(specs)}
     runs = itertools.groupby(enumerate(slugs), key=lambda pair: order[pair[1]] - pair[0])
-    named = [[run.kernel(slug).spec for _, slug in each] for _, each in runs]
-    return ", ".join(f"{specs[0]} to {specs[-1]}" if len(specs) > 1 else specs[0] for specs in named)
+    named = [[specs[slug] for _, slug in each] for _, each in runs]
+    return ", ".join(f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0] for names in named)
 
 
 def _style(kernels: int) -> str:
@@ -162,10 +173,9 @@ def _style(kernels: int) -> str:
         (f"body:has(#one-{one}:checked):has(#two-{two}:checked)", f"[data-d~={pair(one, two)}]")
         for one, two in itertools.permutations(range(kernels), 2)
     ]
-    aside = [
-        f"body:has(.pair:checked):has(#one-{at}:not(:checked)):has(#two-{at}:not(:checked)) :is("
-        f".kernel:nth-child({at + 1} of .kernel),:is(.s i,.order li):nth-child({at + 1}),"
-        f".behaviours tr:first-child>:nth-child({at + 2}))"
+    aside = [f"body:has(.pair:checked) {_columns(f'n+{kernels + 1}', f'n+{kernels + 2}')}"]
+    aside += [
+        f"body:has(.pair:checked):has(#one-{at}:not(:checked)):has(#two-{at}:not(:checked)) {_columns(at + 1, at + 2)}"
         for at in range(kernels)
     ]
     rules = {
@@ -175,6 +185,14 @@ def _style(kernels: int) -> str:
     }
     made = "".join(f"{','.join(selectors)}{{{rule}}}\n" for rule, selectors in rules.items() if selectors)
     return _file("report.css") + made
+
+
+def _columns(at: object, in_table: object) -> str:
+    """Select what is about one kernel, or more: its matrices, its part of each strip, its column of each table."""
+    return (
+        f":is(.kernel:nth-child({at} of .kernel),:is(.s i,.order li):nth-child({at}),"
+        f".behaviours tr:first-child>:nth-child({in_table}))"
+    )
 
 
 def _policy(style: str, script: str) -> str:

@@ -20,6 +20,8 @@ from conformance.report.events import Run
 from conformance.report.html.names import Part
 from conformance.report.html.names import labels
 
+COMPARED = 12
+"""So many kernels can be compared with each other: the rules for it grow with their square."""
 Judged = Mapping[str, CaseEvent]
 """One case by the slug of the kernel it was put to."""
 
@@ -52,7 +54,7 @@ class Behaviour:
     cases: tuple[Judged, ...]
     answers: tuple[Told, ...]
     changes: str
-    """The pairs of kernels, by letter (see `pair`), between which something changes: `ab ac`."""
+    """The pairs of kernels, as `pair` names them, between which something changes; `-` if it is between others."""
 
     @property
     def first(self) -> CaseEvent:
@@ -87,7 +89,7 @@ class Table:
 
 
 def pair(one: int, other: int) -> str:
-    """Name two kernels, given by their numbers in any order."""
+    """Name two kernels, given by their numbers in any order, below COMPARED."""
     return "".join(chr(ord("a") + each) for each in sorted((one, other)))
 
 
@@ -123,6 +125,7 @@ def together(cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
 
 def differing(cases: Iterable[Judged], slugs: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:
     """Yield the name of each pair of kernels, the two, and the number of cases that differ between them."""
+    slugs = slugs[:COMPARED]
     seen = Counter(tuple(_change(case[slug]) if slug in case else None for slug in slugs) for case in cases)
     for one, other in itertools.combinations(range(len(slugs)), 2):
         count = sum(number for each, number in seen.items() if each[one] != each[other])
@@ -198,8 +201,9 @@ def _change(case: CaseEvent) -> tuple[Verdict, str]:
 
 
 def _changes(seen: Sequence[object]) -> str:
-    pairs = itertools.combinations(range(len(seen)), 2)
-    return " ".join(pair(one, other) for one, other in pairs if seen[one] != seen[other])
+    pairs = itertools.combinations(range(min(len(seen), COMPARED)), 2)
+    changed = " ".join(pair(one, other) for one, other in pairs if seen[one] != seen[other])
+    return changed or ("-" if len(set(seen)) > 1 else "")
 
 
 def _params(case: Judged) -> Mapping[str, str]:
