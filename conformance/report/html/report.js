@@ -26,7 +26,7 @@ document.addEventListener("click", (event) => {
 
 // Every case has the anchor `group/name`; a kernel behind it, `@kernel`, has its own only where there is more to say.
 function arrive() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = location.hash.slice(1);
   const target = document.getElementById(name);
   if (!target && name.includes("@")) location.replace(`#${name.slice(0, name.lastIndexOf("@"))}`);
   const drawer = target && target.closest(".cell");
@@ -71,5 +71,5 @@ search.addEventListener("input", () => {
 
 // On paper nothing can be opened: what was unexpected is told in full.
 addEventListener("beforeprint", () => {
-  for (const drawer of all(".drawer")) drawer.open = true;
+  for (const each of all("#unexpected ~ .finding :is(.more, .drawer)")) each.open = true;
 });
