@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -251,24 +252,35 @@ def test_labels_fold_what_belongs_together() -> None:
     assert words == [["any map", "any kind but udp4", "any state but a, b"], ["any map", "any kind", "a, b"]]
 
 
+def spoilt(number: int, case: CaseEvent) -> CaseEvent:
+    """Put hostile text into whatever an event of a case can hold; into the id of every second case."""
+    names = ("name", "expected", "observed", "reason", "error", "console", "repeat", "deviation")
+    words: dict[str, Any] = dict.fromkeys(names, HOSTILE)
+    words["differences"] = (HOSTILE,)
+    words["log"] = ({"sequence": 1, "level": HOSTILE, "microseconds": HOSTILE, "text": HOSTILE},)
+    words["tries"] = ({"verdict": [HOSTILE], "observed": HOSTILE, "times": HOSTILE, "fresh": HOSTILE}, {})
+    words["params"] = {HOSTILE: HOSTILE}
+    words["observation"] = {"steps": {HOSTILE: f"{HOSTILE}{number}"}}
+    words |= {"id": f"{HOSTILE}{number}", "group": HOSTILE} if number % 2 else {}
+    return replace(case, **words, kernel=HOSTILE + case.kernel)
+
+
 def test_a_log_cannot_reach_the_page() -> None:
     """Whatever a log holds, in whichever field, the page has the same elements and shows it letter by letter."""
     run = many()
-
-    def spoilt(case: CaseEvent) -> CaseEvent:
-        line = {"sequence": 1, "level": HOSTILE, "microseconds": HOSTILE, "text": HOSTILE}
-        words = dict.fromkeys(("expected", "observed", "reason", "error", "console", "repeat"), HOSTILE)
-        lists = {"differences": (HOSTILE,), "log": (line,), "params": {HOSTILE: HOSTILE}}
-        return replace(case, name=HOSTILE, **words, **lists)  # type: ignore[arg-type]
-
-    run.cases = {slug: [spoilt(case) for case in cases] for slug, cases in run.cases.items()}
-    run.start = replace(run.start, started=HOSTILE, command=(HOSTILE,), suite_commit=HOSTILE, tools={HOSTILE: HOSTILE})
+    start = {"started": HOSTILE, "command": (HOSTILE,), "suite_commit": HOSTILE, "tools": {HOSTILE: HOSTILE}}
+    bad = Run(replace(run.start, **start, selected={HOSTILE: 7}, bpf_objects={HOSTILE: HOSTILE}))  # type: ignore[arg-type]
+    names = ("spec", "release", "version", "banner", "machine", "accelerator", "why", "error", "hint", "digest")
     for slug, kernel in run.kernels.items():
-        words = dict.fromkeys(("spec", "release", "banner", "why", "error", "hint", "digest"), HOSTILE)
-        run.kernels[slug] = replace(kernel, **words, notes=(HOSTILE,), package={HOSTILE: HOSTILE})  # type: ignore[arg-type]
-    page = Page(render(run))
-    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in page_of("many").tags} | {"mark"}
+        words: dict[str, Any] = dict.fromkeys(names, HOSTILE)
+        bad.add(replace(kernel, slug=HOSTILE + slug, notes=(HOSTILE,), package={HOSTILE: HOSTILE}, **words))
+        for number, case in enumerate(run.cases[slug]):
+            bad.add(spoilt(number, case))
+    page = Page(render(bad))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in page_of("many").tags} | {"mark", "em", "ol"}
     assert len(page.every("script")) == len(page.every("style")) == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert not any(re.search(r"[\s\"<>]", each) for each in page.ids)
     assert "<script>alert(1)</script>" in page.text
     assert "{{ 7*7 }}\\x00\\x1b[2J\\u202e\\ud800" in page.text
 
