@@ -80,7 +80,7 @@ class Workbench:
         deadline = max(case.deadline, _LEAST / factor)
         deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
         reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
-        if not machine.usable or not _healthy(reply):
+        if not machine.usable or not healthy(reply):
             self.close()
         return reply
 
@@ -127,7 +127,7 @@ class Workbench:
         return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
 
 
-def _healthy(reply: Reply) -> bool:
+def healthy(reply: Reply) -> bool:
     """Tell whether the next case may run on the same machine."""
     quiet = not reports_of((*reply.before, *reply.log))
     return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and quiet and not alarming(reply.taint)
