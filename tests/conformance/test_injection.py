@@ -12,7 +12,6 @@ import select
 import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from tests.conformance.injection import SLUG
 from tests.conformance.injection import TALLY
 from tests.conformance.injection import Row
 from tests.conformance.injection import Ward
+from tests.conformance.injection import apart
 from tests.conformance.injection import census
 from tests.conformance.injection import copy_template
 from tests.conformance.injection import left_over
@@ -75,8 +75,6 @@ def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     bundle = {**guest_bundle(), **{name: path.read_text() for name, path in SICKNESS.items()}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
-        patch.setenv("TMPDIR", str(tempfile.tempdir))
         copy_template(folder, cache.root() / folder.relative_to(shared))
         (cache.root() / "images").symlink_to(shared / "images")
         patch.setattr(workbench_module, "guest_bundle", lambda: bundle)
@@ -84,15 +82,16 @@ def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.fixture(name="ward")
-def _ward(request: pytest.FixtureRequest, kernel: Kernel) -> Iterator[Ward]:
+def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[Ward]:
     """A workbench to inject faults into; whatever they are, nothing is left in the end."""
     option = request.config.option
     row = Row(request.node.name.removeprefix("test_").replace("_", " "))
     request.config.stash.setdefault(TALLY, []).append(row)
-    before = census()
-    with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
-        yield Ward(workbench, row, option.faults, random.Random(option.faults_seed))
-    left = left_over(before)
+    with apart(tmp_path / "temporary"):
+        before = census()
+        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
+            yield Ward(workbench, row, option.faults, random.Random(option.faults_seed))
+        left = left_over(before)
     row.leftovers = len(left)
     assert not left
 
