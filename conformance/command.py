@@ -55,7 +55,13 @@ def run(options: argparse.Namespace) -> int:
     status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault
-    return int(_exit_code(status, ledger, native=native))
+    code = _exit_code(status, ledger, native=native)
+    return int(swapped(code) if options.find_fix and not native else code)
+
+
+def swapped(code: ExitCode) -> ExitCode:
+    """Return the code for a bisection that looks for the commit that mended something."""
+    return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
 
 
 class _Ours:

@@ -36,6 +36,8 @@ def _list(_: argparse.Namespace) -> None:
     for kernel in inventory.cached():
         names = ", ".join(kernel.specs) or "no longer the newest"
         print(f"  {kernel.release:28} {kernel.version:18} {kernel.bytes >> 20:5} MiB  {names}")
+    for each in inventory.built():
+        print(f"  {each.release:28} {each.title:40} {each.bytes >> 20:5} MiB  {each.spec}")
     try:
         offered = inventory.offered()
     except HostError as error:

@@ -117,7 +117,9 @@ def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
         _configure(recipe, folder, log)
         _verify(recipe, config.read(tree / ".config"), tell)
         make.build(tree, log, lambda text: tell(f"building, {_minutes(begin)}: {text}"))
-        _collect(tree, entry, log)
+        release = _collect(tree, entry, log)
+        facts = {"spec": recipe.spec.text, "title": recipe.origin.title, "release": release}
+        (entry / "kernel.json").write_text(json.dumps(facts))
         tell(f"built in {_minutes(begin)}")
         shutil.copyfile(log, entry / "build.log")
 
@@ -150,8 +152,8 @@ def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
         tell(f"this kernel cannot have {', '.join(f'CONFIG_{symbol}' for symbol in lost)}")
 
 
-def _collect(tree: Path, entry: Path, log: Path) -> None:
-    """Take out of the tree what is to stay when the tree goes on to another state."""
+def _collect(tree: Path, entry: Path, log: Path) -> str:
+    """Take out of the tree what is to stay when the tree goes on to another state; return the release."""
     release = (tree / "include" / "config" / "kernel.release").read_text().strip()
     boot = entry / "boot"
     boot.mkdir(parents=True)
@@ -164,7 +166,7 @@ def _collect(tree: Path, entry: Path, log: Path) -> None:
         for link in ("build", "source"):
             (modules.folder(entry, release) / link).unlink(missing_ok=True)
         modules.depmod(entry, release)
-    (entry / "kernel.json").write_text(json.dumps({"release": release}))
+    return release
 
 
 def _load(recipe: Recipe, entry: Path) -> Kernel:

@@ -37,6 +37,21 @@ class Cached:
 
 
 @dataclass(frozen=True, slots=True)
+class Built:
+    """A kernel in the cache that was built here."""
+
+    spec: str
+    """The first that meant it."""
+    release: str
+    title: str
+    """What it was built from."""
+    bytes: int
+    """On disk."""
+    used: float
+    """Seconds since the epoch, the last time it was resolved."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """A kernel the archive has."""
 
@@ -72,6 +87,17 @@ def cached() -> list[Cached]:
     return sorted(found, key=lambda kernel: kernel.used, reverse=True)
 
 
+def built() -> list[Built]:
+    """Return the kernels that were built here, the one used last first."""
+    found = []
+    for path in (cache.root() / "built").glob("*/kernel.json"):
+        facts, entry = json.loads(path.read_text()), path.parent
+        found.append(
+            Built(facts["spec"], facts["release"], facts["title"], cache.size(entry), used=entry.stat().st_mtime)
+        )
+    return sorted(found, key=lambda kernel: kernel.used, reverse=True)
+
+
 def offered(*, refresh: bool = False) -> list[Offered]:
     """Return the kernels of every suite of the archive, newest first; it is asked at most once a day."""
     return [
@@ -92,7 +118,8 @@ def prune(*, days: float | None = None) -> int:
     """
     deadline = time.time() - days * DAY if days else float("inf")
     freed = 0
-    for entry in list(_entries()):
+    entries = [*_entries(), *([] if days else (cache.root() / "sources",))]
+    for entry in filter(Path.exists, entries):
         if entry.stat().st_mtime < deadline:
             freed += cache.size(entry)
             cache.discard(entry)

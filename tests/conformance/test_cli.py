@@ -12,6 +12,7 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import UsageError
 from conformance import cli
+from conformance.command import swapped
 from conformance.options import by_slug
 from tests.conformance.conform import command
 from tests.conformance.conform import conform
@@ -154,6 +155,13 @@ class TestMain:
         assert "Traceback" not in errors
         (log,) = tmp_path.glob("conform-*.log")
         assert "ZeroDivisionError: planted" in log.read_text()
+
+
+def test_find_fix() -> None:
+    """Looking for what mended something, good and bad change places; what cannot be judged stays so."""
+    assert [swapped(code) for code in (ExitCode.OK, ExitCode.UNEXPECTED)] == [ExitCode.UNEXPECTED, ExitCode.OK]
+    others = (ExitCode.CANNOT_JUDGE, ExitCode.BROKEN, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    assert tuple(map(swapped, others)) == others
 
 
 def test_two_kernels_of_one_name(tmp_path: Path) -> None:

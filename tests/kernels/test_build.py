@@ -139,6 +139,9 @@ def test_a_commit_is_built(linux: Path) -> None:
     assert resolve("tree:.").digest == kernel.digest
     assert sorted(compiled()) == ["net/core/skmsg.o", "net/core/sock_map.o"]
     assert everything(linux) == before
+    (listed,) = inventory.built()
+    assert (listed.spec, listed.release) == ("tree:.@HEAD", fakes.RELEASE)
+    assert listed.title.startswith("linux at ")
 
 
 def test_only_what_differs_is_built_anew(linux: Path) -> None:
@@ -377,4 +380,5 @@ def test_prune(linux: Path) -> None:
     assert inventory.prune() > 0
     assert not kernel.image.exists()
     assert not list((cache.root() / "trees").iterdir())
+    assert not (cache.root() / "sources").exists()
     assert resolve("tree:.").digest == kernel.digest
