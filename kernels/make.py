@@ -31,7 +31,8 @@ _ENVIRONMENT = {
     "KBUILD_BUILD_HOST": "conform",
     "KBUILD_BUILD_VERSION": "1",
 }
-_SCRUBBED = ("MAKEFLAGS", "MAKELEVEL", "KBUILD_OUTPUT", "ARCH", "CROSS_COMPILE", "LOCALVERSION", "KCFLAGS")
+_INHERITED = ("PATH", "HOME", "TMPDIR")
+"""Nothing else: a dozen variables change what make builds, and the cache would not know."""
 # Sent to make when we die, and make passes it on.
 _MORTAL = ("setpriv", "--pdeathsig", "TERM")
 _TOLD_EVERY = 30.0
@@ -118,10 +119,10 @@ def run(
     environment: dict[str, str] | None = None,
 ) -> None:
     """Run a command in a tree, its output appended to the log; KernelError with the first error if it fails."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     steps, told, output = 0, time.monotonic(), []
     with (
-        log.open("a", encoding="utf-8") as file,
+        log.open("a", encoding="utf-8", buffering=1) as file,
         subprocess.Popen(
             [*_MORTAL, *command],
             cwd=tree,

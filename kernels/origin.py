@@ -87,19 +87,19 @@ def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:
     """Return what git tracks there, as it lies in the working tree; only our own repository is written to."""
     index = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "index"))
     with scratch() as folder:
-        # With the user's index, and its time, git need not read 90,000 files to find the one that changed.
-        shutil.copy2(index, folder / "index")
         environment = {
             "GIT_INDEX_FILE": str(folder / "index"),
             "GIT_OBJECT_DIRECTORY": str(repository.path / "objects"),
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
         }
         try:
+            # With the user's index, and its time, git need not read 90,000 files to find the one that changed.
+            shutil.copy2(index, folder / "index")
             git("-C", spec.wanted, "-c", "core.fsmonitor=false", "add", "--update", ":/", environment=environment)
             return git("-C", spec.wanted, "write-tree", environment=environment)
-        except GitError as error:
+        except (GitError, OSError) as error:
             raise UsageError(
-                f"the working tree of {spec.wanted} cannot be read: {_first(error)}",
+                f"the working tree of {spec.wanted} cannot be read: {error}",
                 hint=f"commit what you want built, and give tree:{spec.wanted}@HEAD",
             ) from error
 
@@ -109,13 +109,9 @@ def _ask(spec: Spec, *arguments: str) -> str:
         return git("-C", spec.wanted, *arguments)
     except GitError as error:
         hint = f"give the built tree itself: {spec.wanted}"
-        if "safe.directory" in str(error):
+        if "safe.directory" in error.hint:
             hint = f"git config --global --add safe.directory {spec.wanted}"
-        raise UsageError(f"{spec.wanted} is no git repository: {_first(error)}", hint=hint) from error
-
-
-def _first(error: Exception) -> str:
-    return str(error).partition("\n")[0].removeprefix("fatal: ").removeprefix("error: ")
+        raise UsageError(f"{spec.wanted} is no git repository: {error}", hint=hint) from error
 
 
 def _of_package(spec: Spec, refresh: bool, progress: Progress) -> Origin:

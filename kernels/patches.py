@@ -33,9 +33,8 @@ def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str
                     repository.run("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=diff)
                 except GitError as error:
                     which = f"{path.name} ({number} of {len(diffs)})" if len(diffs) > 1 else path.name
-                    reason = str(error).partition("\n")[0].removeprefix("error: ")
                     raise KernelError(
-                        f"{which} does not apply to {title}: {reason}", hint="rebase it, or name the commit it is for"
+                        f"{which} does not apply to {title}: {error}", hint="rebase it, or name the commit it is for"
                     ) from error
         return repository.run("write-tree", index=index)
 

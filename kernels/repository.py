@@ -23,8 +23,8 @@ from common.errors import HostError
 _MODE = {True: b"100755", False: b"100644"}
 
 
-class GitError(Exception):
-    """git said no; the text is what it said."""
+class GitError(HostError):
+    """git said no: the sentence is how its complaint begins, the hint all of it."""
 
 
 def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: bytes = b"") -> str:
@@ -46,7 +46,8 @@ def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin
             hint="free some, run `./conform kernels prune`, or set XDG_CACHE_HOME",
         )
     if done.returncode:
-        raise GitError(complaint or f"git ended with status {done.returncode}")
+        first = complaint.partition("\n")[0].removeprefix("fatal: ").removeprefix("error: ")
+        raise GitError(first or f"git ended with status {done.returncode}", hint=f"git says: {complaint}")
     return done.stdout.decode("utf-8", "surrogateescape").strip()
 
 
