@@ -14,7 +14,7 @@ from vm.machine import Machine
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("conformance/__init__.py", "conformance/scenarios/*.py", "bpf/__init__.py", "bpf/guest/*.py")
-_WARM_UPS = ("redirect:warmup", "kit:warm_up", "enrol:warm_up")
+_WARM_UPS = ("redirect:warmup", "kit:warm_up", "enrol:warm_up", "teardown:warm_up")
 _WARM_UP_DEADLINE = 5.0
 
 

@@ -12,6 +12,7 @@ from conformance.groups.attach import attach_cases
 from conformance.groups.enrol import enrol_cases
 from conformance.groups.insert import insert_cases
 from conformance.groups.steer import steer_cases
+from conformance.groups.teardown import teardown_cases
 from conformance.groups.update_from_bpf import update_from_bpf_cases
 from conformance.model import Case
 
@@ -22,6 +23,7 @@ GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "update_from_bpf": update_from_bpf_cases,
     "enrol": enrol_cases,
     "steer": steer_cases,
+    "teardown": teardown_cases,
 }
 
 

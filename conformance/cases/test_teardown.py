@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Teardown: a socket leaves a map in every way there is, with data in every state there is, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conformance.groups.teardown import teardown_cases
+from conformance.model import Case
+
+
+@pytest.mark.parametrize("case", teardown_cases(), ids=lambda case: case.name)
+def test_teardown(case: Case, conform: Callable[[Case], None]) -> None:
+    """A socket that leaves a map loses no byte, keeps nobody waiting, and works as if it had never been in."""
+    conform(case)

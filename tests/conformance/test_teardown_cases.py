@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The teardown cases: they are all there, the tables answer each, and no wrong answer would pass."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from conformance.catalogue import KINDS
+from conformance.catalogue import MAPS
+from conformance.expect import deviations as known
+from conformance.expect import steps
+from conformance.expect.deviations import deviations
+from conformance.expect.steps import judge_steps
+from conformance.groups import teardown
+from conformance.groups.teardown import teardown_cases
+from conformance.model import Verdict
+from kernels.version import Version
+from tests.conformance.observations import facts
+
+KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
+
+
+def test_every_way_out_is_asked() -> None:
+    """A case that vanishes is noticed."""
+    assert Counter(case.params["exit"] for case in teardown_cases()) == {
+        "close": 132,
+        "delete": 150,
+        "destroy": 144,
+        "disconnect": 109,
+        "replace": 144,
+        "shut_rd": 39,
+        "shut_wr": 34,
+        "shut_both": 34,
+        "peer_shut_rd": 33,
+        "peer_shut_wr": 39,
+        "peer_shut_both": 33,
+        "peer_close": 34,
+        "peer_reset": 15,
+        "duplicate": 16,
+        "in_flight": 16,
+        "stolen": 16,
+        "killed": 16,
+        "namespace": 12,
+        "close_both": 16,
+        "itself": 19,
+        "detach": 13,
+        "swap": 13,
+        "delete_one": 23,
+        "destroy_one": 23,
+        "unpin": 23,
+        "held": 4,
+    }
+    assert len({case.id for case in teardown_cases()}) == len(teardown_cases())
+
+
+def test_what_is_folded_is_asked_in_another_guise() -> None:
+    """Every kind, type of map, part and state is asked for every way out proper, if there is such a thing."""
+    asked = {tuple(case.params[name] for name in ("exit", "kind", "map")) for case in teardown_cases()}
+    assert {(way, kind, map_) for way in teardown.OUT for kind in KINDS for map_ in MAPS} <= asked
+    for way in teardown.OUT:
+        for part, states in teardown.STATES.items():
+            for data in states:
+                some = any(teardown.possible(way, kind, part, data) for kind in KINDS)
+                role, program = teardown.PARTS[part]
+                wanted = {"exit": way, "role": role, "program": program, "data": data}
+                assert some == any(wanted.items() <= case.params.items() for case in teardown_cases()), wanted
+
+
+@pytest.mark.parametrize("version", KERNELS)
+def test_every_case_has_expectations(version: str) -> None:
+    """On every kernel the tables say what each case comes to."""
+    table = steps.table("teardown")
+    assert not [
+        case.id for case in teardown_cases() if not table.expected(case.params, Version.parse(version)).get("insert")
+    ]
+
+
+def test_every_row_decides_something_on_some_kernel() -> None:
+    """A row that never wins, or only on kernels nobody ran, is a row that nobody ever saw to hold."""
+    table = steps.table("teardown")
+    deciding = {
+        rule.id
+        for case in teardown_cases()
+        for version in KERNELS
+        for rule in table.expected(case.params, Version.parse(version)).values()
+    }
+    rows = {rule.id for rules in table.rules.values() for rule in rules if rule.outcome != steps.ABSENT}
+    assert rows == deciding
+
+
+@pytest.mark.parametrize("version", KERNELS)
+def test_deviations_deviate(version: str) -> None:
+    """No row about a known deviation names an answer that is expected anyway, or contradicts another row."""
+    table = steps.table("teardown")
+    for case in teardown_cases():
+        sane = {step: rule.outcome for step, rule in table.expected(case.params, Version.parse(version)).items()}
+        rows = deviations(case, Version.parse(version))
+        answers = [item for row in rows for item in row.answers.items()]
+        assert not [item for item in answers if sane.get(item[0], steps.ABSENT) == item[1]], case.id
+        assert len(dict(answers)) == len(set(answers)), case.id
+
+
+def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
+    """A change without a commit is a rumour."""
+    paths = [*Path(steps.HERE).glob("teardown*.toml"), *known.HERE.glob("teardown*.toml")]
+    rows = [row for path in paths for row in next(iter(tomllib.loads(path.read_text()).values()))]
+    ended = [row for row in rows if "until" in row]
+    assert ended
+    assert not [row["id"] for row in ended if not row["commit"] or not row["subject"]]
+
+
+@pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
+def test_no_wrong_answer_passes(version: str) -> None:
+    """Each expected answer, turned into another or taken away, makes a case fail; one in seven stands for all."""
+    table = steps.table("teardown")
+    kernel = facts(version)
+    for case in teardown_cases()[::7]:
+        sane = {step: rule.outcome for step, rule in table.expected(case.params, kernel.version).items()}
+        assert judge_steps(case, kernel, {"steps": sane}).verdict is Verdict.PASS, case.id
+        for step in sane:
+            flipped = sane | {step: "something else"}
+            assert judge_steps(case, kernel, {"steps": flipped}).verdict is Verdict.FAIL, (case.id, step)
+            missing = {name: answer for name, answer in sane.items() if name != step}
+            assert not missing or judge_steps(case, kernel, {"steps": missing}).verdict is Verdict.FAIL, (case.id, step)
