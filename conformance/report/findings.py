@@ -22,6 +22,8 @@ _EXCERPT = 8
 """Lines of evidence worth showing; the event log has it in full."""
 _WORTH_TELLING = 0.1
 """Seconds."""
+_KNOWN = "known deviation "
+"""How the reason of each begins; its section says so once."""
 _NAME = 40
 """Characters of a kernel's spec that a sentence has room for."""
 
@@ -93,8 +95,7 @@ def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
     for slug in run.slugs:
         for case in run.cases.get(slug, ()):
             if case.verdict is wanted:
-                reason = ": ".join(filter(None, (case.deviation, case.reason))) or "no reason given"
-                counts = found.setdefault(reason, {})
+                counts = found.setdefault(case.reason.removeprefix(_KNOWN) or "no reason given", {})
                 spec = run.kernel(slug).spec
                 counts[spec] = counts.get(spec, 0) + 1
     return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]

@@ -50,7 +50,7 @@ def render(run: Run) -> str:
         "checkouts": list({each["id"]: each for each in map(_checkout, kernels)}.values()),
         "builds": list({each["id"]: each for each in map(_build, kernels)}.values()),
         "tests": tests,
-        "issues": [_issue(name) for name in sorted({name for case in deviant for name in case.deviation.split()})],
+        "issues": list({each["id"]: each for case in deviant for each in _issues(case)}.values()),
         "incidents": [each for case in deviant for each in _incidents(run, case)],
     }
     # The schema refuses NUL in any text, and a console may hold one.
@@ -110,14 +110,12 @@ def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
     )
 
 
-def _issue(name: str) -> dict[str, Any]:
-    return {
-        "id": _id(name),
-        "version": 1,
-        "origin": ORIGIN,
-        "culprit": {"code": True},
-        "comment": f"known deviation {name}",
-    }
+def _issues(case: CaseEvent) -> Iterator[dict[str, Any]]:
+    told = re.split(r"; (?=known deviation )", case.reason)
+    for name in case.deviation.split():
+        title = f"known deviation {name}"
+        about = next((part for part in told if part.startswith(f"{title}:")), title)
+        yield {"id": _id(name), "version": 1, "origin": ORIGIN, "culprit": {"code": True}, "comment": about}
 
 
 def _incidents(run: Run, case: CaseEvent) -> Iterator[dict[str, Any]]:

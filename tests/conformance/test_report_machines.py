@@ -125,8 +125,11 @@ class TestKcidb:
         """What is the kernel's is FAIL, what is ours is ERROR; a known deviation fails and is an incident."""
         run = report_runs.healthy()
         cases = run.cases[CASES]
+        reason = "known deviation late: a; b; known deviation lost-wakeup: c"
         for number, verdict in enumerate(Verdict):
-            known = {"deviation": "lost-wakeup"} if verdict in (Verdict.XFAIL, Verdict.XPASS) else {}
+            known = (
+                {"deviation": "late lost-wakeup", "reason": reason} if verdict in (Verdict.XFAIL, Verdict.XPASS) else {}
+            )
             cases[number] = replace(cases[number], verdict=verdict, **known)  # type: ignore[arg-type]
         report = json.loads(kcidb.render(run))
         statuses = {each["misc"]["verdict"]: each["status"] for each in report["tests"]}
@@ -136,8 +139,11 @@ class TestKcidb:
             "skip": "SKIP",
             "infra": "ERROR",
         }
-        assert [each["comment"] for each in report["issues"]] == ["known deviation lost-wakeup"]
-        assert [each["present"] for each in report["incidents"]] == [True, False]
+        assert [each["comment"] for each in report["issues"]] == [
+            "known deviation late: a; b",
+            "known deviation lost-wakeup: c",
+        ]
+        assert [each["present"] for each in report["incidents"]] == [True, True, False, False]
 
     def test_a_kernel_that_does_not_boot_is_there(self) -> None:
         """It has a build, and a test `boot` that ended in error."""
