@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from common.errors import Terminated
 from conformance.keys import BROKEN
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
-from conformance.keys import kernel_of
 from conformance.keys import specs_of
 from conformance.model import Verdict
 from conformance.options import machine_options
@@ -29,6 +28,7 @@ from conformance.options import repeat_command
 from conformance.provenance import kernel_event
 from conformance.provenance import run_event
 from conformance.record import event_of
+from conformance.record import named
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
 from conformance.report.events import Event
@@ -36,6 +36,7 @@ from conformance.report.events import EventLog
 from conformance.report.events import FinishEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import Run
+from conformance.report.forecast import Planned
 from conformance.report.forecast import remember
 from conformance.report.live import Reporter
 from conformance.report.summary import write_summary
@@ -75,17 +76,17 @@ class Ledger:
             self.kernels = list(each(lambda slug: kernel_event(workbench, slug, self.note), specs))
         self.workbench = workbench
 
-    def begin(self, selected: Mapping[str, int]) -> None:
+    def begin(self, planned: Planned) -> None:
         """Open the log; called once the cases have been collected."""
-        start = run_event(selected)
+        start = run_event({slug: len(ids) for slug, ids in planned.items()})
         self.run = Run(start)
         self.open_log()
         if self._log is not None:
             self._log.write(start)
         if self.reporter is not None:
-            self.reporter.start(start, dict(selected))
+            self.reporter.start(start, planned)
         for event in self.kernels:
-            if event.slug in selected or event.error:
+            if event.slug in planned or event.error:
                 self.add(event)
 
     def note(self, text: str) -> None:
@@ -155,18 +156,16 @@ class Controller:
         """Make ready the kernels that the collected cases need, and begin."""
         if self._config.option.collectonly or self._distributed():
             return
-        selected = Counter(filter(None, map(kernel_of, session.items)))
-        if selected:
-            self._prepare({slug: spec for slug, spec in specs_of(self._config).items() if slug in selected})
-        self._begin(selected)
+        planned = planned_among((item.nodeid for item in session.items), specs_of(self._config))
+        if planned:
+            self._prepare({slug: spec for slug, spec in specs_of(self._config).items() if slug in planned})
+        self._begin(planned)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Begin with what the first worker collected; all collect the same."""
         if self.ledger.run is None and self.ledger.workbench is not None:
-            slugs = sorted(specs_of(self._config), key=len, reverse=True)
-            named = (each.partition("[")[2] for each in ids)
-            self._begin(Counter(next((slug for slug in slugs if name.startswith(f"{slug}-")), "") for name in named))
+            self._begin(planned_among(ids, specs_of(self._config)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a finished case."""
@@ -228,10 +227,18 @@ class Controller:
             self._config.stash[WORKBENCH] = self.ledger.workbench
             self._config.stash[BROKEN] = frozenset(event.slug for event in self.ledger.kernels if event.error)
 
-    def _begin(self, selected: Mapping[str, int]) -> None:
-        counts = {slug: selected[slug] for slug in specs_of(self._config) if slug in selected}
-        if counts or broken_in(self._config):
-            self.ledger.begin(counts)
+    def _begin(self, planned: Planned) -> None:
+        if planned or broken_in(self._config):
+            self.ledger.begin(planned)
+
+
+def planned_among(nodeids: Iterable[str], slugs: Iterable[str]) -> Planned:
+    """Return the ids of the cases among pytest's node ids by the kernel's slug, kernels in the order of `slugs`."""
+    planned: dict[str, set[str]] = {slug: set() for slug in slugs}
+    for slug, case in (named(nodeid, planned) for nodeid in nodeids):
+        if slug:
+            planned[slug].add(case.id)
+    return {slug: frozenset(ids) for slug, ids in planned.items() if ids}
 
 
 def _asks_for_cases(config: pytest.Config) -> bool:

@@ -30,7 +30,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
         return _event(record, report.nodeid, specs, repeat) if report.when == "call" else None
     if report.passed:
         return None
-    slug, case = _named(report.nodeid, specs)
+    slug, case = named(report.nodeid, specs)
     if not slug:
         return None
     lost = {
@@ -58,7 +58,7 @@ def _event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat
     return CaseEvent(**values)
 
 
-def _named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:
+def named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:
     """Return kernel slug and case as a node id names them; an empty slug if it names no kernel."""
     head, _, parameters = nodeid.partition("[")
     slug = next((each for each in sorted(slugs, key=len, reverse=True) if parameters.startswith(f"{each}-")), "")

@@ -133,14 +133,14 @@ def outcome(case: CaseEvent) -> str:
     return str(case.verdict) if case.verdict in _WITHOUT_OUTCOME else case.observed or "other"
 
 
-def grids(cases: Iterable[CaseEvent], *, blank: bool = False) -> tuple[Grid, ...]:
+def grids(cases: Iterable[CaseEvent], *, planned: frozenset[str] = frozenset()) -> tuple[Grid, ...]:
     """Return the grids of one kernel's redirect cases.
 
-    A cell stands for several cases only where all of them agree. `blank`, for a run under way, keeps rows and columns
-    that no case has filled yet; without it a cell stands only for cases that were all seen.
+    A cell stands for several cases only where all of them agree, and all were seen. Of a run under way `planned` has
+    the ids of all cases it will see: they have their rows and columns from the start.
     """
     of_mode = by_mode(cases)
-    return tuple(grid for mode in MODES for grid in _mode(mode, of_mode[mode], blank))
+    return tuple(grid for mode in MODES for grid in _mode(mode, of_mode[mode], planned))
 
 
 def marks(cases: Iterable[CaseEvent]) -> dict[str, Mark]:
@@ -202,7 +202,7 @@ def common_split(mode: str, kernels: Iterable[Sequence[CaseEvent]]) -> Split:
     The cases are such as `by_mode` returns. Unexpected ones have no say: they are an exception, not another shape.
     """
     each = [[case for case in cases if case.verdict.expected] for cases in kernels]
-    return next(split for split in _SPLITS if all(_fits(mode, _merge(cases, split), split, True) for cases in each))
+    return next(split for split in _SPLITS if all(_agree(_merge(cases, split)) for cases in each))
 
 
 def by_mode(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
@@ -229,22 +229,20 @@ def names(split: frozenset[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_name(kind, split) for kind in KINDS))
 
 
-def _mode(mode: str, cases: Sequence[CaseEvent], blank: bool) -> Iterable[Grid]:
-    if not cases and not blank:
-        return
-    merged = ((split, _merge(cases, split)) for split in _SPLITS)
-    split, cells = next(
-        (split, {place: cells[0] for place, cells in found.items()})
-        for split, found in merged
-        if _fits(mode, found, split, blank)
+def _mode(mode: str, cases: Sequence[CaseEvent], planned: frozenset[str]) -> Iterable[Grid]:
+    ids = frozenset(each for each in planned if _redirects().get(each, {}).get("mode") == mode)
+    ids |= {case.id for case in cases}
+    split, found = next(
+        (split, found)
+        for split, found in ((split, _merge(cases, split)) for split in _SPLITS)
+        if _agree(found) and _whole(mode, split, ids)
     )
-    rows = _present(split.rows, {row for _, row, _ in cells}, blank)
-    columns = _present(split.columns, {column for _, _, column in cells}, blank)
-    extras = [name for name, layout in LAYOUTS.items() if name != PLAIN and mode in layout.modes]
-    extras = [name for name in extras if blank or any(row == name for _, row, _ in cells)]
-    for kind in MAPS if split.maps else ("",):
-        if split.maps and not blank and not any(place[0] == kind for place in cells):
-            continue
+    cells = {place: cells[0] for place, cells in found.items()}
+    places = _places(split, ids).keys()
+    rows = [name for name in names(split.rows) if any(row == name for _, row, _ in places)]
+    columns = tuple(name for name in names(split.columns) if any(column == name for _, _, column in places))
+    extras = [name for name in LAYOUTS if name != PLAIN and any(row == name for _, row, _ in places)]
+    for kind in (each for each in ("", *MAPS) if any(map_ == each for map_, _, _ in places)):
 
         def line(row: str, kind: str = kind) -> tuple[Cell, ...]:
             return tuple(cells.get((kind, row, column), Cell()) for column in columns)
@@ -252,11 +250,15 @@ def _mode(mode: str, cases: Sequence[CaseEvent], blank: bool) -> Iterable[Grid]:
         yield Grid(mode, kind, columns, {row: line(row) for row in rows}, {row: line(row) for row in extras})
 
 
-def _fits(mode: str, found: Mapping[Place, Sequence[Cell]], split: Split, blank: bool = False) -> bool:
-    """Tell whether cases that share a place agree, and are all there unless some are still to come."""
-    return all(len(set(cells)) == 1 for cells in found.values()) and (
-        blank or all(len(cells) >= _members(mode, split)[place] for place, cells in found.items())
-    )
+def _agree(found: Mapping[Place, Sequence[Cell]]) -> bool:
+    """Tell whether cells that share a place agree."""
+    return all(len(set(cells)) == 1 for cells in found.values())
+
+
+def _whole(mode: str, split: Split, ids: frozenset[str]) -> bool:
+    """Tell whether no place lacks any of the cases that share it."""
+    members = _members(mode, split)
+    return all(count >= members[place] for place, count in _places(split, ids).items())
 
 
 def _merge(cases: Sequence[CaseEvent], split: Split) -> Mapping[Place, Sequence[Cell]]:
@@ -277,11 +279,13 @@ def _redirects() -> Mapping[str, Mapping[str, str]]:
 @functools.cache
 def _members(mode: str, split: Split) -> Counter[Place]:
     """Count how many cases there are for each place."""
-    return Counter(split.place(case.params) for case in redirect_cases() if case.params["mode"] == mode)
+    return _places(split, frozenset(name for name, params in _redirects().items() if params["mode"] == mode))
 
 
-def _present(split: frozenset[str], seen: set[str], blank: bool) -> tuple[str, ...]:
-    return tuple(name for name in names(split) if blank or name in seen)
+@functools.lru_cache(maxsize=256)
+def _places(split: Split, ids: frozenset[str]) -> Counter[Place]:
+    """Count how many of some redirect cases share each place."""
+    return Counter(split.place(_redirects()[each]) for each in ids)
 
 
 def _name(kind: str, split: frozenset[str]) -> str:

@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
@@ -23,6 +22,8 @@ from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.forecast import Forecast
+from conformance.report.forecast import Planned
+from conformance.report.screen import Outlook
 from conformance.report.screen import announcement
 from conformance.report.screen import screen
 from conformance.report.style import WIDTH
@@ -37,8 +38,8 @@ _QUIET = 10.0
 class Reporter(Protocol):
     """Somebody who watches a run; `note` may come before `start`, and from any thread."""
 
-    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
-        """Hear that the cases are collected, and how many there are for each kernel slug."""
+    def start(self, event: RunEvent, planned: Planned) -> None:
+        """Hear that the cases are collected, and which."""
 
     def kernel(self, event: KernelEvent) -> None:
         """Hear that a kernel has its machine, or will not get one."""
@@ -85,7 +86,7 @@ class PlainReporter:
         self._announced = 0
 
     @_never_raises
-    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
+    def start(self, event: RunEvent, planned: Planned) -> None:
         """Begin counting."""
         self._run = Run(event)
         self._began = time.monotonic()
@@ -140,15 +141,16 @@ class LiveReporter:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._run: Run | None = None
+        self._planned: Planned = {}
         self._forecast = Forecast({})
         self._began = 0.0
         self._drawn = 0
         self._announced = 0
 
     @_never_raises
-    def start(self, event: RunEvent, selected: Mapping[str, int]) -> None:
+    def start(self, event: RunEvent, planned: Planned) -> None:
         """Open the screen."""
-        self._forecast = Forecast(selected)
+        self._planned, self._forecast = planned, Forecast(planned)
         self._run = Run(event)
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._tick, name="live view", daemon=True)
@@ -201,8 +203,8 @@ class LiveReporter:
         if self._run is not None:
             size = os.get_terminal_size(self._stream.fileno())
             seconds = time.monotonic() - self._began
-            left = self._forecast.left(self._run, seconds)
-            lines = screen(self._run, seconds, size.columns or WIDTH, size.lines or 24, self._style, left)
+            outlook = Outlook(seconds, self._forecast.left(self._run, seconds), self._planned)
+            lines = screen(self._run, outlook, size.columns or WIDTH, size.lines or 24, self._style)
         home = f"\x1b[{self._drawn}A\r" if self._drawn else "\r"
         self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
         self._stream.flush()

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 
-from conformance.catalogue import redirect_cases
 from conformance.report import grid
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
@@ -20,19 +22,27 @@ _ANNOUNCED = 20
 """Unexpected cases told one by one while the run goes on; the report lists them all."""
 
 
-def screen(run: Run, seconds: float, columns: int, rows: int, style: Style, left: float | None = None) -> list[str]:
-    """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit.
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the events of a run under way do not say."""
 
-    `seconds` have gone by and `left` are still to come, if anybody can tell.
-    """
+    seconds: float = 0.0
+    """That have gone by."""
+    left: float | None = None
+    """Seconds still to come, if anybody can tell."""
+    planned: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By the kernel's slug, the ids of all cases it will see."""
+
+
+def screen(run: Run, outlook: Outlook, columns: int, rows: int, style: Style) -> list[str]:
+    """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit."""
     room = max(1, rows - 1)
-    bars, total = _bars(run, columns, style), _total(run, seconds, left, columns, style)
+    bars, total = _bars(run, columns, style), _total(run, outlook, columns, style)
     slug = _current(run)
     if slug is None or columns < WIDTH:
         return [*bars, total][-room:]
-    everything = run.start.selected.get(slug, 0) >= len(redirect_cases())
     cases = run.cases[slug]
-    shown, marks = grid.grids(cases, blank=everything), grid.marks(cases)
+    shown, marks = grid.grids(cases, planned=outlook.planned.get(slug, frozenset())), grid.marks(cases)
     legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
     whole = grid.lines(shown, marks, style)[:-1]
     bare = grid.lines([replace(each, extras={}) for each in shown], marks, style)[:-1]
@@ -58,10 +68,10 @@ def _bars(run: Run, columns: int, style: Style) -> list[str]:
     return [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
 
 
-def _total(run: Run, seconds: float, left: float | None, columns: int, style: Style) -> str:
+def _total(run: Run, outlook: Outlook, columns: int, style: Style) -> str:
     done, total = sum(run.counts().values()), sum(run.start.selected.values())
-    forecast = f", about {_clock(left)} left" if left is not None and done < total else ""
-    return style.paint(style.cut(f"{_clock(seconds)}  {done} of {total} cases{forecast}", columns), "faint")
+    left = f", about {_clock(outlook.left)} left" if outlook.left is not None and done < total else ""
+    return style.paint(style.cut(f"{_clock(outlook.seconds)}  {done} of {total} cases{left}", columns), "faint")
 
 
 def _clock(seconds: float) -> str:

@@ -124,6 +124,11 @@ def finished(*parts: tuple[KernelEvent, list[CaseEvent]], code: int = 0) -> Run:
     return run
 
 
+def planned_for(run: Run) -> dict[str, frozenset[str]]:
+    """Return the ids of the cases that a run has by now, by kernel."""
+    return {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
+
+
 def healthy() -> Run:
     """6.12 as it is: four collapsed grids."""
     return finished((KERNEL_6_12, passing(KERNEL_6_12, observe_6_12)))

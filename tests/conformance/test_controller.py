@@ -15,6 +15,7 @@ from common.errors import ExitCode
 from common.errors import Terminated
 from conformance.controller import Controller
 from conformance.controller import Ledger
+from conformance.controller import planned_among
 from conformance.model import Verdict
 from conformance.record import RECORD
 from conformance.record import event_of
@@ -162,10 +163,20 @@ class TestEventOf:
         assert event_of(self._report(when="setup"), SPECS, "./conform run") is None
 
 
+def test_cases_are_planned_by_kernel() -> None:
+    """Of pytest's node ids those of cases count, each for its own kernel; a kernel without any is not planned."""
+    others = [NODE.replace("cloud-", ""), "tests/test_other.py::test_it", "tests/test_other.py::test_it[debian-5.10-x]"]
+
+    planned = planned_among([NODE, *others], {"debian-7.3": "debian:7.3", **SPECS})
+
+    case = frozenset({"redirect/sockmap-send-to-local-tcp4-udp4"})
+    assert list(planned.items()) == [("debian-6.12", case), ("debian-6.12-cloud", case)]
+
+
 def test_results_are_on_disk(tmp_path: Path) -> None:
     """The folder of a finished run holds the log, whole, and the summary."""
     ledger = Ledger(results=tmp_path)
-    ledger.begin({"debian-6.12": 1})
+    ledger.begin({"debian-6.12": frozenset({"redirect/x"})})
     ledger.add(_case(Verdict.FAIL))
 
     code = ledger.end(1.5)
@@ -173,6 +184,7 @@ def test_results_are_on_disk(tmp_path: Path) -> None:
     run = read(tmp_path)
     assert code is ExitCode.UNEXPECTED
     assert [case.id for case in run.unexpected()] == ["redirect/x"]
+    assert run.start.selected == {"debian-6.12": 1}
     assert run.finish is not None
     assert run.finish.exit_code == 1
     assert json.loads((tmp_path / "summary.json").read_text())["kernels"][0]["unexpected"] == ["redirect/x"]

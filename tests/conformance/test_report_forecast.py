@@ -12,6 +12,7 @@ from common import cache
 from conformance.report.events import Run
 from conformance.report.forecast import Forecast
 from conformance.report.forecast import remember
+from conformance.report.screen import Outlook
 from conformance.report.screen import screen
 from conformance.report.style import Style
 from tests.conformance import report_runs
@@ -39,51 +40,78 @@ def until(run: Run, done: int) -> Run:
     return replace(run, cases={slug: cases[:done] for slug, cases in run.cases.items()})
 
 
+def forecast_for(run: Run, *others: str) -> Forecast:
+    """Make a forecast of a run of the same cases, of other kernels too."""
+    planned = report_runs.planned_for(run)
+    return Forecast({**planned, **dict.fromkeys(others, planned["debian-6.12"])})
+
+
 def test_without_a_last_run_cases_are_equal() -> None:
     """Nothing is said at once, later what is left is what was done, as far as their numbers go."""
     run = report_runs.healthy()
-    forecast = Forecast(run.start.selected)
+    forecast = forecast_for(run)
     assert forecast.left(until(run, 5), 1.0) is None
     assert forecast.left(until(run, 184), 10.0) == pytest.approx(30.0)
-    assert forecast.left(run, 40.0) == 0.0
+    assert forecast.left(run, 40.0) == pytest.approx(0.0)
 
 
 def test_the_last_run_knows_what_takes_long() -> None:
     """A forecast is right from the start, although most of the time goes to the last few cases."""
     run = slow_at_the_end()
     remember(run)
-    forecast = Forecast(run.start.selected)
+    forecast = forecast_for(run)
     assert forecast.left(until(run, 0), 0.0) == pytest.approx(38.5, abs=0.1)
     assert forecast.left(until(run, 700), 3.5) == pytest.approx(35.0, abs=0.1)
-    assert Forecast(run.start.selected).left(until(run, 700), 7.0) == pytest.approx(57.6, abs=0.1), "a slower machine"
+    assert forecast.left(until(run, 700), 7.0) == pytest.approx(57.6, abs=0.1), "a slower machine"
+
+
+def test_some_of_the_cases_take_their_share() -> None:
+    """A run of other cases than the last is forecast by those that it has in common with it."""
+    run = slow_at_the_end()
+    remember(run)
+    assert forecast_for(until(run, 700)).left(until(run, 0), 0.0) == pytest.approx(3.5, abs=0.1)
+
+
+def test_what_is_known_of_other_cases_stays() -> None:
+    """A later run of some of the cases adds to what is known, and a handful of cases is not worth the write."""
+    run = slow_at_the_end()
+    remember(until(run, 50))
+    assert not list(cache.root().glob("durations/*"))
+    remember(run)
+    quick = [
+        replace(case, seconds=0.001, at=number / 100) for number, case in enumerate(run.cases["debian-6.12"][:200])
+    ]
+    remember(replace(run, cases={"debian-6.12": quick}))
+    weights = forecast_for(run)._weights["debian-6.12"]
+    assert weights[quick[0].id] == 0.001
+    assert weights[run.cases["debian-6.12"][-1].id] > 1.0
 
 
 def test_a_kernel_nobody_knows_is_like_the_others() -> None:
     """Its cases count as much as those of a kernel that was judged before, and none of it if it does not boot."""
     run = slow_at_the_end()
     remember(run)
-    selected = {"debian-6.12": 736, "debian-5.10": 736}
-    assert Forecast(selected).left(until(run, 0), 0.0) == pytest.approx(77.0, abs=0.1)
+    forecast = forecast_for(run, "debian-5.10")
+    assert forecast.left(until(run, 0), 0.0) == pytest.approx(77.0, abs=0.1)
     run.add(replace(report_runs.KERNEL_5_10, error="it does not boot"))
-    assert Forecast(selected).left(until(run, 0), 0.0) == pytest.approx(38.5, abs=0.1)
+    assert forecast.left(until(run, 0), 0.0) == pytest.approx(38.5, abs=0.1)
 
 
-def test_only_the_like_is_remembered() -> None:
-    """Neither a run of other cases, nor one that was cut short, nor a damaged file misleads a forecast."""
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"pace": 1, "cases": [1]}', b'{"pace": "x", "cases": {}}'])
+def test_a_damaged_file_misleads_nobody(damage: bytes) -> None:
+    """What is kept may be cut or foreign; then nothing is known."""
     run = slow_at_the_end()
-    remember(until(run, 700))
-    remember(replace(until(run, 50), start=replace(run.start, selected={"debian-6.12": 50})))
-    assert not list(cache.root().glob("durations/*"))
     remember(run)
-    assert Forecast({"debian-6.12": 735}).left(until(run, 0), 0.0) is None
-    for damage in (b"", b"[]", b'{"seconds": 1, "cases": [1]}', b'{"seconds": "x", "cases": {}}'):
-        (cache.root() / "durations" / "debian-6.12.json").write_bytes(damage)
-        assert Forecast(run.start.selected).left(until(run, 0), 0.0) is None
+    (cache.root() / "durations" / "debian-6.12.json").write_bytes(damage)
+    assert forecast_for(run).left(until(run, 0), 0.0) is None
 
 
 def test_the_screen_tells_it_below_everything() -> None:
     """The last line of the screen has what has gone by, what is done and what is left."""
     run = report_runs.healthy()
-    assert screen(until(run, 184), 9.6, 80, 50, Style(), 30.2)[-1] == "0:10  184 of 736 cases, about 0:30 left"
-    assert screen(until(run, 0), 0.4, 80, 50, Style())[-1] == "0:00  0 of 736 cases"
-    assert screen(run, 61.0, 80, 50, Style(), 0.0)[-1] == "1:01  736 of 736 cases"
+    for done, outlook, said in (
+        (184, Outlook(9.6, 30.2), "0:10  184 of 736 cases, about 0:30 left"),
+        (0, Outlook(0.4), "0:00  0 of 736 cases"),
+        (736, Outlook(61.0, 0.0), "1:01  736 of 736 cases"),
+    ):
+        assert screen(until(run, done), outlook, 80, 50, Style())[-1] == said

@@ -105,9 +105,14 @@ def test_a_cell_stands_only_for_cases_that_ran() -> None:
     one = [case for case in passing(KERNEL_6_12, observe_6_12) if case.name == f"sockmap-{MODE}-tcp4-udp6"]
     (grid,) = grids(one)
     assert (grid.title, list(grid.rows), grid.columns) == (f"{MODE}, sockmap", ["tcp4"], ("udp6",))
-    assert [(grid.title, grid.columns) for grid in grids(one, blank=True)] == [
+    everything = frozenset(case.id for case in redirect_cases())
+    assert [(grid.title, grid.columns) for grid in grids(one, planned=everything)] == [
         (mode, SIX) for mode in ("send-to-local", "send-to-egress", "ingress-to-egress", "ingress-to-local")
     ]
+    sockhash = frozenset(each for each in everything if each.startswith("redirect/sockhash-send-to-egress-udp"))
+    (grid,) = grids([], planned=sockhash | {"insert/sockmap-tcp4-bound"})
+    assert (grid.title, list(grid.rows), grid.columns) == ("send-to-egress, sockhash", ["udp"], SIX)
+    assert list(grid.extras) == ["same_map", "self", "peer"]
 
 
 def test_of_a_case_seen_twice_the_worse_counts() -> None:

@@ -26,6 +26,7 @@ from conformance.report.live import LiveReporter
 from conformance.report.live import PlainReporter
 from conformance.report.live import Reporter
 from conformance.report.live import choose
+from conformance.report.screen import Outlook
 from conformance.report.screen import announcement
 from conformance.report.screen import screen
 from conformance.report.style import Style
@@ -38,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def play(run: Run, reporter: Reporter) -> None:
     """Let a reporter watch a run."""
     reporter.note("debian:6.12: making the template")
-    reporter.start(run.start, run.start.selected)
+    reporter.start(run.start, report_runs.planned_for(run))
     for slug, kernel in run.kernels.items():
         reporter.kernel(kernel)
         for case in run.cases.get(slug, ()):
@@ -140,7 +141,7 @@ def test_trouble_is_told_above_the_screen() -> None:
     run = report_runs.sick()
     with terminal() as (stream, written):
         reporter = LiveReporter(stream)
-        reporter.start(run.start, run.start.selected)
+        reporter.start(run.start, report_runs.planned_for(run))
         reporter.kernel(run.kernels["debian-6.12"])
         for case in run.unexpected():
             reporter.case(case)
@@ -159,7 +160,7 @@ def test_nothing_of_a_tall_screen_is_left_below_a_short_report() -> None:
     run, short = report_runs.healthy(), report_runs.finished()
     with terminal() as (stream, written):
         reporter = LiveReporter(stream)
-        reporter.start(run.start, run.start.selected)
+        reporter.start(run.start, report_runs.planned_for(run))
         for case in run.cases["debian-6.12"][:300]:
             reporter.case(case)
         reporter.note("now")
@@ -174,10 +175,10 @@ def test_nothing_of_a_tall_screen_is_left_below_a_short_report() -> None:
 def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> None:
     """Whatever the terminal's size and however far the run is, the screen leaves one line free and none too wide."""
     run = report_runs.RUNS[name]()
-    whole = dict(run.cases)
+    whole, planned = dict(run.cases), report_runs.planned_for(run)
     for done in (0, 1, 300, 736):
         run.cases = {slug: cases[:done] for slug, cases in whole.items()}
-        lines = screen(run, 75.0, columns, rows, Style())
+        lines = screen(run, Outlook(75.0, 12.0, planned), columns, rows, Style())
         assert len(lines) <= max(1, rows - 1)
         assert all(len(line) <= columns for line in lines)
 
@@ -185,14 +186,30 @@ def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> Non
 def test_the_screen_shows_the_grids_where_they_fit() -> None:
     """At 80 by 50 all four grids, their extra rows and the legend are there; at 80 by 24 the grids alone."""
     run = report_runs.healthy()
+    outlook = Outlook(75.0, None, report_runs.planned_for(run))
     run.cases["debian-6.12"] = run.cases["debian-6.12"][:300]
-    large, small = (screen(run, 75.0, 80, rows, Style()) for rows in (50, 24))
+    large, small = (screen(run, outlook, 80, rows, Style()) for rows in (50, 24))
     assert "same_map" in "\n".join(large)
     assert "to come" in "\n".join(large)
     assert "ingress-to-local" in "\n".join(small)
     assert "same_map" not in "\n".join(small)
     assert any(re.search("300/736", line) for line in large)
     assert large[-1] == "1:15  300 of 736 cases"
+
+
+def test_the_grids_do_not_grow_while_they_fill() -> None:
+    """However few cases were chosen, their grids have their size from the first case on."""
+    run = report_runs.healthy()
+    chosen = [case for case in run.cases["debian-6.12"] if "sockhash-send-to-local-udp" in case.name]
+    run.cases["debian-6.12"] = chosen
+    outlook = Outlook(planned=report_runs.planned_for(run))
+    heights = set()
+    for done in (1, 9, len(chosen)):
+        run.cases["debian-6.12"] = chosen[:done]
+        part = screen(run, outlook, 80, 50, Style())
+        assert "send-to-local, sockhash" in "\n".join(part)
+        heights.add(len([line for line in part if "to come" not in line]))
+    assert len(heights) == 1
 
 
 def test_the_view_stays_with_one_kernel_until_it_is_done() -> None:
@@ -204,7 +221,7 @@ def test_the_view_stays_with_one_kernel_until_it_is_done() -> None:
     whole = dict(run.cases)
     for done, spec in ((735, "debian:6.12"), (736, "debian:5.10")):
         run.cases = {"debian-6.12": whole["debian-6.12"][:done], "debian-5.10": whole["debian-5.10"][:100]}
-        assert f" {spec} " in screen(run, 1.0, 80, 50, Style())[0]
+        assert f" {spec} " in screen(run, Outlook(), 80, 50, Style())[0]
 
 
 @pytest.mark.parametrize("kind", [PlainReporter, LiveReporter])
