@@ -106,7 +106,8 @@ def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
     sources: Mapping[str, Sequence[str]] = {
         "kernel log": [str(line.get("text", "")) for line in case.log],
         "console": case.console.splitlines(),
-        "traceback": case.error.splitlines(),
+        # Of a machine that died it is the line of its console that says so.
+        "traceback": [] if case.error.strip() in case.console else case.error.splitlines(),
     }
     return ((source, text) for source, text in sources.items() if text)
 
