@@ -106,7 +106,7 @@ class Workbench:
         if self._failures.get(slug, 0) >= _ATTEMPTS:
             raise ConformError(f"{slug}: given up after {_ATTEMPTS} machines in a row failed to start")
         try:
-            machine = open_machine(self.kernels[slug], self._options(slug))
+            machine = open_machine(self.kernels[slug], self._options(slug), bundle=guest_bundle(), warmup=warm_up)
         except ConformError:
             self._failures[slug] = self._failures.get(slug, 0) + 1
             raise

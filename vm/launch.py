@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 from common import cache
 from common.errors import HostError
@@ -50,6 +51,7 @@ FALLBACK_SECONDS = 3600.0
 Warmup = Callable[[Machine], None]
 """Raises UnfitError where it leaves a guest that nothing should be cloned from."""
 Progress = Callable[[str], None]
+NOTHING: Bundle = MappingProxyType({})
 
 
 class UnfitError(Exception):
@@ -76,8 +78,18 @@ def prepare(
     return plan.prepared(bundle, warmup).info
 
 
-def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | None = None) -> Machine:
-    """Return a machine running `kernel`: of the kind asked for, or the next best, in which case its info says why."""
+def open_machine(
+    kernel: Kernel,
+    options: MachineOptions,
+    progress: Progress | None = None,
+    *,
+    bundle: Bundle = NOTHING,
+    warmup: Warmup | None = None,
+) -> Machine:
+    """Return a machine running `kernel`: of the kind asked for, or the next best, in which case its info says why.
+
+    If its template has gone or is damaged another is made, warm with `bundle`; see prepare().
+    """
     plan = Plan(kernel, options, progress or (lambda sentence: None))
     match options.kind:
         case MachineKind.HOST:
@@ -87,7 +99,7 @@ def open_machine(kernel: Kernel, options: MachineOptions, progress: Progress | N
         case MachineKind.COLD:
             return plan.open_cold()
         case MachineKind.CLONE:
-            return plan.open_clone()
+            return plan.open_clone(bundle, warmup)
 
 
 def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
@@ -175,14 +187,14 @@ class Plan:
         """Boot a stock virtme-ng guest."""
         return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, why), self.qemu)
 
-    def open_clone(self) -> Machine:
+    def open_clone(self, bundle: Bundle, warmup: Warmup | None) -> Machine:
         """Restore a machine from its template; a damaged template is made anew, once.
 
         A clone that does not live may be the host's fault: the first costs its template only a closer look.
         """
         note, looked = "", False
         for _ in range(3):
-            folder = template.newest(self.key) or self.prepared({}, None).folder
+            folder = template.newest(self.key) or self.prepared(bundle, warmup).folder
             seen = template.identity(folder)
             try:
                 found = Template.read(folder)

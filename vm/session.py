@@ -141,7 +141,7 @@ class Session:
     def load(self, bundle: Bundle) -> None:
         """Make these modules importable in the guest; only what the guest has not yet is sent.
 
-        KernelError if the guest dies of it.
+        KernelError if the guest dies of it, HostError if somebody kills it.
         """
         wanted = {name: digest(source) for name, source in bundle.items()}
         if wanted == self._modules:
@@ -150,6 +150,11 @@ class Session:
         try:
             self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0))
         except DeadMachineError as death:
+            if death.mishap:
+                raise HostError(
+                    f"{death.mishap} when the guest was given its code",
+                    hint="see who did that, or whether memory ran out (dmesg)",
+                ) from death
             raise KernelError(
                 f"the guest died when it was given its code: {death.last_line}",
                 hint="try --machine=cold; a kernel that dies so early cannot be judged",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections import Counter
@@ -31,6 +30,7 @@ from conformance.model import Verdict
 from conformance.workbench import Workbench
 from tests.conformance.conform import descendants
 from tests.conformance.conform import is_qemu
+from vm import template
 
 PORT = "virtserialport"
 SLUG = "debian-6.12"
@@ -158,5 +158,7 @@ def only_lost(judgements: list[Judgement], words: str, most: int = 1) -> None:
 def copy_template(source: Path, target: Path) -> None:
     """Copy a template as it is, dates and holes included."""
     shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "--archive", "--sparse=auto", source, target], check=True)
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        template.copy_sparse(path, target / path.name)
+        shutil.copystat(path, target / path.name)

@@ -117,12 +117,16 @@ def _signal(number: signal.Signals) -> Callable[[], None]:
     return deed
 
 
-def test_qemu_is_killed(ward: Ward) -> None:
-    """At whatever moment QEMU dies, at most the one case it was at is lost, and says so."""
+def test_qemu_is_killed(ward: Ward, kernel: Kernel) -> None:
+    """At whatever moment QEMU dies, at most the one case it was at is lost, and says so; its template stays."""
+    folder = template.newest(_key(kernel))
+    assert folder is not None
+    identity = template.identity(folder)
     for _ in ward.draws(5):
         ward.workbench.close()
         blow = strike(ward.random.uniform(0, SPAN), _signal(signal.SIGKILL))
         only_lost(ward.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
+        assert template.identity(folder) == identity
 
 
 def test_qemu_is_stopped(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,6 @@ from tests.conformance.injection import Row
 from tests.conformance.injection import Ward
 from tests.conformance.injection import apart
 from tests.conformance.injection import census
-from tests.conformance.injection import copy_template
 from tests.conformance.injection import left_over
 from vm import template
 from vm.launch import Plan
@@ -124,7 +123,8 @@ def test_the_disk_is_full_when_cases_are_judged(tmp_path: Path, monkeypatch: pyt
     assert source is not None
     with _disk(tmp_path / "disk", "700M", real=True) as disk:
         monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
-        copy_template(source, cache.root() / "templates" / source.name)
+        (cache.root() / "templates").mkdir(parents=True)
+        subprocess.run(["cp", "--archive", source, cache.root() / "templates"], check=True)
         _fill(disk)
         before = census()
         with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:

@@ -208,14 +208,13 @@ def _lose_devices(path: Path) -> None:
     ("name", "harm"), [("ram", _damage), ("state", _damage), ("manifest.json", _damage), ("state", _lose_devices)]
 )
 def test_a_damaged_template_is_made_anew(prepared: Kernel, name: str, harm: object) -> None:
-    """Whatever was harmed, a sound clone comes up, and both progress and its info say what happened."""
+    """Whatever was harmed, a sound clone comes up, warm, and both progress and its info say what happened."""
     said: list[str] = []
     folder = template.newest(Plan(prepared, OPTIONS, said.append).key)
     assert folder is not None
     assert callable(harm)
     harm(folder / name)
-    with contextlib.closing(open_machine(prepared, OPTIONS, said.append)) as machine:
-        machine.load(BUNDLE)
+    with contextlib.closing(open_machine(prepared, OPTIONS, said.append, bundle=BUNDLE, warmup=_warmup)) as machine:
         assert machine.call("probe:echo", {"n": 1}, deadline=5.0).value == {"n": 1}
         assert machine.info.kind is MachineKind.CLONE
         assert "discarded" in machine.info.why

@@ -168,4 +168,4 @@ def test_silence_at_boot_leads_to_a_stock_guest(
     assert info.kind is kind
     assert "a stock virtme-ng guest, because no agent" in info.why
     monkeypatch.setattr(Plan, "open_stock", lambda plan, why: ("stock", why))
-    assert plan.open_clone() == ("stock", "a stock virtme-ng guest, because no agent")  # type: ignore[comparison-overlap]
+    assert plan.open_clone({}, None) == ("stock", "a stock virtme-ng guest, because no agent")  # type: ignore[comparison-overlap]
