@@ -35,7 +35,6 @@ from conformance.report.html.behaviour import differing
 from conformance.report.html.behaviour import gather
 from conformance.report.html.behaviour import pair
 from conformance.report.html.behaviour import tables
-from conformance.report.html.evidence import Finding
 from conformance.report.html.evidence import Witness
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors
@@ -107,15 +106,16 @@ def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
     """Return everything about single cases, by the page's name for it; what is unexpected has room first."""
     witness = Witness()
     unexpected = witness.findings(event for event in events if not event.verdict.expected)
-    known = witness.findings(event for event in events if event.verdict is Verdict.XFAIL)
-    plain = [event for event in events if event.verdict in (Verdict.PASS, Verdict.SKIP)]
-    aside = witness.findings(event for event in plain if event.flaky or event.log)
+    spoken = [event for event in events if event.verdict.expected and (event.flaky or event.log)]
+    known = witness.findings(event for event in spoken if event.verdict is Verdict.XFAIL)
+    aside = witness.findings(event for event in spoken if event.verdict is not Verdict.XFAIL)
+    told = [*unexpected, *known, *aside]
     return {
         "unexpected": unexpected,
         "known": known,
         "aside": aside,
-        "drawn": _drawn(unexpected, known, aside),
-        "deviations": _deviations(known),
+        "drawn": {(case.id, case.kernel) for finding in told for case in finding.cases},
+        "deviations": _deviations(event for event in events if event.verdict is Verdict.XFAIL),
     }
 
 
@@ -132,22 +132,12 @@ def _environment() -> Environment:
     )
 
 
-def _drawn(*found: Iterable[Finding]) -> set[tuple[str, str]]:
-    """Return the cases that are told one by one, by id and slug."""
-    told: set[tuple[str, str]] = set()
-    for finding in itertools.chain(*found):
-        cases: list[CaseEvent] = [*(drawer.case for drawer in finding.drawers), *finding.named]
-        told.update((case.id, case.kernel) for case in cases)
-    return told
-
-
-def _deviations(known: Iterable[Finding]) -> dict[tuple[str, str], dict[str, int]]:
-    """Return how many cases show each known deviation, by its name and reason, on each kernel."""
-    counts: dict[tuple[str, str], dict[str, int]] = {}
-    for each in known:
-        kernels = counts.setdefault((each.first.deviation, each.first.reason), {})
-        kernels[each.first.kernel] = kernels.get(each.first.kernel, 0) + len(each.drawers) + len(each.named)
-    return counts
+def _deviations(known: Iterable[CaseEvent]) -> dict[tuple[str, str], list[CaseEvent]]:
+    """Return the cases that show each known deviation, by its name and reason."""
+    found: dict[tuple[str, str], list[CaseEvent]] = {}
+    for event in known:
+        found.setdefault((event.deviation, event.reason), []).append(event)
+    return dict(sorted(found.items()))
 
 
 def _specs(run: Run) -> dict[str, str]:

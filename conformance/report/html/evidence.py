@@ -26,8 +26,10 @@ _GRAVEST = (
     Verdict.PASS,
     Verdict.SKIP,
 )
-_ROOM = 700_000
+_ROOM = 500_000
 """Characters of evidence in a page, so that a kernel on which everything fails still makes one that opens."""
+_NAMES = 2_000
+"""Of the cases for which there is no room, so many are named; the tables have them all."""
 _LINES = 160
 """Of one log."""
 _BEFORE = 12
@@ -63,15 +65,22 @@ class Finding:
 
     first: CaseEvent
     drawers: tuple[Drawer, ...]
-    named: tuple[CaseEvent, ...]
-    """Those for which the page has no room."""
+    named: tuple[CaseEvent, ...] = ()
+    """Some for which the page has no room."""
+    more: int = 0
+    """How many there are beside these."""
+
+    @property
+    def cases(self) -> tuple[CaseEvent, ...]:
+        """Those that are told one by one."""
+        return (*(drawer.case for drawer in self.drawers), *self.named)
 
 
 class Witness:
     """Opens drawers as long as there is room in the page."""
 
     def __init__(self) -> None:
-        self._room = _ROOM
+        self._room, self._names = _ROOM, _NAMES
         self._seen: dict[tuple[str, ...], CaseEvent] = {}
 
     def findings(self, cases: Iterable[CaseEvent]) -> list[Finding]:
@@ -83,7 +92,10 @@ class Witness:
     def _finding(self, group: list[CaseEvent]) -> Finding:
         drawers = [Drawer(case, tuple(self._texts(case))) for case in group if self._take(case)]
         opened = {drawer.case.id for drawer in drawers}
-        return Finding(group[0], tuple(drawers), tuple(case for case in group if case.id not in opened))
+        rest = [case for case in group if case.id not in opened]
+        named = rest[: self._names]
+        self._names -= len(named)
+        return Finding(group[0], tuple(drawers), tuple(named), len(rest) - len(named))
 
     def _take(self, case: CaseEvent) -> bool:
         """Tell whether there is room for a drawer, before anything is put into it."""
