@@ -12,6 +12,8 @@ from common.errors import UsageError
 from conformance.expect.lists import Lists
 from conformance.expect.lists import read_lists
 from conformance.groups import cases
+from conformance.groups.leaks import FEWEST_ROUNDS
+from conformance.groups.leaks import ROUNDS
 from conformance.tries import Repetition
 from kernels.resolve import amend
 from kernels.resolve import parse
@@ -88,6 +90,15 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"type": int, "metavar": "N", "help": "try every case N times; its worst verdict stands (default: 1)"},
     ),
     (
+        "--rounds",
+        {
+            "type": int,
+            "default": ROUNDS,
+            "metavar": "N",
+            "help": f"sockets that go each way out before leaks are looked for (default: {ROUNDS}; 1000 is thorough)",
+        },
+    ),
+    (
         "--isolation",
         {
             "choices": ["case", "shard"],
@@ -153,7 +164,7 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
 
 def repetition(namespace: Any) -> Repetition:
     """Read from a parsed command line how often a case is tried; UsageError for less than once."""
-    _check_least(namespace, tries=1, repeat=1)
+    _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS)
     return Repetition(
         tries=namespace.conform_tries,
         repeat=namespace.conform_repeat or 1,

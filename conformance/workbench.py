@@ -31,7 +31,10 @@ from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.machine import Reply
 
-PRELOAD = ("vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "tipc")
+PRELOAD = (
+    "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "tipc",
+    "tcp_diag", "udp_diag", "unix_diag", "vsock_diag",
+)  # fmt: skip
 """Modules the cases need in the guest from the start."""
 _LEAST = 5.0
 """Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""

@@ -11,6 +11,7 @@ from conformance.catalogue import redirect_cases
 from conformance.groups.attach import attach_cases
 from conformance.groups.enrol import enrol_cases
 from conformance.groups.insert import insert_cases
+from conformance.groups.leaks import leak_cases
 from conformance.groups.steer import steer_cases
 from conformance.groups.teardown import teardown_cases
 from conformance.groups.update_from_bpf import update_from_bpf_cases
@@ -24,6 +25,7 @@ GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "enrol": enrol_cases,
     "steer": steer_cases,
     "teardown": teardown_cases,
+    "leaks": leak_cases,
 }
 
 

@@ -247,13 +247,16 @@ def possible(steps: dict[str, str]) -> Iterator[None]:
         raise ImpossibleError from error
 
 
-def attach_verdict(map_fd: int, program: int) -> None:
-    """Attach an sk_skb verdict by the name this kernel has for it."""
+def attach_verdict(map_fd: int, program: int) -> str:
+    """Attach an sk_skb verdict by the name this kernel has for it, and return that."""
+    name = "sk_skb_verdict"
     try:
-        syscall.attach(map_fd, program, "sk_skb_verdict")
+        syscall.attach(map_fd, program, name)
     except OSError:
         # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, it goes by the other name.
-        syscall.attach(map_fd, program, "sk_skb_stream_verdict")
+        name = "sk_skb_stream_verdict"
+        syscall.attach(map_fd, program, name)
+    return name
 
 
 def _payload() -> bytes:

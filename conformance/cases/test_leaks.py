@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Leaks: every way out of a map, many times; then the kernel keeps nothing of the sockets that went it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conformance.groups.leaks import leak_cases
+from conformance.groups.leaks import of_length
+from conformance.model import Case
+
+
+@pytest.mark.parametrize("case", leak_cases(), ids=lambda case: case.name)
+def test_leaks(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
+    """Of sockets that left a map, whatever way, the kernel keeps nothing: no socket, object, descriptor or memory."""
+    conform(of_length(case, pytestconfig.option.conform_rounds))

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel keeps, counted: sockets, BPF objects, descriptors, memory; and what of it grew.
+
+Sockets are those of this thread's network namespace, so one of our own makes their number exact (netns.py); objects
+and memory are everybody's. `/proc/slabinfo` takes for used what waits in a cache of some processor, so those caches are
+emptied before it is read. Memory that RCU holds back for seconds (kfree_rcu) is freed where the kernel is asked to
+shrink its caches.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from bpf.guest import syscall
+from conformance.scenarios.sock_diag import Lister
+
+Growth = dict[str, int]
+"""What there is more of, by a name that says what it is; each at least 1."""
+
+CHARGED: Final = "pages charged to "
+RESERVE: Final = 256 * (os.cpu_count() or 1)
+"""Pages that a protocol may be charged with in advance: 3cd3399dd7a8 ("net: implement per-cpu reserves for
+memory_allocated"), 6.0."""
+
+_ID_FIELDS: Final = {"map_id": "map", "prog_id": "program", "link_id": "link"}
+_Item = tuple[str, bytes | int | str]
+"""What it is, and which."""
+
+_NEXT_ID: Final = {"map": 12, "program": 11, "link": 31}
+"""BPF_*_GET_NEXT_ID."""
+_NETWORK: Final = "/proc/thread-self/net"
+_CACHES: Final = re.compile(
+    r"kmalloc-(cg-)?\d+k?|skbuff_.*|sock_inode_cache|(request|tw)_sock_TCP.*|(TCP|UDP|UNIX).*|AF_VSOCK|net_namespace"
+)
+"""The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
+_SLABS: Final = "/sys/kernel/slab"
+_KMEMLEAK: Final = "/sys/kernel/debug/kmemleak"
+_UNREFERENCED: Final = "unreferenced object"
+
+
+class Books:
+    """Everything that can be counted exactly, as it is now; later `left` says what came since and stays."""
+
+    def __init__(self, lister: Lister) -> None:
+        self._lister = lister
+        self._items = self._list()
+        self._inuse = dict(_inuse())
+        self._suspects: set[_Item] | None = None
+
+    def left(self) -> Growth:
+        """Say what there is more of than in the beginning and was at each look since the first.
+
+        What came later, or what another process has open, is not what the looks are about.
+        """
+        items = self._list()
+        new = items.keys() - self._items.keys()
+        self._suspects = new if self._suspects is None else self._suspects & new
+        if any(what in _NEXT_ID for what, _ in self._suspects):
+            self._suspects -= set(_of_others())
+        return dict(Counter(items[each] for each in self._suspects)) | more(dict(_inuse()), self._inuse)
+
+    def _list(self) -> dict[_Item, str]:
+        """Return what there is, each with a name that it shares with its like."""
+        opened = {name: _target(name) for name in os.listdir("/proc/self/fd")}
+        return {
+            **{("socket", cookie): f"{name} socket" for cookie, name in self._lister.sockets().items()},
+            **{(kind, each): f"BPF {kind}" for kind, command in _NEXT_ID.items() for each in _ids(command)},
+            **{(name, what): f"descriptor of {what.partition(':[')[0]}" for name, what in opened.items() if what},
+        }
+
+
+def memory() -> dict[str, int]:
+    """Count objects of slab caches, areas of vmalloc by who has them, and pages of a few kinds."""
+    for shrinker in _shrinkers():
+        os.write(shrinker, b"1")
+    found = {
+        **{f"slab {name}": count for name, count in _slabs()},
+        **{f"vmalloc {name}": count for name, count in _areas().items()},
+        "pages of per-CPU memory": _percpu(),
+        **{f"{CHARGED}{name}": count for name, count in _charged()},
+    }
+    if os.path.exists(_KMEMLEAK):
+        found["kmemleak"] = _suspects()
+    return found
+
+
+def more(now: Mapping[str, int], before: Mapping[str, int]) -> Growth:
+    """Say of what there is more now."""
+    return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}
+
+
+def release_memory() -> None:
+    """Have memory freed that only waits for being so many that it is worth while."""
+    with suppress(OSError), open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        # What shrinks when asked to: kfree_rcu() is among it, and would else take five seconds.
+        file.write("2")
+
+
+def _ids(command: int) -> Iterator[int]:
+    number = 0
+    while True:
+        attributes = bytearray(struct.pack("=III", number, 0, 0))
+        try:
+            syscall.call(command, attributes)
+        except OSError:
+            return
+        number = struct.unpack_from("=I", attributes, 4)[0]
+        yield number
+
+
+def _of_others() -> Iterator[_Item]:
+    """Yield the BPF objects that other processes have descriptors of; there are none but on a host."""
+    for path in glob.glob("/proc/[0-9]*/fdinfo/*"):
+        if path.split("/")[2] != str(os.getpid()):
+            for line in _read(path).splitlines():
+                name, _, value = line.partition(":")
+                if name in _ID_FIELDS:
+                    yield _ID_FIELDS[name], int(value)
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        # The one that lists them.
+        return ""
+
+
+def _inuse() -> Iterator[tuple[str, int]]:
+    """Count sockets by /proc/net/sockstat and /proc/net/protocols, which see some that nobody lists any more."""
+    for name in ("sockstat", "sockstat6"):
+        for line in _read(f"{_NETWORK}/{name}").splitlines():
+            protocol, *words = line.replace(":", "").split()
+            for what, count in zip(words[::2], words[1::2], strict=False):
+                # The others are not of this namespace alone.
+                if what in ("used", "inuse", "tw"):
+                    yield f"{protocol} {what} in {name}", int(count)
+    for protocol, inuse, _ in _protocols():
+        yield f"{protocol} in protocols", inuse
+
+
+def _charged() -> Iterator[tuple[str, int]]:
+    for protocol, _, pages in _protocols():
+        if pages >= 0:
+            yield protocol, pages
+
+
+def _protocols() -> Iterator[tuple[str, int, int]]:
+    """Yield name, number of sockets and pages of each protocol."""
+    for line in _read(f"{_NETWORK}/protocols").splitlines()[1:]:
+        name, _, count, pages, *_ = line.split()
+        yield name, int(count), int(pages)
+
+
+@cache
+def _shrinkers() -> tuple[int, ...]:
+    """Open what empties a cache, once: opening it is what would fill another."""
+    if not os.path.isdir(_SLABS):
+        return ()
+    names = [name for name in os.listdir(_SLABS) if _CACHES.fullmatch(name)]
+    return tuple(os.open(f"{_SLABS}/{name}/shrink", os.O_WRONLY) for name in names)
+
+
+def _slabs() -> Iterator[tuple[str, int]]:
+    for line in _read("/proc/slabinfo").splitlines()[2:]:
+        name, active, *_ = line.split()
+        if _CACHES.fullmatch(name):
+            yield name, int(active)
+
+
+def _areas() -> Counter[str]:
+    """Count areas by the function that allocated them."""
+    lines = _read("/proc/vmallocinfo").splitlines()
+    found = Counter(words[2].partition("+")[0] for words in map(str.split, lines) if len(words) > 2)
+    # What is free already, and the stacks of threads: work queues have as many as they like.
+    for name in ("unpurged", "kernel_clone", "copy_process"):
+        del found[name]
+    return found
+
+
+def _percpu() -> int:
+    amounts = [line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("Percpu:")]
+    return sum(map(int, amounts)) * 1024 // os.sysconf("SC_PAGE_SIZE")
+
+
+def _suspects() -> int:
+    with open(_KMEMLEAK, "w", encoding="ascii") as file:
+        file.write("scan")
+    return _read(_KMEMLEAK).count(_UNREFERENCED)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every way out of a map, once for a fresh socket on which data waits that programs passed and redirected to it."""
+
+from __future__ import annotations
+
+import array
+import mmap
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import ExitStack
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from bpf.guest import links
+from bpf.guest import syscall
+from conformance.scenarios import sockets
+from conformance.scenarios.bench import STATE
+from conformance.scenarios.bench import get_program
+from conformance.scenarios.proof import attach_verdict
+from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.states import disconnect
+
+_SUFFIX = {"sockmap": "map", "sockhash": "hash"}
+BATCH: Final = 8
+"""Sockets that lose their owner at once."""
+_MESSAGE = b"x" * 700
+_REDIRECTED = 2
+"""Messages to redirect before the others are passed."""
+_WITHOUT_WAITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_AT_ONCE = struct.pack("=ii", 1, 0)
+"""struct linger: a close that resets."""
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+class Stage:
+    """Two maps and their programs; a socket that is in both receives what is redirected as well as what is passed."""
+
+    def __init__(self, kind: str, map_type: str) -> None:
+        self.kind = kind
+        self._keep = ExitStack()
+        skb, msg = (get_program(f"sk_{which}_redirect_{_SUFFIX[map_type]}") for which in ("skb", "msg"))
+        state = self._own(syscall.create_map(*skb.maps["state"]))
+        self._state = self._keep.enter_context(mmap.mmap(state, mmap.PAGESIZE))
+        shape = syscall.MAP_TYPES[map_type], 4, 4, BATCH
+        self.targets, self.source = syscall.create_map(*shape), syscall.create_map(*shape)
+        maps = {"state": state, "targets": self.targets}
+        self.verdict, self.spare = self._own(skb.load(maps)), self._own(skb.load(maps))
+        """Two that do the same; the first is attached."""
+        self.attach_type = attach_verdict(self.source, self.verdict)
+        if sockets.is_tcp(kind):
+            syscall.attach(self.source, self._own(msg.load(maps)), "sk_msg_verdict")
+        self.wards: list[Pair] = []
+        """Sockets whose owner is going to be killed."""
+
+    def enter(self, ours: socket.socket, key: int = 0) -> None:
+        """Insert a socket into both maps; of what it gets then, some is redirected to it and the rest passed."""
+        syscall.update(self.source, key, ours.fileno())
+        syscall.update(self.targets, key, ours.fileno())
+        STATE.pack_into(self._state, 0, key, syscall.F_INGRESS, _REDIRECTED * len(_MESSAGE))
+
+    def leave(self) -> None:
+        """Delete what is in the maps."""
+        for each in (self.source, self.targets):
+            syscall.delete(each, 0)
+
+    def drop(self, name: str) -> None:
+        """Close the descriptor of one of the maps."""
+        descriptor = getattr(self, name)
+        setattr(self, name, -1)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close maps, then programs, whatever is in them."""
+        self.drop("source")
+        self.drop("targets")
+        self._keep.close()
+        for each in self.wards:
+            end(self.kind, *each)
+
+    def _own(self, descriptor: int) -> int:
+        self._keep.callback(os.close, descriptor)
+        return descriptor
+
+
+def talk(ours: socket.socket, peer: socket.socket) -> None:
+    """Send both ways, so that data is under way and waits."""
+    for each in (peer, ours, peer, ours, peer):
+        with suppress(OSError):
+            each.send(_MESSAGE, _WITHOUT_WAITING)
+
+
+def end(kind: str, ours: socket.socket, peer: socket.socket) -> None:
+    """Close what is still open of a pair, the second when it has heard of the first.
+
+    Two vsock sockets that are closed at once, with data unread, wait 8 s for each other.
+    """
+    for each in (ours, peer):
+        if sockets.is_vsock(kind):
+            fences().vsock()
+        each.close()
+
+
+@cache
+def fences() -> Fences:
+    """Return ways through the kernel's queues, kept by this process."""
+    return Fences()
+
+
+def _close(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    ours.close()
+
+
+def _delete(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    stage.leave()
+
+
+def _destroy(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    stage.close()
+
+
+def _disconnect(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    disconnect(ours)
+
+
+def _replace(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    another = sockets.pair(stage.kind)
+    try:
+        stage.enter(another[0])
+        talk(*another)
+        talk(ours, peer)
+    finally:
+        end(stage.kind, *another)
+
+
+def _replace_by_itself(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    # EBUSY: it has the program already.
+    with suppress(OSError):
+        stage.enter(ours)
+    syscall.update(stage.targets, 0, ours.fileno())
+    talk(ours, peer)
+
+
+def _shutdown(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    for each, how in ((ours, socket.SHUT_RD), (peer, socket.SHUT_WR), (ours, socket.SHUT_WR), (peer, socket.SHUT_RDWR)):
+        # Where the other side was quicker there is no connection any more.
+        with suppress(OSError):
+            each.shutdown(how)
+        talk(ours, peer)
+
+
+def _peer_closes(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    peer.shutdown(socket.SHUT_WR)
+    peer.close()
+
+
+def _peer_resets(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    # On others what was not read resets.
+    if sockets.is_tcp(stage.kind):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    peer.close()
+
+
+def _owner_killed(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    """Kill one owner for many: it is a fork."""
+    stage.wards.append((ours.dup(), peer.dup()))
+    if len(stage.wards) < BATCH:
+        return
+    pid = os.fork()
+    if not pid:
+        try:
+            signal.pause()
+        finally:
+            os._exit(1)
+    for owned, _ in stage.wards:
+        owned.close()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    for each in stage.wards:
+        end(stage.kind, *each)
+    stage.wards.clear()
+
+
+def _last_duplicate(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    with ours.dup():
+        ours.close()
+        peer.send(_MESSAGE, _WITHOUT_WAITING)
+
+
+def _in_flight(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    """Close the last descriptor while the socket is in a message that nobody receives."""
+    outgoing, incoming = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with outgoing, incoming:
+        _hand_over(outgoing, ours)
+        ours.close()
+        with suppress(OSError):
+            peer.send(_MESSAGE, _WITHOUT_WAITING)
+
+
+def _in_flight_to_itself(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    """Leave both ends in messages to each other, for the collector of garbage to find."""
+    _hand_over(ours, peer)
+    _hand_over(peer, ours)
+
+
+def _hand_over(through: socket.socket, what: socket.socket) -> None:
+    rights = array.array("i", [what.fileno()])
+    through.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _WITHOUT_WAITING)
+
+
+def _detach(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    try:
+        talk(ours, peer)
+    finally:
+        syscall.attach(stage.source, stage.verdict, stage.attach_type)
+
+
+def _replace_program(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    syscall.attach(stage.source, stage.spare, stage.attach_type)
+    talk(ours, peer)
+    syscall.attach(stage.source, stage.verdict, stage.attach_type)
+
+
+def _destroy_link(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    stage.leave()
+    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    try:
+        link = links.create(stage.source, stage.verdict, syscall.ATTACH_TYPES[stage.attach_type])
+        try:
+            stage.enter(ours)
+            talk(ours, peer)
+        finally:
+            os.close(link)
+        talk(ours, peer)
+    finally:
+        syscall.attach(stage.source, stage.verdict, stage.attach_type)
+
+
+def _unpin(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    """Leave nothing of the maps but names, and remove these."""
+    with links.file_system() as path:
+        names = {name: f"{path}/{name}" for name in ("source", "targets")}
+        for name, pinned in names.items():
+            links.pin(getattr(stage, name), pinned)
+        stage.close()
+        talk(ours, peer)
+        for pinned in names.values():
+            os.unlink(pinned)
+
+
+def _destroy_referenced(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
+    """Leave the map to the program that redirects to it, then end that."""
+    stage.drop("targets")
+    talk(ours, peer)
+    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    stage.close()
+
+
+WAYS: Final[Mapping[str, Callable[[Stage, socket.socket, socket.socket], None]]] = {
+    "close": _close,
+    "delete": _delete,
+    "destroy": _destroy,
+    "disconnect": _disconnect,
+    "replace": _replace,
+    "replace-by-itself": _replace_by_itself,
+    "shutdown": _shutdown,
+    "peer-closes": _peer_closes,
+    "peer-resets": _peer_resets,
+    "owner-killed": _owner_killed,
+    "last-duplicate": _last_duplicate,
+    "in-flight": _in_flight,
+    "in-flight-to-itself": _in_flight_to_itself,
+    "namespace-destroyed": _close,
+    "program-detached": _detach,
+    "program-replaced": _replace_program,
+    "link-destroyed": _destroy_link,
+    "unpinned": _unpin,
+    "destroyed-referenced": _destroy_referenced,
+}
+ENDS_STAGE: Final = frozenset({"destroy", "unpinned", "destroyed-referenced"})
+"""The ways that leave no stage for another round."""
