@@ -13,6 +13,7 @@ from conformance.groups.enrol import enrol_cases
 from conformance.groups.insert import insert_cases
 from conformance.groups.leaks import leak_cases
 from conformance.groups.steer import steer_cases
+from conformance.groups.survive import survive_cases
 from conformance.groups.teardown import teardown_cases
 from conformance.groups.update_from_bpf import update_from_bpf_cases
 from conformance.model import Case
@@ -26,6 +27,7 @@ GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "steer": steer_cases,
     "teardown": teardown_cases,
     "leaks": leak_cases,
+    "survive": survive_cases,
 }
 
 

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The survival cases: what is known to have killed kernels, and is everyday use."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+
+from conformance.catalogue import MAPS
+from conformance.model import Case
+
+_TCP = ("tcp4", "tcp6")
+
+
+@cache
+def survive_cases() -> tuple[Case, ...]:
+    """List the survival cases; a case that kills its clone takes nothing but that along."""
+    return tuple(
+        Case(
+            group="survive",
+            name=f"{what}-{map_}-{kind}",
+            scenario="conformance.scenarios.survive:run",
+            params={"what": what, "map": map_, "kind": kind},
+        )
+        for what, map_, kind in product(("parser-pass", "empty-receive"), MAPS, _TCP)
+    )

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Do what is known to have killed kernels.
+
+`parser-pass` has a parser and a verdict that lets everything pass; `empty-receive` asks for no bytes while such data
+waits. The Observation is `{"steps": {...}}`; `empty` is how many bytes came when none were asked for, `received` what
+came otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from bpf.guest import syscall
+from conformance.scenarios import sockets
+from conformance.scenarios.answers import attempt
+from conformance.scenarios.answers import name_of
+from conformance.scenarios.bench import get_program
+from conformance.scenarios.proof import attach_verdict
+
+_SUFFIX = {"sockmap": "map", "sockhash": "hash"}
+_DATA = b"passed by the program"
+_PATIENCE = 2.0
+
+
+def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Do `what` with a socket of a `kind` in a `map`."""
+    steps: dict[str, str] = {}
+    with ExitStack() as stack:
+        # Its budget is 0: it lets everything pass.
+        program = get_program(f"sk_skb_redirect_{_SUFFIX[params['map']]}")
+        maps = {name: _keep(stack, syscall.create_map(*shape)) for name, shape in program.maps.items()}
+        verdict = _keep(stack, program.load(maps))
+        source = _keep(stack, syscall.create_map(*program.maps["targets"]))
+        if params["what"] == "parser-pass":
+            parser = _keep(stack, get_program("sk_skb_parser").load({}))
+            steps["parser"] = attempt(syscall.attach, source, parser, "sk_skb_stream_parser")
+            steps["verdict"] = attempt(syscall.attach, source, verdict, "sk_skb_stream_verdict")
+        else:
+            steps["verdict"] = attempt(attach_verdict, source, verdict)
+        ours, peer = (stack.enter_context(each) for each in sockets.pair(params["kind"]))
+        steps["insert"] = attempt(syscall.update, source, 0, ours.fileno())
+        peer.sendall(_DATA)
+        ours.settimeout(_PATIENCE)
+        steps |= _receive(ours, params["what"])
+    return {"steps": steps}
+
+
+def _receive(ours: socket.socket, what: str) -> dict[str, str]:
+    steps: dict[str, str] = {}
+    try:
+        if what == "empty-receive":
+            # Data is there when this returns.
+            ours.recv(1, socket.MSG_PEEK)
+            steps["empty"] = str(len(ours.recv(0)))
+        steps["received"] = "all" if ours.recv(len(_DATA) + 1) == _DATA else "other"
+    except OSError as error:
+        steps["received"] = name_of(error)
+    return steps
+
+
+def _keep(stack: ExitStack, descriptor: int) -> int:
+    stack.callback(os.close, descriptor)
+    return descriptor
