@@ -99,6 +99,16 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "--stress",
+        {
+            "type": float,
+            "default": 0.0,
+            "metavar": "SECONDS",
+            "help": "hammer every pair of kinds from several threads for so long; best with --cpus 2 (default: 0, not)",
+        },
+    ),
+    ("--seed", {"type": int, "metavar": "N", "help": "what the hammer's threads draw from (default: drawn, and told)"}),
+    (
         "--isolation",
         {
             "choices": ["case", "shard"],
@@ -164,7 +174,7 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
 
 def repetition(namespace: Any) -> Repetition:
     """Read from a parsed command line how often a case is tried; UsageError for less than once."""
-    _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS)
+    _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS, stress=0)
     return Repetition(
         tries=namespace.conform_tries,
         repeat=namespace.conform_repeat or 1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from common.errors import ConformError
 from conformance.controller import Controller
 from conformance.examine import examine
+from conformance.groups import hammer
 from conformance.keys import BROKEN
 from conformance.keys import LISTS
 from conformance.keys import REPETITION
@@ -58,6 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[REPETITION] = repetition(config.option)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
+    if config.option.conform_seed is None:
+        # Workers get the controller's.
+        config.option.conform_seed = random.getrandbits(32)
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
@@ -91,7 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def runs(item: pytest.Item) -> bool:
         case = case_of(item)
-        return kernel_of(item) not in broken and (case is None or lists.selects(case.id))
+        asked = case is None or case.group != hammer.GROUP or config.option.conform_stress > 0
+        return asked and kernel_of(item) not in broken and (case is None or lists.selects(case.id))
 
     chosen = [item for item in items if runs(item)]
     if len(chosen) < len(items):

@@ -10,6 +10,7 @@ from typing import Final
 from conformance.catalogue import redirect_cases
 from conformance.groups.attach import attach_cases
 from conformance.groups.enrol import enrol_cases
+from conformance.groups.hammer import hammer_cases
 from conformance.groups.insert import insert_cases
 from conformance.groups.leaks import leak_cases
 from conformance.groups.steer import steer_cases
@@ -28,6 +29,7 @@ GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "teardown": teardown_cases,
     "leaks": leak_cases,
     "survive": survive_cases,
+    "hammer": hammer_cases,
 }
 
 

@@ -95,7 +95,7 @@ def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
             grown = found if grown is None else {name: min(grown[name], found[name]) for name in grown if name in found}
             if kept or not grown:
                 break
-        steps |= {"kept": _told(kept), "memory": _told(grown or {})}
+        steps |= {"kept": told(kept), "memory": told(grown or {})}
     return {"steps": steps}
 
 
@@ -171,6 +171,7 @@ def _collect_garbage() -> None:
         each.close()
 
 
-def _told(growth: Growth) -> str:
+def told(growth: Growth) -> str:
+    """Name what there is more of, the most of it first; `"balanced"` if nothing."""
     largest = sorted(growth.items(), key=lambda item: -item[1])[:_NAMED]
     return ", ".join(f"{count} {name}" for name, count in largest) or "balanced"

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Final
 
 from bpf.guest import links
+from bpf.guest import maps
 from bpf.guest import syscall
 from conformance.scenarios import sockets
 from conformance.scenarios.bench import STATE
@@ -29,6 +30,7 @@ _SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 BATCH: Final = 8
 """Sockets that lose their owner at once."""
 _MESSAGE = b"x" * 700
+_NOTHING = 1 << 30
 _REDIRECTED = 2
 """Messages to redirect before the others are passed."""
 _WITHOUT_WAITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
@@ -39,40 +41,77 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class Stage:
-    """Two maps and their programs; a socket that is in both receives what is redirected as well as what is passed."""
+    """Two maps and their programs; a socket that is in both receives what is redirected as well as what is passed.
 
-    def __init__(self, kind: str, map_type: str) -> None:
+    Only making one is not for several threads at once.
+    """
+
+    def __init__(self, kind: str, map_type: str, *, parser: bool = False) -> None:
         self.kind = kind
         self._keep = ExitStack()
         skb, msg = (get_program(f"sk_{which}_redirect_{_SUFFIX[map_type]}") for which in ("skb", "msg"))
         state = self._own(syscall.create_map(*skb.maps["state"]))
         self._state = self._keep.enter_context(mmap.mmap(state, mmap.PAGESIZE))
         shape = syscall.MAP_TYPES[map_type], 4, 4, BATCH
-        self.targets, self.source = syscall.create_map(*shape), syscall.create_map(*shape)
-        maps = {"state": state, "targets": self.targets}
-        self.verdict, self.spare = self._own(skb.load(maps)), self._own(skb.load(maps))
+        self._maps = {name: syscall.create_map(*shape) for name in ("source", "targets")}
+        used = {"state": state, "targets": self.targets}
+        self.verdict, self.spare = self._own(skb.load(used)), self._own(skb.load(used))
         """Two that do the same; the first is attached."""
-        self.attach_type = attach_verdict(self.source, self.verdict)
+        if parser:
+            name = "sk_skb_stream_verdict"
+            parse = self._own(get_program("sk_skb_parser").load({}))
+            syscall.attach(self.source, parse, "sk_skb_stream_parser")
+            syscall.attach(self.source, self.verdict, name)
+        else:
+            name = attach_verdict(self.source, self.verdict)
+        self.attach_type = syscall.ATTACH_TYPES[name]
         if sockets.is_tcp(kind):
-            syscall.attach(self.source, self._own(msg.load(maps)), "sk_msg_verdict")
+            syscall.attach(self.source, self._own(msg.load(used)), "sk_msg_verdict")
         self.wards: list[Pair] = []
         """Sockets whose owner is going to be killed."""
 
-    def enter(self, ours: socket.socket, key: int = 0) -> None:
-        """Insert a socket into both maps; of what it gets then, some is redirected to it and the rest passed."""
-        syscall.update(self.source, key, ours.fileno())
-        syscall.update(self.targets, key, ours.fileno())
-        STATE.pack_into(self._state, 0, key, syscall.F_INGRESS, _REDIRECTED * len(_MESSAGE))
+    @property
+    def source(self) -> int:
+        """The map that has the programs; once it is closed, a descriptor that nothing has."""
+        return self._maps.get("source", _NOTHING)
+
+    @property
+    def targets(self) -> int:
+        """The map that is redirected to; once it is closed, a descriptor that nothing has."""
+        return self._maps.get("targets", _NOTHING)
+
+    def enter(self, ours: socket.socket, key: int = 0, target: socket.socket | None = None) -> None:
+        """Insert a socket, and a target in its place unless it is that, too.
+
+        Of what it gets then, some is redirected to the target's local end and the rest passed.
+        """
+        _insert(self.source, key, ours)
+        _insert(self.targets, key, target or ours)
+        self.order(syscall.F_INGRESS, _REDIRECTED * len(_MESSAGE), key)
+
+    def order(self, flags: int, budget: int, key: int = 0) -> None:
+        """Have so many bytes redirected, and the others passed."""
+        with suppress(TypeError, ValueError):
+            # Closed by another thread.
+            STATE.pack_into(self._state, 0, key, flags, budget)
 
     def leave(self) -> None:
         """Delete what is in the maps."""
         for each in (self.source, self.targets):
-            syscall.delete(each, 0)
+            maps.delete(each, bytes(4))
+
+    def attach(self, program: int) -> None:
+        """Put a verdict in the place of the attached one."""
+        links.attach(self.source, program, self.attach_type)
+
+    def detach(self) -> None:
+        """Take the first verdict away."""
+        links.detach(self.source, self.verdict, self.attach_type)
 
     def drop(self, name: str) -> None:
         """Close the descriptor of one of the maps."""
-        descriptor = getattr(self, name)
-        setattr(self, name, -1)
+        # One step, so that of several threads only one closes it.
+        descriptor = self._maps.pop(name, -1)
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -87,6 +126,11 @@ class Stage:
     def _own(self, descriptor: int) -> int:
         self._keep.callback(os.close, descriptor)
         return descriptor
+
+
+def _insert(target: int, key: int, what: socket.socket) -> None:
+    # By `maps`, which several threads may use at once.
+    maps.update(target, struct.pack("=I", key), struct.pack("=i", what.fileno()))
 
 
 def talk(ours: socket.socket, peer: socket.socket) -> None:
@@ -143,7 +187,7 @@ def _replace_by_itself(stage: Stage, ours: socket.socket, peer: socket.socket) -
     # EBUSY: it has the program already.
     with suppress(OSError):
         stage.enter(ours)
-    syscall.update(stage.targets, 0, ours.fileno())
+    _insert(stage.targets, 0, ours)
     talk(ours, peer)
 
 
@@ -215,24 +259,24 @@ def _hand_over(through: socket.socket, what: socket.socket) -> None:
 
 
 def _detach(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    stage.detach()
     try:
         talk(ours, peer)
     finally:
-        syscall.attach(stage.source, stage.verdict, stage.attach_type)
+        stage.attach(stage.verdict)
 
 
 def _replace_program(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    syscall.attach(stage.source, stage.spare, stage.attach_type)
+    stage.attach(stage.spare)
     talk(ours, peer)
-    syscall.attach(stage.source, stage.verdict, stage.attach_type)
+    stage.attach(stage.verdict)
 
 
 def _destroy_link(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     stage.leave()
-    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    stage.detach()
     try:
-        link = links.create(stage.source, stage.verdict, syscall.ATTACH_TYPES[stage.attach_type])
+        link = links.create(stage.source, stage.verdict, stage.attach_type)
         try:
             stage.enter(ours)
             talk(ours, peer)
@@ -240,7 +284,7 @@ def _destroy_link(stage: Stage, ours: socket.socket, peer: socket.socket) -> Non
             os.close(link)
         talk(ours, peer)
     finally:
-        syscall.attach(stage.source, stage.verdict, stage.attach_type)
+        stage.attach(stage.verdict)
 
 
 def _unpin(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
@@ -259,7 +303,7 @@ def _destroy_referenced(stage: Stage, ours: socket.socket, peer: socket.socket) 
     """Leave the map to the program that redirects to it, then end that."""
     stage.drop("targets")
     talk(ours, peer)
-    syscall.detach(stage.source, stage.verdict, stage.attach_type)
+    stage.detach()
     stage.close()
 
 

@@ -10,6 +10,8 @@ report if there is one, and the exact symptom, at least one of
     splat    a regular expression that the title of a report in the kernel log matches somewhere
     verdict  `hang`, `panic` or `lost`: what becomes of the machine
 
+and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
+
 A case whose symptom shows is `xfail`; if it shows no symptom and did well, it is `xpass`: the row must go. Of several
 rows about one case all must show. Everything that is wrong beyond the symptom is as wrong as ever.
 """
@@ -64,6 +66,7 @@ class Deviation:
     splat: re.Pattern[str] | None
     verdict: Verdict | None
     link: str
+    racy: bool = False
 
     def __str__(self) -> str:
         """Return its name."""
@@ -126,6 +129,10 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params]) -> Deviati
     link: Any = row.get("link", "")
     if not isinstance(link, str):
         raise bad(where, f"'link' is text, not {link!r}")
-    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, "link")} | {"outcome": "deviates"}
+    racy: Any = row.get("racy", False)
+    if not isinstance(racy, bool):
+        raise bad(where, f"'racy' is true or false, not {racy!r}")
+    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, "link", "racy")}
+    rest["outcome"] = "deviates"
     rule = read_rule(where, rest, universe, None, FAMILIES)
-    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, link)
+    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, link, racy)

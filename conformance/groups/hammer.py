@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The hammer's cases: every kind as IN with every kind as OUT. They are asked for only if a run says for how long."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Final
+
+from conformance.catalogue import KINDS
+from conformance.model import Case
+
+GROUP: Final = "hammer"
+_SECONDS: Final = 5.0
+_SEED: Final = 1
+_FIXED: Final = 20.0
+
+
+@cache
+def hammer_cases() -> tuple[Case, ...]:
+    """List the pairs."""
+    return tuple(
+        of_force(
+            Case(
+                group=GROUP,
+                name=f"{in_}-{out}",
+                scenario="conformance.scenarios.hammer:run",
+                params={"in": in_, "out": out},
+            ),
+            _SECONDS,
+            _SEED,
+        )
+        for in_, out in product(KINDS, KINDS)
+    )
+
+
+def of_force(case: Case, seconds: float, seed: int) -> Case:
+    """Return a case that lasts that long, by that seed."""
+    return replace(case, params={**case.params, "seconds": str(seconds), "seed": str(seed)}, deadline=_FIXED + seconds)
