@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The hammer and what must survive it, without a kernel."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from common.errors import UsageError
+from conformance.conclude import conclude
+from conformance.expect.judge import judge
+from conformance.groups import GROUPS
+from conformance.groups.hammer import hammer_cases
+from conformance.groups.hammer import of_force
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.options import add_options
+from conformance.options import repeat_command
+from conformance.options import repetition
+from tests.conformance.observations import facts
+from vm.machine import Fate
+from vm.machine import LogLine
+from vm.machine import Reply
+
+STOOD = {"insert": "ok", "threads": "ended", "traffic": "flowed", "kept": "balanced", "memory": "balanced"}
+WARNING = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:2651 tcp_recvmsg_locked+0x18f/0xa50")
+LOCKUP = Reply(fate=Fate.OVERRAN, error="the guest does not answer")
+
+
+def find(group: str, name: str) -> Case:
+    """Return a case."""
+    (case,) = (each for each in GROUPS[group]() if each.name == name)
+    return case
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    """Return the options of a command line."""
+    parser = argparse.ArgumentParser()
+    add_options(parser.add_argument)
+    return parser.parse_args(arguments)
+
+
+def test_every_pair_is_hammered() -> None:
+    """Each of 8 kinds is IN and OUT; the run says for how long and by what seed."""
+    assert len(hammer_cases()) == 64
+    hard = of_force(find("hammer", "udp4-vsock_stream"), 600.0, 7)
+    assert (hard.id, hard.params["seconds"], hard.params["seed"]) == ("hammer/udp4-vsock_stream", "600.0", "7")
+    assert hard.deadline > 600
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [("threads", "stuck in pipe_read"), ("traffic", "none"), ("kept", "1 BPF map"), ("memory", "99 slab kmalloc-1k")],
+)
+def test_what_does_not_stand_fails(step: str, answer: str) -> None:
+    """A thread that is stuck, a silence, or something left fails the pair."""
+    case = find("hammer", "udp4-udp6")
+    assert judge(case, facts("6.12.117"), {"steps": STOOD}).verdict is Verdict.PASS
+    assert judge(case, facts("6.12.117"), {"steps": STOOD | {step: answer}}).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("pair", "version"), [("udp4-vsock_stream", "6.1.192"), ("unix_dgram-tcp4", "5.10.262")])
+def test_a_pair_that_a_map_does_not_take_is_not_hammered(pair: str, version: str) -> None:
+    """The kernel says no, as it should, and that is all."""
+    judgement = judge(find("hammer", pair), facts(version), {"steps": {"insert": "EOPNOTSUPP"}})
+    assert judgement.verdict is Verdict.PASS
+
+
+def test_a_known_race_may_show_and_need_not() -> None:
+    """A warning that TCP is known for is xfail, its absence no xpass; on another pair it is news."""
+    warned = Reply(fate=Fate.ANSWERED, value={"steps": STOOD}, log=(WARNING,))
+    silent = Reply(fate=Fate.ANSWERED, value={"steps": STOOD})
+    tcp, udp = find("hammer", "tcp4-udp4"), find("hammer", "udp4-udp4")
+
+    assert conclude(tcp, facts("6.12.117"), warned).verdict is Verdict.XFAIL
+    assert conclude(tcp, facts("6.12.117"), silent).verdict is Verdict.PASS
+    assert conclude(udp, facts("6.12.117"), warned).verdict is Verdict.SPLAT
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [
+        ("5.10.218", Verdict.HANG),
+        ("5.10.223", Verdict.XFAIL),
+        ("5.10.262", Verdict.HANG),
+        ("6.1.100", Verdict.XFAIL),
+        ("6.12.1", Verdict.XFAIL),
+        ("6.12.117", Verdict.HANG),
+    ],
+)
+def test_a_lockup_is_known_of_the_kernels_that_have_it(version: str, verdict: Verdict) -> None:
+    """Parser and PASS lock up a range of each stable branch; anywhere else that is a hang like any other."""
+    case = find("survive", "parser-pass-sockmap-tcp4")
+    assert conclude(case, facts(version), LOCKUP).verdict is verdict
+
+
+def test_a_run_is_repeated_by_its_seed() -> None:
+    """What is printed beside a failure leads to the same draws."""
+    command = repeat_command(parsed("--stress", "5", "--seed", "77"))
+
+    assert "--stress=5.0" in command
+    assert "--seed=77" in command
+
+
+def test_less_than_no_stress_is_refused() -> None:
+    """A negative time is wrong usage."""
+    with pytest.raises(UsageError, match=r"--stress -1\.0 is too little"):
+        repetition(parsed("--stress", "-1"))

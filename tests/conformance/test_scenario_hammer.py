@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The hammer's threads, on sockets that are in no map: the running kernel is not to be hammered on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bpf.privilege import needs_bpf
+from tests.conformance.scenario_host import ask
+from tests.conformance.scenario_host import open_host
+from vm.session import Session
+
+pytestmark = needs_bpf
+
+CODE = """
+import os
+import random
+import time
+
+from conformance.scenarios import hammer, sockets
+
+hammer._PATIENCE = 0.3
+
+class Lane:
+    def __init__(self):
+        self.ends = [*sockets.pair("unix_dgram"), *sockets.pair("unix_dgram")]
+        self.stage = self
+
+    def order(self, *arguments):
+        pass
+
+def draw(seed, number):
+    dice = random.Random(f"{seed} {number}")
+    dice.choice([0])
+    return dice.random()
+
+def fight(arguments):
+    draws, seed = [], arguments["seed"]
+    battle = hammer.Battle([Lane()], seed)
+    reader, writer = os.pipe()
+    deeds = {
+        "": lambda lane, dice: (draws.append(dice.random()), time.sleep(0.001)),
+        "raise": lambda lane, dice: 1 / 0,
+        "hang": lambda lane, dice: os.read(reader, 1),
+        "close": lambda lane, dice: (lane.ends[0].close(), time.sleep(0.001)),
+    }
+    battle._break = deeds[arguments["deed"]]
+    came = battle.fight(0.2)
+    os.write(writer, b"xxxx")
+    return [came, battle.received > 0, [draw(seed, number) in draws for number in (0, 1, 7)]]
+"""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Session]:
+    """The host with the hammer loaded."""
+    with open_host(CODE) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    ("deed", "came", "received"),
+    [("", "ended", True), ("close", "ended", False), ("raise", "raised ZeroDivisionError('division by zero')", True)],
+)
+def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str, *, received: bool) -> None:
+    """Sockets that others close are part of the game; anything else that a thread dies of is not."""
+    told, flowed, _ = ask(host, "fight", deed=deed, seed="3")
+
+    assert told == came
+    assert flowed or not received
+
+
+def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
+    """A thread that does not come back is looked up in the kernel."""
+    assert "stuck" in ask(host, "fight", deed="hang", seed="3")[0]
+
+
+def test_each_thread_draws_by_the_seed(host: Session) -> None:
+    """The same seed makes the same draws, each thread its own."""
+    assert ask(host, "fight", deed="", seed="12")[2] == [True, True, False]
