@@ -64,21 +64,18 @@ class Recipe:
     tools: str
 
     @property
-    def kitchen(self) -> str:
-        """Name what it shares with kernels from which it differs in source only."""
-        return self._digest(self.origin.name, *map(Path.read_bytes, self.fragments))[:16]
+    def folder(self) -> Path:
+        """Where it is built, as are kernels from which it differs in source only."""
+        return cache.root() / "trees" / self._digest(self.origin.name)[:16]
 
     @property
     def key(self) -> str:
         """Name the kernel by its content."""
-        return self._digest(self.tree, *map(Path.read_bytes, self.fragments))
+        return self._digest(self.tree)
 
-    def _digest(self, *parts: str | bytes) -> str:
-        total = hashlib.sha256()
-        for part in (_LAYOUT, self.tools, make.RELEASE_SUFFIX, *parts):
-            data = part.encode() if isinstance(part, str) else part
-            total.update(b"%d\n%s\n" % (len(data), data))
-        return total.hexdigest()
+    def _digest(self, source: str) -> str:
+        identity = [_LAYOUT, source, sorted(_wanted(self.fragments).items()), self.tools, make.RELEASE_SUFFIX]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
@@ -98,23 +95,23 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
 
 
 def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
-    folder = cache.root() / "trees" / recipe.kitchen
-    tree, log = folder / "linux", folder / "build.log"
+    folder, tree = recipe.folder, recipe.folder / "linux"
+    log = folder / "build.log"
 
     def tell(text: str) -> None:
         progress(f"{recipe.spec.text}: {text}")
 
-    with cache.lock(f"trees@{recipe.kitchen}", wait=False) as free:
+    with cache.lock(f"trees@{folder.name}", wait=False) as free:
         if not free:
             tell("waiting for another build in the same tree")
-    with cache.lock(f"trees@{recipe.kitchen}"):
+    with cache.lock(f"trees@{folder.name}"):
         begin = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         cache.touch(folder)
         log.write_text(f"{recipe.spec.text}: {recipe.origin.title}, tree {recipe.tree}\n")
         tell(f"building {recipe.origin.title}; {log} has the details")
         recipe.origin.repository.check_out(recipe.tree, tree, folder / "index")
-        _configure(recipe, folder, log)
+        _configure(recipe, log)
         _verify(recipe, config.read(tree / ".config"), tell)
         make.build(tree, log, lambda text: tell(f"building, {_minutes(begin)}: {text}"))
         release = _collect(tree, entry, log)
@@ -124,9 +121,9 @@ def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
         shutil.copyfile(log, entry / "build.log")
 
 
-def _configure(recipe: Recipe, folder: Path, log: Path) -> None:
+def _configure(recipe: Recipe, log: Path) -> None:
     """Configure the tree, unless nothing that decides about it has changed since it was configured last."""
-    note = folder / "configured"
+    note = recipe.folder / "configured"
     try:
         changed = recipe.origin.repository.changed(note.read_text(), recipe.tree)
     except (OSError, GitError):
@@ -134,7 +131,7 @@ def _configure(recipe: Recipe, folder: Path, log: Path) -> None:
     if not any(map(_CONFIGURING.match, changed)):
         return
     note.unlink(missing_ok=True)
-    make.configure(folder / "linux", recipe.fragments, log)
+    make.configure(recipe.folder / "linux", recipe.fragments, log)
     note.write_text(recipe.tree)
 
 
@@ -179,7 +176,8 @@ def _load(recipe: Recipe, entry: Path) -> Kernel:
         "fragments": ", ".join(path.name for path in spec.fragments),
         "tree": recipe.tree,
         "tools": recipe.tools,
-        "path": str(entry),
+        # The vmlinux with debugging information lies in the tree until the next state of the source is built there.
+        "path": str(recipe.folder / "linux" / BZIMAGE),
     }
     return artifact.kernel(
         spec,
