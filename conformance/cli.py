@@ -83,6 +83,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_run(commands)
     _add_shell(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
@@ -138,6 +139,26 @@ def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
     report.set_defaults(run=_report)
 
 
+def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="judge two kernels and say what has become worse, better or neither",
+        epilog="exit codes: 1 if head has regressed, 0 if not; the others as of `run`",
+    )
+    from conformance.options import add_options
+
+    compare.add_argument("base", metavar="BASE", help="the reference: a kernel, or a folder that --results wrote")
+    compare.add_argument("head", metavar="HEAD", help="the kernel in question, or a folder")
+    add_options(compare.add_argument, without=("--kernel",))
+    compare.add_argument("-k", metavar="EXPRESSION", help="only cases whose id matches, as in pytest")
+    compare.add_argument("-n", metavar="WORKERS", help="workers, each with its own clone (default: one a CPU)")
+    compare.add_argument(
+        "--again", type=int, default=5, metavar="N", help="repeat what differs N times on each kernel (default: 5)"
+    )
+    compare.add_argument("--strict", action="store_true", help="grant HEAD no change that its own version promises")
+    compare.set_defaults(run=_compare, conform_kernel=None)
+
+
 def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
     kernels = commands.add_parser("kernels", help="list what is cached and what the archive offers")
     kernels.set_defaults(run=_kernels, action="list")
@@ -164,6 +185,12 @@ def _report(options: argparse.Namespace) -> int:
     from conformance.reporting import report
 
     return report(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from conformance.compare.run import compare
+
+    return compare(options)
 
 
 def _kernels(options: argparse.Namespace) -> int:

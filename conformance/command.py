@@ -41,10 +41,17 @@ class _Quiet:
 
 def run(options: argparse.Namespace) -> int:
     """Judge the kernels asked for and return the exit code."""
-    arguments = list(options.pytest_arguments)
-    native = any(each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in arguments)
+    native = any(
+        each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in options.pytest_arguments
+    )
     results = Path(options.conform_results) if options.conform_results else None
     ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results)
+    code = hold(options, ledger, native=native)
+    return int(swapped(code) if options.find_fix and not native else code)
+
+
+def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
+    """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
     ours = _Ours(ledger)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     lists_of(options)  # what is wrong is told before anything is booted
@@ -52,11 +59,10 @@ def run(options: argparse.Namespace) -> int:
     if not native:
         ledger.open_log()
         ledger.make_ready(by_slug(specs_asked(options)), machine_options(options, PRELOAD))
-    status = pytest.main(_pytest_arguments(options, arguments), plugins=plugins)
+    status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments)), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault
-    code = _exit_code(status, ledger, native=native)
-    return int(swapped(code) if options.find_fix and not native else code)
+    return _exit_code(status, ledger, native=native)
 
 
 def swapped(code: ExitCode) -> ExitCode:

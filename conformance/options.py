@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +26,8 @@ from vm.machine import MachineOptions
 DEFAULT_KERNEL = "debian:6.12"
 _MEMORY = 256
 """MiB that the largest of Debian's kernels, the root image and the cases need."""
+_WORKER_MEMORY = 150
+"""MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
 
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -120,10 +124,11 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def add_options(add: Callable[..., Any]) -> None:
+def add_options(add: Callable[..., Any], without: Container[str] = ()) -> None:
     """Declare the shared options through argparse's or pytest's adding function."""
     for name, settings in _OPTIONS:
-        add(name, dest=_destination(name), **settings)
+        if name not in without:
+            add(name, dest=_destination(name), **settings)
 
 
 def by_slug(specs: Sequence[str]) -> dict[str, str]:
@@ -180,6 +185,14 @@ def repetition(namespace: Any) -> Repetition:
         repeat=namespace.conform_repeat or 1,
         isolated=namespace.conform_isolation == "case",
     )
+
+
+def workers(namespace: Any) -> int:
+    """Return how many machines the processors and the memory of this host allow at a time."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
+    by_memory = memory // (int(namespace.conform_memory) + _WORKER_MEMORY)
+    by_cpus = len(os.sched_getaffinity(0)) // int(namespace.conform_cpus)
+    return max(1, min(by_cpus, by_memory))
 
 
 def lists_of(namespace: Any) -> Lists:

@@ -7,7 +7,6 @@ It stays out of the way of test modules that use none of its fixtures.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import random
 from collections.abc import Callable
@@ -37,13 +36,11 @@ from conformance.options import lists_of
 from conformance.options import machine_options
 from conformance.options import repetition
 from conformance.options import specs_asked
+from conformance.options import workers
 from conformance.record import RECORD
 from conformance.scheduler import ShardScheduling
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
-
-_WORKER_MEMORY = 150
-"""MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -114,10 +111,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ShardSchedul
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run as many workers as there are processors and memory for their machines."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
-    by_memory = memory // (int(config.option.conform_memory) + _WORKER_MEMORY)
-    by_cpus = len(os.sched_getaffinity(0)) // int(config.option.conform_cpus)
-    return max(1, min(by_cpus, by_memory))
+    return workers(config.option)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -27,7 +27,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
     """
     record = next((json.loads(str(value)) for name, value in report.user_properties if name == RECORD), None)
     if record is not None:
-        return _event(record, report.nodeid, specs, repeat) if report.when == "call" else None
+        return case_event(record, report.nodeid, specs, repeat) if report.when == "call" else None
     if report.passed:
         return None
     slug, case = named(report.nodeid, specs)
@@ -43,10 +43,11 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
         "differences": [f"the harness {report.outcome}: {_last_line(report)}"],
         "console": report.longreprtext,
     }
-    return _event(lost, report.nodeid, specs, repeat)
+    return case_event(lost, report.nodeid, specs, repeat)
 
 
-def _event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
+def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
+    """Return the event of a record that `examine` made."""
     values = record | {
         "verdict": Verdict(record["verdict"]),
         "differences": tuple(record["differences"]),

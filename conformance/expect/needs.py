@@ -69,6 +69,12 @@ def unmet(case: Case, facts: KernelFacts) -> str | None:
     return None
 
 
+def symbols_needed() -> tuple[str, ...]:
+    """List the CONFIG symbols that some case needs."""
+    needs = load(Path(__file__).with_name("needs.toml"))
+    return tuple(dict.fromkeys(need.symbol for need in needs if need.symbol))
+
+
 @cache
 def load(path: Path) -> tuple[Need, ...]:
     """Read a file of needs; UsageError names file and row of what is wrong with it."""

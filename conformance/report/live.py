@@ -30,6 +30,8 @@ from conformance.report.style import WIDTH
 from conformance.report.style import Style
 from conformance.report.text import report_lines
 
+Conclude = Callable[[Run, Style], Sequence[str]]
+
 _TICK = 0.25
 _QUIET = 10.0
 """Seconds after which a plain run says how far it is, even within its ten percent."""
@@ -54,10 +56,10 @@ class Reporter(Protocol):
         """Hear that the run is over: print the report."""
 
 
-def choose(stream: TextIO) -> Reporter:
-    """Return the reporter that suits the stream."""
+def choose(stream: TextIO, conclude: Conclude = report_lines) -> Reporter:
+    """Return the reporter that suits the stream; `conclude` says what is left of a run when it is over."""
     capable = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
-    return LiveReporter(stream) if capable else PlainReporter(stream)
+    return LiveReporter(stream, conclude) if capable else PlainReporter(stream, conclude)
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
@@ -77,8 +79,9 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
 class PlainReporter:
     """One line now and then: for pipes, logs and CI."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, conclude: Conclude = report_lines) -> None:
         self._stream = stream
+        self._conclude = conclude
         self._style = Style.of(stream)
         self._run: Run | None = None
         self._began = time.monotonic()
@@ -124,7 +127,7 @@ class PlainReporter:
     @_never_raises
     def finish(self, run: Run) -> None:
         """Print the report."""
-        self._say(["", *report_lines(run, self._style)])
+        self._say(["", *self._conclude(run, self._style)])
 
     def _say(self, lines: Sequence[str]) -> None:
         self._stream.write("".join(f"{line}\n" for line in lines))
@@ -134,8 +137,9 @@ class PlainReporter:
 class LiveReporter:
     """A screen at the bottom of the terminal: progress, the matrices filling up; above it what went wrong."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, conclude: Conclude = report_lines) -> None:
         self._stream = stream
+        self._conclude = conclude
         self._style = Style.of(stream)
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -187,7 +191,7 @@ class LiveReporter:
             self._thread.join()
         with self._lock:
             self._run = None
-            self._draw(report_lines(run, self._style))
+            self._draw(self._conclude(run, self._style))
 
     def _tick(self) -> None:
         while not self._over.wait(_TICK):

@@ -193,14 +193,14 @@ def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style)
     for witness in evidence(case):
         lines.append(f"   {witness}")
         lines += [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
-    lines += _command(case.repeat, style)
+    lines += command_lines("repeat", case.repeat, style)
     if others:
         lines.append(f"   the same for {len(others)} more:")
         lines += [line for other in others for line in style.wrap(other.id, first="     ")]
     return lines
 
 
-def _command(command: str, style: Style) -> list[str]:
+def command_lines(label: str, command: str, style: Style) -> list[str]:
     """Fold a shell command at its words, so that it can still be pasted."""
     if not command:
         return []
@@ -208,10 +208,10 @@ def _command(command: str, style: Style) -> list[str]:
         words = [shlex.quote(word) for word in shlex.split(command)]
     except ValueError:
         words = [command]
-    lines = ["   repeat   "]
+    lines = [f"   {label:9}"]
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         together = f"{word} {following}" if word.startswith("-") and not following.startswith("-") else word
-        if len(lines[-1]) + len(together) + 3 > WIDTH and lines[-1].strip() != "repeat":
+        if len(lines[-1]) + len(together) + 3 > WIDTH and lines[-1].strip() != label:
             lines[-1] += " \\"
             lines.append("              ")
         lines[-1] += f" {word}"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Repeat cases in fresh clones, as many at a time as there are processors for."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed
+
+from conformance.compare.model import Symptom
+from conformance.compare.symptom import symptom_of
+from conformance.examine import examine
+from conformance.expect.lists import Lists
+from conformance.model import Case
+from conformance.record import case_event
+from conformance.tries import Repetition
+from conformance.workbench import Workbench
+from kernels.kernel import Kernel
+from vm.machine import MachineOptions
+
+_ONCE = Repetition(tries=1)
+
+CLONES = 32
+"""Clones that a round over many cases takes on one kernel; up to so many cases have each their own."""
+
+Tries = dict[tuple[str, str], tuple[Symptom, ...]]
+"""Side and case id to what each try came to."""
+
+
+def batches(cases: Sequence[Case], number: int) -> list[list[Case]]:
+    """Divide cases into those that share a clone in a round; no two rounds give a case the same neighbours."""
+    if len(cases) <= CLONES:
+        return [[case] for case in cases]
+    shared: list[list[Case]] = [[] for _ in range(CLONES)]
+    for case in cases:
+        shared[zlib.crc32(f"{number} {case.id}".encode()) % CLONES].append(case)
+    return [batch for batch in shared if batch]
+
+
+class Repeater:
+    """Asks kernels again."""
+
+    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, lists: Lists, workers: int) -> None:
+        """Ask `kernels`, which are those of the two sides by name."""
+        self._kernels = kernels
+        self._options = options
+        self._lists = lists
+        self._workers = workers
+        self._over = threading.Event()
+
+    def tries(self, cases: Sequence[Case], times: int, done: Callable[[int, int], None]) -> Tries:
+        """Ask every kernel every case so many times; `done` hears how many of how many clones are through."""
+        jobs = [(side, batch) for number in range(times) for side in self._kernels for batch in batches(cases, number)]
+        tries: dict[tuple[str, str], tuple[Symptom, ...]] = {}
+        # A machine ends with the thread that started it, and these live until the last of them is done.
+        with ThreadPoolExecutor(self._workers) as pool:
+            try:
+                futures = [pool.submit(self._ask, side, batch) for side, batch in jobs]
+                for count, future in enumerate(as_completed(futures), start=1):
+                    for key, symptom in future.result():
+                        tries[key] = (*tries.get(key, ()), symptom)
+                    done(count, len(futures))
+            except BaseException:
+                self._over.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return tries
+
+    def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], Symptom]]:
+        """Ask one kernel some cases in one fresh clone, or in more where a case brings it down."""
+        workbench = Workbench(self._kernels, self._options)
+        found = []
+        try:
+            for case in batch:
+                if self._over.is_set():
+                    break
+                _, record = examine(workbench, side, case, self._lists, _ONCE)
+                event = case_event(record, "", {side: self._kernels[side].spec}, "")
+                found.append(((side, case.id), symptom_of(event)))
+        finally:
+            workbench.close()
+        return found

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the two sides of a comparison come from: a spec is judged now, a folder of results was judged before."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ConformError
+from common.errors import ExitCode
+from common.errors import KernelError
+from common.errors import UsageError
+from conformance.command import hold
+from conformance.controller import Ledger
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import interrupted
+from conformance.report.events import read
+from conformance.report.live import Reporter
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+
+Progress = Callable[[str], None]
+
+
+class StoppedError(ConformError):
+    """The run over one side was interrupted; its exit code is that of the whole comparison."""
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__("interrupted before both kernels were judged")
+        self.exit_code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One kernel, what it came to, and, where it is at hand, itself."""
+
+    run: Run
+    slug: str
+    kernel: Kernel | None
+
+    @property
+    def event(self) -> KernelEvent:
+        """What the run says of the kernel."""
+        return self.run.kernel(self.slug)
+
+    @property
+    def cases(self) -> dict[str, CaseEvent]:
+        """What the run says of each case, by its id."""
+        return {case.id: case for case in self.run.cases.get(self.slug, ())}
+
+
+def is_folder(text: str) -> bool:
+    """Whether a side is a folder of results rather than a kernel."""
+    path = Path(text)
+    return path.name == NAME or (path / NAME).is_file()
+
+
+def judged_now(spec: str, options: argparse.Namespace, name: str, reporter: Reporter) -> list[Subject]:
+    """Judge a kernel; KernelError where it cannot be, UsageError where no case was selected."""
+    results = Path(options.conform_results) / name if options.conform_results else None
+    ledger = Ledger(reporter=reporter, results=results)
+    code = hold(argparse.Namespace(**{**vars(options), "conform_kernel": [spec], "conform_results": None}), ledger)
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        raise StoppedError(code)
+    if ledger.run is None or ledger.workbench is None:
+        raise KernelError(f"{spec} could not be judged", hint=f"see more with: ./conform run --kernel {spec}")
+    return list(_alive(Subject(ledger.run, slug, kernel) for slug, kernel in ledger.workbench.kernels.items()))
+
+
+def judged_before(text: str, progress: Progress) -> list[Subject]:
+    """Read what a run came to; its kernels are at hand where their specs still mean the same."""
+    run = read(Path(text))
+    if interrupted(run):
+        progress(f"{text}: this run was interrupted; what it did not judge counts as absent")
+    return list(_alive(Subject(run, slug, _at_hand(run.kernel(slug), progress)) for slug in run.slugs))
+
+
+def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subject]]:
+    """Put the kernels of two sides side by side: one with one, of several those of the same name."""
+    if len(base) == len(head) == 1:
+        return [(base[0], head[0])]
+    by_slug = {subject.slug: subject for subject in head}
+    found = [(subject, by_slug[subject.slug]) for subject in base if subject.slug in by_slug]
+    if not found:
+        names = (", ".join(subject.slug for subject in side) or "none" for side in (base, head))
+        raise UsageError(
+            "the two sides have no kernel in common: base has {}, head {}".format(*names),
+            hint="compare folders that hold one kernel each, or the same kernels",
+        )
+    return found
+
+
+def _alive(subjects: Iterator[Subject]) -> Iterator[Subject]:
+    for subject in subjects:
+        if subject.event.error:
+            raise KernelError(subject.event.error, hint=subject.event.hint)
+        yield subject
+
+
+def _at_hand(event: KernelEvent, progress: Progress) -> Kernel | None:
+    """Resolve the kernel of an old run; None unless it is the very same one."""
+    try:
+        kernel = resolve(event.spec, progress=progress)
+    except ConformError as error:
+        progress(f"{event.spec} is not at hand: {error}")
+        return None
+    if kernel.digest != event.digest:
+        progress(f"{event.spec} is another kernel by now")
+        return None
+    return kernel

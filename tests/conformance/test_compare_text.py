@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a comparison is told, from two folders of results to the mail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.compare.identity import unlike
+from conformance.compare.model import Change
+from conformance.compare.model import Comparison
+from conformance.compare.run import differences
+from conformance.compare.text import bisect_command
+from conformance.compare.text import comparison_lines
+from conformance.compare.text import counts_lines
+from conformance.compare.text import paragraph
+from conformance.model import Verdict
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import EventLog
+from conformance.report.events import FinishEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from kernels.kernel import Kernel
+from kernels.version import Version
+from tests.conformance.conform import conform
+from tests.conformance.observations import flowed
+from tests.conformance.report_runs import kernel
+
+BASE = kernel("6.12", "6.12.107+deb12-amd64")
+HEAD = kernel("6.18", "6.18.9+deb14-amd64", digest="77" * 32, config_sha256="c1" * 32)
+LINE = {
+    "sequence": 7,
+    "level": 4,
+    "microseconds": 7,
+    "text": "WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 sk_psock_backlog+0x1/0x2",
+}
+
+
+def event(name: str, verdict: Verdict = Verdict.PASS, receiver: str = "out", **more: Any) -> CaseEvent:
+    """Make the event of a redirect that was delivered on a role."""
+    params = {"map": "sockmap", "mode": "ingress-to-local", "in": "udp4", "out": name, "layout": "plain"}
+    made = CaseEvent(
+        kernel="",
+        group="redirect",
+        name=f"sockmap-ingress-to-local-udp4-{name}",
+        id=f"redirect/sockmap-ingress-to-local-udp4-{name}",
+        params=params,
+        verdict=verdict,
+        reason="SK_SKB redirects from any kind (since 5.13)",
+        observation=flowed(receiver),
+        repeat=f"./conform run --kernel debian:6.18 -k sockmap-ingress-to-local-udp4-{name}",
+    )
+    return replace(made, **more)
+
+
+def splat(name: str) -> CaseEvent:
+    """Make the event of a case that made the kernel warn."""
+    return event(name, Verdict.SPLAT, log=(LINE,), reason="every case leaves the kernel healthy")
+
+
+WAS = [event("udp4"), event("udp6"), event("unix_dgram"), splat("unix_stream"), event("tcp4")]
+NOW = [event("udp4"), splat("udp6"), splat("unix_dgram"), event("unix_stream")]
+
+
+def by_id(events: Iterable[CaseEvent]) -> dict[str, CaseEvent]:
+    """Name events by their cases."""
+    return {each.id: each for each in events}
+
+
+def compared(**more: Any) -> Comparison:
+    """Make a comparison with two regressions, a fix and a case that vanished."""
+    return replace(Comparison(BASE, HEAD, differences(by_id(WAS), by_id(NOW), {})), **more)
+
+
+def test_the_counts_come_first() -> None:
+    """Regressions, fixes, still failing, unstable; then the others that there are."""
+    first, then = counts_lines(compared())
+
+    assert first == "2 regressions   1 fix   0 still failing   0 unstable"
+    assert then == "1 vanished   1 same"
+
+
+def test_a_regression_has_all_one_needs() -> None:
+    """Both symptoms, the title of the splat, and what repeats and what bisects it; those alike are told once."""
+    lines = comparison_lines(compared())
+    text = "\n".join(lines)
+
+    assert max(map(len, lines)) <= 80
+    assert "1. redirect/sockmap-ingress-to-local-udp4-udp6" in text
+    assert "base      outcome delivered" in text
+    assert "head      splat WARNING: at net/core/skmsg.c sk_psock_backlog" in text
+    assert "git bisect start v6.18.9 v6.12.107" in text
+    assert "git bisect run ./conform run --kernel tree:. \\\n" in text
+    assert "the same for 1 more:\n     redirect/sockmap-ingress-to-local-udp4-unix_dgram" in text
+
+
+def test_the_paragraph_fits_a_reply() -> None:
+    """Plain ASCII, below 72 columns, with both kernels, the counts and each kind of regression."""
+    lines = paragraph(compared(tries=5))
+    text = " ".join(lines)
+
+    assert max(map(len, lines)) < 72
+    assert text.isascii()
+    assert "2 regressions, 1 fix, none still failing, none unstable" in text
+    assert "6.12.107+deb12-amd64 (debian:6.12)" in text
+    assert "Regression: redirect/sockmap-ingress-to-local-udp4-udp6 and 1 more" in text
+    assert "repeated 5 times on both kernels" in text
+
+
+def test_a_patch_without_commits_cannot_be_bisected() -> None:
+    """Where one version is patched no commit lies between."""
+    regression = compared().of(Change.REGRESSION)[0]
+
+    assert bisect_command(BASE, replace(HEAD, version=BASE.version), regression) == ""
+
+
+def test_commits_are_what_a_bisection_starts_from() -> None:
+    """Kernels built from git know better than their version."""
+    base, head = (replace(each, package={"commit": letter * 40}) for each, letter in ((BASE, "a"), (HEAD, "b")))
+
+    assert f"git bisect start {'b' * 12} {'a' * 12} &&" in bisect_command(base, head, compared().of(Change.FIX)[0])
+
+
+def _kernel(event: KernelEvent, config: dict[str, str]) -> Kernel:
+    return Kernel(event.spec, event.slug, event.release, Version(6, 12), "", None, None, None, config, {}, event.digest)
+
+
+def test_what_differs_between_the_kernels() -> None:
+    """Of configurations the symbols, by name."""
+    kernels = (_kernel(BASE, {"INET": "y", "TLS": "m"}), _kernel(HEAD, {"INET": "y", "VSOCKETS": "m"}))
+
+    said = unlike(BASE, HEAD, kernels)
+
+    assert "release 6.12.107+deb12-amd64 -> 6.18.9+deb14-amd64" in said
+    assert "2 configuration symbols; TLS m -> n, VSOCKETS n -> m" in said
+
+
+def test_one_kernel_is_like_itself() -> None:
+    """Nothing differs where the digest is one."""
+    assert unlike(BASE, BASE, (None, None)) == ("nothing: both are one kernel, byte for byte",)
+
+
+def write(folder: Path, kernel: KernelEvent, cases: Iterable[CaseEvent]) -> Path:
+    """Write the results of a run over a kernel that is not at hand."""
+    run = Run(RunEvent(started="2026-11-22T20:29:00Z", command=("./conform", "run"), selected={kernel.slug: 5}))
+    with EventLog(folder / NAME) as log:
+        log.write(run.start)
+        log.write(kernel)
+        for case in cases:
+            log.write(replace(case, kernel=kernel.slug))
+        log.write(FinishEvent(exit_code=0, seconds=1.0))
+    return folder
+
+
+class TestFolders:
+    """Through the real command; the kernels of these runs are gone."""
+
+    GONE = replace(BASE, spec="./gone/base")
+    GONE_HEAD = replace(HEAD, spec="./gone/head")
+
+    def test_two_folders(self, tmp_path: Path) -> None:
+        """A regression exits 1, and what could not be repeated is said to be so."""
+        base, head = write(tmp_path / "base", self.GONE, WAS), write(tmp_path / "head", self.GONE_HEAD, NOW)
+
+        done = conform("compare", str(base), str(head), "--results", "out", cwd=tmp_path)
+
+        assert done.returncode == 1, done.stderr
+        assert "2 regressions   1 fix" in done.stdout
+        assert "Nothing was repeated" in done.stdout
+        stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
+        assert stored[0]["counts"]["regression"] == 2
+        assert [each["change"] for each in stored[0]["cases"]].count("fix") == 1
+
+    def test_one_folder_with_itself(self, tmp_path: Path) -> None:
+        """What is as wrong as before fails nobody."""
+        folder = write(tmp_path / "base", self.GONE, NOW)
+
+        done = conform("compare", str(folder), str(folder / NAME), cwd=tmp_path)
+
+        assert done.returncode == 0, done.stderr
+        assert "0 regressions   0 fixes   2 still failing   0 unstable" in done.stdout
+
+    def test_a_case_that_the_harness_lost(self, tmp_path: Path) -> None:
+        """What could not be judged on one side is 125, not a regression and not silence."""
+        lost = [replace(event("udp4"), verdict=Verdict.INFRA, observation=None)]
+        base, head = write(tmp_path / "base", self.GONE, WAS[:1]), write(tmp_path / "head", self.GONE_HEAD, lost)
+
+        assert conform("compare", str(base), str(head), cwd=tmp_path).returncode == 125
+
+    def test_a_kernel_that_was_not_judged(self, tmp_path: Path) -> None:
+        """A folder whose kernel did not boot is 125, with what the run said about it."""
+        base = write(tmp_path / "base", self.GONE, WAS)
+        head = write(tmp_path / "head", replace(self.GONE_HEAD, error="it did not boot", hint="look"), [])
+
+        done = conform("compare", str(base), str(head), cwd=tmp_path)
+
+        assert done.returncode == 125
+        assert done.stderr.splitlines()[-2:] == ["conform: it did not boot", "  hint: look"]
+
+    @pytest.mark.parametrize("arguments", [("--again", "-1"), ("--denylist", "nowhere")])
+    def test_wrong_usage(self, arguments: tuple[str, ...], tmp_path: Path) -> None:
+        """Told before anything is judged."""
+        done = conform("compare", "debian:6.1", "debian:6.12", *arguments, cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert arguments[-1] in done.stderr
