@@ -24,6 +24,7 @@ from conformance.compare.sides import Subject
 from conformance.compare.sides import is_folder
 from conformance.compare.sides import judged_before
 from conformance.compare.sides import judged_now
+from conformance.compare.sides import options_for
 from conformance.compare.sides import pairs
 from conformance.compare.store import store
 from conformance.compare.symptom import symptom_of
@@ -66,13 +67,18 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _sides(options: argparse.Namespace) -> tuple[list[Subject], list[Subject]]:
+    asked = {"base": options.base, "head": options.head}
+    # Wrong usage is told before anything is judged.
+    runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
+    if (options.conform_patch or options.conform_config) and "head" not in runs:
+        raise UsageError(f"HEAD is the folder {options.head}, so there is nothing to patch", hint="give a kernel")
     gathered = []
-    for name, text in (("base", options.base), ("head", options.head)):
-        if is_folder(text):
-            gathered.append(judged_before(text, _progress))
+    for name, text in asked.items():
+        if name in runs:
+            results = Path(options.conform_results) / name if options.conform_results else None
+            gathered.append(judged_now(text, runs[name], results, choose(sys.stderr, verdict_lines)))
         else:
-            reporter = choose(sys.stderr, verdict_lines)
-            gathered.append(judged_now(text, options, name, reporter))
+            gathered.append(judged_before(text, _progress))
     return gathered[0], gathered[1]
 
 

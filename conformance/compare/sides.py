@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.errors import ConformError
 from common.errors import ExitCode
@@ -15,6 +16,7 @@ from common.errors import KernelError
 from common.errors import UsageError
 from conformance.command import hold
 from conformance.controller import Ledger
+from conformance.options import specs_asked
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -23,6 +25,7 @@ from conformance.report.events import interrupted
 from conformance.report.events import read
 from conformance.report.live import Reporter
 from kernels.kernel import Kernel
+from kernels.resolve import parse
 from kernels.resolve import resolve
 
 Progress = Callable[[str], None]
@@ -61,11 +64,21 @@ def is_folder(text: str) -> bool:
     return path.name == NAME or (path / NAME).is_file()
 
 
-def judged_now(spec: str, options: argparse.Namespace, name: str, reporter: Reporter) -> list[Subject]:
+def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options of the run over one side: patches and fragments are head's; UsageError if it cannot be."""
+    changes: dict[str, Any] = {"conform_kernel": [spec], "conform_results": None}
+    if name == "base":
+        changes |= {"conform_patch": None, "conform_config": None}
+        changes |= {} if parse(spec).builds else {"conform_preset": None}
+    found = argparse.Namespace(**{**vars(options), **changes})
+    specs_asked(found)
+    return found
+
+
+def judged_now(spec: str, options: argparse.Namespace, results: Path | None, reporter: Reporter) -> list[Subject]:
     """Judge a kernel; KernelError where it cannot be, UsageError where no case was selected."""
-    results = Path(options.conform_results) / name if options.conform_results else None
     ledger = Ledger(reporter=reporter, results=results)
-    code = hold(argparse.Namespace(**{**vars(options), "conform_kernel": [spec], "conform_results": None}), ledger)
+    code = hold(options, ledger)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise StoppedError(code)
     if ledger.run is None or ledger.workbench is None:
