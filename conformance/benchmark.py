@@ -8,9 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from conformance.bundle import guest_bundle
 from conformance.catalogue import redirect_cases
 from conformance.conclude import conclude
 from conformance.expect.judge import judge
+from conformance.memory import Peak
 from conformance.model import KernelFacts
 from conformance.provenance import suite_commit
 from conformance.workbench import PRELOAD
@@ -125,55 +124,12 @@ def _once(measure: Measure, label: str) -> tuple[float, float]:
     process = subprocess.Popen(
         [_ROOT / "conform", "run", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    peak = _Peak(process.pid)
+    peak = Peak(process.pid, _SAMPLE)
     _, errors = process.communicate()
     seconds = time.monotonic() - started
     if process.returncode:
         raise ConformError(f"the benchmark's run {measure.name!r} ended with {process.returncode}", hint=errors.strip())
     return seconds, peak.stop()
-
-
-class _Peak:
-    """Watch the proportional set size of a process and all its descendants."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._most = 0
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> float:
-        """End the watch and return the most seen, in MiB."""
-        self._done.set()
-        self._thread.join()
-        return self._most / 1024
-
-    def _watch(self) -> None:
-        while not self._done.wait(_SAMPLE):
-            self._most = max(self._most, sum(_proportional(pid) for pid in _family(self._pid)))
-
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    try:
-        children = [
-            child
-            for task in os.listdir(f"/proc/{pid}/task")
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
-        ]
-    except OSError:  # it ended while we looked
-        return
-    for child in children:
-        yield from _family(int(child))
-
-
-def _proportional(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

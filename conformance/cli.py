@@ -84,6 +84,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_shell(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_matrix(commands)
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
@@ -159,6 +160,20 @@ def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
     compare.set_defaults(run=_compare, conform_kernel=None)
 
 
+def _add_matrix(commands: argparse._SubParsersAction[_Parser]) -> None:
+    config = commands.add_parser("config", help="print the default conform.toml, which says what a matrix judges")
+    config.set_defaults(run=_config)
+    matrix = commands.add_parser("matrix", help="judge every kernel of a conform.toml, and keep the night")
+    matrix.add_argument("file", nargs="?", metavar="FILE", help="default: conform.toml")
+    matrix.add_argument("--results", metavar="DIR", help="where this night goes (default: a new folder in the outputs)")
+    matrix.set_defaults(run=_matrix, shard="")
+    history = commands.add_parser("history", help="show what each case came to on each kernel, night after night")
+    history.add_argument("folder", metavar="FOLDER", help="event logs anywhere below it are nights")
+    history.add_argument("--case", action="append", metavar="GLOB", help="only these cases, by id; repeatable")
+    history.add_argument("--all", action="store_true", help="also the cases there is nothing to say about")
+    history.set_defaults(run=_history)
+
+
 def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
     kernels = commands.add_parser("kernels", help="list what is cached and what the archive offers")
     kernels.set_defaults(run=_kernels, action="list")
@@ -191,6 +206,24 @@ def _compare(options: argparse.Namespace) -> int:
     from conformance.compare.run import compare
 
     return compare(options)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from conformance.matrix.run import config
+
+    return config(options)
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    from conformance.matrix.run import matrix
+
+    return matrix(options)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from conformance.matrix.past import history
+
+    return history(options)
 
 
 def _kernels(options: argparse.Namespace) -> int:

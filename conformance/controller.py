@@ -42,6 +42,7 @@ from conformance.report.live import Reporter
 from conformance.report.summary import write_summary
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
+from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from vm.machine import MachineOptions
 
@@ -56,6 +57,10 @@ class Ledger:
     workbench: Workbench | None = None
     kernels: list[KernelEvent] = field(default_factory=list)
     """The kernels under test, once they are ready."""
+    forgiving: bool = False
+    """Whether a kernel that cannot even be had costs its own rows only, and not the run."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """What kernels and their shards took the last time, see `scheduler.durations`; the longest begin."""
     interrupted: ExitCode | None = None
     fault: BaseException | None = None
     """What broke the session itself: a full disk, or a fault of the suite."""
@@ -68,13 +73,24 @@ class Ledger:
 
     def make_ready(self, specs: Mapping[str, str], options: MachineOptions) -> None:
         """Resolve the kernels and make their templates; raises ConformError where the run cannot be done."""
-        kernels = {slug: resolve(spec, progress=self.note) for slug, spec in specs.items()}
+        kernels, missing = self._resolve(specs)
         workbench = Workbench(kernels, options)
         with ThreadPoolExecutor(max_workers=2) as pool:
             # A signal reaches this thread only: a boot that it does itself ends at once.
-            each = pool.map if len(specs) > 1 else map
-            self.kernels = list(each(lambda slug: kernel_event(workbench, slug, self.note), specs))
+            each = pool.map if len(kernels) > 1 else map
+            self.kernels = [*each(lambda slug: kernel_event(workbench, slug, self.note), kernels), *missing]
         self.workbench = workbench
+
+    def _resolve(self, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
+        kernels, missing = {}, []
+        for slug, spec in specs.items():
+            try:
+                kernels[slug] = resolve(spec, progress=self.note)
+            except ConformError as error:
+                if not self.forgiving:
+                    raise
+                missing.append(KernelEvent(spec=spec, slug=slug, error=str(error), hint=error.hint))
+        return kernels, missing
 
     def begin(self, planned: Planned) -> None:
         """Open the log; called once the cases have been collected."""

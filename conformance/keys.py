@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from conformance.expect.lists import Lists
@@ -21,6 +23,9 @@ LISTS: pytest.StashKey[Lists] = pytest.StashKey()
 
 REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
 """How often each case is tried."""
+
+DURATIONS: pytest.StashKey[Mapping[str, float]] = pytest.StashKey()
+"""What kernels and their shards took the last time; on workers only."""
 
 
 def specs_of(config: pytest.Config) -> dict[str, str]:

@@ -19,6 +19,7 @@ from conformance.controller import Controller
 from conformance.examine import examine
 from conformance.groups import hammer
 from conformance.keys import BROKEN
+from conformance.keys import DURATIONS
 from conformance.keys import LISTS
 from conformance.keys import REPETITION
 from conformance.keys import SPECS
@@ -39,6 +40,7 @@ from conformance.options import specs_asked
 from conformance.options import workers
 from conformance.record import RECORD
 from conformance.scheduler import ShardScheduling
+from conformance.scheduler import longest_first
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
 
@@ -65,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
         config.stash[WORKBENCH] = Workbench(kernels, options)
         config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
+        config.stash[DURATIONS] = worker_input["conform_durations"]
     elif config.pluginmanager.get_plugin("conform-controller") is None:
         config.pluginmanager.register(Controller(config), "conform-controller")
 
@@ -100,6 +103,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
         items[:] = chosen
+    if durations := config.stash.get(DURATIONS, {}):
+        key = longest_first(durations, list(specs_of(config)))
+        items.sort(key=lambda item: key(kernel_of(item), item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -118,6 +124,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_configure_node(node: Any) -> None:
     """Hand a worker the kernels as the controller found them."""
     workbench = node.config.stash.get(WORKBENCH, None)
+    controller = node.config.pluginmanager.get_plugin("conform-controller")
+    node.workerinput["conform_durations"] = dict(controller.ledger.durations)
     node.workerinput["conform_broken"] = sorted(broken_in(node.config))
     node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
@@ -44,9 +45,34 @@ def run_event(selected: Mapping[str, int]) -> RunEvent:
 
 def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
     """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
-    kernel = workbench.kernels[slug]
     started = time.monotonic()
-    identity = KernelEvent(
+    identity = _identity(workbench, slug)
+    said: list[str] = []
+
+    def listen(text: str) -> None:
+        said.append(text)
+        progress(text)
+
+    try:
+        info = workbench.prepare(slug, listen)
+    except KernelError as error:
+        return replace(identity, error=str(error), hint=error.hint)
+    return replace(
+        identity,
+        machine=str(info.kind),
+        accelerator=info.accelerator,
+        why=info.why,
+        factor=round(info.factor, 2),
+        boot_seconds=round(info.boot_seconds, 3),
+        template=_template(info, said),
+        template_seconds=round(time.monotonic() - started, 3),
+        tools=dict(info.versions),
+    )
+
+
+def _identity(workbench: Workbench, slug: str) -> KernelEvent:
+    kernel = workbench.kernels[slug]
+    return KernelEvent(
         spec=kernel.spec,
         slug=slug,
         release=kernel.release,
@@ -56,22 +82,6 @@ def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None
         config_sha256=hashlib.sha256(json.dumps(dict(kernel.config), sort_keys=True).encode()).hexdigest(),
         package=dict(kernel.provenance),
         notes=_notes(workbench, slug),
-    )
-    try:
-        info = workbench.prepare(slug, progress)
-    except KernelError as error:
-        return replace(identity, error=str(error), hint=error.hint)
-    seconds = time.monotonic() - started
-    return replace(
-        identity,
-        machine=str(info.kind),
-        accelerator=info.accelerator,
-        why=info.why,
-        factor=round(info.factor, 2),
-        boot_seconds=round(info.boot_seconds, 3),
-        template=_template(info, seconds),
-        template_seconds=round(seconds, 3),
-        tools=dict(info.versions),
     )
 
 
@@ -92,8 +102,8 @@ def _notes(workbench: Workbench, slug: str) -> tuple[str, ...]:
     return (sentence,) if sentence else ()
 
 
-def _template(info: MachineInfo, seconds: float) -> str:
-    """Tell whether this run built the template: to boot takes longer than to find."""
+def _template(info: MachineInfo, said: Sequence[str]) -> str:
+    """Tell whether this run booted the kernel for its template, which is told before it is done."""
     if info.kind is not MachineKind.CLONE:
         return ""
-    return "built" if seconds > info.boot_seconds else "cached"
+    return "built" if any(text.startswith("booting ") for text in said) else "cached"

@@ -9,11 +9,22 @@ from pathlib import Path
 
 from common.errors import ExitCode
 from common.errors import HostError
+from conformance.report.events import Run
 from conformance.report.events import read
 from conformance.report.formats import FORMATS
 from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.text import report_lines
+
+_SUFFIXES = {
+    "text": "txt",
+    "plain": "ascii.txt",
+    "markdown": "md",
+    "junit": "xml",
+    "kcidb": "kcidb.json",
+    "features": "json",
+}
+"""Where the name of a format is not what its files end with."""
 
 
 def report(options: argparse.Namespace) -> int:
@@ -29,6 +40,13 @@ def report(options: argparse.Namespace) -> int:
     else:
         _store(Path(options.output), text)
     return int(ExitCode.OK)
+
+
+def write(run: Run, name: str, folder: Path) -> Path:
+    """Write one report into a folder, under the name of its format; HostError if it cannot be stored."""
+    path = folder / f"report.{_SUFFIXES.get(name, name)}"
+    _store(path, FORMATS[name].render(run).encode())
+    return path
 
 
 def _store(path: Path, text: bytes) -> None:

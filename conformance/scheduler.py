@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from conformance.report.events import Run
 
 SHARDS = 16
 """Per kernel. Enough that the last one to finish is short, few enough that workers are rarely idle in between."""
@@ -27,8 +34,47 @@ class ShardScheduling(LoadScopeScheduling):
         config.option.loadscopereorder = False
         self._slugs = sorted(slugs, key=len, reverse=True)
 
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """Take in what a worker has collected; where each case is in it will be asked for every single one."""
+        super().add_node_collection(node, _Indexed(collection))
+
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid, self._slugs)
+
+
+class _Indexed(list[str]):
+    """A list that knows where everything is: with ten kernels, searching it costs seconds."""
+
+    def __init__(self, each: Iterable[str]) -> None:
+        super().__init__(each)
+        self._places = {name: place for place, name in enumerate(self)}
+
+    def index(self, value: str, *_: Any) -> int:
+        return self._places[value]
+
+
+def durations(run: Run) -> dict[str, float]:
+    """Return how many seconds the cases of each kernel, and of each of its shards, took a worker."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for slug, cases in run.cases.items():
+        for case in cases:
+            for scope in (slug, scope_of(case.nodeid, [slug])):
+                found[scope] += case.seconds
+    return dict(found)
+
+
+def longest_first(durations: Mapping[str, float], slugs: Sequence[str]) -> Callable[[str, str], tuple[float, ...]]:
+    """Return a sort key of slug and node id: long kernels first and of each its long shards, unknown ones before all.
+
+    What is left for the end is short, so that no worker waits long for the others.
+    """
+    place = {slug: number for number, slug in enumerate(slugs)}
+
+    def key(slug: str, nodeid: str) -> tuple[float, ...]:
+        kernel = -durations.get(slug, math.inf)
+        return kernel, place.get(slug, 0), -durations.get(scope_of(nodeid, [slug]), math.inf)
+
+    return key
 
 
 def scope_of(nodeid: str, slugs: Sequence[str]) -> str:

@@ -4,7 +4,13 @@
 from __future__ import annotations
 
 from conformance.catalogue import redirect_cases
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
 from conformance.scheduler import SHARDS
+from conformance.scheduler import durations
+from conformance.scheduler import longest_first
 from conformance.scheduler import scope_of
 
 
@@ -44,3 +50,26 @@ def test_shards_are_even() -> None:
 def test_a_test_without_a_kernel_keeps_its_module() -> None:
     """Other tests are grouped by module, as loadscope does."""
     assert scope_of("tests/test_x.py::test_y[a-b]", ("debian-6.12",)) == "tests/test_x.py"
+
+
+def _event(kernel: str, name: str, seconds: float) -> CaseEvent:
+    node = f"conformance/cases/test_redirect.py::test_redirect[{kernel}-{name}]"
+    return CaseEvent(
+        kernel=kernel, group="redirect", name=name, id=name, verdict=Verdict.PASS, nodeid=node, seconds=seconds
+    )
+
+
+def test_the_longest_kernel_and_its_longest_shard_begin() -> None:
+    """As the last run found them; a kernel that was not in it comes first, for it might be the longest of all."""
+    last = Run(RunEvent(started="", command=()))
+    quick, slow = (each.name for each in redirect_cases()[:2])
+    for event in (_event("old", quick, 1.0), _event("old", slow, 4.0), _event("big", quick, 9.0)):
+        last.add(event)
+    slugs = ["old", "big", "new"]
+    nodes = [(slug, _event(slug, name, 0.0).nodeid) for slug in slugs for name in (quick, slow)]
+    key = longest_first(durations(last), slugs)
+
+    ordered = sorted(nodes, key=lambda node: key(*node))
+
+    assert [slug for slug, _ in ordered] == ["new", "new", "big", "big", "old", "old"]
+    assert [node for slug, node in ordered if slug == "old"] == [nodes[1][1], nodes[0][1]]

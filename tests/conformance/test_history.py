@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What cases came to over the nights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conformance.matrix.history import SIGNS
+from conformance.matrix.history import Strip
+from conformance.matrix.history import strips
+from conformance.model import Verdict
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import EventLog
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from conformance.report.night import nights
+from tests.conformance.conform import conform
+
+VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
+KERNEL = KernelEvent(spec="debian:6.12", slug="debian-6.12", release="6.12.107+deb12-amd64")
+
+
+def night(number: int, **signs: str) -> Run:
+    """Make the run of one night over one kernel: a case's name and its sign; `~` is a fail that did not come back."""
+    run = Run(RunEvent(started=f"2026-11-{number:02}T01:00:00Z", command=("./conform",), selected={KERNEL.slug: 9}))
+    run.add(KERNEL)
+    for name, sign in signs.items():
+        verdict = VERDICTS.get(sign, Verdict.FAIL)
+        case = CaseEvent(kernel=KERNEL.slug, group="redirect", name=name, id=f"redirect/{name}", verdict=verdict)
+        run.add(replace(case, flaky=sign == "~"))
+    return run
+
+
+def strip(signs: str) -> Strip:
+    """Make the strip of one case; a blank is a night without it."""
+    runs = [night(number, **({} if sign == " " else {"a": sign})) for number, sign in enumerate(signs, start=1)]
+    return next(strips(runs))
+
+
+@pytest.mark.parametrize(
+    ("signs", "flips", "flaky", "noteworthy"),
+    [
+        ("....", 0, 0, False),
+        ("..FF", 1, 0, True),
+        (".F.F", 3, 0, True),
+        ("FFFF", 0, 0, True),
+        ("F...", 1, 0, True),
+        (".x..", 0, 0, False),
+        (".-?.", 0, 0, False),
+        ("F-?F", 0, 0, True),
+        (". .", 0, 0, False),
+        (".~..", 2, 1, True),
+        ("--", 0, 0, False),
+    ],
+)
+def test_a_strip(signs: str, flips: int, flaky: int, noteworthy: bool) -> None:
+    """Flips are counted over nights that tell something; a skip, a fault of the harness and a gap do not."""
+    made = strip(signs)
+
+    assert str(made) == signs
+    assert (made.flips, made.flaky, made.noteworthy) == (flips, flaky, noteworthy)
+
+
+def test_the_flake_rate_is_of_the_nights_that_tell_something() -> None:
+    """One of the two nights on which the kernel answered."""
+    assert strip("~-.").flake_rate == 0.5
+
+
+def write(folder: Path, runs: Sequence[Run]) -> None:
+    """Write a log for each night, the newest first by name."""
+    for number, run in enumerate(runs):
+        with EventLog(folder / f"{9 - number}" / NAME) as log:
+            log.write(run.start)
+            log.write(KERNEL)
+            for case in run.cases[KERNEL.slug]:
+                log.write(case)
+
+
+def test_nights_are_ordered_by_when_they_began(tmp_path: Path) -> None:
+    """Not by the names of their folders; a log that was cut before its first line is no night."""
+    write(tmp_path, [night(1, a="."), night(2, a="F")])
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / NAME).touch()
+
+    assert [each.run.start.started[8:10] for each in nights(tmp_path)] == ["01", "02"]
+
+
+def test_what_is_printed(tmp_path: Path) -> None:
+    """Nights, legend, and of each case that says something a line for each kernel, the liveliest first."""
+    write(tmp_path, [night(1, a=".", b=".", c="."), night(2, a=".", b="F", c="~"), night(3, a=".", b="F", c=".")])
+
+    done = conform("history", str(tmp_path), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[1] == "  2  2026-11-02T01:00:00Z  1 kernel, 3 cases, 2 unexpected"
+    assert told[6:] == [
+        "",
+        "redirect/c",
+        "  debian:6.12  .~.  2 flips, flaky 1 of 3 (33%)",
+        "",
+        "redirect/b",
+        "  debian:6.12  .FF  1 flip",
+    ]
+    everything = conform("history", str(tmp_path), "--all", "--case", "*/a", cwd=tmp_path)
+    assert everything.stdout.splitlines()[6:] == ["", "redirect/a", "  debian:6.12  ..."]
+
+
+def test_a_folder_without_nights(tmp_path: Path) -> None:
+    """Wrong usage, with the folder."""
+    done = conform("history", str(tmp_path), cwd=tmp_path)
+
+    assert done.returncode == 128
+    assert str(tmp_path) in done.stderr

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""conform.toml is read strictly: whoever mistypes a key hears of it, and of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import UsageError
+from conformance.matrix.config import DEFAULT
+from conformance.matrix.config import NAME
+from conformance.matrix.config import Matrix
+from conformance.matrix.config import read
+from tests.conformance.conform import conform
+
+
+def _read(folder: Path, text: str) -> Matrix:
+    path = folder / NAME
+    path.write_text(text)
+    return read(path)
+
+
+def test_the_default_reads_as_what_an_empty_file_means(tmp_path: Path) -> None:
+    """What `conform config` prints changes nothing."""
+    printed = conform("config", cwd=tmp_path)
+
+    assert printed.returncode == 0
+    assert printed.stdout == DEFAULT.read_text()
+    assert _read(tmp_path, printed.stdout) == _read(tmp_path, "")
+
+
+def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
+    """Kernels, cases, lists, machines and outputs become the options of `conform run`."""
+    text = """
+        kernels = ["debian:6.12", "debian:6.12", "host"]
+        cases = "unix"
+        [lists]
+        deny = ["known"]
+        [machines]
+        cpus = 2
+        workers = 3
+        [outputs]
+        folder = "nights"
+        formats = []
+    """
+    asked = _read(tmp_path, text)
+    options = asked.options()
+
+    assert options.conform_kernel == ["debian:6.12", "host"]
+    assert (options.k, options.n, options.conform_cpus, options.conform_memory) == ("unix", "3", 2, 512)
+    assert options.conform_denylist == [str(tmp_path / "known")]
+    assert (asked.folder, asked.formats) == (tmp_path / "nights", ())
+
+
+def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> None:
+    """One that is built already is judged once."""
+    asked = _read(tmp_path, 'kernels = ["debian:7.3", "source:7.3"]\npresets = ["fast", "debug"]')
+
+    assert asked.kernels == ("debian:7.3", "source:7.3,preset=fast", "source:7.3,preset=debug")
+
+
+@pytest.mark.parametrize(
+    ("text", "culprit"),
+    [
+        ('kernel = ["debian:6.12"]', "'kernel'"),
+        ("[machines]\ncpu = 2", "'machines.cpu'"),
+        ("[machine]\n", "'machine'"),
+        ('kernels = "debian:6.12"', "'kernels' is a list of strings"),
+        ("kernels = [6.12]", "'kernels' is a list of strings"),
+        ("[machines]\ncpus = true", "'machines.cpus' is a number"),
+        ("kernels = []", "'kernels' is empty"),
+        ("presets = []", "'presets' is empty"),
+        ('presets = ["slow"]', "'presets' cannot be 'slow'"),
+        ('kernels = ["redhat:9"]', "'redhat:9'"),
+        ('[machines]\naccelerator = "hvf"', "'hvf'"),
+        ("[machines]\nworkers = -1", "-1"),
+        ('[outputs]\nformats = ["pdf"]', "'pdf'"),
+        ("kernels = [", "no TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, culprit: str, tmp_path: Path) -> None:
+    """With the file it is in, and what would be right."""
+    with pytest.raises(UsageError) as caught:
+        _read(tmp_path, text)
+
+    assert str(tmp_path / NAME) in str(caught.value)
+    assert culprit in str(caught.value)
+    assert caught.value.hint
+
+
+def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:
+    """A sentence, a hint, 128."""
+    done = conform("matrix", cwd=tmp_path)
+
+    assert done.returncode == 128
+    assert done.stderr.splitlines()[1] == "  hint: write one with: ./conform config > conform.toml"
