@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.conformance.injection import SEED
 from tests.conformance.injection import TALLY
 from tests.conformance.injection import table
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would be every command under test: one
+# that has to end by it never would.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
