@@ -85,6 +85,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_report(commands)
     _add_compare(commands)
     _add_matrix(commands)
+    merge = commands.add_parser("merge", help="make the results of shards, or of several jobs, those of one run")
+    merge.add_argument("directory", nargs="+", metavar="DIR", help="what --results wrote")
+    merge.add_argument("--output", required=True, metavar="DIR", help="where the one run goes")
+    merge.set_defaults(run=_merge)
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
@@ -166,7 +170,8 @@ def _add_matrix(commands: argparse._SubParsersAction[_Parser]) -> None:
     matrix = commands.add_parser("matrix", help="judge every kernel of a conform.toml, and keep the night")
     matrix.add_argument("file", nargs="?", metavar="FILE", help="default: conform.toml")
     matrix.add_argument("--results", metavar="DIR", help="where this night goes (default: a new folder in the outputs)")
-    matrix.set_defaults(run=_matrix, shard="")
+    matrix.add_argument("--shard", metavar="I/N", help="judge only the I-th of N shares of the cases")
+    matrix.set_defaults(run=_matrix)
     history = commands.add_parser("history", help="show what each case came to on each kernel, night after night")
     history.add_argument("folder", metavar="FOLDER", help="event logs anywhere below it are nights")
     history.add_argument("--case", action="append", metavar="GLOB", help="only these cases, by id; repeatable")
@@ -218,6 +223,12 @@ def _matrix(options: argparse.Namespace) -> int:
     from conformance.matrix.run import matrix
 
     return matrix(options)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from conformance.merging import merge
+
+    return merge(options)
 
 
 def _history(options: argparse.Namespace) -> int:

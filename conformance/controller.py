@@ -57,6 +57,8 @@ class Ledger:
     workbench: Workbench | None = None
     kernels: list[KernelEvent] = field(default_factory=list)
     """The kernels under test, once they are ready."""
+    shard: str = ""
+    """`I/N` if only a share of the cases is to be judged."""
     forgiving: bool = False
     """Whether a kernel that cannot even be had costs its own rows only, and not the run."""
     durations: Mapping[str, float] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Ledger:
 
     def begin(self, planned: Planned) -> None:
         """Open the log; called once the cases have been collected."""
-        start = run_event({slug: len(ids) for slug, ids in planned.items()})
+        start = replace(run_event({slug: len(ids) for slug, ids in planned.items()}), shard=self.shard)
         self.run = Run(start)
         self.open_log()
         if self._log is not None:
@@ -159,6 +161,7 @@ class Controller:
         self._started = time.monotonic()
         results = config.option.conform_results
         self.ledger = ledger or Ledger(results=Path(results) if results else None)
+        self.ledger.shard = config.option.conform_shard or ""
         self._adopt()
 
     @pytest.hookimpl(tryfirst=True)

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.expect.lists import Lists
 from conformance.model import Case
+from conformance.shard import Shard
 from conformance.tries import Repetition
 from conformance.workbench import Workbench
 
@@ -20,6 +21,8 @@ BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
 LISTS: pytest.StashKey[Lists] = pytest.StashKey()
 """What the user allows, denies and knows."""
+SHARD: pytest.StashKey[Shard] = pytest.StashKey()
+"""The share of the cases that this run judges."""
 
 REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
 """How often each case is tried."""

@@ -16,6 +16,7 @@ from conformance.expect.lists import read_lists
 from conformance.groups import cases
 from conformance.groups.leaks import FEWEST_ROUNDS
 from conformance.groups.leaks import ROUNDS
+from conformance.shard import Shard
 from conformance.tries import Repetition
 from kernels.resolve import amend
 from kernels.resolve import parse
@@ -120,6 +121,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "what has a clone to itself: every case, or a worker's share of them (default: shard)",
         },
     ),
+    ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
     ("--results", {"metavar": "DIR", "help": "write events.jsonl and summary.json there"}),
 )
 
@@ -201,6 +203,11 @@ def lists_of(namespace: Any) -> Lists:
     return read_lists(*files, universe=[case.id for case in cases()]) if any(files) else Lists()
 
 
+def shard_of(namespace: Any) -> Shard:
+    """Read from a parsed command line which share of the cases is to be judged; all of them unless told otherwise."""
+    return Shard.parse(namespace.conform_shard or "1/1")
+
+
 def as_arguments(namespace: Any) -> list[str]:
     """Write the shared options of a parsed command line as arguments again."""
     arguments: list[str] = []
@@ -217,7 +224,8 @@ def as_arguments(namespace: Any) -> list[str]:
 
 def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
-    left = ("--kernel=", "--results=", "--patch=", "--config=", "--preset=")  # the last three are in the kernel's spec
+    in_spec = ("--patch=", "--config=", "--preset=")
+    left = ("--kernel=", "--results=", "--shard=", *in_spec)
     kept = [each for each in as_arguments(namespace) if not each.startswith(left)]
     return shlex.join(["./conform", "run", *kept])
 

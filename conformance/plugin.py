@@ -22,6 +22,7 @@ from conformance.keys import BROKEN
 from conformance.keys import DURATIONS
 from conformance.keys import LISTS
 from conformance.keys import REPETITION
+from conformance.keys import SHARD
 from conformance.keys import SPECS
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
@@ -36,6 +37,7 @@ from conformance.options import by_slug
 from conformance.options import lists_of
 from conformance.options import machine_options
 from conformance.options import repetition
+from conformance.options import shard_of
 from conformance.options import specs_asked
 from conformance.options import workers
 from conformance.record import RECORD
@@ -56,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SPECS] = by_slug(specs_asked(config.option))
         options = machine_options(config.option, PRELOAD)
         config.stash[LISTS] = lists_of(config.option)
+        config.stash[SHARD] = shard_of(config.option)
         config.stash[REPETITION] = repetition(config.option)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
@@ -88,16 +91,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of kernels that do not run, which the report says once, and what no allow list names.
+    """Leave out the cases of kernels that do not run, which the report says once, and what no list or shard names.
 
     A denied case stays: the event log has it as `skip`, with the reason.
     """
-    broken, lists = broken_in(config), config.stash[LISTS]
+    broken, lists, shard = broken_in(config), config.stash[LISTS], config.stash[SHARD]
 
     def runs(item: pytest.Item) -> bool:
         case = case_of(item)
         asked = case is None or case.group != hammer.GROUP or config.option.conform_stress > 0
-        return asked and kernel_of(item) not in broken and (case is None or lists.selects(case.id))
+        return asked and kernel_of(item) not in broken and (
+            case is None or (lists.selects(case.id) and shard.holds(case.id))
+        )
 
     chosen = [item for item in items if runs(item)]
     if len(chosen) < len(items):

@@ -63,6 +63,8 @@ class RunEvent:
     host_memory: int = 0
     """MiB."""
     seed: int = 0
+    shard: str = ""
+    """`I/N` where this run was to judge only the I-th of N shares of the cases."""
     schema: int = SCHEMA
 
 
