@@ -100,7 +100,10 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
     # fmt: on
     if options.k:
         arguments += ["-k", options.k]
-    if options.n:
+    if any(each.startswith("--tx") for each in rest):
+        # Workers of somebody's own, elsewhere perhaps: they need our sources, and their share.
+        arguments += ["--dist", "load", "--rsyncdir", os.fspath(_ROOT)]
+    elif options.n:
         arguments += ["-n", options.n]
     elif not options.k and not any(each.split("=")[0] in _SELECTING or "::" in each for each in rest):
         arguments += ["-n", "auto"]

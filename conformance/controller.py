@@ -29,6 +29,7 @@ from conformance.provenance import kernel_event
 from conformance.provenance import run_event
 from conformance.record import event_of
 from conformance.record import named
+from conformance.remote import outlive_lost_machines
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
 from conformance.report.events import Event
@@ -169,6 +170,9 @@ class Controller:
         """Make the kernels ready before xdist starts its workers, which collect on their own."""
         if self._distributed() and _asks_for_cases(self._config):
             self._prepare(specs_of(self._config))
+        distributor = self._config.pluginmanager.get_plugin("dsession")
+        if distributor is not None:
+            outlive_lost_machines(distributor, self.ledger.note)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -10,6 +10,7 @@ import json
 import pickle
 import random
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -41,10 +42,14 @@ from conformance.options import shard_of
 from conformance.options import specs_asked
 from conformance.options import workers
 from conformance.record import RECORD
+from conformance.remote import at_home
+from conformance.remote import here
 from conformance.scheduler import ShardScheduling
 from conformance.scheduler import longest_first
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
+from kernels.kernel import Kernel
+from vm.machine import MachineOptions
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,11 +73,21 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
-        config.stash[WORKBENCH] = Workbench(kernels, options)
+        config.stash[WORKBENCH] = _workbench(kernels, options, tuple(worker_input["conform_home"]))
         config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
         config.stash[DURATIONS] = worker_input["conform_durations"]
     elif config.pluginmanager.get_plugin("conform-controller") is None:
         config.pluginmanager.register(Controller(config), "conform-controller")
+
+
+def _workbench(kernels: Mapping[str, Kernel], options: MachineOptions, home: tuple[str, ...]) -> Workbench:
+    """Return a worker's workbench; one that is far from the controller's home finds and prepares kernels itself."""
+    if home == here():
+        return Workbench(kernels, options)
+    workbench = Workbench(at_home(kernels), options)
+    for slug in workbench.kernels:
+        workbench.prepare(slug, lambda _: None)
+    return workbench
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -130,6 +145,7 @@ def pytest_configure_node(node: Any) -> None:
     """Hand a worker the kernels as the controller found them."""
     workbench = node.config.stash.get(WORKBENCH, None)
     controller = node.config.pluginmanager.get_plugin("conform-controller")
+    node.workerinput["conform_home"] = list(here())
     node.workerinput["conform_durations"] = dict(controller.ledger.durations)
     node.workerinput["conform_broken"] = sorted(broken_in(node.config))
     node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Workers on other machines, which pytest-xdist reaches over ssh: their kernels, and what becomes of a lost one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common import cache
+from common.errors import HostError
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+
+
+def here() -> tuple[str, str]:
+    """Name this machine and its cache: whoever shares both finds kernels and templates where we do."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(cache.root())
+
+
+def at_home(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
+    """Find on this machine what another one means; HostError if the same spec is another kernel here."""
+    found = {}
+    for slug, kernel in kernels.items():
+        mine = resolve(kernel.spec)
+        if mine.digest != kernel.digest:
+            raise HostError(
+                f"{kernel.spec} is {mine.release} ({mine.digest[:12]}) here, but {kernel.release}"
+                f" ({kernel.digest[:12]}) on the machine that asks",
+                hint="refresh both with ./conform kernels fetch, or name the exact version",
+            )
+        found[slug] = mine
+    return found
+
+
+def outlive_lost_machines(session: Any, note: Callable[[str], None]) -> None:
+    """Let xdist's session go on without a worker that cannot be had again.
+
+    xdist replaces a worker that died; where its whole machine is gone that fails, and would end everybody's session.
+    """
+    replace = session._clone_node  # noqa: SLF001 - xdist has no other seam for it
+
+    def replaced(node: Any) -> Any:
+        try:
+            return replace(node)
+        except Exception as error:
+            note(f"a machine is lost, the others go on: {node.gateway.spec}: {type(error).__name__}")
+            return None
+
+    session._clone_node = replaced  # noqa: SLF001

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Workers on another machine, reached over ssh; here it is this one, with a cache of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import cache
+from conformance.model import Verdict
+from conformance.report.events import NAME
+from conformance.report.events import read
+from tests.conformance.conform import ROOT
+from tests.conformance.conform import command
+from tests.conformance.conform import environment
+from tests.conformance.sshd import SSHD
+from tests.conformance.sshd import far_machine
+from tests.waiting import PATIENCE
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.vm, pytest.mark.skipif(SSHD is None, reason="no sshd: apt install openssh-server")]
+
+SLUG = "debian-6.12"
+
+
+def far_cache(folder: Path) -> Path:
+    """Make a cache that has the kernels, and no template yet."""
+    root = folder / "cache" / cache.root().name
+    root.mkdir(parents=True)
+    for name in ("bpf", "kernels", "kvm", "resolved"):
+        (root / name).symlink_to(cache.root() / name)
+    return root.parent
+
+
+def test_a_machine_is_lost(tmp_path: Path) -> None:
+    """Far workers make their own template; when one is lost for good, the other judges what is left."""
+    cases = "test_redirect and sockmap and ingress-to-egress"
+    log = tmp_path / "out" / NAME
+
+    with far_machine(tmp_path) as far:
+        spec = f"2*ssh=far//ssh_config={far.configuration}//python={sys.executable}//chdir={tmp_path}/home"
+        spec += f"//env:XDG_CACHE_HOME={far_cache(tmp_path)}"
+        with subprocess.Popen(
+            command("run", "--kernel", "debian:6.12", "-k", cases, "--results", "out", "--", f"--tx={spec}"),
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as process:  # fmt: skip
+            try:
+                wait_until(log.exists, "a log")
+                # It takes them a boot.
+                wait_until(lambda: log.read_text().count('"event":"case"') >= 5, "five verdicts")
+                lost, *others = far.connections()
+                far.server.kill()
+                os.kill(lost, signal.SIGKILL)
+                told, _ = process.communicate(timeout=5 * PATIENCE)
+            finally:
+                process.terminate()
+
+    run = read(tmp_path / "out")
+    counts = run.counts()
+    assert process.returncode == 125, told
+    assert "a machine is lost, the others go on" in told
+    assert others
+    assert counts[Verdict.INFRA] == 1
+    assert counts[Verdict.PASS] == run.start.selected[SLUG] - 1 > 50
+    assert (tmp_path / "cache" / cache.root().name / "templates").is_dir()
+    assert (tmp_path / "home" / ROOT.name / "conformance").is_dir()
