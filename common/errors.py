@@ -50,3 +50,7 @@ class KernelError(ConformError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where it arrived, so that everything ends the way it does after Ctrl-C."""
+
+
+class DeadlinePassed(KeyboardInterrupt):
+    """The run's total deadline has passed, raised wherever it was then."""

@@ -119,6 +119,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument("-k", metavar="EXPRESSION", help="only cases whose id matches, as in pytest")
     run.add_argument("-n", metavar="WORKERS", help="workers, each with its own clone (default: one a CPU)")
     run.add_argument("--find-fix", action="store_true", help="swap 0 and 1: `git bisect run` then finds what mended it")
+    run.add_argument("--resume", metavar="DIR", help="go on with the interrupted run whose results are there")
     run.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
     run.set_defaults(run=_run)
 

@@ -7,14 +7,19 @@ import argparse
 import io
 import os
 import sys
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from conformance import resume
 from conformance.controller import Controller
 from conformance.controller import Ledger
+from conformance.deadline import seconds_of
 from conformance.options import as_arguments
 from conformance.options import by_slug
 from conformance.options import lists_of
@@ -22,6 +27,7 @@ from conformance.options import machine_options
 from conformance.options import repetition
 from conformance.options import shard_of
 from conformance.options import specs_asked
+from conformance.options import wish_of
 from conformance.report.live import choose
 from conformance.workbench import PRELOAD
 
@@ -42,22 +48,31 @@ class _Quiet:
 
 def run(options: argparse.Namespace) -> int:
     """Judge the kernels asked for and return the exit code."""
+    before = None
+    if options.resume:
+        options, before = resume.recall(options.resume, _recalled(options))
     native = any(
         each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in options.pytest_arguments
     )
     results = Path(options.conform_results) if options.conform_results else None
-    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results)
-    code = hold(options, ledger, native=native)
+    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results, before=before)
+    if before is not None and resume.is_complete(before):
+        ledger.begin({})
+        code = ledger.end(ledger.earlier)
+    else:
+        code = hold(options, ledger, native=native)
     return int(swapped(code) if options.find_fix and not native else code)
 
 
 def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
     """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
+    ledger.deadline = seconds_of(options.conform_total_deadline)
     ours = _Ours(ledger)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     lists_of(options)  # what is wrong is told before anything is booted
     repetition(options)
     shard_of(options)
+    wish_of(options)
     if not native:
         ledger.open_log()
         ledger.make_ready(by_slug(specs_asked(options)), machine_options(options, PRELOAD))
@@ -70,6 +85,18 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
 def swapped(code: ExitCode) -> ExitCode:
     """Return the code for a bisection that looks for the commit that mended something."""
     return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
+
+
+def _recalled(options: argparse.Namespace) -> Callable[[Sequence[str]], argparse.Namespace]:
+    """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
+    from conformance.cli import parse
+
+    if vars(options) != vars(parse(["run", "--resume", options.resume])):
+        raise UsageError(
+            "--resume goes on with the options that the run was begun with, and takes no others",
+            hint=f"./conform run --resume {options.resume}",
+        )
+    return parse
 
 
 class _Ours:
@@ -100,6 +127,8 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
     # fmt: on
     if options.k:
         arguments += ["-k", options.k]
+    if options.conform_until_fail:
+        arguments += ["--maxfail", "1"]
     if any(each.startswith("--tx") for each in rest):
         # Workers of somebody's own, elsewhere perhaps: they need our sources, and their share.
         arguments += ["--dist", "load", "--rsyncdir", os.fspath(_ROOT)]
@@ -119,6 +148,8 @@ def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
         return ledger.interrupted
     if native and status == pytest.ExitCode.OK:
         return ExitCode.OK
+    if time.monotonic() >= ledger.expires:
+        raise ledger.too_late()
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.shard:
         # Of few cases in many shares some are empty; `merge` tells if all are.
         ledger.note(f"no case falls into shard {ledger.shard}")

@@ -58,7 +58,7 @@ def conclude(
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.
-        return _deviant(_troubled(*trouble), shown, shown, facts)
+        return _deviant(troubled(*trouble), shown, shown, facts)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
     excuses = dict.fromkeys(filter(None, map(known, titles)))
@@ -126,7 +126,8 @@ def _splat(reports: list[Report], how: str) -> tuple[Verdict, str]:
     return Verdict.INFRA, f"the guest ran out of memory; {how}: {reports[0]}"
 
 
-def _troubled(verdict: Verdict, sentence: str) -> Judgement:
+def troubled(verdict: Verdict, sentence: str) -> Judgement:
+    """Judge a case whose machine got into trouble."""
     return Judgement(
         verdict=verdict,
         expected="a healthy kernel",

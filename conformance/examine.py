@@ -7,10 +7,14 @@ import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 from common.errors import ConformError
+from common.errors import HostError
 from conformance.conclude import conclude
+from conformance.conclude import trouble_of
+from conformance.conclude import troubled
 from conformance.expect.deviations import deviations
 from conformance.expect.judge import unmet
 from conformance.expect.lists import Lists
@@ -33,21 +37,29 @@ _ONCE = Repetition()
 
 
 def examine(
-    workbench: Workbench, slug: str, case: Case, lists: Lists = _NO_LISTS, how: Repetition = _ONCE
+    workbench: Workbench,
+    slug: str,
+    case: Case,
+    lists: Lists = _NO_LISTS,
+    how: Repetition = _ONCE,
+    *,
+    last: bool = False,
 ) -> tuple[Judgement, dict[str, Any]]:
-    """Return the judgement and the record (JSON types only); never raises for anything the kernel or machine does.
+    """Return the judgement and the record (JSON types only); HostError where this host cannot run a machine any more.
 
     What the repetitions came to stands. Further tries, in fresh clones, only tell whether it comes to that each time.
+    After the `last` case that a machine answers, it is asked what its kernel has said since.
     """
     facts = workbench.facts(slug)
     if missing := lists.refusal(case.id, facts.version) or unmet(case, facts) or _harm(workbench, slug, case, facts):
         skipped = Try(Judgement(Verdict.SKIP, "", "skip", missing))
+        skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
         return skipped.judgement, _record(slug, case, skipped, [skipped])
-    tries = gathered(_repetitions(workbench, slug, case, lists, how))
+    tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
     standing = worst(tries)
     if not standing.judgement.verdict.expected and standing.reply is not None:
         for _ in range(how.tries - 1):
-            again = once(workbench, slug, case, lists, fresh=True)
+            again = once(workbench, slug, case, lists, fresh=True, last=True)
             if again.reply is None:
                 break
             tries.append(again)
@@ -59,8 +71,8 @@ def examine(
 def in_fresh_clones(
     workbench: Workbench, slug: str, case: Case, times: int, lists: Lists = _NO_LISTS
 ) -> tuple[Try, ...]:
-    """Put a case to a kernel `times` times, each time in a clone that has seen no other case."""
-    return tuple(once(workbench, slug, case, lists, fresh=True) for _ in range(times))
+    """Put a case to a kernel `times` times, each time in a clone that has seen no other case; raises as `once` does."""
+    return tuple(once(workbench, slug, case, lists, fresh=True, last=True) for _ in range(times))
 
 
 def once(
@@ -70,16 +82,22 @@ def once(
     lists: Lists = _NO_LISTS,
     *,
     fresh: bool = False,
+    last: bool = False,
     evidence: Evidence = NO_EVIDENCE,
 ) -> Try:
-    """Put a case to a kernel once; never raises for anything the kernel or machine does."""
+    """Put a case to a kernel once; HostError where this host cannot run a machine any more, nothing else is raised.
+
+    After the `last` case of a machine, and after what is unexpected, the kernel may say more: that counts too.
+    """
     if fresh:
         workbench.close()
     facts = workbench.facts(slug)
     try:
         reply = workbench.ask(slug, case, evidence)
+    except HostError:
+        raise
     except ConformError as error:
-        return Try(Judgement(Verdict.INFRA, "", "infra", error.hint, (f"no machine: {error}",)), fresh=fresh)
+        return _unanswered(f"no machine: {error}", error.hint, fresh=fresh)
     judgement = conclude(
         case,
         facts,
@@ -89,7 +107,29 @@ def once(
     )
     if not judgement.verdict.expected:
         reply = workbench.decoded(slug, reply)
-    return Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
+    found = Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
+    if last or not judgement.verdict.expected:
+        found = _and_after(found, workbench, slug, lists)
+    if not found.judgement.verdict.expected and (flaw := workbench.flaw()):
+        return replace(found, judgement=_unanswered(flaw).judgement, flawed=True)
+    return found
+
+
+def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
+    """Hold against a case what the kernel has said since its machine's last answer, if that machine still runs."""
+    since = f"after {workbench.asked}, the machine's last case,"
+    reply = workbench.farewell()
+    if reply is None:
+        return found
+    version = workbench.facts(slug).version
+    late = replace(reply, before=(*reply.before, *reply.log), log=())
+    trouble = trouble_of(late, since, known=lambda title: lists.known(title, version))
+    if trouble is None:
+        return found
+    said = workbench.decoded(slug, late).before
+    judgement = troubled(*trouble)
+    differences = (*judgement.differences, *found.judgement.differences)
+    return replace(found, judgement=replace(judgement, differences=differences), log=(*found.log, *said))
 
 
 def _harm(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> str:
@@ -100,13 +140,29 @@ def _harm(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> st
     return f"known to harm this kernel, which is the running one: {harm}"
 
 
-def _repetitions(workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition) -> Iterator[Try]:
+def unanswered(slug: str, case: Case, sentence: str) -> tuple[Judgement, dict[str, Any]]:
+    """Return the judgement and the record of a case that no machine answered, for a reason of the harness's own."""
+    found = _unanswered(sentence)
+    return found.judgement, _record(slug, case, found, [found])
+
+
+def _unanswered(sentence: str, hint: str = "", *, fresh: bool = False) -> Try:
+    return Try(Judgement(Verdict.INFRA, "", "infra", hint, (sentence,)), fresh=fresh)
+
+
+def _repetitions(
+    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, *, last: bool
+) -> Iterator[Try]:
     """Yield each try of a case that is made whatever it comes to; at least one, the last one unanswered if need be."""
     end = time.monotonic() + how.seconds
     count = 0
     while not count or (count < how.repeat and time.monotonic() < end):
         count += 1
-        found = once(workbench, slug, case, lists, fresh=how.isolated)
+        ending = last and count >= how.repeat
+        found = once(workbench, slug, case, lists, fresh=how.isolated, last=ending or how.isolated)
+        if found.flawed:
+            yield found
+            found = once(workbench, slug, case, lists, fresh=True, last=ending or how.isolated)
         yield found
         if found.reply is None or (how.until_fail and not found.judgement.verdict.expected):
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from conformance.evidence import Wish
 from conformance.expect.lists import Lists
 from conformance.model import Case
 from conformance.shard import Shard
@@ -19,6 +20,8 @@ WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 """The workbench of this process, once the kernels are known."""
 BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
+DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""Node ids of the cases that an earlier sitting of this run judged."""
 LISTS: pytest.StashKey[Lists] = pytest.StashKey()
 """What the user allows, denies and knows."""
 SHARD: pytest.StashKey[Shard] = pytest.StashKey()
@@ -26,6 +29,10 @@ SHARD: pytest.StashKey[Shard] = pytest.StashKey()
 
 REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
 """How often each case is tried."""
+WISH: pytest.StashKey[Wish | None] = pytest.StashKey()
+"""What a bad case is run once more for."""
+LAST: pytest.StashKey[bool] = pytest.StashKey()
+"""Of an item: whether it is the last case of its kernel in this process."""
 
 DURATIONS: pytest.StashKey[Mapping[str, float]] = pytest.StashKey()
 """What kernels and their shards took the last time; on workers only."""

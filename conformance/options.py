@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shlex
 from collections.abc import Callable
 from collections.abc import Container
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError
+from conformance.deadline import DEFAULT
+from conformance.evidence import Wish
 from conformance.expect.lists import Lists
 from conformance.expect.lists import read_lists
 from conformance.groups import cases
@@ -95,6 +100,18 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"type": int, "metavar": "N", "help": "try every case N times; its worst verdict stands (default: 1)"},
     ),
     (
+        "--until-fail",
+        {"action": "store_true", "help": "repeat every case, for its share of the total deadline, until one fails"},
+    ),
+    (
+        "--total-deadline",
+        {
+            "metavar": "DURATION",
+            "default": DEFAULT,
+            "help": f"90s, 10m, 1h30m: the run is over by then, what was not judged is infra (default: {DEFAULT})",
+        },
+    ),
+    (
         "--rounds",
         {
             "type": int,
@@ -122,22 +139,39 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
-    ("--results", {"metavar": "DIR", "help": "write events.jsonl and summary.json there"}),
+    ("--results", {"metavar": "DIR", "help": "write the event log, a summary and the evidence of bad cases there"}),
+    ("--trace", {"action": "store_true", "help": "run a bad case once more for a function graph of sockmap's paths"}),
+    ("--dump", {"action": "store_true", "help": "run a bad case once more for a dump of the guest's memory"}),
 )
+
+_RENAMED = {"--trace": "--conform-trace"}
+"""What is called otherwise under pytest, which has an option of that name."""
 
 
 def add_options(add: Callable[..., Any], without: Container[str] = ()) -> None:
-    """Declare the shared options through argparse's or pytest's adding function."""
+    """Declare the shared options through argparse's adding function."""
     for name, settings in _OPTIONS:
         if name not in without:
             add(name, dest=_destination(name), **settings)
 
 
+def add_pytest_options(add: Callable[..., Any]) -> None:
+    """Declare the shared options through pytest's adding function."""
+    for name, settings in _OPTIONS:
+        add(_RENAMED.get(name, name), dest=_destination(name), **settings)
+
+
 def by_slug(specs: Sequence[str]) -> dict[str, str]:
-    """Return slug to spec in the order given; of two different specs with one slug the second gets a number."""
+    """Return slug to spec in the order given; of two different specs with one slug the second gets a number.
+
+    A spec that means nothing gets a slug too: whoever resolves it says what is wrong with it.
+    """
     named: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
-        slug = parse(spec).slug
+        try:
+            slug = parse(spec).slug
+        except UsageError:
+            slug = re.sub(r"[^a-z0-9_.-]", "_", spec.lower())
         count = sum(each == slug or each.startswith(f"{slug}.") for each in named)
         named[f"{slug}.{count + 1}" if slug in named else slug] = spec
     return named
@@ -184,9 +218,19 @@ def repetition(namespace: Any) -> Repetition:
     _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS, stress=0)
     return Repetition(
         tries=namespace.conform_tries,
-        repeat=namespace.conform_repeat or 1,
+        repeat=namespace.conform_repeat or (math.inf if namespace.conform_until_fail else 1),
+        until_fail=namespace.conform_until_fail,
         isolated=namespace.conform_isolation == "case",
     )
+
+
+def wish_of(namespace: Any) -> Wish | None:
+    """Read from a parsed command line what a bad case is run once more for; UsageError where that has no place."""
+    if not (namespace.conform_trace or namespace.conform_dump):
+        return None
+    if not namespace.conform_results:
+        raise UsageError("--trace and --dump write into the results folder", hint="name one with --results DIR")
+    return Wish(Path(namespace.conform_results).absolute(), trace=namespace.conform_trace, dump=namespace.conform_dump)
 
 
 def workers(namespace: Any) -> int:
@@ -216,7 +260,7 @@ def as_arguments(namespace: Any) -> list[str]:
         if settings.get("action") == "append":
             arguments += [f"{name}={item}" for item in value or ()]
         elif settings.get("action") == "store_true":
-            arguments += [name] * value
+            arguments += [_RENAMED.get(name, name)] * value
         elif value is not None and value != settings.get("default"):
             arguments.append(f"{name}={value}")
     return arguments
@@ -225,7 +269,7 @@ def as_arguments(namespace: Any) -> list[str]:
 def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
     in_spec = ("--patch=", "--config=", "--preset=")
-    left = ("--kernel=", "--results=", "--shard=", *in_spec)
+    left = ("--kernel=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline=", *in_spec)
     kept = [each for each in as_arguments(namespace) if not each.startswith(left)]
     return shlex.join(["./conform", "run", *kept])
 

@@ -7,24 +7,38 @@ It stays out of the way of test modules that use none of its fixtures.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import random
+import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from common.errors import ConformError
+from common.errors import DeadlinePassed
+from common.errors import HostError
 from conformance.controller import Controller
+from conformance.deadline import PASSED
+from conformance.deadline import alarm
+from conformance.deadline import exit_at
+from conformance.deadline import seconds_of
+from conformance.evidence import collect
 from conformance.examine import examine
+from conformance.examine import unanswered
 from conformance.groups import hammer
 from conformance.keys import BROKEN
+from conformance.keys import DONE
 from conformance.keys import DURATIONS
+from conformance.keys import LAST
 from conformance.keys import LISTS
 from conformance.keys import REPETITION
 from conformance.keys import SHARD
 from conformance.keys import SPECS
+from conformance.keys import WISH
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
 from conformance.keys import case_of
@@ -33,14 +47,16 @@ from conformance.keys import specs_of
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
-from conformance.options import add_options
+from conformance.options import add_pytest_options
 from conformance.options import by_slug
 from conformance.options import lists_of
 from conformance.options import machine_options
 from conformance.options import repetition
 from conformance.options import shard_of
 from conformance.options import specs_asked
+from conformance.options import wish_of
 from conformance.options import workers
+from conformance.record import FAULT
 from conformance.record import RECORD
 from conformance.remote import at_home
 from conformance.remote import here
@@ -51,10 +67,13 @@ from conformance.workbench import Workbench
 from kernels.kernel import Kernel
 from vm.machine import MachineOptions
 
+_SHARED = 0.9
+"""Of the time there is, for --until-fail; no two workers get the same number of cases."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options."""
-    add_options(parser.getgroup("conform", "SOCKMAP conformance").addoption)
+    add_pytest_options(parser.getgroup("conform", "SOCKMAP conformance").addoption)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,6 +84,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[LISTS] = lists_of(config.option)
         config.stash[SHARD] = shard_of(config.option)
         config.stash[REPETITION] = repetition(config.option)
+        config.stash[WISH] = wish_of(config.option)
+        seconds_of(config.option.conform_total_deadline)
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
     if config.option.conform_seed is None:
@@ -73,18 +94,23 @@ def pytest_configure(config: pytest.Config) -> None:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
-        config.stash[WORKBENCH] = _workbench(kernels, options, tuple(worker_input["conform_home"]))
+        expires = time.monotonic() + worker_input["conform_left"]
+        exit_at(expires)
+        config.stash[WORKBENCH] = _workbench(kernels, options, expires, tuple(worker_input["conform_home"]))
         config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
+        config.stash[DONE] = frozenset(worker_input["conform_done"])
         config.stash[DURATIONS] = worker_input["conform_durations"]
     elif config.pluginmanager.get_plugin("conform-controller") is None:
         config.pluginmanager.register(Controller(config), "conform-controller")
 
 
-def _workbench(kernels: Mapping[str, Kernel], options: MachineOptions, home: tuple[str, ...]) -> Workbench:
+def _workbench(
+    kernels: Mapping[str, Kernel], options: MachineOptions, expires: float, home: tuple[str, ...]
+) -> Workbench:
     """Return a worker's workbench; one that is far from the controller's home finds and prepares kernels itself."""
     if home == here():
-        return Workbench(kernels, options)
-    workbench = Workbench(at_home(kernels), options)
+        return Workbench(kernels, options, expires)
+    workbench = Workbench(at_home(kernels), options, expires)
     for slug in workbench.kernels:
         workbench.prepare(slug, lambda _: None)
     return workbench
@@ -106,17 +132,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of kernels that do not run, which the report says once, and what no list or shard names.
+    """Leave out what is done, what no list or shard names, and kernels that do not run, which the report says once.
 
     A denied case stays: the event log has it as `skip`, with the reason.
     """
-    broken, lists, shard = broken_in(config), config.stash[LISTS], config.stash[SHARD]
+    broken, done = broken_in(config), config.stash.get(DONE, frozenset[str]())
+    lists, shard = config.stash[LISTS], config.stash[SHARD]
 
     def runs(item: pytest.Item) -> bool:
         case = case_of(item)
         asked = case is None or case.group != hammer.GROUP or config.option.conform_stress > 0
         ours = case is None or (lists.selects(case.id) and shard.holds(case.id))
-        return asked and ours and kernel_of(item) not in broken
+        return asked and ours and kernel_of(item) not in broken and item.nodeid not in done
 
     chosen = [item for item in items if runs(item)]
     if len(chosen) < len(items):
@@ -125,6 +152,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if durations := config.stash.get(DURATIONS, {}):
         key = longest_first(durations, list(specs_of(config)))
         items.sort(key=lambda item: key(kernel_of(item), item.nodeid))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Share out the time there is among the cases, if they are to be repeated until one fails."""
+    how, workbench = session.config.stash[REPETITION], session.config.stash.get(WORKBENCH, None)
+    cases = sum(1 for item in session.items if case_of(item))
+    if how.until_fail and workbench is not None and cases:
+        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
+        seconds = _SHARED * (workbench.expires - time.monotonic()) * workers / cases
+        session.config.stash[REPETITION] = replace(how, seconds=seconds)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Remember after which case a machine is not asked again."""
+    item.stash[LAST] = nextitem is None or kernel_of(nextitem) != kernel_of(item)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -144,6 +188,9 @@ def pytest_configure_node(node: Any) -> None:
     """Hand a worker the kernels as the controller found them."""
     workbench = node.config.stash.get(WORKBENCH, None)
     controller = node.config.pluginmanager.get_plugin("conform-controller")
+    expires = workbench.expires if workbench is not None else math.inf
+    node.workerinput["conform_left"] = expires - time.monotonic()  # the clock of another machine has another zero
+    node.workerinput["conform_done"] = sorted(node.config.stash.get(DONE, ()))
     node.workerinput["conform_home"] = list(here())
     node.workerinput["conform_durations"] = dict(controller.ledger.durations)
     node.workerinput["conform_broken"] = sorted(broken_in(node.config))
@@ -161,12 +208,32 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
     """Examine a case on the kernel under test: returns for pass, and skips, xfails or fails for anything else."""
 
     def conform_case(case: Case) -> None:
-        stash = request.config.stash
-        judgement, record = examine(stash[WORKBENCH], kernel, case, stash[LISTS], stash[REPETITION])
+        judgement, record = _examined(request, kernel, case)
         request.node.user_properties.append((RECORD, json.dumps(record)))
         _settle(judgement)
 
     return conform_case
+
+
+def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
+    """Examine a case, with its evidence, in the time there is; where there is none or no host, stop the session."""
+    stash, found = request.config.stash, None
+    workbench, wish = stash[WORKBENCH], stash[WISH]
+    try:
+        with alarm(workbench.expires):
+            last = request.node.stash.get(LAST, False)
+            found = examine(workbench, kernel, case, stash[LISTS], stash[REPETITION], last=last)
+            if wish is not None and not found[0].verdict.expected:
+                collect(workbench, kernel, case, stash[LISTS], wish)
+    except DeadlinePassed:
+        # The controller gives the cases that are left their verdict.
+        request.session.shouldstop = PASSED
+        return found or unanswered(kernel, case, PASSED)
+    except HostError as error:
+        request.session.shouldstop = str(error)
+        request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
+        return found or unanswered(kernel, case, str(error))
+    return found
 
 
 def _settle(judgement: Judgement) -> None:

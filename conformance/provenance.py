@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
@@ -25,8 +27,11 @@ from conformance.report.events import RunEvent
 from conformance.workbench import Workbench
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
+from vm.qemu import end_all
 
 _ROOT = Path(__file__).resolve().parent.parent
+_PAUSE = 0.05
+"""Seconds between two looks at threads that are to end."""
 
 
 def run_event(selected: Mapping[str, int]) -> RunEvent:
@@ -41,6 +46,22 @@ def run_event(selected: Mapping[str, int]) -> RunEvent:
         host_cpus=os.cpu_count() or 1,
         host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20),
     )
+
+
+def kernel_events(workbench: Workbench, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:
+    """Make the kernels' machines ready, two at a time, and describe them; leaves nothing behind when interrupted."""
+    if len(slugs) == 1:
+        # A signal reaches this thread only: a boot that it does itself ends at once.
+        return [kernel_event(workbench, slugs[0], progress)]
+    pool = ThreadPoolExecutor(max_workers=2)
+    futures = [pool.submit(kernel_event, workbench, slug, progress) for slug in slugs]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        running = [future for future in futures if not future.cancel()]
+        while wait(running, timeout=_PAUSE).not_done:
+            end_all()
+        pool.shutdown()
 
 
 def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:

@@ -7,43 +7,72 @@ import json
 import shlex
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 
+from common.errors import HostError
+from conformance.groups import cases
 from conformance.model import Case
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 
 RECORD = "conform"
 """The user property's name."""
+FAULT = "conform-fault"
+"""The name of another: what keeps this host from running machines, as a sentence and a hint."""
 
 
 def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -> CaseEvent | None:
     """Return the event of a finished test, or None while there is none; `specs` is slug to spec.
 
     A test that ended without leaving a record (its worker crashed, a fixture raised, somebody marked it `skip`) becomes
-    `infra`: a case that was to run is never silently absent.
+    `infra`: a case that was to run is never silently absent. So does one that passed, but whose teardown failed.
     """
-    record = next((json.loads(str(value)) for name, value in report.user_properties if name == RECORD), None)
+    record = _property(report, RECORD)
     if record is not None:
-        return case_event(record, report.nodeid, specs, repeat) if report.when == "call" else None
+        event = case_event(record, report.nodeid, specs, repeat)
+        if report.when != "teardown":
+            return None
+        if report.passed:
+            return event
+        verdict = Verdict.INFRA if event.verdict.expected else event.verdict
+        sentence = f"the harness {report.outcome} after the case: {_last_line(report)}"
+        return replace(event, verdict=verdict, differences=(*event.differences, sentence))
     if report.passed:
         return None
-    slug, case = named(report.nodeid, specs)
-    if not slug:
+    if not named(report.nodeid, specs)[0]:
         return None
-    lost = {
+    event = unjudged(report.nodeid, f"the harness {report.outcome}: {_last_line(report)}", specs, repeat)
+    return replace(event, console=report.longreprtext)
+
+
+def fault_of(report: pytest.TestReport) -> HostError | None:
+    """Return what broke the host while a test ran, if that is what happened."""
+    found = _property(report, FAULT)
+    return HostError(found[0], hint=found[1]) if found is not None else None
+
+
+def _property(report: pytest.TestReport, wanted: str) -> Any:
+    return next((json.loads(str(value)) for name, value in report.user_properties if name == wanted), None)
+
+
+def unjudged(nodeid: str, sentence: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
+    """Return the event of a case that came to no verdict, and why."""
+    slug, case = named(nodeid, specs)
+    record = {
         "kernel": slug,
         "group": case.group,
         "name": case.name,
         "id": case.id,
+        "params": dict(case.params),
         "verdict": str(Verdict.INFRA),
         "observed": "infra",
-        "differences": [f"the harness {report.outcome}: {_last_line(report)}"],
-        "console": report.longreprtext,
+        "differences": [sentence],
     }
-    return case_event(lost, report.nodeid, specs, repeat)
+    return case_event(record, nodeid, specs, repeat)
 
 
 def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
@@ -65,7 +94,12 @@ def named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:
     slug = next((each for each in sorted(slugs, key=len, reverse=True) if parameters.startswith(f"{each}-")), "")
     name = parameters.removesuffix("]").removeprefix(f"{slug}-")
     group = head.rsplit("::", 1)[-1].removeprefix("test_")
-    return slug, Case(group=group, name=name, scenario="", params={})
+    return slug, _known().get((group, name), Case(group=group, name=name, scenario="", params={}))
+
+
+@cache
+def _known() -> Mapping[tuple[str, str], Case]:
+    return {(case.group, case.name): case for case in cases()}
 
 
 def _last_line(report: pytest.TestReport) -> str:

@@ -58,6 +58,8 @@ class Try:
     """All the kernel said around it, late lines included."""
     fresh: bool = False
     """Whether in a clone that had seen no other case."""
+    flawed: bool = False
+    """Whether its clone came from a template that was changed under it: then it says nothing of the kernel."""
     times: int = 1
     seconds: float = 0.0
     """All times together, from request to answer."""
@@ -96,9 +98,10 @@ def gathered(tries: Iterable[Try]) -> list[Try]:
 
 def worst(tries: Sequence[Try]) -> Try:
     """Return the try whose verdict stands for all; of equally bad ones the first."""
-    return max(tries, key=lambda each: _SEVERITY.index(each.judgement.verdict))
+    sound = [each for each in tries if not each.flawed] or tries
+    return max(sound, key=lambda each: _SEVERITY.index(each.judgement.verdict))
 
 
 def disagree(tries: Iterable[Try]) -> bool:
     """Tell whether the tries came to different outcomes."""
-    return len({each.outcome for each in tries}) > 1
+    return len({each.outcome for each in tries if not each.flawed}) > 1

@@ -14,12 +14,14 @@ from common.errors import ConformError
 from conformance.bundle import guest_bundle
 from conformance.bundle import warm_up
 from conformance.conclude import reports_of
+from conformance.deadline import PASSED
 from conformance.klog import alarming
 from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
+from vm.launch import flaw
 from vm.launch import open_machine
 from vm.launch import prepare
 from vm.machine import NO_EVIDENCE
@@ -57,8 +59,11 @@ class Workbench:
         self.expires = expires
         self.neighbour = ""
         """The case that the machine answered before the one it was asked last; empty for its first."""
-        self._asked = ""
+        self.asked = ""
+        """The case that the machine was asked last; empty for none."""
         self._machine: Machine | None = None
+        self._info: MachineInfo | None = None
+        """What the machine asked last is, though it may be gone."""
         self._slug = ""
         self._failures: dict[str, int] = {}
         self._debug_images: dict[str, Path | None] = {}
@@ -76,16 +81,39 @@ class Workbench:
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
         """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
         if time.monotonic() >= self.expires:
-            raise ConformError("the run's total deadline has passed", hint="run the rest, or give a longer one")
+            raise ConformError(PASSED, hint="give a longer one with --total-deadline")
         machine = self.machine(slug)
-        self.neighbour, self._asked = self._asked, case.id
+        self.neighbour, self.asked = self.asked, case.id
         factor = machine.info.factor
         deadline = max(case.deadline, _LEAST / factor)
         deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
         reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
+        self._check(machine, reply)
+        return reply
+
+    def farewell(self) -> Reply | None:
+        """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""
+        if self._machine is None:
+            return None
+        reply = self._machine.call("builtins:len", {}, deadline=_LEAST / self._machine.info.factor)
+        self._check(self._machine, reply)
+        return reply
+
+    def flaw(self) -> str:
+        """Say what became of the template under the machine asked last; empty where it is as it was."""
+        return flaw(self._info) if self._info is not None else ""
+
+    def dump(self, path: Path) -> bool:
+        """Write the memory of the machine in use; False if there is none. HostError where that fails."""
+        if self._machine is None:
+            return False
+        self._machine.dump(path)
+        return True
+
+    def _check(self, machine: Machine, reply: Reply) -> None:
+        """Let go of a machine that should not be asked again."""
         if not machine.usable or not healthy(reply):
             self.close()
-        return reply
 
     def decoded(self, slug: str, reply: Reply) -> Reply:
         """Have a reply's log and console tell file and line, where the kernel's debugging information is at hand."""
@@ -115,13 +143,13 @@ class Workbench:
             raise
         self._failures[slug] = 0
         machine.load(guest_bundle())
-        self._machine, self._slug = machine, slug
+        self._machine, self._slug, self._info = machine, slug, machine.info
         return machine
 
     def close(self) -> None:
         """End the machine in use, if any."""
         machine, self._machine = self._machine, None
-        self._asked = ""
+        self.asked = ""
         if machine is not None:
             machine.close()
 

@@ -102,9 +102,28 @@ def open_machine(
             return plan.open_clone(bundle, warmup)
 
 
+def flaw(info: MachineInfo) -> str:
+    """Say what is wrong with the template that a machine was cloned from, which may have cost the guest its mind."""
+    if not info.template:
+        return ""
+    folder = Path(info.template)
+    try:
+        Template.read(folder).verify()
+    except DamagedError as error:
+        return f"the machine's template was changed while it ran: {error}"
+    if tuple(template.identity(folder)) != info.generation:
+        return "the machine's template was replaced while it ran"
+    return ""
+
+
 def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
     """Start a clone of a template; with `ram`, a copy of the template's memory, the guest writes to that file."""
-    info = replace(found.info, why="; ".join(filter(None, [found.info.why, note])))
+    info = replace(
+        found.info,
+        why="; ".join(filter(None, [found.info.why, note])),
+        template=str(found.folder),
+        generation=tuple(template.identity(found.folder)),
+    )
     with found.opened_state() as state:
         qemu = Qemu(found.composition.machine(ram or found.ram, shared=ram is not None), state=state.fileno())
     session = Session(qemu, info)

@@ -121,6 +121,10 @@ class MachineInfo:
     """How long the template (or this machine) took to boot to its agent."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Tools: `{"qemu": "7.2.22", "virtme-ng": "1.42"}`."""
+    template: str = ""
+    """The folder of the template it was cloned from."""
+    generation: tuple[int, ...] = ()
+    """Tells that template from one that has taken its place."""
 
 
 class Machine(Protocol):

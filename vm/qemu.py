@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,15 @@ def mortal(command: list[str]) -> list[str]:
         *command,
     ]
     # fmt: on
+
+
+_running: weakref.WeakSet[Qemu] = weakref.WeakSet()
+
+
+def end_all() -> None:
+    """Kill every QEMU of this process, so that whoever waits for one hears of it; from any thread."""
+    for qemu in list(_running):
+        qemu.process.kill()
 
 
 class Qemu:
@@ -93,6 +103,7 @@ class Qemu:
         finally:
             guest_end.close()
             monitor_end.close()
+        _running.add(self)
         self.exited = os.pidfd_open(self.process.pid)
         self._monitor.post("qmp_capabilities")
         self._monitor.post("migrate-set-capabilities", IGNORE_SHARED)

@@ -123,7 +123,8 @@ class Template:
         try:
             data = json.loads((folder / MANIFEST).read_text())
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
-            info = MachineInfo(**{**data["info"], "kind": MachineKind(data["info"]["kind"])})
+            told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": ()}
+            info = MachineInfo(**{**data["info"], **told})
             return cls(folder, **{**data, "composition": composition, "info": info})
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error

@@ -7,8 +7,10 @@ fields of the dataclass of that kind below, all of them always present:
 - `run`     RunEvent, the first line, once;
 - `kernel`  KernelEvent, once a kernel has a machine or turned out not to get one; a later line about the same slug
             replaces the earlier one, e.g. after a fallback to another kind of machine;
-- `case`    CaseEvent, one for each case that came to a verdict, in the order in which they did;
-- `finish`  FinishEvent, the last line, once. Without it the run was killed, and everything before still holds.
+- `case`    CaseEvent, one for each case that came to a verdict, in the order in which they did; a later line about the
+            same case replaces the earlier one;
+- `finish`  FinishEvent, the last line. Without it the run was killed, and everything before still holds. A run that was
+            gone on with has lines after it, and another one at its end.
 
 The log is ASCII. Each line is one write(2), so a log is whole up to its last line however the run ended; a last line
 without its newline was cut and is ignored. Everything else that is not as described is refused, not guessed at.
@@ -17,6 +19,7 @@ Changes that an older reader would misread take a new schema number.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import types
@@ -63,6 +66,8 @@ class RunEvent:
     host_memory: int = 0
     """MiB."""
     seed: int = 0
+    deadline: float = 0.0
+    """Seconds after which the run is over, whatever is left to judge; 0 for none."""
     shard: str = ""
     """`I/N` where this run was to judge only the I-th of N shares of the cases."""
     schema: int = SCHEMA
@@ -140,6 +145,8 @@ class CaseEvent:
     """Where it was tried more than once, what each try came to: `{"verdict", "expected", "observed", "differences",
     "fresh", "times", "seconds", "log"}`; `fresh` says in a clone that had seen no other case, `times` counts tries in
     a row that went alike, and `seconds` is all of these together."""
+    evidence: str = ""
+    """The folder with its evidence, below the log's own; only of unexpected cases."""
     flaky: bool = False
     """Whether the tries disagree. The verdict is still that of the worst try that was to be made anyway."""
 
@@ -175,6 +182,8 @@ class Run:
     cases: dict[str, list[CaseEvent]] = field(default_factory=dict)
     """By the kernel's slug, in order of their verdicts."""
     finish: FinishEvent | None = None
+    _places: dict[tuple[str, str], int] = field(default_factory=dict, repr=False, compare=False)
+    """Where in its list each case is, by the kernel's slug and its id."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Run:
@@ -194,11 +203,22 @@ class Run:
             case RunEvent():
                 raise ValueError("a second `run` event")
             case KernelEvent():
+                self.finish = None
                 self.kernels[event.slug] = event
             case CaseEvent():
-                self.cases.setdefault(event.kernel, []).append(event)
+                self.finish = None
+                self._add_case(event)
             case FinishEvent():
                 self.finish = event
+
+    def _add_case(self, event: CaseEvent) -> None:
+        """Put a case behind the others, or in the place of what was known of it."""
+        cases = self.cases.setdefault(event.kernel, [])
+        place = self._places.setdefault((event.kernel, event.id), len(cases))
+        if place == len(cases):
+            cases.append(event)
+        else:
+            cases[place] = event
 
     @property
     def slugs(self) -> tuple[str, ...]:
@@ -240,24 +260,30 @@ class Run:
 
 
 class EventLog:
-    """A log being written; a context manager. Replaces an older log at the same path."""
+    """A log being written; a context manager. Replaces an older log at the same path, or goes on `again` behind it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, again: bool = False) -> None:
         self._path = path
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._file = os.open(path, flags if again else flags | os.O_TRUNC, 0o644)
+            if again:
+                os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)  # the end of what was cut off
         except OSError as error:
             raise self._cannot(error) from error
 
     def write(self, event: Event) -> None:
         """Append one line at once; HostError if it cannot be stored."""
         line = encode(event).encode() + b"\n"
+        end = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)
             while written < len(line):
                 written += os.write(self._file, line[written:])
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
             raise self._cannot(error) from error
 
     def close(self) -> None:

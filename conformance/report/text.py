@@ -193,6 +193,7 @@ def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style)
     for witness in evidence(case):
         lines.append(f"   {witness}")
         lines += [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
+    say("evidence", case.evidence)
     lines += command_lines("repeat", case.repeat, style)
     if others:
         lines.append(f"   the same for {len(others)} more:")

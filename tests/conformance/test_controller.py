@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,15 @@ import pytest
 from xdist import dsession
 
 from common.errors import ExitCode
+from common.errors import HostError
 from common.errors import Terminated
+from common.errors import UsageError
+from conformance import controller
 from conformance.controller import Controller
 from conformance.controller import Ledger
 from conformance.controller import planned_among
 from conformance.model import Verdict
+from conformance.options import by_slug
 from conformance.record import RECORD
 from conformance.record import event_of
 from conformance.report.events import CaseEvent
@@ -24,6 +29,7 @@ from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
+from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}
 NODE = "conformance/cases/test_redirect.py::test_redirect[debian-6.12-cloud-sockmap-send-to-local-tcp4-udp4]"
@@ -36,8 +42,8 @@ def _case(verdict: Verdict, name: str = "x") -> CaseEvent:
 def _ledger(*verdicts: Verdict, error: str = "") -> Ledger:
     ledger = Ledger(run=Run(RunEvent(started="", command=())))
     ledger.add(KernelEvent(spec="debian:6.12", slug="debian-6.12", error=error))
-    for verdict in verdicts:
-        ledger.add(_case(verdict))
+    for number, verdict in enumerate(verdicts):
+        ledger.add(_case(verdict, f"x{number}"))
     return ledger
 
 
@@ -128,16 +134,30 @@ class TestEventOf:
         )
 
     def test_a_record_becomes_an_event_once(self) -> None:
-        """The record is taken from the call, not from set-up or teardown, with the command that repeats the case."""
+        """The record is taken once its teardown is over too, with the command that repeats the case."""
         record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
                   "verdict": "pass", "differences": []}  # fmt: skip
 
-        event = event_of(self._report(record=record), SPECS, "./conform run")
+        event = event_of(self._report(when="teardown", record=record), SPECS, "./conform run")
 
         assert event is not None
         assert event.verdict is Verdict.PASS
         assert event.repeat == "./conform run --kernel debian:6.12/cloud -k n"
-        assert event_of(self._report(when="teardown", record=record), SPECS, "./conform run") is None
+        assert event_of(self._report(when="call", record=record), SPECS, "./conform run") is None
+
+    @pytest.mark.parametrize(("verdict", "after"), [("pass", Verdict.INFRA), ("splat", Verdict.SPLAT)])
+    def test_a_failed_teardown_is_told(self, verdict: str, after: Verdict) -> None:
+        """A case that passed before its teardown failed did not pass; what was worse stays, and both are named."""
+        record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
+                  "verdict": verdict, "differences": ["x"]}  # fmt: skip
+        report = self._report(when="teardown", outcome="failed", longrepr="E  boom", record=record)
+
+        event = event_of(report, SPECS, "./conform run")
+
+        assert event is not None
+        assert event.verdict is after
+        assert event.differences[0] == "x"
+        assert "boom" in event.differences[1]
 
     def test_a_failure_without_record_is_infra(self) -> None:
         """A crashed worker or a broken fixture costs the case its verdict, not its place."""
@@ -188,3 +208,46 @@ def test_results_are_on_disk(tmp_path: Path) -> None:
     assert run.finish is not None
     assert run.finish.exit_code == 1
     assert json.loads((tmp_path / "summary.json").read_text())["kernels"][0]["unexpected"] == ["redirect/x"]
+
+
+class TestBadSpecs:
+    """A kernel that cannot be had costs its own rows, not those of the others."""
+
+    def _ready(self, monkeypatch: pytest.MonkeyPatch, *specs: str) -> Ledger:
+        monkeypatch.setattr(
+            controller,
+            "kernel_events",
+            lambda workbench, slugs, note: [KernelEvent(spec=slug, slug=slug) for slug in slugs],
+        )
+        ledger = Ledger()
+        ledger.make_ready(by_slug(specs), MachineOptions())
+        return ledger
+
+    def test_one_of_several(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It has its event, with sentence and hint; the others are judged, and the exit code tells."""
+        ledger = self._ready(monkeypatch, "./nowhere", "host", "redhat:9")
+
+        assert [(event.slug, bool(event.error)) for event in ledger.kernels] == [
+            ("host", False),
+            ("._nowhere", True),
+            ("redhat_9", True),
+        ]
+        assert ledger.kernels[1].error == "no such file or directory: ./nowhere"
+        assert ledger.kernels[1].hint
+
+        ledger.begin({"host": frozenset(["redirect/x"])})
+        ledger.add(replace(_case(Verdict.PASS), kernel="host"))
+        assert ledger.exit_code() is ExitCode.CANNOT_JUDGE
+
+    def test_all_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nothing can be judged the first error ends the run, with its own exit code."""
+        with pytest.raises(UsageError, match="nowhere"):
+            self._ready(monkeypatch, "./nowhere", "redhat:9")
+
+
+def test_a_broken_host_stops_a_bisection() -> None:
+    """A host that breaks in mid-run outranks what was judged before."""
+    ledger = _ledger(Verdict.FAIL)
+    ledger.fault = HostError("no space left")
+
+    assert ledger.exit_code() is ExitCode.BROKEN

@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from common.errors import HostError
 from conformance.catalogue import redirect_cases
 from conformance.examine import examine
 from conformance.expect.lists import read_lists
@@ -16,15 +18,24 @@ from conformance.groups.attach import attach_cases
 from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
+from conformance.tries import Repetition
 from conformance.workbench import Workbench
 from kernels import symbols
 from kernels.version import Version
+from tests.conformance.workbenches import CASE as REDIRECT
+from tests.conformance.workbenches import GOOD
+from tests.conformance.workbenches import PANICKED
+from tests.conformance.workbenches import SLUG
+from tests.conformance.workbenches import STRAY
 from tests.conformance.workbenches import WARNED
 from tests.conformance.workbenches import WARNING
+from tests.conformance.workbenches import ScriptedWorkbench
 from tests.vm.nowhere import kernel
 from vm.machine import Fate
 from vm.machine import MachineOptions
 from vm.machine import Reply
+
+LOST = Reply(fate=Fate.LOST, error="QEMU was killed by SIGBUS", log_complete=False)
 
 CASE = redirect_cases()[0]
 
@@ -78,3 +89,80 @@ def test_a_splat_is_recorded_with_file_and_line(monkeypatch: pytest.MonkeyPatch)
     assert "a.c" not in judgement.differences[0]
     assert [line["text"] for line in record["log"]] == ["earlier x+0x1/0x2 (a.c:7)", f"{WARNING.text} (a.c:7)"]
     assert record["console"] == "last x+0x1/0x2 (a.c:7)"
+
+
+class TestTheLastCase:
+    """After its last answer a machine's kernel may still have something to say."""
+
+    def _examined(self, late: Reply | None, answer: Reply = GOOD, *, last: bool = True) -> dict[str, Any]:
+        workbench = ScriptedWorkbench(answer)
+        workbench.late = late
+        _, record = examine(workbench, SLUG, REDIRECT, how=Repetition(tries=1), last=last)
+        return record
+
+    def test_a_late_splat_is_seen(self) -> None:
+        """It turns the last case red, and names it as the one before."""
+        record = self._examined(Reply(fate=Fate.ANSWERED, value=0, log=(WARNING,)))
+
+        assert record["verdict"] == "splat"
+        assert record["differences"][0].startswith(
+            f"after {REDIRECT.id}, the machine's last case, the kernel logged: WARNING"
+        )
+        assert record["log"][0]["text"] == WARNING.text
+
+    def test_a_late_panic_is_seen(self) -> None:
+        """A kernel that dies of what the last case did is not shut down and forgotten."""
+        assert self._examined(PANICKED)["verdict"] == "panic"
+
+    def test_silence_is_fine(self) -> None:
+        """A machine with nothing to add changes nothing, nor does one that is gone."""
+        assert self._examined(Reply(fate=Fate.ANSWERED, value=0))["verdict"] == "pass"
+        assert self._examined(None)["verdict"] == "pass"
+
+    def test_it_is_asked_only_then(self) -> None:
+        """Between two cases of one machine the next case's window has the late lines."""
+        late = Reply(fate=Fate.ANSWERED, value=0, log=(WARNING,))
+
+        assert self._examined(late, last=False)["verdict"] == "pass"
+
+    def test_a_failed_case_is_asked_before_its_machine_goes(self) -> None:
+        """A clone that is thrown away for the next try is heard first; the failure is not forgotten over it."""
+        record = self._examined(Reply(fate=Fate.ANSWERED, value=0, before=(WARNING,)), STRAY, last=False)
+
+        assert record["verdict"] == "splat"
+        assert len(record["differences"]) > 1
+
+
+class TestTemplateThatChanged:
+    """A guest whose memory was overwritten says nothing of its kernel."""
+
+    def _examined(self, *answers: Reply, flaws: list[str]) -> dict[str, Any]:
+        workbench = ScriptedWorkbench(*answers)
+        workbench.flaws = flaws
+        _, record = examine(workbench, SLUG, REDIRECT, how=Repetition(tries=1))
+        assert not workbench.answers
+        return record
+
+    def test_it_is_tried_again(self) -> None:
+        """The try that means nothing is infra, and the verdict is that of the next one."""
+        record = self._examined(LOST, GOOD, flaws=["its ram has changed"])
+
+        assert [(each["verdict"], each["fresh"]) for each in record["tries"]] == [("infra", False), ("pass", True)]
+        assert (record["verdict"], record["flaky"]) == ("pass", False)
+        assert "its ram has changed" in record["tries"][0]["differences"][0]
+
+    def test_twice_is_infra(self) -> None:
+        """If that happens again there is no verdict, and above all no `lost`."""
+        record = self._examined(LOST, LOST, flaws=["its ram has changed"] * 2)
+
+        assert record["verdict"] == "infra"
+
+    def test_a_sound_template_excuses_nothing(self) -> None:
+        """A machine that vanished from a sound template is lost."""
+        assert self._examined(LOST, flaws=[])["verdict"] == "lost"
+
+
+def test_a_broken_host_is_told(tmp_path: Path) -> None:
+    """What keeps this host from running any machine is not held against one case."""
+    with pytest.raises(HostError, match="QEMU is not installed"):
+        examine(ScriptedWorkbench(HostError("QEMU is not installed")), SLUG, REDIRECT)

@@ -34,6 +34,8 @@ class ScriptedWorkbench(Workbench):
         self.answers = list(answers)
         self.history: list[str] = []
         """`ask` and `close`, in order."""
+        self.late: Reply | None = None
+        self.flaws: list[str] = []
 
     def facts(self, slug: str) -> KernelFacts:
         """Describe a kernel that keeps its promises."""
@@ -42,6 +44,7 @@ class ScriptedWorkbench(Workbench):
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
         """Give the next answer."""
         self.history.append("ask")
+        self.asked = case.id
         answer = self.answers.pop(0)
         if isinstance(answer, ConformError):
             raise answer
@@ -50,6 +53,15 @@ class ScriptedWorkbench(Workbench):
     def decoded(self, slug: str, reply: Reply) -> Reply:
         """Know nothing of lines."""
         return reply
+
+    def farewell(self) -> Reply | None:
+        """Say what a healthy machine has to add."""
+        answer, self.late = self.late, None
+        return answer
+
+    def flaw(self) -> str:
+        """Name the next flaw."""
+        return self.flaws.pop(0) if self.flaws else ""
 
     def close(self) -> None:
         """Note that the clone is gone."""

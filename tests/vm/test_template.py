@@ -14,6 +14,7 @@ from vm import template
 from vm.compose import Composition
 from vm.death import DeadMachineError
 from vm.launch import Plan
+from vm.launch import flaw
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
@@ -80,6 +81,21 @@ def test_after_a_reboot_memory_is_read_before_it_is_believed(folder: Path) -> No
     found.verify()
     with pytest.raises(DamagedError, match="ram has changed"):
         replace(found, boot_id="another boot").verify()
+
+
+def test_a_machine_knows_whether_its_template_is_to_blame(folder: Path) -> None:
+    """A template that was damaged or replaced under a clone is named; one that is sound, or none, is not."""
+    info = replace(INFO, template=str(folder), generation=tuple(template.identity(folder)))
+    assert flaw(info) == ""
+    assert flaw(INFO) == ""
+
+    with (folder / "state").open("r+b") as file:
+        file.write(b"\0")
+    assert "its state has changed" in flaw(info)
+
+    (folder / "manifest.json").rename(folder / "old")
+    template.seal(folder, COMPOSITION, INFO)
+    assert "replaced" in flaw(info)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"info": {"kind": "clone"}}', "[]"])

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""No run takes longer than it said: durations as people write them, and an alarm clock."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from common.errors import DeadlinePassed
+from common.errors import UsageError
+
+DEFAULT = "1h"
+PASSED = "the run's total deadline has passed"
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_RESERVE = 10.0
+"""Seconds, but never more than a fifth of all, in which a run ends its machines and tells what it came to."""
+
+_COURTESY = 1.0
+"""Seconds for a worker to end by itself."""
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds that `90`, `90s`, `10m` or `1h30m` means; UsageError for anything else, and for none."""
+    match = _DURATION.fullmatch(text.strip())
+    numbers = match.groups(default="0") if match else ()
+    seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))
+    if not seconds:
+        raise UsageError(f"{text!r} is no duration", hint="e.g. 90s, 10m or 1h30m")
+    return seconds
+
+
+def told(seconds: float) -> str:
+    """Write a duration the way it can be read again."""
+    parts = []
+    for unit, size in _UNITS.items():
+        count, seconds = divmod(seconds, size) if unit != "s" else (seconds, 0.0)
+        parts += [f"{count:g}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
+def process_began() -> float:
+    """Return when this process began, on the monotonic clock: what a run's user calls its start."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - age
+
+
+def expiry(total: float, began: float) -> float:
+    """Return when, on the monotonic clock, a run that began then has to come to its end to be over in `total`."""
+    return began + total - min(_RESERVE, total / 5)
+
+
+@contextlib.contextmanager
+def alarm(at: float) -> Iterator[None]:
+    """Raise DeadlinePassed in the main thread, wherever it is, when `time.monotonic()` comes to `at`; may be nested."""
+    if at == math.inf:
+        yield
+        return
+    handler, began = signal.getsignal(signal.SIGALRM), time.monotonic()
+    outer, _ = signal.getitimer(signal.ITIMER_REAL)
+    try:
+        signal.signal(signal.SIGALRM, _ring)
+        signal.setitimer(signal.ITIMER_REAL, max(1e-6, at - began))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(1e-6, outer - (time.monotonic() - began)))
+
+
+def exit_at(at: float) -> None:
+    """End this process, a worker's, soon after `at` if it has not ended by then; its machine ends with it."""
+    if at < math.inf:
+        timer = threading.Timer(max(0.0, at - time.monotonic()) + _COURTESY, os._exit, [1])
+        timer.daemon = True
+        timer.start()
+
+
+def _ring(number: int, frame: FrameType | None) -> None:
+    raise DeadlinePassed

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A bad case leaves its evidence in a folder of its own, whatever became of the machine or the disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import HostError
+from conformance import evidence
+from conformance.catalogue import redirect_cases
+from conformance.controller import Ledger
+from conformance.evidence import Wish
+from conformance.evidence import collect
+from conformance.evidence import store
+from conformance.expect.lists import Lists
+from conformance.groups import cases
+from conformance.model import Verdict
+from conformance.report.events import read
+from conformance.report.live import PlainReporter
+from tests.conformance.conform import environment
+from tests.conformance.report_runs import KERNEL_6_12
+from tests.conformance.report_runs import judged
+from tests.conformance.workbenches import CASE
+from tests.conformance.workbenches import GOOD
+from tests.conformance.workbenches import PANICKED
+from tests.conformance.workbenches import SLUG
+from tests.conformance.workbenches import STRAY
+from tests.conformance.workbenches import ScriptedWorkbench
+
+LINE = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
+BAD = judged(
+    KERNEL_6_12,
+    redirect_cases()[0],
+    "other",
+    verdict=Verdict.SPLAT,
+    log=(LINE,),
+    console="tail\n",
+    observation={"a": 1},
+)
+TRY = {"verdict": "splat", "fresh": False, "times": 1, "log": [LINE]}
+
+
+def test_what_is_in_the_folder(tmp_path: Path) -> None:
+    """Log, console, observation and the command that repeats the case, below kernel and id."""
+    folder = store(tmp_path, BAD)
+
+    assert str(folder) == f"cases/debian-6.12/{BAD.id}"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / folder).iterdir()}
+    assert texts == {
+        "log.txt": "[    1.500000] WARNING: caf\u00e9\n",
+        "serial.txt": "tail\n",
+        "observation.json": '{\n  "a": 1\n}\n',
+        "command.txt": f"{BAD.repeat}\n",
+    }
+
+
+def test_each_try_has_its_part_of_the_log(tmp_path: Path) -> None:
+    """Who reads the log sees which try said what."""
+    event = replace(BAD, tries=(TRY, {**TRY, "verdict": "pass", "fresh": True, "log": []}))
+
+    text = (tmp_path / store(tmp_path, event) / "log.txt").read_text(encoding="utf-8")
+
+    assert text.splitlines() == [
+        "# try 1, 1 times, in its shard's clone: splat",
+        "[    1.500000] WARNING: caf\u00e9",
+        "# try 2, 1 times, in a fresh clone: pass",
+    ]
+
+
+def test_ids_are_fit_for_folders() -> None:
+    """Every case of every group has a folder that every file system takes, and no two share one."""
+    folders = [str(evidence.folder_of("debian-6.12", case.id)) for case in cases()]
+
+    assert len({folder.lower() for folder in folders}) == len(folders)
+    assert all(len(part) < 200 and part.strip(".") for folder in folders for part in folder.split("/"))
+
+
+class TestTheLedger:
+    """Evidence is written as verdicts come."""
+
+    def _ledger(self, results: Path) -> Ledger:
+        ledger = Ledger(results=results)
+        ledger.begin({"debian-6.12": frozenset((BAD.id, "redirect/other"))})
+        return ledger
+
+    def test_only_of_bad_cases(self, tmp_path: Path) -> None:
+        """The event names the folder; a case that passed has none, nor has one that no machine was asked."""
+        ledger = self._ledger(tmp_path)
+        ledger.add(BAD)
+        ledger.add(judged(KERNEL_6_12, redirect_cases()[1], "delivered"))
+        ledger.add(judged(KERNEL_6_12, redirect_cases()[2], "infra", verdict=Verdict.INFRA))
+        ledger.end(1.0)
+
+        bad, good, unseen = read(tmp_path).cases["debian-6.12"]
+        assert (bad.evidence, good.evidence, unseen.evidence) == (f"cases/debian-6.12/{BAD.id}", "", "")
+        assert len(list((tmp_path / "cases").rglob("command.txt"))) == 1
+
+    def test_that_cannot_be_written(self, tmp_path: Path) -> None:
+        """It is told in one sentence, once, and the run goes on."""
+        screen = io.StringIO()
+        ledger = self._ledger(tmp_path)
+        ledger.reporter = PlainReporter(screen)
+        (tmp_path / "cases").touch()
+        ledger.add(BAD)
+        ledger.add(replace(BAD, id="redirect/other"))
+        ledger.end(1.0)
+
+        told = " ".join(screen.getvalue().split())
+        assert told.count("cannot write the evidence of") == 1
+        assert f"cannot write the evidence of {BAD.id} to" in told
+        assert [case.evidence for case in read(tmp_path).cases["debian-6.12"]] == ["", ""]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_full_disk_leaves_a_log_that_can_be_read(tmp_path: Path) -> None:
+    """No evidence is left half written, and an event that does not fit leaves no half line."""
+    script = """
+import sys
+from pathlib import Path
+from common.errors import HostError
+from conformance.evidence import store
+from conformance.report.events import EventLog, RunEvent, read
+from dataclasses import replace
+from tests.conformance.test_evidence import BAD
+root = Path(sys.argv[1])
+with EventLog(root / "events.jsonl") as log:
+    log.write(RunEvent(started="", command=()))
+    written = 0
+    try:
+        while True:
+            log.write(replace(BAD, id=f"redirect/{written}", console="x" * 3000))
+            written += 1
+    except HostError as error:
+        print(error)
+    try:
+        store(root, BAD)
+    except HostError as error:
+        print(error)
+assert written == len(read(root).cases["debian-6.12"]) > 3
+assert (root / "events.jsonl").read_bytes().endswith(b"\\n")
+assert not [path for path in root.rglob("*") if path.is_file() and path.name != "events.jsonl"]
+"""
+    mount = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mount, str(tmp_path), sys.executable, "-c", script, str(tmp_path)]
+
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    event, folder = done.stdout.splitlines()
+    assert event.startswith("cannot write the event log")
+    assert folder.startswith("cannot write the evidence")
+
+
+class TestOneMoreRun:
+    """A trace and a dump are of a run of their own."""
+
+    def _collected(self, tmp_path: Path, workbench: ScriptedWorkbench, **wish: bool) -> dict[str, str]:
+        collect(workbench, SLUG, CASE, Lists(), Wish(tmp_path, **wish))
+        assert workbench.history[:2] == ["close", "ask"], "not in a fresh clone"
+        return {path.name: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    def test_a_trace(self, tmp_path: Path) -> None:
+        """What was traced is headed by what that run came to."""
+        workbench = ScriptedWorkbench(replace(STRAY, trace="0) sk_psock_init(); /* ret=0 */\n"))
+
+        files = self._collected(tmp_path, workbench, trace=True)
+
+        assert files.keys() == {"trace.txt"}
+        head, line = files["trace.txt"].splitlines()
+        assert head.endswith("came to: fail")
+        assert "sk_psock_init" in line
+
+    def test_a_dump_of_a_healthy_guest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A guest that did not die is dumped after its case."""
+        workbench = ScriptedWorkbench(STRAY)
+        monkeypatch.setattr(workbench, "dump", lambda path: path.write_text("core"))
+
+        assert self._collected(tmp_path, workbench, dump=True) == {"memory.elf": "core"}
+
+    def test_what_cannot_be_had(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Why there is no dump and no trace is in the folder."""
+        no_dump = replace(PANICKED, dump="no memory dump: No space left on device")
+        files = self._collected(tmp_path, ScriptedWorkbench(no_dump), trace=True, dump=True)
+        assert files["missing.txt"].splitlines() == [no_dump.dump, "no trace: the machine died with it"]
+
+        workbench = ScriptedWorkbench(GOOD)
+
+        def refuse(path: Path) -> bool:
+            raise HostError("the running kernel is no guest")
+
+        monkeypatch.setattr(workbench, "dump", refuse)
+        files = self._collected(tmp_path, workbench, dump=True)
+        assert files == {"missing.txt": "no memory dump: the running kernel is no guest\n"}

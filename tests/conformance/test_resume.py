@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run is gone on with only where the rest would be judged like what is done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bpf.build import object_hashes
+from common.errors import UsageError
+from conformance import cli
+from conformance import resume
+from conformance.controller import Ledger
+from conformance.model import Verdict
+from conformance.provenance import suite_commit
+from conformance.report.events import CaseEvent
+from conformance.report.events import EventLog
+from conformance.report.events import FinishEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from conformance.report.events import read
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+
+START = RunEvent(
+    started="", command=("./conform", "run", "--kernel", "host", "-k", "tcp"), selected={"host": 3},
+    suite_commit=suite_commit(), bpf_objects=object_hashes(),
+)  # fmt: skip
+
+
+def _case(name: str, verdict: Verdict = Verdict.PASS, at: float = 1.0) -> CaseEvent:
+    return CaseEvent(kernel="host", group="redirect", name=name, id=f"redirect/{name}", verdict=verdict,
+                     nodeid=f"test_redirect[host-{name}]", at=at)  # fmt: skip
+
+
+def _log(folder: Path, *events: CaseEvent | KernelEvent | FinishEvent, start: RunEvent = START) -> None:
+    with EventLog(folder / "events.jsonl") as log:
+        log.write(start)
+        for event in events:
+            log.write(event)
+
+
+class TestRecall:
+    """What the log says of the run that was begun."""
+
+    def test_options_are_those_of_the_run(self, tmp_path: Path) -> None:
+        """Kernels and selection come from the log, the folder from whoever asks."""
+        _log(tmp_path, _case("a"))
+
+        options, run = resume.recall(str(tmp_path), cli.parse)
+
+        assert (options.conform_kernel, options.k, options.conform_results) == (["host"], "tcp", str(tmp_path))
+        assert len(run.cases["host"]) == 1
+
+    @pytest.mark.parametrize(
+        ("start", "sentence"),
+        [
+            (replace(START, suite_commit="0123"), "begun with suite 0123, this is"),
+            (replace(START, bpf_objects={}), "with other BPF programs"),
+            (replace(START, command=("/usr/bin/pytest", "conformance")), "not made by ./conform run"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, start: RunEvent, sentence: str, tmp_path: Path) -> None:
+        """Half a run by one suite and half by another would be a run by neither."""
+        _log(tmp_path, start=start)
+
+        with pytest.raises(UsageError, match=sentence):
+            resume.recall(str(tmp_path), cli.parse)
+
+    def test_another_kernel_is_refused(self) -> None:
+        """A kernel that was built anew in between is another kernel; one that never ran is not missed."""
+        host: Kernel = resolve("host")
+        run = Run(START)
+        run.add(KernelEvent(spec="host", slug="host", digest=host.digest))
+        run.add(KernelEvent(spec="./x", slug="x", error="no such file"))
+        resume.check_kernels(run, {"host": host})
+
+        with pytest.raises(UsageError, match=r"host is .* now, and was"):
+            resume.check_kernels(run, {"host": replace(host, digest="1" * 64)})
+        with pytest.raises(UsageError, match="is there no more"):
+            resume.check_kernels(run, {})
+
+    def test_other_options_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """What would make the rest differ from what is done cannot be asked for."""
+        _log(tmp_path, _case("a"))
+
+        assert cli.main(["run", "--resume", str(tmp_path), "--memory", "1024"]) == 128
+        assert "takes no others" in capsys.readouterr().err
+
+    def test_no_log(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A folder without a run is wrong usage."""
+        assert cli.main(["run", "--resume", str(tmp_path)]) == 128
+        assert "cannot read the event log" in capsys.readouterr().err
+
+
+class TestWhatIsDone:
+    """What is judged is not judged again."""
+
+    def test_only_verdicts_count(self) -> None:
+        """Infra is no judgement; a failure is one."""
+        run = Run(START)
+        for event in (_case("a"), _case("b", Verdict.FAIL), _case("c", Verdict.INFRA)):
+            run.add(event)
+
+        assert resume.done(run) == {"test_redirect[host-a]", "test_redirect[host-b]"}
+        assert not resume.is_complete(run)
+
+        run.add(_case("c"))
+        assert resume.is_complete(run)
+        run.add(KernelEvent(spec="./x", slug="x", error="no such file"))
+        assert not resume.is_complete(run)
+
+    def test_the_log_goes_on(self, tmp_path: Path) -> None:
+        """A torn line goes, everything before it stays, the clock goes on, and an earlier end is none."""
+        _log(tmp_path, _case("a", at=7.0), _case("b", Verdict.INFRA, at=8.0), FinishEvent(exit_code=143, seconds=9.0))
+        path = tmp_path / "events.jsonl"
+        whole = path.read_bytes()
+        with path.open("ab") as file:
+            file.write(b'{"event":"case"')
+        ledger = Ledger(results=tmp_path, before=read(tmp_path))
+        assert ledger.earlier == 9.0
+
+        ledger.begin({"host": frozenset(["redirect/b", "redirect/c"])})
+        ledger.add(_case("b", at=10.0))
+
+        assert path.read_bytes().startswith(whole)
+        run = read(tmp_path)
+        assert run.finish is None
+        assert [(case.name, case.verdict, case.at) for case in run.cases["host"]] == [
+            ("a", Verdict.PASS, 7.0),
+            ("b", Verdict.PASS, 10.0),
+        ]
+        assert run.unseen() == 1
+        ledger.add(_case("c", at=11.0))
+        assert ledger.end(12.0) == 0
+
+    def test_nothing_is_left(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A run that is complete is reported, with its exit code, and no machine is started."""
+        _log(tmp_path, _case("a"), _case("b"), _case("c", Verdict.FAIL))
+
+        assert cli.main(["run", "--resume", str(tmp_path)]) == 1
+        assert "1 UNEXPECTED. 3 cases" in capsys.readouterr().out
