@@ -135,5 +135,5 @@ def _case(exit_: str, map_: str, kind: str, part: str, data: str) -> Case:
     params = {"exit": exit_, "map": map_, "kind": kind, "role": role, "program": program, "data": data}
     name = f"{exit_}-{map_}-{kind}-{part}-{data}"
     # Before a sender counts as stuck, TCP's own timers have run.
-    deadline = 3.0 if data in ("backlog", "sender") else 1.0
+    deadline = 10.0 if data in ("backlog", "sender") else 1.0
     return Case("teardown", name, "conformance.scenarios.teardown:run", params, deadline)

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 
 from bpf.guest import maps
 from bpf.guest import syscall
+from conformance.scenarios import sockets
 from conformance.scenarios.answers import attempt
 from conformance.scenarios.answers import error_name
 from conformance.scenarios.kit import Steps
 from conformance.scenarios.servant import Messages
 from conformance.scenarios.servant import send
+from conformance.scenarios.teardown_scene import PATIENCE
 from conformance.scenarios.teardown_scene import SOCKET
 from conformance.scenarios.teardown_scene import SPARE
 from conformance.scenarios.teardown_scene import WITNESS
@@ -50,6 +52,9 @@ class Aftermath:
         """Ask everything that can still be asked."""
         scene, steps = self._scene, self._steps
         scene.settle()
+        for waiter in scene.waiters.values():
+            # Who comes back takes an error along.
+            waiter.rest()
         if scene.home >= 0:
             self._map()
         self._queued()
@@ -177,8 +182,23 @@ class Aftermath:
                     found.messages[name] += messages
             if found.complete() and more:
                 more = False
-            elif found.complete() or time.monotonic() - begin > grace:
+            elif (
+                found.complete()
+                or (time.monotonic() - begin > grace and not self._sending())
+                or time.monotonic() - begin > PATIENCE
+            ):
                 return found
+
+    def _sending(self) -> bool:
+        """Whether TCP still has to send what was held up, which it may do much later."""
+        scene = self._scene
+        if (
+            scene.data not in _GRACES
+            or not sockets.is_tcp(scene.kind)
+            or min(scene.end.fileno(), scene.peer.fileno()) < 0
+        ):
+            return False
+        return bool(struct.unpack("=i", fcntl.ioctl(scene.end, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 class Found:

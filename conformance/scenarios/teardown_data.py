@@ -35,6 +35,8 @@ _UNSENT = 0x894B
 """SIOCOUTQNSD: how many bytes TCP has not sent even once."""
 _LARGE = 1 << 14
 """Bytes that are sent at once where a message may be so large; what VSOCK buffers is a multiple of it."""
+_FILLING = 8.0
+"""Seconds in which TCP has asked for room; a busy machine makes it believe in a long round trip."""
 _REFUSALS = 3
 """Refusals in a row after which a socket is full."""
 _BACKOFF = 4
@@ -98,7 +100,7 @@ def _full(scene: Scene) -> None:
     # The receiver may not take back what room it promised, so it is the sender who is given little.
     scene.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
     taken = bytearray()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + _FILLING
     size = len(scene.payload()) if scene.kind == "unix_dgram" else _LARGE
     refusals = 0
     while refusals < _REFUSALS:
