@@ -49,11 +49,21 @@ class Stage:
     def __init__(self, kind: str, map_type: str, *, parser: bool = False) -> None:
         self.kind = kind
         self._keep = ExitStack()
+        self._maps: dict[str, int] = {}
+        self.wards: list[Pair] = []
+        """Sockets whose owner is going to be killed."""
+        try:
+            self._set_up(map_type, parser=parser)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, map_type: str, *, parser: bool) -> None:
         skb, msg = (get_program(f"sk_{which}_redirect_{_SUFFIX[map_type]}") for which in ("skb", "msg"))
         state = self._own(syscall.create_map(*skb.maps["state"]))
         self._state = self._keep.enter_context(mmap.mmap(state, mmap.PAGESIZE))
-        shape = syscall.MAP_TYPES[map_type], 4, 4, BATCH
-        self._maps = {name: syscall.create_map(*shape) for name in ("source", "targets")}
+        for each in ("source", "targets"):
+            self._maps[each] = syscall.create_map(syscall.MAP_TYPES[map_type], 4, 4, BATCH)
         used = {"state": state, "targets": self.targets}
         self.verdict, self.spare = self._own(skb.load(used)), self._own(skb.load(used))
         """Two that do the same; the first is attached."""
@@ -65,10 +75,8 @@ class Stage:
         else:
             name = attach_verdict(self.source, self.verdict)
         self.attach_type = syscall.ATTACH_TYPES[name]
-        if sockets.is_tcp(kind):
+        if sockets.is_tcp(self.kind):
             syscall.attach(self.source, self._own(msg.load(used)), "sk_msg_verdict")
-        self.wards: list[Pair] = []
-        """Sockets whose owner is going to be killed."""
 
     @property
     def source(self) -> int:
