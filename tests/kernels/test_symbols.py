@@ -27,8 +27,8 @@ __attribute__((noinline)) int inner(int number)
 
 __attribute__((noinline)) int outer(int number)
 {
-	int first = inner(number);
-	return first + 1;
+	inner(number);
+	return 1;
 }
 
 int main(void) { return outer(1); }

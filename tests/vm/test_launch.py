@@ -95,6 +95,9 @@ def _prepared(subject: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The kernel, with a template in a cache of the module's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # A place for temporary files where nobody else leaves any.
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        patch.setenv("TMPDIR", tempfile.gettempdir())
         info = prepare(subject, OPTIONS, BUNDLE, _warmup)
         assert info.kind is MachineKind.CLONE
         yield subject

@@ -64,6 +64,28 @@ def test_damage_is_found(folder: Path, name: str, damage: str) -> None:
         Template.read(folder).verify()
 
 
+def test_a_template_may_go_at_any_moment(folder: Path) -> None:
+    """Another process discards it after it was verified: that is damage, too, and no traceback."""
+    found = Template.read(folder)
+    found.verify()
+    found.state.unlink()
+    with pytest.raises(DamagedError, match="state cannot be read"):
+        found.opened_state()
+
+
+def test_to_look_closely_is_to_read_all(folder: Path) -> None:
+    """What its date vouches for is read all the same when a clone has died."""
+    found = Template.read(folder)
+    status = found.ram.stat()
+    with found.ram.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"K")
+    os.utime(found.ram, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    found.verify()
+    with pytest.raises(DamagedError, match="ram has changed"):
+        found.verify(closely=True)
+
+
 def test_a_touched_file_is_read_before_it_is_believed(folder: Path) -> None:
     """Another date alone is no damage."""
     os.utime(folder / "ram", (1, 1))
