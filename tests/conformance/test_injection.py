@@ -252,7 +252,7 @@ def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
 
 
 def test_the_template_is_corrupt(ward: Ward, spare: Callable[[], Path]) -> None:
-    """Whatever is wrong with a template's files, no clone of it judges anything."""
+    """Whatever is wrong with a template's files, no clone of it judges anything: it is discarded."""
     for _ in ward.draws(4):
         ward.workbench.close()
         path = spare() / ward.random.choice(FILES)
@@ -261,6 +261,7 @@ def test_the_template_is_corrupt(ward: Ward, spare: Callable[[], Path]) -> None:
         shutil.copystat(path, own)
         ward.random.choice(HARMS)(own.replace(path), ward.random)
         assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+        assert not path.parent.exists()
 
 
 def test_the_template_is_deleted(ward: Ward, spare: Callable[[], Path]) -> None:
