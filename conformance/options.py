@@ -269,8 +269,10 @@ def as_arguments(namespace: Any) -> list[str]:
 def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
     in_spec = ("--patch=", "--config=", "--preset=")
-    left = ("--kernel=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline=", *in_spec)
-    kept = [each for each in as_arguments(namespace) if not each.startswith(left)]
+    left = ["--kernel=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline=", *in_spec]
+    if not namespace.conform_stress:
+        left.append("--seed=")
+    kept = [each for each in as_arguments(namespace) if not each.startswith(tuple(left))]
     return shlex.join(["./conform", "run", *kept])
 
 

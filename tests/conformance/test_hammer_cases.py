@@ -101,6 +101,7 @@ def test_a_run_is_repeated_by_its_seed() -> None:
 
     assert "--stress=5.0" in command
     assert "--seed=77" in command
+    assert repeat_command(parsed("--seed", "77")) == "./conform run"
 
 
 def test_less_than_no_stress_is_refused() -> None:
