@@ -51,8 +51,8 @@ def test_a_machine_is_lost(tmp_path: Path) -> None:
         ) as process:  # fmt: skip
             try:
                 wait_until(log.exists, "a log")
-                # It takes them a boot.
-                wait_until(lambda: log.read_text().count('"event":"case"') >= 5, "five verdicts")
+                # It takes them a boot, on a machine that may be busy with other tests.
+                wait_until(lambda: log.read_text().count('"event":"case"') >= 5, "five verdicts", 5 * PATIENCE)
                 lost, *others = far.connections()
                 far.server.kill()
                 os.kill(lost, signal.SIGKILL)
@@ -61,11 +61,12 @@ def test_a_machine_is_lost(tmp_path: Path) -> None:
                 process.terminate()
 
     run = read(tmp_path / "out")
-    counts = run.counts()
-    assert process.returncode == 125, told
+    passed = {case.id for case in run.cases[SLUG] if case.verdict is Verdict.PASS}
     assert "a machine is lost, the others go on" in told
     assert others
-    assert counts[Verdict.INFRA] == 1
-    assert counts[Verdict.PASS] == run.start.selected[SLUG] - 1 > 50
+    # What the lost one was asked is judged again; until then it is infra, and nothing else is unexpected.
+    assert len(passed) == run.start.selected[SLUG] > 50, told
+    assert {case.verdict for case in run.unexpected()} <= {Verdict.INFRA}
+    assert process.returncode in (0, 125), told
     assert (tmp_path / "cache" / cache.root().name / "templates").is_dir()
     assert (tmp_path / "home" / ROOT.name / "conformance").is_dir()
