@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import as_completed
+from functools import partial
 
 from conformance.compare.model import Symptom
 from conformance.compare.symptom import symptom_of
@@ -21,6 +22,7 @@ from conformance.tries import Repetition
 from conformance.workbench import Workbench
 from kernels.kernel import Kernel
 from vm.machine import MachineOptions
+from vm.qemu import end_all
 
 _ONCE = Repetition(tries=1)
 
@@ -44,10 +46,12 @@ def batches(cases: Sequence[Case], number: int) -> list[list[Case]]:
 class Repeater:
     """Asks kernels again."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, lists: Lists, workers: int) -> None:
-        """Ask `kernels`, which are those of the two sides by name."""
+    def __init__(
+        self, kernels: Mapping[str, Kernel], options: MachineOptions, lists: Lists, workers: int, expires: float
+    ) -> None:
+        """Ask `kernels`, which are those of the two sides by name, until `expires` on the monotonic clock."""
+        self._new = partial(Workbench, kernels, options, expires)
         self._kernels = kernels
-        self._options = options
         self._lists = lists
         self._workers = workers
         self._over = threading.Event()
@@ -66,13 +70,14 @@ class Repeater:
                     done(count, len(futures))
             except BaseException:
                 self._over.set()
+                end_all()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return tries
 
     def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], Symptom]]:
         """Ask one kernel some cases in one fresh clone, or in more where a case brings it down."""
-        workbench = Workbench(self._kernels, self._options)
+        workbench = self._new()
         found = []
         try:
             for case in batch:

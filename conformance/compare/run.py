@@ -30,6 +30,9 @@ from conformance.compare.store import store
 from conformance.compare.symptom import symptom_of
 from conformance.compare.text import comparison_lines
 from conformance.compare.text import paragraph
+from conformance.deadline import expiry
+from conformance.deadline import process_began
+from conformance.deadline import seconds_of
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.options import lists_of
@@ -131,7 +134,8 @@ def _repeat(kernels: Mapping[str, Kernel], again: list[Case], options: argparse.
     for side in kernels:
         workbench.prepare(side, _progress)
     _progress(f"repeating {len(again)} differing cases {options.again} times on each kernel")
-    repeater = Repeater(kernels, machines, lists_of(options), workers(options))
+    expires = expiry(seconds_of(options.conform_total_deadline), process_began())
+    repeater = Repeater(kernels, machines, lists_of(options), workers(options), expires)
     return repeater.tries(again, options.again, _tenths())
 
 

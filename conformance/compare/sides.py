@@ -16,6 +16,7 @@ from common.errors import KernelError
 from common.errors import UsageError
 from conformance.command import hold
 from conformance.controller import Ledger
+from conformance.deadline import seconds_of
 from conformance.options import specs_asked
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
@@ -77,7 +78,7 @@ def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.N
 
 def judged_now(spec: str, options: argparse.Namespace, results: Path | None, reporter: Reporter) -> list[Subject]:
     """Judge a kernel; KernelError where it cannot be, UsageError where no case was selected."""
-    ledger = Ledger(reporter=reporter, results=results)
+    ledger = Ledger(reporter=reporter, results=results, deadline=seconds_of(options.conform_total_deadline))
     code = hold(options, ledger)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise StoppedError(code)

@@ -14,6 +14,7 @@ from typing import Any
 from typing import Final
 
 from common.errors import UsageError
+from conformance.deadline import seconds_of
 from conformance.options import add_options
 from conformance.report.formats import FORMATS
 from kernels.resolve import parse
@@ -63,6 +64,10 @@ def read(path: Path) -> Matrix:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}", hint=_HINT) from error
     values = _merge(path, tomllib.loads(DEFAULT.read_text(encoding="utf-8")), given)
+    try:
+        seconds_of(values["deadline"])
+    except UsageError as error:
+        raise UsageError(f"{path}: 'deadline': {error}", hint=error.hint) from error
     return Matrix(
         kernels=tuple(dict.fromkeys(_kernels(path, values))),
         arguments=tuple(_arguments(path, values)),
@@ -110,6 +115,7 @@ def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{option}={os.fspath(path.parent / each)}" for each in values["lists"][key])
     machines = values["machines"]
     _known(path, "machines.accelerator", [machines["accelerator"]], ["auto", "kvm", "tcg"])
+    yield f"--total-deadline={values['deadline']}"
     yield from (f"{option}={machines[key]}" for key, option in _MACHINES.items())
 
 

@@ -15,6 +15,7 @@ from common.errors import ConformError
 from common.errors import UsageError
 from conformance.command import hold
 from conformance.controller import Ledger
+from conformance.deadline import seconds_of
 from conformance.matrix.config import DEFAULT
 from conformance.matrix.config import NAME
 from conformance.matrix.config import Matrix
@@ -49,7 +50,9 @@ def matrix(options: argparse.Namespace) -> int:
     asked = _asked(options)
     folder = Path(options.results) if options.results else _tonight(asked)
     last = nights(asked.folder)
+    asked_for = asked.options(options.shard or "")
     ledger = Ledger(
+        deadline=seconds_of(asked_for.conform_total_deadline),
         reporter=choose(sys.stdout, _conclude),
         results=folder,
         forgiving=True,
@@ -57,7 +60,7 @@ def matrix(options: argparse.Namespace) -> int:
     )
     peak = Peak(os.getpid(), _LOOK)
     try:
-        code = hold(asked.options(options.shard or ""), ledger)
+        code = hold(asked_for, ledger)
     finally:
         most = peak.stop()
     if ledger.run is not None:

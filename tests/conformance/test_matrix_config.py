@@ -76,6 +76,7 @@ def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> Non
         ('[machines]\naccelerator = "hvf"', "'hvf'"),
         ("[machines]\nworkers = -1", "-1"),
         ('[outputs]\nformats = ["pdf"]', "'pdf'"),
+        ('deadline = "soon"', "'deadline': 'soon'"),
         ("kernels = [", "no TOML"),
     ],
 )
