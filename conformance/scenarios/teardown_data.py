@@ -37,6 +37,8 @@ _LARGE = 1 << 14
 """Bytes that are sent at once where a message may be so large; what VSOCK buffers is a multiple of it."""
 _FILLING = 8.0
 """Seconds in which TCP has asked for room; a busy machine makes it believe in a long round trip."""
+_QUIET = 0.8
+"""Seconds without movement after which nothing moves any more."""
 _REFUSALS = 3
 """Refusals in a row after which a socket is full."""
 _BACKOFF = 4
@@ -103,6 +105,7 @@ def _full(scene: Scene) -> None:
     deadline = time.monotonic() + _FILLING
     size = len(scene.payload()) if scene.kind == "unix_dgram" else _LARGE
     refusals = 0
+    moved = time.monotonic()
     while refusals < _REFUSALS:
         if time.monotonic() > deadline:
             raise TimeoutError("the socket does not fill up")
@@ -112,13 +115,14 @@ def _full(scene: Scene) -> None:
             # What is too large may still fit in part, and room may be made meanwhile.
             size = min(size, len(scene.payload()))
             scene.settle()
-            stuck = _stuck(scene)
+            stuck = _stuck(scene, quiet=time.monotonic() - moved)
             refusals = refusals + 1 if stuck else 0
             if not stuck:
                 time.sleep(0.005)
         else:
             taken += data if answer == "ok" else data[: int(answer.split()[0])]
             refusals = 0
+            moved = time.monotonic()
     scene.in_flight["filled"] = bytes(taken)
 
 
@@ -126,10 +130,11 @@ def _repeated(data: bytes, size: int) -> bytes:
     return (data * (size // len(data) + 1))[:size]
 
 
-def _stuck(scene: Scene) -> bool:
+def _stuck(scene: Scene, quiet: float) -> bool:
     """Whether the socket waits for nothing but its peer to read: TCP has asked for room, and there is none.
 
-    Before that, an acknowledgement may yet make room, or come with a larger window than the last one.
+    Before that, an acknowledgement may yet make room, or come with a larger window than the last one. On a busy machine
+    TCP asks late; there it must do that nothing moved for several of its shortest timeouts.
     """
     if not sockets.is_tcp(scene.kind):
         return True
@@ -138,7 +143,7 @@ def _stuck(scene: Scene) -> bool:
     queued, unsent = (
         struct.unpack("=i", fcntl.ioctl(scene.end, request, bytes(4)))[0] for request in (termios.TIOCOUTQ, _UNSENT)
     )
-    return bool(queued == unsent > 0 < backoff)
+    return bool(unsent) and (quiet > _QUIET or (queued == unsent and backoff > 0))
 
 
 def _corked(scene: Scene) -> str:
