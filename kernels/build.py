@@ -137,7 +137,8 @@ def _configure(recipe: Recipe, log: Path) -> None:
 
 def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
     """See that the configuration is what was asked for; what a preset wants may be younger than the kernel."""
-    lost = [symbol for symbol, value in _wanted(recipe.fragments).items() if found.get(symbol, "n") != value]
+    wanted = _wanted(recipe.fragments)
+    lost = [symbol for symbol, value in wanted.items() if found.get(symbol, "n") != value]
     asked = _wanted(recipe.spec.fragments)
     denied = [f"CONFIG_{symbol}={asked[symbol]}" for symbol in lost if symbol in asked]
     if denied:
@@ -145,8 +146,9 @@ def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
             f"{recipe.spec.text} cannot be configured with {', '.join(denied)}",
             hint="this kernel does not have the symbol, or what it depends on is off, or another symbol selects it",
         )
-    if lost:
-        tell(f"this kernel cannot have {', '.join(f'CONFIG_{symbol}' for symbol in lost)}")
+    # What a preset leaves out only to build sooner may be there for all it matters.
+    if absent := [f"CONFIG_{symbol}" for symbol in lost if wanted[symbol] != "n"]:
+        tell(f"this kernel cannot have {', '.join(absent)}")
 
 
 def _collect(tree: Path, entry: Path, log: Path) -> str:
