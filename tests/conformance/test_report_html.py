@@ -21,6 +21,7 @@ import pytest
 from conformance.groups import cases as catalogue
 from conformance.model import Case
 from conformance.model import Verdict
+from conformance.report import html
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.html import evidence
@@ -276,7 +277,9 @@ def test_a_log_cannot_reach_the_page() -> None:
         bad.add(replace(kernel, slug=HOSTILE + slug, notes=(HOSTILE,), package={HOSTILE: HOSTILE}, **words))
         for number, case in enumerate(run.cases[slug]):
             bad.add(spoilt(number, case))
-    page = Page(render(bad))
+    text = render(bad)
+    assert all(each.isprintable() or each == "\n" for each in text)
+    page = Page(text)
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in page_of("many").tags} | {"mark", "em", "ol"}
     assert len(page.every("script")) == len(page.every("style")) == 1
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -327,14 +330,19 @@ def test_the_page_stays_small() -> None:
     assert len(render(grown(5, 4000)).encode()) < 2 * 1024**2
 
 
-def test_commits_are_told_once() -> None:
-    """The subject of a commit, which many reasons cite, is told at the end and nowhere else."""
+def test_reasons_are_told_once_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reasons are told in place, but in a large page once for all, with a number that leads there."""
     run = report_runs.healthy()
-    reason = 'so it is (0123456789ab "net: Say "so" (once)", since 6.1); and so (ba9876543210 "bpf: Other", until 6.4)'
-    run.cases = {slug: [replace(case, reason=reason) for case in cases] for slug, cases in run.cases.items()}
+    event = stepped(Case("insert", "x", "", {"question": "socket"}), {"insert": "ok"})
+    run.add(replace(event, reason='so (0123456789ab "bpf: One", since 6.1); and so'))
+    run.add(replace(event, id="insert/y", observed="no", reason="and so; not so"))
+    assert 'so (0123456789ab "bpf: One", since 6.1); and so' in Page(render(run)).text
+    monkeypatch.setattr(html, "_WORDS", 10)
     page = Page(render(run))
-    assert page.text.count("so it is (0123456789ab, since 6.1); and so (ba9876543210, until 6.4)") > 50
-    assert page.text.count('net: Say "so" (once)') == page.text.count("bpf: Other") == 1
+    assert page.text.count("and so") == page.text.count("not so") == page.text.count("bpf: One") == 1
+    assert "because of 1, 2" in page.text
+    assert "because of 2, 3" in page.text
+    assert {"r1", "r2", "r3", "told"} <= set(page.ids)
 
 
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,12 @@ from conformance.report.html.behaviour import tables
 from conformance.report.html.evidence import Witness
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors
-from conformance.report.html.names import Citations
+from conformance.report.html.names import Reasons
 from conformance.report.html.names import visible
 
 _HERE = Path(__file__).parent
+_WORDS = 200_000
+"""Characters of reasons in tables; where there are more, they are told once and referred to."""
 _SIGNS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓", "as expected"),
     "xfail": ("≈", "known deviation"),
@@ -63,7 +65,7 @@ def render(run: Run) -> str:
     cases, specs = gather(run), _specs(run)
     asked = {slug: spec for slug, spec in specs.items() if run.cases.get(slug)}
     style, script = _style(min(len(asked), COMPARED)), _file("report.js")
-    cited = Citations()
+    reasons = Reasons()
     return (
         _environment()
         .get_template("report.html.j2")
@@ -80,8 +82,7 @@ def render(run: Run) -> str:
             about=findings,
             kernels=lambda slugs: _kernels(specs, slugs),
             anchor=Anchors().of,
-            cite=cited.cite,
-            commits=cited.subjects,
+            reasons=reasons,
             signs=_SIGNS,
             layouts=grid.LAYOUT_WORDS,
             promises={group: promise(group) for group in GROUPS},
@@ -94,10 +95,13 @@ def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]
     """Return everything about cases that came to the same on every kernel, by the page's name for it."""
     redirects = {name: case for name, case in cases.items() if name in grid.redirect_ids()}
     others = {name: case for name, case in cases.items() if name not in redirects}
+    listed = list(tables(others, slugs))
+    told = (answer for _, group in listed for table in group for row in table.rows for answer in row.behaviour.answers)
     return {
         "matrices": matrices(redirects, slugs),
         "marks": grid.marks(event for case in redirects.values() for event in case.values()),
-        "tables": list(tables(others, slugs)),
+        "tables": listed,
+        "brief": sum(len(each.answer.reason) for each in told) > _WORDS,
         "differing": list(differing(cases.values(), slugs)),
     }
 

@@ -47,19 +47,23 @@ class Anchors:
         return self._given[case, slug]
 
 
-class Citations:
-    """Commits that reasons cite: their subjects are told once, at the end, for they would be a quarter of the page."""
+class Reasons:
+    """Sentences of reasons, each told once in the page and elsewhere referred to by its number.
+
+    Hundreds of reasons are made of the same few sentences: told in full each time they would be half of a large page.
+    """
 
     def __init__(self) -> None:
-        self.subjects: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
 
-    def cite(self, reason: str) -> str:
-        """Return the reason with commits but without their subjects."""
-        return re.sub(r'\b([0-9a-f]{12,40}) "(.+?)"(?=[,);]|$)', self._note, reason)
+    def refer(self, reason: str) -> list[int]:
+        """Return the numbers of its sentences, which are from 1 on."""
+        return [self._numbers.setdefault(sentence, len(self._numbers) + 1) for sentence in reason.split("; ")]
 
-    def _note(self, found: re.Match[str]) -> str:
-        self.subjects[found[1]] = found[2]
-        return found[1]
+    @property
+    def sentences(self) -> list[str]:
+        """Every sentence referred to so far, in the order of their numbers."""
+        return list(self._numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,14 @@ function arrive() {
 addEventListener("hashchange", arrive);
 arrive();
 
+// What is told once, at the end, is told in place where somebody looks.
+document.addEventListener("toggle", ({ target }) => {
+  for (const why of target.matches(".b details[open]") ? target.querySelectorAll(".why") : []) {
+    why.textContent = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).textContent).join("; ");
+    why.className = "";
+  }
+}, true);
+
 // Commands can be copied where the browser allows it.
 if (navigator.clipboard) {
   for (const line of all(".repeat")) {
