@@ -85,8 +85,9 @@ def test_newest_wins(stocked: fakes.Archive, tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", ["", "-unsigned"], ids=["signed", "unsigned"])
 def test_signed_wins(archive: fakes.Archive, tmp_path: Path, last: str) -> None:
     """Of the signed and the unsigned package of a kernel the signed one is taken, wherever it stands in the index."""
+    package = fakes.image_package(tmp_path)
     for suffix in ("-unsigned" if not last else "", last):
-        archive.add(fakes.image_package(tmp_path), name=f"linux-image-{fakes.RELEASE}{suffix}")
+        package = archive.add(package, name=f"linux-image-{fakes.RELEASE}{suffix}")
     assert resolve("debian:6.12").provenance["package"] == f"linux-image-{fakes.RELEASE}"
 
 
