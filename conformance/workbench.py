@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import ConformError
+from common.errors import HostError
 from conformance.bundle import guest_bundle
 from conformance.bundle import warm_up
 from conformance.conclude import reports_of
@@ -137,13 +138,26 @@ class Workbench:
         if self._failures.get(slug, 0) >= _ATTEMPTS:
             raise ConformError(f"{slug}: given up after {_ATTEMPTS} machines in a row failed to start")
         try:
+            machine = self._started(slug)
+        except HostError:
+            # Who ended a machine before it was asked anything may be content with one.
+            machine = self._started(slug)
+        self._machine, self._slug, self._info = machine, slug, machine.info
+        return machine
+
+    def _started(self, slug: str) -> Machine:
+        """Start a machine and give it its code."""
+        try:
             machine = open_machine(self.kernels[slug], self._options(slug), bundle=guest_bundle(), warmup=warm_up)
         except ConformError:
             self._failures[slug] = self._failures.get(slug, 0) + 1
             raise
+        try:
+            machine.load(guest_bundle())
+        except BaseException:
+            machine.close()
+            raise
         self._failures[slug] = 0
-        machine.load(guest_bundle())
-        self._machine, self._slug, self._info = machine, slug, machine.info
         return machine
 
     def close(self) -> None:
