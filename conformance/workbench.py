@@ -35,7 +35,7 @@ from vm.machine import MachineOptions
 from vm.machine import Reply
 
 PRELOAD = (
-    "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "tipc",
+    "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",
     "tcp_diag", "udp_diag", "unix_diag", "vsock_diag",
 )  # fmt: skip
 """Modules the cases need in the guest from the start."""

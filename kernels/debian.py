@@ -30,7 +30,7 @@ from kernels.version import Version
 Progress = Callable[[str], None]
 
 DAY = 24 * 3600.0
-_LAYOUT = "layout 1"
+_LAYOUT = "layout 2"
 """Part of every entry's key: raise it when what is unpacked, or where, changes."""
 
 

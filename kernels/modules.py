@@ -23,13 +23,13 @@ INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 """What depmod reads beside the modules themselves."""
 
 # Below .../lib/modules/RELEASE/kernel/: all that sockets can meet, and the devices and file systems of a VM. Left out
-# are media that no VM has, network file systems, and what needs another hypervisor's bus or RDMA.
+# are media that no VM has, network file systems, and what needs another hypervisor's bus or RDMA hardware.
 _WANTED = re.compile(
     r"""
     (?!.*/(?:l2tp_ppp|9pnet_rdma|hv_sock|vmw_vsock_vmci_transport|mhi_net|thunderbolt[-_]net)\.ko)
     (?:
       arch/x86/(?:crypto|lib)/ | crypto/ | lib/ | block/t10-pi
-    | net/(?!atm|batman-adv|bluetooth|can|ceph|ieee802154|mac80|nfc|qrtr|rds|rxrpc|smc|sunrpc|wireless)
+    | net/(?!atm|batman-adv|bluetooth|can|ceph|ieee802154|mac80|nfc|qrtr|rds|rxrpc|sunrpc|wireless)
     | fs/(?:9p|binfmt_misc|configfs|erofs|ext4|fscache|fuse|jbd2|mbcache|netfs|overlayfs|squashfs)
     | drivers/net/(?:[^/]+\.ko|bonding/|ipvlan/|netdevsim/|ovpn/|team/|vxlan/|wireguard/|mdio/|phy/(?:libphy|phylink))
     | drivers/virtio/(?!virtio_vdpa)
@@ -37,7 +37,8 @@ _WANTED = re.compile(
     | drivers/block/(?:loop|null_blk|virtio_blk)
     | drivers/char/(?:virtio_console|hw_random/(?:rng-core|virtio-rng))
     | drivers/scsi/(?:scsi_common|scsi_mod|sd_mod|virtio_scsi)
-    | drivers/(?:connector|dax|dca|nvdimm)/
+    | drivers/(?:connector|dax|dca|dibs|nvdimm)/
+    | drivers/infiniband/core/ib_core
     | drivers/(?:misc/lkdtm|misc/pvpanic|pps/pps_core|ptp/ptp(?:_kvm)?\.ko)
     )
     """,

@@ -53,7 +53,7 @@ STATES: Final = {
     "packet_dgram": ("fresh", "bound"),
     "netlink": ("fresh", "bound"),
     "kcm": ("fresh",),
-    "smc": ("fresh",),
+    "smc": ("fresh", "bound", "listening", "fallback"),
     "tipc_stream": ("fresh",),
     "tipc_rdm": ("fresh",),
     "xdp": ("fresh",),

@@ -71,7 +71,7 @@ _SORTS: dict[str, tuple[int, int, int, Any]] = {
     "packet_dgram": (socket.AF_PACKET, _DGRAM, 0, ("lo", 0)),
     "netlink": (socket.AF_NETLINK, _RAW, 0, (0, 0)),
     "kcm": (_KCM, _SEQPACKET, 0, None),
-    "smc": (_SMC, _STREAM, 0, None),
+    "smc": (_SMC, _STREAM, 0, _V4),
     "tipc_stream": (socket.AF_TIPC, _STREAM, 0, None),
     "tipc_rdm": (socket.AF_TIPC, socket.SOCK_RDM, 0, None),
     "xdp": (_XDP, _RAW, 0, None),
@@ -107,11 +107,15 @@ def _fresh(kind: str, keep: ExitStack) -> socket.socket:
         with open(_PING_GROUPS, "w", encoding="ascii") as file:
             file.write("0 0")
     try:
-        return keep.enter_context(socket.socket(family, type_, protocol))
+        end = keep.enter_context(socket.socket(family, type_, protocol))
     except OSError as error:
         if kind.startswith(_OPTIONAL):
             raise UnavailableError(error.errno, error.strerror) from None
         raise
+    if family == _SMC:
+        # Its addresses are those of IPv4, and Python knows none of a family it does not know.
+        return keep.enter_context(socket.socket(socket.AF_INET, type_, protocol, fileno=end.detach()))
+    return end
 
 
 def _bound(kind: str, keep: ExitStack) -> socket.socket:
@@ -147,9 +151,9 @@ def _pair(kind: str, keep: ExitStack) -> tuple[socket.socket, socket.socket]:
 
 
 def _fallback(kind: str, keep: ExitStack) -> socket.socket:
-    """Accept plain TCP on an MPTCP listener."""
+    """Accept plain TCP on a listener of MPTCP or SMC."""
     listener = _listening(kind, keep)
-    _fresh(kind.replace("mptcp", "tcp"), keep).connect(listener.getsockname())
+    _fresh("tcp6" if kind == "mptcp6" else "tcp4", keep).connect(listener.getsockname())
     return keep.enter_context(listener.accept()[0])
 
 
