@@ -85,9 +85,21 @@ class Qemu:
         if state is not None:
             inherited.append(state)
             extra += ["-incoming", "defer"]
+        with guest_end, monitor_end:
+            self.process = self._started([*command, *extra], inherited)
+        _running.add(self)
+        self.exited = os.pidfd_open(self.process.pid)
+        self._monitor.post("qmp_capabilities")
+        self._monitor.post("migrate-set-capabilities", IGNORE_SHARED)
+        if state is not None:
+            # Since 9.1 QEMU prefers `file:` for this and says so on stderr; 7.2 has no `file:` yet.
+            self._monitor.post("migrate-incoming", {"uri": f"fd:{state}"})
+
+    def _started(self, command: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
+        """Start the process; HostError, with everything let go of, if that fails."""
         try:
-            self.process = subprocess.Popen(
-                mortal([*command, *extra]),
+            return subprocess.Popen(
+                mortal(command),
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
@@ -100,16 +112,6 @@ class Qemu:
             self.control.close()
             self._monitor.close()
             raise unstarted("QEMU", error) from error
-        finally:
-            guest_end.close()
-            monitor_end.close()
-        _running.add(self)
-        self.exited = os.pidfd_open(self.process.pid)
-        self._monitor.post("qmp_capabilities")
-        self._monitor.post("migrate-set-capabilities", IGNORE_SHARED)
-        if state is not None:
-            # Since 9.1 QEMU prefers `file:` for this and says so on stderr; 7.2 has no `file:` yet.
-            self._monitor.post("migrate-incoming", {"uri": f"fd:{state}"})
 
     def console(self) -> str:
         """Return all the guest has printed."""

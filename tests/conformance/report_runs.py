@@ -149,49 +149,52 @@ def families_differ() -> Run:
     return finished((KERNEL_6_12, cases), code=1)
 
 
+SICK: dict[str, dict[str, Any]] = {
+    "sockmap-ingress-to-egress-tcp4-unix_stream": {
+        "verdict": Verdict.FAIL,
+        "observed": "other",
+        "differences": (
+            "burst: wanted 16 messages on out_peer in order, got 15: message 3 is missing",
+            "burst: wanted nothing on in_peer, got 1 message of 512 bytes (message 3)",
+        ),
+    },
+    "sockhash-ingress-to-local-vsock_seqpacket-vsock_seqpacket": {
+        "verdict": Verdict.HANG,
+        "expected": "a healthy kernel",
+        "observed": "hang",
+        "reason": "every case leaves the kernel healthy",
+        "differences": ("the case did not end by its deadline",),
+    },
+    "sockmap-send-to-local-tcp4-udp4": {
+        "verdict": Verdict.SPLAT,
+        "expected": "a healthy kernel",
+        "observed": "splat",
+        "reason": "every case leaves the kernel healthy",
+        "differences": ("the kernel logged: WARNING: at net/core/skmsg.c sk_psock_backlog",),
+        "log": tuple(
+            {"sequence": 700 + each, "level": 4, "microseconds": 9000 + each, "text": text}
+            for each, text in enumerate(
+                ["------------[ cut here ]------------"]
+                + ["WARNING: CPU: 0 PID: 99 at net/core/skmsg.c:690 sk_psock_backlog+0x2bd/0x340 with a long tail"]
+                + [f" ? frame_{number}+0x1/0x2" for number in range(12)]
+            )
+        ),
+    },
+    "sockmap-send-to-local-tcp6-udp6": {
+        "verdict": Verdict.XFAIL,
+        "observed": "dropped",
+        "reason": "known since 6.9",
+    },
+}
+"""What is wrong with a sick 6.12, by the name of the case."""
+
+
 def sick() -> Run:
     """6.12 with a failure, a hang, a splat, a known deviation and a skipped kind; and a 5.10 that does not boot."""
-    changes: dict[str, dict[str, Any]] = {
-        "sockmap-ingress-to-egress-tcp4-unix_stream": {
-            "verdict": Verdict.FAIL,
-            "observed": "other",
-            "differences": (
-                "burst: wanted 16 messages on out_peer in order, got 15: message 3 is missing",
-                "burst: wanted nothing on in_peer, got 1 message of 512 bytes (message 3)",
-            ),
-        },
-        "sockhash-ingress-to-local-vsock_seqpacket-vsock_seqpacket": {
-            "verdict": Verdict.HANG,
-            "expected": "a healthy kernel",
-            "observed": "hang",
-            "reason": "every case leaves the kernel healthy",
-            "differences": ("the case did not end by its deadline",),
-        },
-        "sockmap-send-to-local-tcp4-udp4": {
-            "verdict": Verdict.SPLAT,
-            "expected": "a healthy kernel",
-            "observed": "splat",
-            "reason": "every case leaves the kernel healthy",
-            "differences": ("the kernel logged: WARNING: at net/core/skmsg.c sk_psock_backlog",),
-            "log": tuple(
-                {"sequence": 700 + each, "level": 4, "microseconds": 9000 + each, "text": text}
-                for each, text in enumerate(
-                    ["------------[ cut here ]------------"]
-                    + ["WARNING: CPU: 0 PID: 99 at net/core/skmsg.c:690 sk_psock_backlog+0x2bd/0x340 with a long tail"]
-                    + [f" ? frame_{number}+0x1/0x2" for number in range(12)]
-                )
-            ),
-        },
-        "sockmap-send-to-local-tcp6-udp6": {
-            "verdict": Verdict.XFAIL,
-            "observed": "dropped",
-            "reason": "known since 6.9",
-        },
-    }
     cases = []
     skip: dict[str, Any] = {"verdict": Verdict.SKIP, "observed": "skip", "reason": "CONFIG_UNIX is not set"}
     for case in passing(KERNEL_6_12, observe_6_12):
-        change = skip if case.params["in"] == "unix_dgram" else changes.get(case.name, {})
+        change = skip if case.params["in"] == "unix_dgram" else SICK.get(case.name, {})
         cases.append(replace(case, **change))
     error, hint = "debian:5.10 did not boot: no message within 60 s", "look at its console: ./conform run --machine vng"
     dead = replace(KERNEL_5_10, machine="", error=error, hint=hint)
