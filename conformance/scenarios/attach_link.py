@@ -8,7 +8,6 @@ or `second`, the program held. Where links are unknown, `create` is all there is
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from conformance.scenarios.kit import Steps
 from conformance.scenarios.kit import holder
 from conformance.scenarios.kit import make_map
 from conformance.scenarios.kit import program
+from conformance.scenarios.patience import comes_true
 
 _PATIENCE = 2.0
 """Seconds for what the kernel does behind our back: the last reference is dropped by a work item or after RCU."""
@@ -189,11 +189,9 @@ def pinned(params: Mapping[str, str]) -> dict[str, Steps]:
 
 
 def _in_the_end(ask: Callable[[], str], wanted: str) -> str:
-    """Ask until the answer is the one wanted; return the last."""
-    end = time.monotonic() + _PATIENCE
-    while (answer := ask()) != wanted and time.monotonic() < end:
-        time.sleep(0.001)
-    return answer
+    """Wait until the answer is the one wanted; return what it is then."""
+    comes_true(lambda: ask() == wanted, _PATIENCE)
+    return ask()
 
 
 def _open_map(number: int) -> tuple[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from conformance.scenarios.cgroups import nest_of
 from conformance.scenarios.orders import Orders
 from conformance.scenarios.owner import Elsewhere
 from conformance.scenarios.owner import another
+from conformance.scenarios.patience import comes_true
 from conformance.scenarios.proof import SHORT_GRACE
 from conformance.scenarios.proof import Proof
 
@@ -289,12 +289,9 @@ def _timers(scene: Scene, params: Mapping[str, str]) -> None:
         scene.address = address
         hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
         scene.owner.command("begin_connect", scene.kind, address)
-        deadline = time.monotonic() + 2
-        while not (hook.orders.calls(CALLBACKS["rto"]) and hook.orders.calls(CALLBACKS["retrans"])):
-            if time.monotonic() > deadline:
-                break
-            proof.settle()
-        for name in ("rto", "retrans"):
+        names = ("rto", "retrans")
+        comes_true(lambda: all(hook.orders.calls(CALLBACKS[name]) for name in names), 2.0, proof.settle)
+        for name in names:
             steps[name] = hook.orders.answer(CALLBACKS[name])
             steps[f"lookup-{name}"] = proof.looked_up(CALLBACKS[name], every)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import suppress
@@ -23,6 +22,7 @@ from bpf.guest.contexts import CONTEXTS
 from bpf.guest.contexts import Context
 from conformance.scenarios import sockets
 from conformance.scenarios.answers import error_name
+from conformance.scenarios.patience import comes_true
 
 TYPES = syscall.ATTACH_TYPES
 """Number of each attach type."""
@@ -93,11 +93,8 @@ def reap(seconds: float = 4.0) -> None:
         syscall.update(target, 0, ends[0].fileno())
         links.detach(target, last, TYPES["sk_msg_verdict"])
         identity = links.program_id(last)
-    until = time.monotonic() + seconds
-    while _exists(identity):
-        if time.monotonic() > until:
-            raise OSError(errno.ETIMEDOUT, "a psock is not destroyed")
-        time.sleep(0.001)
+    if not comes_true(lambda: not _exists(identity), seconds):
+        raise OSError(errno.ETIMEDOUT, "a psock is not destroyed")
 
 
 def _exists(identity: int) -> bool:

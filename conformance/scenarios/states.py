@@ -12,13 +12,13 @@ import os
 import select
 import socket
 import struct
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextlib import suppress
 from typing import Any
 
 from conformance.scenarios import sockets
+from conformance.scenarios.patience import comes_true
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_MEMINFO = 26, 27, 55
 _MSG_FASTOPEN = 0x20000000
@@ -354,9 +354,7 @@ def _drops(end: socket.socket) -> int:
 
 def _await_that(holds: Callable[[], bool]) -> None:
     """Give something the kernel is about to do the time it takes; what is asked of the socket next tells if it did."""
-    end = time.monotonic() + _SECONDS
-    while not holds() and time.monotonic() < end:
-        os.sched_yield()
+    comes_true(holds, _SECONDS, os.sched_yield)
 
 
 def _await(end: socket.socket, event: int) -> None:

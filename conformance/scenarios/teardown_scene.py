@@ -38,6 +38,7 @@ from conformance.scenarios.kit import Steps
 from conformance.scenarios.owner import Elsewhere
 from conformance.scenarios.owner import another
 from conformance.scenarios.owner import meet
+from conformance.scenarios.patience import comes_true
 from conformance.scenarios.proof import possible
 from conformance.scenarios.quiesce import Fences
 from conformance.scenarios.servant import ROOM
@@ -294,11 +295,8 @@ def take_all(end: socket.socket, *, stream: bool) -> Messages:
 
 def await_freed(witness: socket.socket) -> None:
     """Wait until a socket carries no program, as when its only map is freed; TimeoutError if that does not come."""
-    deadline = time.monotonic() + PATIENCE
-    while carries_verdict(witness) != "ok":
-        if time.monotonic() > deadline:
-            raise TimeoutError("the map is not freed")
-        time.sleep(0.0005)
+    if not comes_true(lambda: carries_verdict(witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
+        raise TimeoutError("the map is not freed")
 
 
 def let_rcu_pass() -> None:

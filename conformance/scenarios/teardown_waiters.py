@@ -14,9 +14,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from conformance.scenarios.answers import error_name
+from conformance.scenarios.patience import comes_true
 from conformance.scenarios.servant import Messages
 
 WAITS: Final = "waits"
@@ -69,20 +71,17 @@ class Waiter:
 
     def rest(self) -> None:
         """Let the thread run until it has its answer, or sleeps."""
-        deadline = time.monotonic() + _PATIENCE
-        while not self._answer and not self._asleep():
-            if time.monotonic() > deadline:
-                raise TimeoutError("a thread neither waits nor comes back")
-            time.sleep(0.0002)
+        if not comes_true(lambda: self._answer or self._asleep(), _PATIENCE, partial(time.sleep, 0.0002)):
+            raise TimeoutError("a thread neither waits nor comes back")
 
     def end(self) -> None:
         """Interrupt it, wherever it is; TimeoutError if not even that helps."""
-        deadline = time.monotonic() + _PATIENCE
-        while self._thread.is_alive():
-            if time.monotonic() > deadline:
-                raise TimeoutError("a thread cannot be interrupted")
-            signal.pthread_kill(self._thread.ident or 0, signal.SIGUSR2)
-            self._thread.join(0.002)
+        if not comes_true(lambda: not self._thread.is_alive(), _PATIENCE, self._interrupt):
+            raise TimeoutError("a thread cannot be interrupted")
+
+    def _interrupt(self) -> None:
+        signal.pthread_kill(self._thread.ident or 0, signal.SIGUSR2)
+        self._thread.join(0.002)
 
     def _run(self) -> None:
         self._id = threading.get_native_id()
