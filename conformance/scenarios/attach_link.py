@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import wraps
 
 from bpf.guest import links
 from conformance.scenarios import kit
@@ -69,6 +70,19 @@ class _Linked:
         return f"{form}, {names.get(identity, 'another')}, {place}, {what}"
 
 
+def _scenario(look: Callable[[_Linked], Steps]) -> Callable[[Mapping[str, str]], dict[str, Steps]]:
+    """Make a scenario of what is seen of a link; where none can be created, that is all there is to see."""
+
+    @wraps(look)
+    def run(params: Mapping[str, str]) -> dict[str, Steps]:
+        with ExitStack() as keep:
+            it = _Linked(params, keep)
+            steps = {"create": it.created}
+            return {"steps": steps | look(it) if it.created == "ok" else steps}
+
+    return run
+
+
 def live(params: Mapping[str, str]) -> dict[str, Steps]:
     """Create a link, try everything it must keep out, close it."""
     with ExitStack() as keep:
@@ -94,98 +108,83 @@ def live(params: Mapping[str, str]) -> dict[str, Steps]:
         return {"steps": steps}
 
 
-def update(params: Mapping[str, str]) -> dict[str, Steps]:
+@_scenario
+def update(it: _Linked) -> Steps:
     """Update a link with right and wrong programs, old and new."""
-    with ExitStack() as keep:
-        it = _Linked(params, keep)
-        steps = {"create": it.created}
-        if it.created != "ok":
-            return {"steps": steps}
-        stranger = program("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
-        declared = program(it.kind, "second", declared=True)
-        link, first, second = it.link, it.first, it.second
-        steps |= {
-            "update": attempt(links.update, link, second),
-            "updated: info": it.info(),
-            "updated: holds": it.holds(),
-            "update to the same": attempt(links.update, link, second),
-            "old is right": attempt(links.update, link, first, links.F_REPLACE, second),
-            "old was right: holds": it.holds(),
-            "old is wrong": attempt(links.update, link, second, links.F_REPLACE, second),
-            "old is no program": attempt(links.update, link, second, links.F_REPLACE, it.map),
-            "old without the flag": attempt(links.update, link, second, 0, first),
-            "unknown flag": attempt(links.update, link, second, 1 << 7),
-            "new of another type": attempt(links.update, link, stranger.descriptor),
-            "new of another attach type": attempt(links.update, link, declared.descriptor),
-            "new is no program": attempt(links.update, link, it.map),
-            "not by a link": attempt(links.update, it.map, second),
-            "after all that: holds": it.holds(),
-            "after all that: info": it.info(),
-        }
-        return {"steps": steps}
+    stranger = program("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
+    declared = program(it.kind, "second", declared=True)
+    link, first, second = it.link, it.first, it.second
+    return {
+        "update": attempt(links.update, link, second),
+        "updated: info": it.info(),
+        "updated: holds": it.holds(),
+        "update to the same": attempt(links.update, link, second),
+        "old is right": attempt(links.update, link, first, links.F_REPLACE, second),
+        "old was right: holds": it.holds(),
+        "old is wrong": attempt(links.update, link, second, links.F_REPLACE, second),
+        "old is no program": attempt(links.update, link, second, links.F_REPLACE, it.map),
+        "old without the flag": attempt(links.update, link, second, 0, first),
+        "unknown flag": attempt(links.update, link, second, 1 << 7),
+        "new of another type": attempt(links.update, link, stranger.descriptor),
+        "new of another attach type": attempt(links.update, link, declared.descriptor),
+        "new is no program": attempt(links.update, link, it.map),
+        "not by a link": attempt(links.update, it.map, second),
+        "after all that: holds": it.holds(),
+        "after all that: info": it.info(),
+    }
 
 
-def detach(params: Mapping[str, str]) -> dict[str, Steps]:
+@_scenario
+def detach(it: _Linked) -> Steps:
     """Detach a link that stays open, and use the place it leaves."""
-    with ExitStack() as keep:
-        it = _Linked(params, keep)
-        steps = {"create": it.created}
-        if it.created == "ok":
-            steps |= {
-                "detach": attempt(links.detach_link, it.link),
-                "detached: holds": it.holds(),
-                "detached: info": it.info(),
-                "detached: update": attempt(links.update, it.link, it.second),
-                "detach again": attempt(links.detach_link, it.link),
-                "attach": attempt(links.attach, it.map, it.second, it.number),
-                "attached: holds": it.holds(),
-                "create over it": it.another("first"),
-                "created: holds": it.holds(),
-            }
-            it.close()
-            steps["closed: holds"] = it.holds()
-        return {"steps": steps}
+    steps = {
+        "detach": attempt(links.detach_link, it.link),
+        "detached: holds": it.holds(),
+        "detached: info": it.info(),
+        "detached: update": attempt(links.update, it.link, it.second),
+        "detach again": attempt(links.detach_link, it.link),
+        "attach": attempt(links.attach, it.map, it.second, it.number),
+        "attached: holds": it.holds(),
+        "create over it": it.another("first"),
+        "created: holds": it.holds(),
+    }
+    it.close()
+    steps["closed: holds"] = it.holds()
+    return steps
 
 
-def hold(params: Mapping[str, str]) -> dict[str, Steps]:
+@_scenario
+def hold(it: _Linked) -> Steps:
     """Close the map while the link lives, find it again, then close the link."""
-    with ExitStack() as keep:
-        it = _Linked(params, keep)
-        steps = {"create": it.created}
-        if it.created == "ok":
-            number = links.map_id(it.map)
-            it.of_map.close()
-            steps["map closed: update"] = attempt(links.update, it.link, it.second)
-            steps["map closed: open it by its id"], it.map = _open_map(number)
-            if it.map >= 0:
-                steps["map opened: holds"] = it.holds()
-                steps["map opened: info"] = it.info()
-                os.close(it.map)
-            it.close()
-            steps["link closed: open the map in the end"] = _in_the_end(lambda: _try_map(number), "ENOENT")
-        return {"steps": steps}
+    number = links.map_id(it.map)
+    it.of_map.close()
+    steps = {"map closed: update": attempt(links.update, it.link, it.second)}
+    steps["map closed: open it by its id"], it.map = _open_map(number)
+    if it.map >= 0:
+        steps["map opened: holds"] = it.holds()
+        steps["map opened: info"] = it.info()
+        os.close(it.map)
+    it.close()
+    steps["link closed: open the map in the end"] = _in_the_end(lambda: _try_map(number), "ENOENT")
+    return steps
 
 
-def pinned(params: Mapping[str, str]) -> dict[str, Steps]:
+@_scenario
+def pinned(it: _Linked) -> Steps:
     """Pin a link, close it, open it by its name, and let go of it for good."""
-    with ExitStack() as keep:
-        it = _Linked(params, keep)
-        steps = {"create": it.created}
-        if it.created != "ok":
-            return {"steps": steps}
-        path = f"{keep.enter_context(links.file_system())}/link"
-        steps["pin"] = attempt(links.pin, it.link, path)
-        steps["pin again"] = attempt(links.pin, it.link, path)
-        it.close()
-        steps["closed: holds"] = it.holds()
-        link = links.unpinned(path)
-        steps["opened: info"] = it.info(link)
-        steps["opened: update"] = attempt(links.update, link, it.second)
-        os.close(link)
-        steps["updated and closed: holds"] = it.holds()
-        steps["removed"] = attempt(os.unlink, path)
-        steps["removed: holds in the end"] = _in_the_end(it.holds, "none")
-        return {"steps": steps}
+    path = f"{it.keep.enter_context(links.file_system())}/link"
+    steps = {"pin": attempt(links.pin, it.link, path)}
+    steps["pin again"] = attempt(links.pin, it.link, path)
+    it.close()
+    steps["closed: holds"] = it.holds()
+    link = links.unpinned(path)
+    steps["opened: info"] = it.info(link)
+    steps["opened: update"] = attempt(links.update, link, it.second)
+    os.close(link)
+    steps["updated and closed: holds"] = it.holds()
+    steps["removed"] = attempt(os.unlink, path)
+    steps["removed: holds in the end"] = _in_the_end(it.holds, "none")
+    return steps
 
 
 def _in_the_end(ask: Callable[[], str], wanted: str) -> str:

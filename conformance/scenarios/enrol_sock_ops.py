@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import ExitStack
 from contextlib import closing
 from contextlib import contextmanager
@@ -166,35 +167,32 @@ def _late(scene: Scene, params: Mapping[str, str]) -> None:
 
 def _both(scene: Scene, params: Mapping[str, str]) -> None:
     """Attach one program to the cgroup and one to the cgroup around it, both with the flags that `variant` says."""
-    proof, steps = scene.proof, scene.steps
     flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[params["variant"]]
-    second = proof.new_map(params["map"])
+    second = scene.proof.new_map(params["map"])
     scene.listen()
     outer = scene.hook("outer", second, flags)
-    inner = scene.hook("inner", proof.map, flags)
-    scene.connect()
-    scene.enrolled(inner, "-inner")
-    scene.enrolled(outer, "-outer")
-    scene.accept()
-    steps["lookup-inner"] = proof.looked_up()
-    steps["lookup-outer"] = proof.looked_up(descriptor=second)
-    proof.prove(steps)
+    inner = scene.hook("inner", scene.proof.map, flags)
+    _enrol_twice(scene, {"inner": inner, "outer": outer}, [scene.proof.map, second])
 
 
 def _twice(scene: Scene, params: Mapping[str, str]) -> None:
     """Attach two programs to one cgroup."""
-    proof, steps = scene.proof, scene.steps
-    second = proof.new_map(params["map"])
+    second = scene.proof.new_map(params["map"])
     scene.listen()
-    first = scene.hook("inner", proof.map, hooks.ALLOW_MULTI, "attach-first")
+    first = scene.hook("inner", scene.proof.map, hooks.ALLOW_MULTI, "attach-first")
     other = scene.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
+    _enrol_twice(scene, {"first": first, "second": other}, [scene.proof.map, second])
+
+
+def _enrol_twice(scene: Scene, attached: Mapping[str, Hook], maps: Sequence[int]) -> None:
+    """Connect under two programs, each with a map of its own, and see what became of the socket in both."""
     scene.connect()
-    scene.enrolled(first, "-first")
-    scene.enrolled(other, "-second")
+    for name, hook in attached.items():
+        scene.enrolled(hook, f"-{name}")
     scene.accept()
-    steps["lookup-first"] = proof.looked_up()
-    steps["lookup-second"] = proof.looked_up(descriptor=second)
-    proof.prove(steps)
+    for name, descriptor in zip(attached, maps, strict=True):
+        scene.steps[f"lookup-{name}"] = scene.proof.looked_up(descriptor=descriptor)
+    scene.proof.prove(scene.steps)
 
 
 def _occupied(scene: Scene, params: Mapping[str, str]) -> None:
