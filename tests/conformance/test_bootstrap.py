@@ -9,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import ExitStack
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import pytest
 
 from conformance.host.packages import PACKAGES
 from conformance.host.packages import Package
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120.0
@@ -39,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkout whose first start was killed in the middle, and whose second was not."""
     root = clone(tmp_path_factory.mktemp("made") / "checkout")
     with started(root, "run") as process:
-        until((root / ".venv" / "bin" / "python").exists)
+        wait_until((root / ".venv" / "bin" / "python").exists, "the environment is there", patience=DEADLINE)
         process.kill()
     assert not (root / ".venv" / "requirements.txt.installed").exists()
     (root / ".venv" / "lib" / "rubbish").parent.mkdir(exist_ok=True)
@@ -108,14 +107,6 @@ def locked(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition()` holds."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def programs(folder: Path, *absent: str) -> Path:

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from conformance.host import checks
 from conformance.host.checks import CHECKS
 from conformance.host.checks import main
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
@@ -94,10 +94,7 @@ def test_a_signal_ends_the_check_too(tools: Path, number: signal.Signals, code: 
     run = f"import sys; sys.executable = {str(tools / 'python')!r}\nfrom conformance.host import checks\n"
     command = [PYTHON, "-c", run + "sys.exit(checks.main([]))"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        end = time.monotonic() + 60
-        while not (tools / "pid").exists():
-            assert time.monotonic() < end
-            time.sleep(0.002)
+        wait_until((tools / "pid").exists, "the check runs")
         process.send_signal(number)
         assert process.stderr is not None
         assert process.stderr.read() == b""

@@ -36,7 +36,7 @@ def read(arguments: dict[str, Any]) -> str:
 def hang(arguments: dict[str, Any]) -> None:
     """Say so, and sleep."""
     _log("the case has begun")
-    time.sleep(1000)
+    signal.pause()
 
 
 def work(arguments: dict[str, Any]) -> None:
@@ -47,13 +47,13 @@ def work(arguments: dict[str, Any]) -> None:
 def kill_agent(arguments: dict[str, Any]) -> None:
     """Kill our parent."""
     os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(1000)
+    signal.pause()
 
 
 def freeze_agent(arguments: dict[str, Any]) -> None:
     """Stop our parent."""
     os.kill(os.getppid(), signal.SIGSTOP)
-    time.sleep(1000)
+    signal.pause()
 
 
 def fill_memory(arguments: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def fork_bomb(arguments: dict[str, Any]) -> None:
     if arguments["end"] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if arguments["end"] == "hang":
-        time.sleep(1000)
+        signal.pause()
 
 
 def set_clock(arguments: dict[str, Any]) -> None:

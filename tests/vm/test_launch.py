@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,11 +61,11 @@ def crash(arguments):
     open("/proc/sysrq-trigger", "w").write("c")
 
 def hang(arguments):
-    time.sleep(1000)
+    signal.pause()
 
 def freeze(arguments):
     os.kill(os.getppid(), signal.SIGSTOP)
-    time.sleep(1000)
+    signal.pause()
 
 def warn_late(arguments):
     log = os.open("/dev/kmsg", os.O_RDONLY)
@@ -304,7 +303,7 @@ def test_a_build_that_is_killed_leaves_nothing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     user = _user(subject, tmp_path, "probe:echo")
     ram = "partial/templates@*/ram"
-    _await(lambda: any(path.stat().st_blocks > 100_000 for path in cache.root().glob(ram)))
+    wait_until(lambda: any(path.stat().st_blocks > 100_000 for path in cache.root().glob(ram)), "a guest has memory")
     (folder,) = cache.root().glob("partial/templates@*")
     pids = [pid for pid in _pids() if str(folder) in _command_line(pid)]
     assert len(pids) == 1
@@ -358,13 +357,6 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def _await(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def _await_death(pid: int) -> None:
     def gone() -> bool:
         try:
@@ -372,4 +364,4 @@ def _await_death(pid: int) -> None:
         except OSError:
             return True
 
-    _await(gone, 10.0)
+    wait_until(gone, f"{pid} is gone", patience=10.0)
