@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import tomllib
+import itertools
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -23,6 +22,10 @@ from conformance.scenarios import attach_parser
 from conformance.scenarios import kit
 from conformance.scenarios import verdict_helpers
 from kernels.version import Version
+from tests.conformance.expectations import answers
+from tests.conformance.expectations import deciding
+from tests.conformance.expectations import rumours
+from tests.conformance.expectations import versioned
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
 ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group]()]
@@ -31,12 +34,6 @@ ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group]
 def find(identity: str) -> Case:
     """Return a case by its id."""
     return next(case for case in ALL if case.id == identity)
-
-
-def expected(case: Case, version: str) -> dict[str, str]:
-    """Return what is expected of a case, step by step."""
-    wanted = steps.table(case.group).expected(case.params, Version.parse(version))
-    return {step: rule.outcome for step, rule in wanted.items()}
 
 
 def test_cases_by_question() -> None:
@@ -69,32 +66,21 @@ def test_the_guest_knows_what_is_asked_for() -> None:
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
     """On every kernel the tables say what each case comes to."""
-    assert not [case.id for case in ALL if not expected(case, version)]
+    assert not [case.id for case in ALL if not answers(case, version)]
 
 
 @pytest.mark.parametrize("group", ["attach", "update_from_bpf"])
 def test_every_row_decides_something_on_some_kernel(group: str) -> None:
     """A row that never wins, or only on kernels nobody ran, is a row that nobody ever saw to hold."""
-    table = steps.table(group)
-    deciding = {
-        rule.id
-        for case in GROUPS[group]()
-        for version in KERNELS
-        for rule in table.expected(case.params, Version.parse(version)).values()
-    }
-    rows = {rule.id for rules in table.rules.values() for rule in rules if rule.outcome != steps.ABSENT}
-    assert rows == deciding
+    rules = itertools.chain.from_iterable(steps.table(group).rules.values())
+    assert {rule.id for rule in rules if rule.outcome != steps.ABSENT} == deciding(group, KERNELS)
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     """A change without a commit is a rumour."""
-    paths = [path for group in ("attach", "update_from_bpf") for path in Path(steps.HERE).glob(f"{group}*.toml")]
-    rows = [row for path in paths for row in tomllib.loads(path.read_text())["rule"]]
-    versioned = [
-        row for row in rows if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10")
-    ]
-    assert len(versioned) > 100
-    assert not [row["id"] for row in versioned if not row["commit"] or not row["subject"]]
+    rows = [*versioned("attach"), *versioned("update_from_bpf")]
+    assert len(rows) > 100
+    assert rumours(rows) == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +118,7 @@ def test_when_an_answer_changes(identity: str, step: str, changes: str) -> None:
     """The version at which a row begins is the first one with its commit, stable branches included."""
     for change in changes.split(", "):
         version, answer = change.split(" ")
-        assert (version, expected(find(identity), version).get(step, "-")) == (version, answer)
+        assert (version, answers(find(identity), version).get(step, "-")) == (version, answer)
 
 
 def test_what_root_may_not_load_is_skipped() -> None:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import tomllib
+import itertools
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -15,22 +14,24 @@ from conformance.expect import steps
 from conformance.expect.needs import unmet
 from conformance.groups import insert
 from conformance.groups.insert import insert_cases
+from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.scenarios import insert as scenario
 from conformance.scenarios import insert_layer
 from conformance.scenarios import insert_map
 from conformance.scenarios import states
 from kernels.version import Version
+from tests.conformance.expectations import answers
+from tests.conformance.expectations import deciding
+from tests.conformance.expectations import rumours
+from tests.conformance.expectations import versioned
 
-FILES = sorted(Path(steps.HERE).glob("insert*.toml"))
 KERNELS = ("5.10.262", "6.1.192", "6.6.14", "6.12.117", "6.18.15", "7.3.4")
 
 
-def answers(name: str, version: str) -> dict[str, str]:
-    """Return what is expected of a case."""
-    case = next(case for case in insert_cases() if case.name == name)
-    wanted = steps.table("insert").expected(case.params, Version.parse(version))
-    return {step: rule.outcome for step, rule in wanted.items()}
+def find(name: str) -> Case:
+    """Return a case by its name."""
+    return next(case for case in insert_cases() if case.name == name)
 
 
 def test_cases_by_question() -> None:
@@ -51,31 +52,20 @@ def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_ask
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
     """On every kernel the tables say what each case comes to."""
-    table = steps.table("insert")
-    assert not [case.name for case in insert_cases() if not table.expected(case.params, Version.parse(version))]
+    assert not [case.name for case in insert_cases() if not answers(case, version)]
 
 
 def test_every_row_decides_something_on_some_kernel() -> None:
     """A row that never wins is a row that nobody ever saw to hold."""
-    table = steps.table("insert")
-    versions = {Version.parse(version) for version in (*KERNELS, "5.15.1", "6.4")}
-    deciding = {
-        rule.id
-        for case in insert_cases()
-        for version in versions
-        for rule in table.expected(case.params, version).values()
-    }
-    assert {rule.id for rules in table.rules.values() for rule in rules} == deciding
+    rules = itertools.chain.from_iterable(steps.table("insert").rules.values())
+    assert {rule.id for rule in rules} == deciding("insert", (*KERNELS, "5.15.1", "6.4"))
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     """A change without a commit is a rumour."""
-    rows = [row for path in FILES for row in tomllib.loads(path.read_text())["rule"]]
-    versioned = [
-        row for row in rows if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10")
-    ]
-    assert len(versioned) >= 12
-    assert not [row["id"] for row in versioned if not row["commit"] or not row["subject"]]
+    rows = list(versioned("insert"))
+    assert len(rows) >= 12
+    assert rumours(rows) == []
 
 
 @pytest.mark.parametrize(
@@ -102,15 +92,15 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
 def test_where_answers_change(name: str, step: str, changes: str) -> None:
     """Each version answers as the kernel was seen to, on both sides of every change."""
     points = [point.split() for point in changes.split(", ")]
-    assert [answers(name, version)[step] for version, _ in points] == [answer for _, answer in points]
+    assert [answers(find(name), version)[step] for version, _ in points] == [answer for _, answer in points]
     assert all(Version.parse(before) < Version.parse(after) for (before, _), (after, _) in pairwise(points))
 
 
 def test_what_cannot_be_made_is_not_inserted() -> None:
     """Where there is no such socket no further step is expected."""
-    assert answers("sockmap-vsock_dgram-fresh", "6.12.117") == {"make": "ENODEV"}
-    assert answers("sockmap-udplite4-bound", "7.3.4") == {"make": "EPROTONOSUPPORT"}
-    assert answers("sockhash-vsock_seqpacket-established", "5.10.262") == {"make": "ESOCKTNOSUPPORT"}
+    assert answers(find("sockmap-vsock_dgram-fresh"), "6.12.117") == {"make": "ENODEV"}
+    assert answers(find("sockmap-udplite4-bound"), "7.3.4") == {"make": "EPROTONOSUPPORT"}
+    assert answers(find("sockhash-vsock_seqpacket-established"), "5.10.262") == {"make": "ESOCKTNOSUPPORT"}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +116,7 @@ def test_what_cannot_be_made_is_not_inserted() -> None:
 )
 def test_a_kernel_without_the_symbol_is_not_asked(missing: str, name: str) -> None:
     """What a kernel was built without is skipped, and the symbol is named."""
-    case = next(case for case in insert_cases() if case.name == name)
+    case = find(name)
     symbols = "BPF_SYSCALL BPF_STREAM_PARSER INET IPV6 UNIX VSOCKETS VSOCKETS_LOOPBACK MPTCP MPTCP_IPV6 TLS CRYPTO_GCM"
     everything = dict.fromkeys(f"{symbols} AF_KCM CGROUP_BPF".split(), "y")
     assert unmet(case, KernelFacts(Version.parse("6.12.117"), everything)) is None

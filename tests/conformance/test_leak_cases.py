@@ -9,7 +9,6 @@ import pytest
 
 from common.errors import UsageError
 from conformance.expect.judge import judge
-from conformance.expect.steps import table
 from conformance.groups.leaks import FEWEST_ROUNDS
 from conformance.groups.leaks import ROUNDS
 from conformance.groups.leaks import leak_cases
@@ -19,6 +18,7 @@ from conformance.model import Verdict
 from conformance.options import add_options
 from conformance.options import repetition
 from kernels.version import Version
+from tests.conformance.expectations import answers
 
 BALANCED = {"insert": "ok", "way": "ok", "kept": "balanced", "memory": "balanced"}
 
@@ -26,8 +26,7 @@ BALANCED = {"insert": "ok", "way": "ok", "kept": "balanced", "memory": "balanced
 def expected(name: str, version: str) -> dict[str, str]:
     """Return the steps a case should have on a kernel."""
     (case,) = (each for each in leak_cases() if each.name == name)
-    found = table("leaks").expected(case.params, Version.parse(version))
-    return {step: rule.outcome for step, rule in found.items()}
+    return answers(case, version)
 
 
 @pytest.mark.parametrize(

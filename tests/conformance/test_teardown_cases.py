@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,9 @@ from conformance.groups import teardown
 from conformance.groups.teardown import teardown_cases
 from conformance.model import Verdict
 from kernels.version import Version
+from tests.conformance.expectations import answers
+from tests.conformance.expectations import deciding
+from tests.conformance.expectations import rumours
 from tests.conformance.observations import facts
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
@@ -73,35 +77,24 @@ def test_what_is_folded_is_asked_in_another_guise() -> None:
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
     """On every kernel the tables say what each case comes to."""
-    table = steps.table("teardown")
-    assert not [
-        case.id for case in teardown_cases() if not table.expected(case.params, Version.parse(version)).get("insert")
-    ]
+    assert not [case.id for case in teardown_cases() if not answers(case, version).get("insert")]
 
 
 def test_every_row_decides_something_on_some_kernel() -> None:
     """A row that never wins, or only on kernels nobody ran, is a row that nobody ever saw to hold."""
-    table = steps.table("teardown")
-    deciding = {
-        rule.id
-        for case in teardown_cases()
-        for version in KERNELS
-        for rule in table.expected(case.params, Version.parse(version)).values()
-    }
-    rows = {rule.id for rules in table.rules.values() for rule in rules if rule.outcome != steps.ABSENT}
-    assert rows == deciding
+    rules = itertools.chain.from_iterable(steps.table("teardown").rules.values())
+    assert {rule.id for rule in rules if rule.outcome != steps.ABSENT} == deciding("teardown", KERNELS)
 
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_deviations_deviate(version: str) -> None:
     """No row about a known deviation names an answer that is expected anyway, or contradicts another row."""
-    table = steps.table("teardown")
     for case in teardown_cases():
-        sane = {step: rule.outcome for step, rule in table.expected(case.params, Version.parse(version)).items()}
+        sane = answers(case, version)
         rows = deviations(case, Version.parse(version))
-        answers = [item for row in rows for item in row.answers.items()]
-        assert not [item for item in answers if sane.get(item[0], steps.ABSENT) == item[1]], case.id
-        assert len(dict(answers)) == len(set(answers)), case.id
+        deviant = [item for row in rows for item in row.answers.items()]
+        assert not [item for item in deviant if sane.get(item[0], steps.ABSENT) == item[1]], case.id
+        assert len(dict(deviant)) == len(set(deviant)), case.id
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
@@ -110,16 +103,15 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     rows = [row for path in paths for row in next(iter(tomllib.loads(path.read_text()).values()))]
     ended = [row for row in rows if "until" in row]
     assert ended
-    assert not [row["id"] for row in ended if not row["commit"] or not row["subject"]]
+    assert rumours(ended) == []
 
 
 @pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
 def test_no_wrong_answer_passes(version: str) -> None:
     """Each expected answer, turned into another or taken away, makes a case fail; one in seven stands for all."""
-    table = steps.table("teardown")
     kernel = facts(version)
     for case in teardown_cases()[::7]:
-        sane = {step: rule.outcome for step, rule in table.expected(case.params, kernel.version).items()}
+        sane = answers(case, version)
         assert judge_steps(case, kernel, {"steps": sane}).verdict is Verdict.PASS, case.id
         for step in sane:
             flipped = sane | {step: "something else"}

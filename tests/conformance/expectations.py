@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tables of stepwise groups say, for the tests of each group."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conformance.expect import steps
+from conformance.groups import GROUPS
+from conformance.model import Case
+from kernels.version import Version
+
+
+def answers(case: Case, version: str) -> dict[str, str]:
+    """Return what is expected of a case, step by step."""
+    wanted = steps.table(case.group).expected(case.params, Version.parse(version))
+    return {step: rule.outcome for step, rule in wanted.items()}
+
+
+def deciding(group: str, versions: Iterable[str]) -> set[str]:
+    """Return the ids of the rows that decide what some case answers on one of these kernels."""
+    table = steps.table(group)
+    return {
+        rule.id
+        for version in map(Version.parse, versions)
+        for case in GROUPS[group]()
+        for rule in table.expected(case.params, version).values()
+    }
+
+
+def versioned(group: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows, as they are in the files, that do not hold for every kernel."""
+    for path in sorted(Path(steps.HERE).glob(f"{group}*.toml")):
+        for row in tomllib.loads(path.read_text())["rule"]:
+            if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10"):
+                yield row
+
+
+def rumours(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the ids of rows that name no commit, or not its subject."""
+    return [row["id"] for row in rows if not row["commit"] or not row["subject"]]
