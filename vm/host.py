@@ -34,7 +34,34 @@ COMMAND = (
 # fmt: on
 
 
-class LocalAgent:
+class Guestless:
+    """What a process answers behind which there is no guest."""
+
+    def mishap(self) -> str:
+        """Return nothing: what befalls an agent is told by its exit."""
+        return ""
+
+    def autopsy(self) -> None:
+        """Leave the host's own kernel alone."""
+
+    def keep(self) -> int:
+        """Keep nothing: there is no guest."""
+        return -1
+
+    def ended(self) -> bool:
+        """Say no: there is no guest."""
+        return False
+
+    def dump(self, path: Path) -> None:
+        """Refuse: there is no guest."""
+        raise QmpError("the running kernel is no guest")
+
+    def debug(self, path: Path) -> None:
+        """Refuse: there is no guest."""
+        raise QmpError("the running kernel is no guest")
+
+
+class LocalAgent(Guestless):
     """An agent that runs beside us."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
@@ -62,29 +89,6 @@ class LocalAgent:
     def complaint(self) -> str:
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]
-
-    def mishap(self) -> str:
-        """Return nothing: what befalls an agent is told by its exit."""
-        return ""
-
-    def autopsy(self) -> None:
-        """Leave the host's own kernel alone."""
-
-    def keep(self) -> int:
-        """Keep nothing: there is no guest."""
-        return -1
-
-    def ended(self) -> bool:
-        """Say no: there is no guest."""
-        return False
-
-    def dump(self, path: Path) -> None:
-        """Refuse: there is no guest."""
-        raise QmpError("the running kernel is no guest")
-
-    def debug(self, path: Path) -> None:
-        """Refuse: there is no guest."""
-        raise QmpError("the running kernel is no guest")
 
     def close(self) -> None:
         """End it."""

@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 
 from common.errors import KernelError
+from tests.waiting import wait_until
 from vm.guest.frames import Channel
+from vm.host import Guestless
 from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
-from vm.monitor import QmpError
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
 INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
 CODE = """
-import os, signal, time
+import os, signal
 from guestlib.inner import double
 
 def echo(arguments):
@@ -42,7 +43,7 @@ def set_(arguments):
     return {1, 2}
 
 def hang(arguments):
-    time.sleep(1000)
+    signal.pause()
 
 def die(arguments):
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -53,7 +54,7 @@ def leave(arguments):
 def offspring(arguments):
     child = os.fork()
     if not child:
-        time.sleep(1000)
+        signal.pause()
     return child
 """
 BUNDLE = {"code": CODE, "guestlib.inner": "def double(n):\n    return 2 * n\n"}
@@ -153,7 +154,7 @@ def test_nothing_survives_close() -> None:
         _await_death(pid)
 
 
-class FakeBody:
+class FakeBody(Guestless):
     """A process that will die, and what it is going to have printed."""
 
     def __init__(self, words: str) -> None:
@@ -169,29 +170,6 @@ class FakeBody:
     def complaint(self) -> str:
         """Return QEMU's."""
         return "qemu: bad luck"
-
-    def mishap(self) -> str:
-        """Nobody laid hands on it."""
-        return ""
-
-    def autopsy(self) -> None:
-        """There is nothing to cut open."""
-
-    def keep(self) -> int:
-        """Keep nothing."""
-        return -1
-
-    def ended(self) -> bool:
-        """Only its exit tells."""
-        return False
-
-    def dump(self, path: Path) -> None:
-        """There is nothing to dump."""
-        raise QmpError("no guest")
-
-    def debug(self, path: Path) -> None:
-        """There is nothing to debug."""
-        raise QmpError("no guest")
 
     def close(self) -> None:
         """End it."""
@@ -266,7 +244,4 @@ def _alive(pid: int) -> bool:
 
 
 def _await_death(pid: int) -> None:
-    end = time.monotonic() + 5
-    while _alive(pid):
-        assert time.monotonic() < end, f"{pid} is still there"
-        time.sleep(0.002)
+    wait_until(lambda: not _alive(pid), f"{pid} is gone", patience=5.0)
