@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from vm.death import DeadMachineError
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 from vm.monitor import QmpError
+from vm.patience import starvation
 from vm.qemu import content
 from vm.qemu import mortal
 from vm.session import Session
@@ -89,6 +91,14 @@ class LocalAgent(Guestless):
     def complaint(self) -> str:
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]
+
+    def starved(self) -> float:
+        """Return for how many seconds in all it, or the worker of its that did longest, has waited for a processor."""
+        pid = self._process.pid
+        with contextlib.suppress(OSError):
+            workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            return starvation(pid) + max((starvation(int(each)) for each in workers), default=0.0)
+        return 0.0
 
     def close(self) -> None:
         """End it."""

@@ -19,6 +19,7 @@ from common.errors import HostError
 from vm.guest.agent import PORT
 from vm.monitor import Monitor
 from vm.monitor import QmpError
+from vm.patience import starvation
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 """RAM that is a shared file stays where it is; the state is only the devices, some 400 KiB."""
@@ -130,6 +131,10 @@ class Qemu:
         if status is None and _is_stopped(self.process.pid):
             return "QEMU is stopped, by SIGSTOP or a debugger"
         return ""
+
+    def starved(self) -> float:
+        """Return for how many seconds in all it has waited for a processor."""
+        return starvation(self.process.pid)
 
     def save(self, state: Path, deadline: float = 30.0) -> None:
         """Stop the guest and write its state; its RAM is in the file already. QmpError if that fails.

@@ -32,6 +32,9 @@ from vm.machine import LogLine
 from vm.machine import MachineInfo
 from vm.machine import Reply
 from vm.monitor import QmpError
+from vm.patience import FOREVER
+from vm.patience import Patience
+from vm.patience import never
 
 GRACE = 1.0
 """Seconds on the reference machine that the agent may take beyond what was asked of it."""
@@ -41,9 +44,6 @@ CALIBRATION_REFERENCE = 0.0085
 
 FACTOR_LIMIT = 20.0
 """A machine measured slower than this was measured while the host was busy; see also Agent._patience."""
-
-EXTENSION_LIMIT = 4.0
-"""The agent may extend a deadline, but not beyond so many times its length."""
 
 TRACE_SECONDS = 10.0
 """Seconds on the reference machine to arm ftrace and to read what it recorded."""
@@ -55,9 +55,6 @@ BEFORE_PANIC = 16 << 10
 
 EXIT_SECONDS = 1.0
 """For QEMU to exit once its end of the channel is closed."""
-
-FOREVER = 1e6
-"""Seconds; poll(2) would take less."""
 
 EOF = b"\x04"
 
@@ -77,6 +74,9 @@ class Body(Protocol):
 
     def mishap(self) -> str:
         """Return what somebody on the host did to the process, if that is why there is no answer."""
+
+    def starved(self) -> float:
+        """Return for how many seconds in all it has waited for a processor."""
 
     def autopsy(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
@@ -212,13 +212,13 @@ class Session:
 
     def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
         """Run a command in the guest, its terminal at the descriptors `keys` and `screen`; returns its status."""
-        self._send({"op": "shell", "command": command, "environment": dict(environment), "size": size}, _never())
+        self._send({"op": "shell", "command": command, "environment": dict(environment), "size": size}, never())
         while True:
-            answer = self._take(_never(), keys)
+            answer = self._take(never(), keys)
             if answer is None:
                 typed = os.read(keys, CHUNK)
                 keys = keys if typed else -1
-                self._write({"id": self._count, "keys": base64.b64encode(typed or EOF).decode()}, _never())
+                self._write({"id": self._count, "keys": base64.b64encode(typed or EOF).decode()}, never())
             elif "screen" in answer:
                 os.write(screen, base64.b64decode(answer["screen"]))
             else:
@@ -254,31 +254,33 @@ class Session:
         return seconds * self._info.factor
 
     def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
-        """Send a request and return its answer, waiting longer than `patience` only as far as the agent asks for it."""
-        begin = time.monotonic()
-        end = begin + patience
-        self._send(request, end)
+        """Send a request and return its answer; `patience`, in seconds, counts and ends as Patience says."""
+        wait = Patience(patience, self._body.starved)
+        self._send(request, wait)
         while True:
-            answer = self._take(end) or {}
+            answer = self._take(wait) or {}
+            if answer.get("late"):
+                self._write({"id": self._count, "starved": wait.starved}, wait)
+                continue
             if "extend" not in answer:
                 break
             try:
-                end = min(end + float(answer["extend"]), begin + EXTENSION_LIMIT * patience)
+                wait.extend(float(answer["extend"]))
             except (TypeError, ValueError) as error:
                 raise self._died(why=f"what came from the guest makes no sense: {error}") from error
         if answer.get("fate") == "failed" and request["op"] != "call":
             raise self._died(why=f"the agent failed: {str(answer.get('error')).strip().splitlines()[-1]}")
         return answer
 
-    def _send(self, request: dict[str, Any], end: float) -> None:
+    def _send(self, request: dict[str, Any], wait: Patience) -> None:
         self._count += 1
-        self._write({**request, "id": self._count}, end)
+        self._write({**request, "id": self._count}, wait)
 
-    def _write(self, message: dict[str, Any], end: float) -> None:
+    def _write(self, message: dict[str, Any], wait: Patience) -> None:
         frame = memoryview(encode(message))
         self._body.control.setblocking(False)
         while frame:
-            self._wait(select.POLLOUT, end)
+            self._wait(select.POLLOUT, wait)
             try:
                 frame = frame[self._body.control.send(frame) :]
             except BlockingIOError:
@@ -286,14 +288,14 @@ class Session:
             except OSError:
                 raise self._died() from None
 
-    def _take(self, end: float, other: int = -1) -> dict[str, Any] | None:
+    def _take(self, wait: Patience, other: int = -1) -> dict[str, Any] | None:
         """Return the next answer to the last request; None if the descriptor `other` got ready first."""
         while True:
             try:
                 while (answer := self._buffer.pop()) is not None:
                     if answer["id"] == self._count:
                         return dict(answer)
-                if not self._wait(select.POLLIN, end, other):
+                if not self._wait(select.POLLIN, wait, other):
                     return None
                 chunk = self._body.control.recv(CHUNK)
             except BlockingIOError:
@@ -306,7 +308,7 @@ class Session:
                 raise self._died(why="the channel ended in the middle of a frame" if self._buffer.pending else "")
             self._buffer.feed(chunk)
 
-    def _wait(self, event: int, end: float, other: int = -1) -> bool:
+    def _wait(self, event: int, wait: Patience, other: int = -1) -> bool:
         """Wait until the control socket is ready, True, or `other` is, False.
 
         DeadMachineError when the time is up or the machine has ended.
@@ -316,15 +318,17 @@ class Session:
         poll.register(self._body.exited, select.POLLIN)
         for descriptor in {other, self._kept} - {-1}:
             poll.register(descriptor, select.POLLIN)
-        while (left := end - time.monotonic()) > 0:
-            ready = dict(poll.poll(left * 1000 if left < FOREVER else None))
-            if self._body.control.fileno() in ready:
+        while True:
+            left = wait.left
+            ready = dict(poll.poll(max(0.0, left) * 1000 if left < FOREVER else None))
+            if self._body.control.fileno() in ready and (left > 0 or wait.overtime()):
                 return True
             if self._body.exited in ready or (self._kept in ready and self._body.ended()):
                 raise self._died()
             if other in ready:
                 return False
-        raise self._died(Fate.OVERRAN)
+            if left <= 0:
+                raise self._died(Fate.OVERRAN)
 
     def _died(self, fate: Fate = Fate.LOST, why: str = "") -> DeadMachineError:
         """Let a dying machine finish its last words, then take them and end it."""
@@ -370,8 +374,3 @@ class Session:
         self._body.dump(path)
         if self._vmcoreinfo:
             core.add_note(path, *self._vmcoreinfo)
-
-
-def _never() -> float:
-    """Return the end of a wait that has none."""
-    return time.monotonic() + 2 * FOREVER

@@ -44,6 +44,14 @@ def work(arguments: dict[str, Any]) -> None:
     time.sleep(arguments["seconds"])
 
 
+def compute(arguments: dict[str, Any]) -> None:
+    """Do the agent's fixed piece of work so many times."""
+    from vm.guest import agent
+
+    for _ in range(arguments["times"]):
+        agent.calibrate()
+
+
 def kill_agent(arguments: dict[str, Any]) -> None:
     """Kill our parent."""
     os.kill(os.getppid(), signal.SIGKILL)

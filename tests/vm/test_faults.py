@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -31,7 +33,9 @@ from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineOptions
 from vm.machine import Reply
+from vm.patience import EXTENSION_LIMIT
 from vm.qemu import Qemu
+from vm.session import CALIBRATION_REFERENCE
 from vm.session import Session
 
 pytestmark = pytest.mark.vm
@@ -42,6 +46,8 @@ DEADLINE = 0.3
 
 REPLACEMENT = 1.0
 """Seconds until a new machine has answered: of the processor, for the tests must not care what else it does."""
+
+CROWD = 15
 
 BUNDLE = {"sick": (Path(__file__).parent / "sick.py").read_text()}
 """Guest code that makes a machine sick, one function for each way."""
@@ -263,6 +269,30 @@ def test_a_slow_host_is_no_hung_kernel(machine: Session) -> None:
         brake.join()
     assert reply.fate is Fate.ANSWERED, reply
     assert reply.seconds > seconds
+
+
+def _crowd(processor: int) -> list[subprocess.Popen[bytes]]:
+    """Start as many processes that only compute, each with the same right to this processor."""
+    loop = f"import os; os.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
+    return [subprocess.Popen([sys.executable, "-SsEc", loop], start_new_session=True) for _ in range(CROWD)]
+
+
+def test_a_starved_machine_is_no_hung_kernel(machine: Session) -> None:
+    """The time for which a crowded host keeps QEMU from running does not count, however much longer it all takes."""
+    pid = _qemu(machine).process.pid
+    processor = min(os.sched_getaffinity(0))
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {processor})
+    crowd = _crowd(processor)
+    try:
+        times = round(DEADLINE / CALIBRATION_REFERENCE / 2)
+        reply = machine.call("sick:compute", {"times": times}, deadline=DEADLINE)
+    finally:
+        for each in crowd:
+            each.kill()
+            each.wait()
+    assert reply.fate is Fate.ANSWERED, reply
+    assert reply.seconds > EXTENSION_LIMIT * DEADLINE * machine.info.factor, "it was too slow for what slow hosts get"
 
 
 def test_the_last_words_have_what_led_to_the_panic(machine: Session) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +18,19 @@ import pytest
 from common.errors import KernelError
 from tests.waiting import wait_until
 from vm.guest.frames import Channel
+from vm.guest.frames import encode
 from vm.host import Guestless
 from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
+from vm.patience import Patience
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
 INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
 CODE = """
-import os, signal
+import os, signal, time
 from guestlib.inner import double
 
 def echo(arguments):
@@ -44,6 +47,9 @@ def set_(arguments):
 
 def hang(arguments):
     signal.pause()
+
+def nap(arguments):
+    time.sleep(arguments["seconds"])
 
 def die(arguments):
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -162,6 +168,12 @@ class FakeBody(Guestless):
         self.process = subprocess.Popen(["sleep", "60"])
         self.exited = os.pidfd_open(self.process.pid)
         self._words = words
+        self.share = 0.0
+        """Of each second it waits for a processor."""
+
+    def starved(self) -> float:
+        """Return what it has waited."""
+        return self.share * time.monotonic()
 
     def console(self) -> str:
         """Return the last words."""
@@ -211,6 +223,57 @@ def test_a_silent_machine_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = session.call("m:f", {}, deadline=0.05)
     assert reply.fate is Fate.OVERRAN
     assert body.process.returncode == -signal.SIGKILL
+
+
+def test_a_starved_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host lets a machine run a tenth of the time, its deadline is ten times as far away."""
+    monkeypatch.setattr("vm.session.GRACE", 0.05)
+    body = FakeBody("")
+    body.share = 0.9
+    reply = Session(body, INFO).call("m:f", {}, deadline=0.05)
+    assert reply.fate is Fate.OVERRAN
+    assert 0.9 < reply.seconds < 60
+
+
+@pytest.mark.parametrize(("share", "seconds", "fate"), [(0.95, 1.0, Fate.ANSWERED), (0.5, 60.0, Fate.OVERRAN)])
+def test_the_agent_asks_whether_it_was_starved(
+    session: Session, monkeypatch: pytest.MonkeyPatch, share: float, seconds: float, fate: Fate
+) -> None:
+    """When the agent's deadline has passed, what the host kept from it is added, and only that."""
+    monkeypatch.setattr(session._body, "starved", lambda: share * time.monotonic())
+    reply = session.call("code:nap", {"seconds": seconds}, deadline=0.2)
+    assert reply.fate is fate
+    assert reply.seconds < 60
+
+
+def test_what_arrived_too_late_to_be_waited_for_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that came in time counts, though we did not get round to it before the deadline was over."""
+    send = session._send
+
+    def send_and_stall(request: dict[str, Any], wait: Patience) -> None:
+        send(request, wait)
+        time.sleep(0.5)
+
+    monkeypatch.setattr("vm.session.GRACE", 0.1)
+    monkeypatch.setattr(session, "_send", send_and_stall)
+    assert session.call("code:echo", {"n": 1}, deadline=0.2).fate is Fate.ANSWERED
+
+
+def test_a_guest_that_never_stops_talking_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens to a guest forever that says all but the answer."""
+    monkeypatch.setattr("vm.session.GRACE", 0.05)
+    body = FakeBody("")
+    noise = encode({"id": 0}) * 1000
+
+    def talk() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                body.guest.sendall(noise)
+
+    threading.Thread(target=talk, daemon=True).start()
+    reply = Session(body, INFO).call("m:f", {}, deadline=0.05)
+    assert reply.fate is Fate.OVERRAN
+    assert reply.seconds < 60
 
 
 def test_deadlines_follow_the_factor(monkeypatch: pytest.MonkeyPatch) -> None:

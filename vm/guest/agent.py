@@ -29,6 +29,9 @@ STRETCH = 4.0
 """How many times slower than in its template a machine may get before a call that takes long is a hang."""
 
 SLOW = 1.5
+LEAST_EXTENSION = 0.05
+"""Seconds; for less it is not worth waiting on."""
+
 FORK_SECONDS = 10.0
 AUTOPSY_SECONDS = 5.0
 """What killing a worker and logging backtraces may take, all in all."""
@@ -115,21 +118,31 @@ class Agent:
         return answer
 
     def _patience(self, request: dict[str, Any]) -> Callable[[], float]:
-        """Return what says, once a deadline has passed, how much longer to wait because the host is slow just now."""
-        given = 0.0
+        """Return what says, once a deadline has passed, how much longer to wait because the host is slow just now.
+
+        The host knows for how long it kept this machine from running. What else slows us down only a measurement tells.
+        """
+        begin, deadline = time.monotonic(), float(request["deadline"])
 
         def more() -> float:
-            nonlocal given
+            starved = self._starved(request)
+            left = deadline + starved - (time.monotonic() - begin)
+            if left > LEAST_EXTENSION:
+                return left
             now = sum(calibrate() for _ in range(CALIBRATIONS)) / CALIBRATIONS
             slowdown = min(now / self._pace, STRETCH) if self._pace else 1.0
-            extension = float(request["deadline"]) * (slowdown - 1) - given
-            if slowdown < SLOW or extension <= 0:
+            left = deadline * slowdown - (time.monotonic() - begin)
+            if slowdown < SLOW or left <= LEAST_EXTENSION:
                 return 0.0
-            given += extension
-            self._extend(request, extension)
-            return extension
+            self._extend(request, left)
+            return left
 
         return more
+
+    def _starved(self, request: dict[str, Any]) -> float:
+        """Ask the host for how many seconds since its request it has kept us from running."""
+        self._channel.send({"id": request["id"], "late": True})
+        return float((self._channel.receive() or {}).get("starved", 0.0))
 
     def _extend(self, request: dict[str, Any], seconds: float) -> None:
         """Tell the host that the answer will take so much longer."""
