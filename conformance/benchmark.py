@@ -9,23 +9,30 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from common.errors import ConformError
 from conformance.bundle import guest_bundle
 from conformance.catalogue import redirect_cases
 from conformance.conclude import conclude
+from conformance.examine import examine
 from conformance.expect.judge import judge
 from conformance.memory import Peak
+from conformance.model import Case
 from conformance.model import KernelFacts
+from conformance.model import Verdict
 from conformance.provenance import suite_commit
+from conformance.tries import Repetition
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
-from conformance.workbench import healthy
 from kernels.resolve import resolve
 from vm.machine import MachineOptions
+from vm.session import Session
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CASE = "sockmap-ingress-to-egress-tcp4-unix_stream"
@@ -36,6 +43,11 @@ _SPEC = "debian:6.12"
 _SLUG = "debian-6.12"
 _WATCHED = 7
 """Of so many cases one is asked to learn what watching costs."""
+
+_CRASH = "def panic(arguments):\n    open('/proc/sysrq-trigger', 'w').write('c')\n"
+
+_TURNS = 9
+"""So often each way."""
 
 _SAMPLE = 0.05
 """Seconds between two looks at the memory of a run."""
@@ -76,42 +88,78 @@ def benchmark(options: argparse.Namespace) -> int:
             flush=True,
         )
     print(_overhead(*_watching()))
+    print(_recovery([_recovered() for _ in range(options.runs)]))
     return 0
 
 
-def _watching() -> tuple[float, float, float]:
-    """Return what a case takes in all, and of that what its log window takes in the guest and on the host, in seconds.
+def _watching() -> tuple[float, float]:
+    """Return what a case takes with somebody watching its kernel, and without, in seconds.
 
-    Windows are timed where they are made: nothing else differs between a run with them and one without.
+    Both in one run, on one machine: each case is put to it both ways, in turns, from request to verdict.
     """
     cases = [case for case in redirect_cases() if case.params["layout"] == "plain"][::_WATCHED]
+    kernel = resolve(_SPEC)
+    facts = KernelFacts(kernel.version, kernel.config)
+    with closing(Workbench({_SLUG: kernel}, MachineOptions(preload=PRELOAD))) as workbench:
+        workbench.prepare(_SLUG, lambda text: None)
+        machine = cast("Session", workbench.machine(_SLUG))
+
+        def watched(case: Case) -> None:
+            reply = workbench.ask(_SLUG, case)
+            assert conclude(case, facts, reply).verdict.expected
+
+        def unwatched(case: Case) -> None:
+            reply = machine.call(case.scenario, case.params, deadline=case.deadline, watch=False)
+            assert judge(case, facts, reply.value).verdict.expected
+
+        for case in cases:
+            watched(case)
+        pairs = [_in_turns(case, watched, unwatched) for case in cases]
+    return statistics.mean(pair[0] for pair in pairs), statistics.mean(pair[1] for pair in pairs)
+
+
+def _in_turns(case: Case, *ways: Callable[[Case], None]) -> tuple[float, ...]:
+    """Return the median of the seconds that a case takes each way."""
+    seconds: list[list[float]] = [[] for _ in ways]
+    for turn in range(_TURNS):
+        for number in range(len(ways))[:: 1 if turn % 2 else -1]:
+            begin = time.perf_counter()
+            ways[number](case)
+            seconds[number].append(time.perf_counter() - begin)
+    return tuple(map(statistics.median, seconds))
+
+
+def _overhead(watched: float, unwatched: float) -> str:
+    """Say what watching the kernel's health costs."""
+    return (
+        f"a case takes {1000 * watched:.2f} ms with its window of the kernel log, taint and scan, and"
+        f" {1000 * unwatched:.2f} ms without: {watched / unwatched - 1:.1%} more"
+    )
+
+
+def _recovered() -> tuple[float, float]:
+    """Have a kernel panic; return the seconds from the request to do so until another answers, and the next case."""
+    case, *_ = redirect_cases()
+    crash = Case(case.group, "panic", "crash:panic", case.params)
     with closing(Workbench({_SLUG: resolve(_SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
         workbench.prepare(_SLUG, lambda text: None)
-        workbench.ask(_SLUG, cases[0])
-        replies = [workbench.ask(_SLUG, case) for case in cases]
-        machine = workbench.machine(_SLUG)
-        machine.load({**guest_bundle(), "log_cost": Path(__file__).with_name("log_cost.py").read_text()})
-        asked = machine.call("log_cost:measure", dict(cases[0].params), deadline=10.0)
-    facts = KernelFacts(resolve(_SPEC).version, {})
-    begin = time.perf_counter()
-    for case, reply in zip(cases, replies, strict=True):
-        conclude(case, facts, reply)
-        healthy(reply)
-    concluded = time.perf_counter() - begin
-    begin = time.perf_counter()
-    for case, reply in zip(cases, replies, strict=True):
-        judge(case, facts, reply.value)
-    judged = time.perf_counter() - begin
-    seconds = sum(reply.seconds for reply in replies)
-    return seconds / len(cases), asked.value["seconds"], (concluded - judged) / len(cases)
+        workbench.machine(_SLUG).load({**guest_bundle(), "crash": _CRASH})
+        begin = time.perf_counter()
+        died, _ = examine(workbench, _SLUG, crash, how=Repetition(tries=1))
+        workbench.machine(_SLUG)
+        replaced = time.perf_counter() - begin
+        judged, _ = examine(workbench, _SLUG, case)
+    assert (died.verdict, judged.verdict) == (Verdict.PANIC, Verdict.PASS)
+    return replaced, time.perf_counter() - begin
 
 
-def _overhead(case: float, guest: float, host: float) -> str:
-    """Say what watching the kernel's health costs."""
-    share = (guest + host) / (case - guest)
+def _recovery(runs: Sequence[tuple[float, float]]) -> str:
+    """Say how long a panic holds up a worker."""
+    replaced, judged = (sorted(seconds) for seconds in zip(*runs, strict=True))
     return (
-        f"watching the kernel's health takes {1000 * guest:.2f} ms in the guest and {1000 * host:.2f} ms on the host"
-        f" of each case's {1000 * case:.1f} ms: {share:.1%} more than without"
+        f"from a case that panics the kernel to another kernel that answers: {statistics.median(replaced):.2f} s,"
+        f" at most {replaced[-1]:.2f} s; to the next case's verdict: {statistics.median(judged):.2f} s,"
+        f" at most {judged[-1]:.2f} s"
     )
 
 

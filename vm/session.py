@@ -169,14 +169,20 @@ class Session:
         deadline: float,
         evidence: Evidence = NO_EVIDENCE,
         hold: bool = False,
+        watch: bool = True,
     ) -> Reply:
-        """Call a function as Machine says; with `hold` stop it before it tears itself down, and leave it standing."""
+        """Call a function as Machine says; with `hold` stop it before it tears itself down, and leave it standing.
+
+        Without `watch` nobody looks at the kernel's log and taint, and nothing may pass on the reply.
+        """
         begin = time.monotonic()
         allowed = self._scaled(deadline)
         extra = GRACE
         request: dict[str, Any] = {"op": "call", "function": function, "arguments": dict(arguments)}
         if hold:
             request["hold"] = True
+        if not watch:
+            request["watch"] = False
         if evidence.trace:
             request["trace"] = evidence.trace
             allowed *= TRACE_SLOWDOWN

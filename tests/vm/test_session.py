@@ -103,6 +103,13 @@ def test_an_exception_is_data(session: Session, function: str, words: str) -> No
     assert session.call("code:twice", {"n": 1}, deadline=5.0).value == 2
 
 
+def test_nothing_may_pass_where_nobody_watches(session: Session) -> None:
+    """Without a window of the kernel log the answer says that there was none, and the next one has its own again."""
+    session.drain()
+    assert not session.call("code:echo", {}, deadline=5.0, watch=False).log_complete
+    assert session.call("code:echo", {}, deadline=5.0).log_complete
+
+
 def test_tracebacks_show_the_source(session: Session) -> None:
     """Guest code came as text, yet its tracebacks quote it."""
     assert 'raise ValueError("no such cell")' in session.call("code:fail", {}, deadline=5.0).error

@@ -18,6 +18,7 @@ from vm.guest import tracer
 from vm.guest.bundle import BundleFinder
 from vm.guest.frames import Channel
 from vm.guest.kmsg import KernelLog
+from vm.guest.kmsg import Unread
 from vm.guest.worker import Worker
 
 PORT = "ctl"
@@ -98,11 +99,12 @@ class Agent:
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
         """Have the worker call a function; the answer carries the kernel log since the last call."""
-        self._kmsg.begin(f"{request['function']} {' '.join(map(str, request['arguments'].values()))}")
+        kmsg = self._kmsg if request.get("watch", True) else Unread()
+        kmsg.begin(f"{request['function']} {' '.join(map(str, request['arguments'].values()))}")
         try:
             worker = self._worker = self._worker or self._fork()
         except OSError as error:
-            return {"fate": "failed", "error": f"the agent cannot start a worker: {error}"} | self._kmsg.window()
+            return {"fate": "failed", "error": f"the agent cannot start a worker: {error}"} | kmsg.window()
         wanted: dict[str, Any] = {name: request.get(name) for name in ("function", "arguments", "hold")}
         with tracer.traced(request.get("trace", ())) as trace:
             answer = worker.call(wanted, request["deadline"], self._patience(request))
@@ -112,7 +114,7 @@ class Agent:
             sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
             answer["error"] = f"{answer['error']}\n{sentence}"
         self._mend_clock()
-        answer |= trace | self._kmsg.window()
+        answer |= trace | kmsg.window()
         if answer["fate"] == "died" and (words := autopsy.killer(worker.pid, answer["log"])):
             answer |= {"error": f"{answer['error']}: {words}", "spent": True}
         return answer
