@@ -10,15 +10,44 @@ from pathlib import Path
 from typing import Any
 
 from conformance.expect import steps
+from conformance.expect.deviations import deviations
+from conformance.expect.expectation import expected_outcome
 from conformance.groups import GROUPS
 from conformance.model import Case
+from conformance.model import KernelFacts
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
 from kernels.version import Version
+from tests.conformance.report_runs import judged
 
 
 def answers(case: Case, version: str) -> dict[str, str]:
     """Return what is expected of a case, step by step."""
     wanted = steps.table(case.group).expected(case.params, Version.parse(version))
     return {step: rule.outcome for step, rule in wanted.items()}
+
+
+def expected_event(kernel: KernelEvent, case: Case, facts: KernelFacts) -> CaseEvent:
+    """Make the event of a case on a kernel that does what is expected of it, its certain deviations included."""
+    if case.group == "redirect":
+        expectation = expected_outcome(case, facts)
+        return judged(kernel, case, expectation.name, reason=expectation.reason)
+    rows = steps.table(case.group).expected(case.params, facts.version)
+    seen = {step: rule.outcome for step, rule in rows.items()}
+    known = [row for row in deviations(case, facts.version) if not row.racy]
+    for row in known:
+        seen |= row.answers
+    seen = {step: answer for step, answer in seen.items() if answer != steps.ABSENT}
+    return judged(
+        kernel,
+        case,
+        ", ".join(f"{step} {answer}" for step, answer in seen.items()),
+        reason="; ".join(dict.fromkeys(row.because(facts.version) for row in known or rows.values())),
+        observation={"steps": seen},
+        verdict=Verdict.XFAIL if known else Verdict.PASS,
+        deviation=" ".join(map(str, known)),
+    )
 
 
 def deciding(group: str, versions: Iterable[str]) -> set[str]:

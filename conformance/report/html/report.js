@@ -37,7 +37,7 @@ arrive();
 
 // What is told once, at the end, is told in place where somebody looks.
 document.addEventListener("toggle", ({ target }) => {
-  for (const why of target.matches(".b details[open]") ? target.querySelectorAll(".why") : []) {
+  for (const why of target.matches(":is(.b details, .cell)[open]") ? target.querySelectorAll(".why") : []) {
     why.textContent = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).textContent).join("; ");
     why.className = "";
   }
