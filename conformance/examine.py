@@ -68,13 +68,6 @@ def examine(
     return standing.judgement, _record(slug, case, standing, tries)
 
 
-def in_fresh_clones(
-    workbench: Workbench, slug: str, case: Case, times: int, lists: Lists = _NO_LISTS
-) -> tuple[Try, ...]:
-    """Put a case to a kernel `times` times, each time in a clone that has seen no other case; raises as `once` does."""
-    return tuple(once(workbench, slug, case, lists, fresh=True, last=True) for _ in range(times))
-
-
 def once(
     workbench: Workbench,
     slug: str,

@@ -9,7 +9,6 @@ import pytest
 
 from common.errors import ConformError
 from conformance.examine import examine
-from conformance.examine import in_fresh_clones
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import decode
@@ -142,17 +141,6 @@ class TestRepetition:
 
         assert workbench.history == ["close", "ask", "close", "ask"]
         assert _verdicts(record) == [("pass", True, 2)]
-
-
-def test_fresh_clones() -> None:
-    """A case can be put to as many pristine kernels as wanted, and every answer is handed over."""
-    workbench = ScriptedWorkbench(GOOD, STRAY, GOOD)
-
-    tries = in_fresh_clones(workbench, SLUG, CASE, 3)
-
-    assert workbench.history == ["close", "ask"] * 3
-    assert [str(each.judgement.verdict) for each in tries] == ["pass", "fail", "pass"]
-    assert all(each.fresh and each.reply for each in tries)
 
 
 def test_flaky_cases_are_reported() -> None:

@@ -17,7 +17,6 @@ from typing import Any
 from vm.guest.frames import CHUNK
 from vm.guest.frames import Channel
 
-PTMX = "/dev/ptmx"
 PTS = "/dev/pts"
 
 
