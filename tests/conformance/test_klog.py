@@ -7,6 +7,7 @@ for a healthy kernel. Most are of real kernels.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def found(reports: tuple[Report, ...]) -> tuple[tuple[str, str, tuple[str, ...]]
 def test_a_log_has_the_reports_it_has(fixture: Fixture) -> None:
     """Family, title and fingerprint of every report in a log, and nothing else, are found."""
     assert found(find_reports(fixture.text.splitlines())) == fixture.expected
+
+
+def test_most_logs_are_of_real_kernels_and_each_says_of_which() -> None:
+    """At least sixty logs of sick kernels; what is written by hand is what no kernel here could be brought to say."""
+    sources = {path.stem: path.read_text().partition("\n")[0] for path in FOLDER.glob("*.log")}
+
+    assert all(source.startswith("source: ") for source in sources.values())
+    assert all(re.match(r"source: Debian \d+\.\d+", sources[fixture.name]) for fixture in REAL)
+    assert len(REAL) >= 60
+    assert all(fixture.expected for fixture in REAL)
 
 
 @pytest.mark.parametrize("line", (FOLDER / "harmless-lines.txt").read_text().splitlines())
