@@ -62,6 +62,8 @@ class Workbench:
         """The case that the machine answered before the one it was asked last; empty for its first."""
         self.asked = ""
         """The case that the machine was asked last; empty for none."""
+        self._wanted: Path | None = None
+        """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
         self._machine: Machine | None = None
         self._info: MachineInfo | None = None
         """What the machine asked last is, though it may be gone."""
@@ -89,16 +91,15 @@ class Workbench:
         deadline = max(case.deadline, _LEAST / factor)
         deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
         reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
-        self._check(machine, reply)
-        return reply
+        self._wanted = evidence.dump
+        return self._checked(machine, reply)
 
     def farewell(self) -> Reply | None:
         """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""
         if self._machine is None:
             return None
         reply = self._machine.call("builtins:len", {}, deadline=_LEAST / self._machine.info.factor)
-        self._check(self._machine, reply)
-        return reply
+        return self._checked(self._machine, reply)
 
     def flaw(self) -> str:
         """Say what became of the template under the machine asked last; empty where it is as it was."""
@@ -111,10 +112,17 @@ class Workbench:
         self._machine.dump(path)
         return True
 
-    def _check(self, machine: Machine, reply: Reply) -> None:
-        """Let go of a machine that should not be asked again."""
-        if not machine.usable or not healthy(reply):
-            self.close()
+    def _checked(self, machine: Machine, reply: Reply) -> Reply:
+        """Let go of a machine that should not be asked again, but not before it has left the dump that is wanted."""
+        if machine.usable and healthy(reply):
+            return reply
+        if machine.usable and self._wanted is not None:
+            try:
+                machine.dump(self._wanted)
+            except HostError as error:
+                reply = replace(reply, dump=f"no memory dump: {error}")
+        self.close()
+        return reply
 
     def decoded(self, slug: str, reply: Reply) -> Reply:
         """Have a reply's log and console tell file and line, where the kernel's debugging information is at hand."""

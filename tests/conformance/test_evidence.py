@@ -32,7 +32,10 @@ from tests.conformance.workbenches import GOOD
 from tests.conformance.workbenches import PANICKED
 from tests.conformance.workbenches import SLUG
 from tests.conformance.workbenches import STRAY
+from tests.conformance.workbenches import WARNED
+from tests.conformance.workbenches import OneMachine
 from tests.conformance.workbenches import ScriptedWorkbench
+from vm.machine import Reply
 
 LINE = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
 BAD = judged(
@@ -183,6 +186,16 @@ class TestOneMoreRun:
         monkeypatch.setattr(workbench, "dump", lambda path: path.write_text("core"))
 
         assert self._collected(tmp_path, workbench, dump=True) == {"memory.elf": "core"}
+
+    @pytest.mark.parametrize("replies", [[WARNED], [STRAY, WARNED]], ids=["at-once", "late"])
+    def test_a_dump_of_a_guest_that_warned(self, tmp_path: Path, replies: list[Reply]) -> None:
+        """A guest that nobody will ask again is dumped before it goes."""
+        workbench = OneMachine(*replies)
+
+        collect(workbench, SLUG, CASE, Lists(), Wish(tmp_path, dump=True))
+
+        (core,) = (path for path in tmp_path.rglob("*.*") if path.is_file())
+        assert (core.name, core.read_text()) == ("memory.elf", "core")
 
     def test_what_cannot_be_had(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Why there is no dump and no trace is in the folder."""

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from common.errors import ConformError
 from conformance.model import Case
 from conformance.model import KernelFacts
@@ -11,9 +15,13 @@ from kernels.version import Version
 from tests.conformance.observations import case
 from tests.conformance.observations import flowed
 from vm.machine import NO_EVIDENCE
+from vm.machine import Bundle
 from vm.machine import Evidence
 from vm.machine import Fate
 from vm.machine import LogLine
+from vm.machine import Machine
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
 from vm.machine import MachineOptions
 from vm.machine import Reply
 
@@ -66,3 +74,45 @@ class ScriptedWorkbench(Workbench):
     def close(self) -> None:
         """Note that the clone is gone."""
         self.history.append("close")
+
+
+class OneMachine(ScriptedWorkbench):
+    """Has a machine that gives one answer after the other."""
+
+    ask = Workbench.ask
+    farewell = Workbench.farewell
+    close = Workbench.close
+    dump = Workbench.dump
+
+    def _started(self, slug: str) -> Machine:
+        return Scripted(self.answers)
+
+
+class Scripted:
+    """A machine without a guest."""
+
+    info = MachineInfo(MachineKind.CLONE, "tcg", "", factor=1.0, boot_seconds=0.0)
+
+    def __init__(self, answers: list[Reply | ConformError]) -> None:
+        self._answers = answers
+        self.usable = True
+
+    def load(self, bundle: Bundle) -> None:
+        """Take nothing over."""
+
+    def call(
+        self, function: str, arguments: Mapping[str, Any], *, deadline: float, evidence: Evidence = NO_EVIDENCE
+    ) -> Reply:
+        """Give the next answer."""
+        answer = self._answers.pop(0)
+        assert isinstance(answer, Reply)
+        return answer
+
+    def dump(self, path: Path) -> None:
+        """Write what memory there is; nothing of a machine that is gone."""
+        assert self.usable
+        path.write_text("core")
+
+    def close(self) -> None:
+        """End."""
+        self.usable = False
