@@ -22,7 +22,7 @@ PASSED = "the run's total deadline has passed"
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _RESERVE = 10.0
-"""Seconds, but never more than a fifth of all, in which a run ends its machines and tells what it came to."""
+"""Seconds, but never more than half of all, in which a run ends its machines and tells what it came to."""
 
 _COURTESY = 1.0
 """Seconds for a worker to end by itself."""
@@ -56,7 +56,7 @@ def process_began() -> float:
 
 def expiry(total: float, began: float) -> float:
     """Return when, on the monotonic clock, a run that began then has to come to its end to be over in `total`."""
-    return began + total - min(_RESERVE, total / 5)
+    return began + total - min(_RESERVE, total / 2)
 
 
 @contextlib.contextmanager

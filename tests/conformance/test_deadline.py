@@ -57,7 +57,7 @@ class TestDurations:
 
     def test_there_is_time_to_tell(self) -> None:
         """Judging ends before the deadline, so that the report is out by then."""
-        assert expiry(10.0, 100.0) == 108.0
+        assert expiry(10.0, 100.0) == 105.0
         assert expiry(3600.0, 100.0) == 3690.0
 
     def test_a_run_begins_with_its_process(self) -> None:
