@@ -216,7 +216,7 @@ class Plan:
             folder = template.newest(self.key) or self.prepared(bundle, warmup).folder
             seen = template.identity(folder)
             try:
-                found = Template.read(folder)
+                found = self._read(folder)
                 if found.info.kind is MachineKind.COLD:
                     return self.open_cold(found.note)
                 if found.info.kind is MachineKind.VNG:
@@ -232,6 +232,12 @@ class Plan:
                 template.discard(folder, seen)
         return self.open_cold(f"a cold boot, for again {note}")
 
+    def _read(self, folder: Path) -> Template:
+        """Read a template; why it has its accelerator is for this run to say, not for the one that made it."""
+        found = Template.read(folder)
+        why = "; ".join(filter(None, [self.choice.why, found.note]))
+        return replace(found, info=replace(found.info, why=why))
+
     def prepared(self, bundle: Bundle, warmup: Warmup | None) -> Template:
         """Return the template that is warm with `bundle`, made if need be from one that is warm with something else."""
         target = template.folder_of(self.key, bundle)
@@ -242,7 +248,7 @@ class Plan:
             with cache.explained(target), contextlib.suppress(FileNotFoundError):
                 os.utime(target)
             try:
-                found = Template.read(target)
+                found = self._read(target)
                 found.verify()
                 if found.info.kind is MachineKind.CLONE or found.age < FALLBACK_SECONDS:
                     template.retire(self.key)
@@ -312,7 +318,7 @@ class Plan:
         if folder is None:
             return None
         try:
-            parent = Template.read(folder)
+            parent = self._read(folder)
             if parent.info.kind is not MachineKind.CLONE:
                 return None
             parent.verify()

@@ -20,6 +20,7 @@ from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.waiting import wait_until
 from vm import template
+from vm.accel import Choice
 from vm.host import CHECKOUT
 from vm.launch import Plan
 from vm.launch import UnfitError
@@ -230,6 +231,14 @@ def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
         machine.load(BUNDLE)
         assert machine.call("probe:facts", {}, deadline=5.0).value["release"] == prepared.release
         assert machine.info.kind is MachineKind.COLD
+
+
+def test_why_is_for_each_run_to_say(prepared: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who shares the template of a run that asked for TCG is told why it has to do with TCG itself."""
+    monkeypatch.setattr("vm.accel.choose", lambda *_: Choice("tcg", "because there is no KVM"))
+    assert prepare(prepared, OPTIONS, BUNDLE, _warmup).why == "because there is no KVM"
+    with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
+        assert machine.info.why == "because there is no KVM"
 
 
 def test_without_snapshots_machines_boot_cold(subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
