@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,10 +22,13 @@ from vm.machine import Bundle
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raise it when the meaning of a template's files changes."""
 
 MANIFEST = "manifest.json"
+SEALED = re.compile(r'\{"checksum": "([0-9a-f]{8})", "template":\n(.*)\n\}')
+"""A manifest: its second line is what the checksum is of."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CHUNK = 1 << 20
 KEPT = 2
@@ -121,7 +125,10 @@ class Template:
     def read(cls, folder: Path) -> Template:
         """Read a template's manifest; DamagedError if that fails."""
         try:
-            data = json.loads((folder / MANIFEST).read_text())
+            checksum, text = _sealed((folder / MANIFEST).read_text())
+            if checksum != _sum_of(text):
+                raise DamagedError("its manifest has changed since it was saved")
+            data = json.loads(text)
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
             told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": ()}
             info = MachineInfo(**{**data["info"], **told})
@@ -132,7 +139,8 @@ class Template:
     def write(self) -> None:
         """Write the manifest."""
         data = {name: value for name, value in dataclasses.asdict(self).items() if name != "folder"}
-        (self.folder / MANIFEST).write_text(json.dumps(data, default=os.fspath))
+        text = json.dumps(data, default=os.fspath)
+        (self.folder / MANIFEST).write_text(f'{{"checksum": "{_sum_of(text)}", "template":\n{text}\n}}')
 
     def opened_state(self) -> BinaryIO:
         """Open the state; DamagedError if that fails, for another process may discard a template at any moment."""
@@ -157,6 +165,18 @@ class Template:
                     raise DamagedError(f"its {name} has changed since it was saved")
             except OSError as error:
                 raise DamagedError(f"its {name} cannot be read") from error
+
+
+def _sealed(text: str) -> tuple[str, str]:
+    """Take a manifest apart; ValueError if it is none."""
+    match = SEALED.fullmatch(text)
+    if match is None:
+        raise ValueError("not sealed")
+    return match[1], match[2]
+
+
+def _sum_of(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def seal(folder: Path, composition: Composition, info: MachineInfo, *, note: str = "") -> None:

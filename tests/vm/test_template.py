@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -62,6 +63,21 @@ def test_damage_is_found(folder: Path, name: str, damage: str) -> None:
             path.unlink()
     with pytest.raises(DamagedError, match=name):
         Template.read(folder).verify()
+
+
+def test_any_bit_of_the_manifest_counts(folder: Path) -> None:
+    """A manifest that says something else is damage even where it says something that makes sense."""
+    path = folder / "manifest.json"
+    sound = path.read_bytes()
+    for number in range(len(sound)):
+        spoiled = bytearray(sound)
+        spoiled[number] ^= 1 << number % 8
+        path.write_bytes(spoiled)
+        with pytest.raises(DamagedError, match="manifest"):
+            Template.read(folder)
+    path.write_bytes(sound)
+    assert json.loads(sound)["template"]["info"]["factor"] == INFO.factor
+    Template.read(folder).verify()
 
 
 def test_a_template_may_go_at_any_moment(folder: Path) -> None:
