@@ -59,7 +59,8 @@ def _of_repository(spec: Spec) -> Origin:
     commit = _commit(spec)
     repository = Repository(objects)
     tree = repository.run("rev-parse", f"{commit}^{{tree}}")
-    facts = {"commit": commit, "subject": _ask(spec, "show", "--no-patch", "--format=%s", commit)}
+    subject = _ask(spec, "show", "--no-patch", "--format=%s", commit)
+    facts = {"commit": commit, "subject": subject, "repository": str(top)}
     title = commit[:12]
     if not spec.revision:
         working = _working_tree(spec, objects, repository)

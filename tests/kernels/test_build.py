@@ -132,6 +132,7 @@ def test_a_commit_is_built(linux: Path) -> None:
     assert kernel.image is not None
     assert kernel.config["BPF_STREAM_PARSER"] == "y"
     assert kernel.provenance["commit"] == git("rev-parse", "HEAD").strip()
+    assert kernel.provenance["repository"] == str(linux)
     assert (kernel.provenance["subject"], kernel.provenance["preset"]) == ("Begin", "fast")
     assert kernel.modules is None
     assert any("built in" in line for line in told)
