@@ -59,7 +59,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "action": "append",
             "metavar": "FILE",
-            "help": "apply a diff or mbox to every kernel that is built; repeatable",
+            "help": "apply a diff or mbox to every kernel that is built, by compare to HEAD only; repeatable",
         },
     ),
     (
@@ -67,7 +67,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         {
             "action": "append",
             "metavar": "FRAGMENT",
-            "help": "configure every kernel that is built with this on top; repeatable",
+            "help": "configure every kernel that is built, by compare HEAD only, with this on top; repeatable",
         },
     ),
     (
