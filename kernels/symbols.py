@@ -6,6 +6,7 @@ As the kernel's own scripts/decode_stacktrace.sh does it, but keeping what was p
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -92,14 +93,25 @@ def _looked_up(path: Path | None, places: Iterable[_Place], root: str) -> dict[_
 
 @cache
 def _functions(path: Path) -> Mapping[tuple[str, int], list[tuple[str, int]]]:
-    """Return section and address of every function, by name and size: a name alone may be that of several."""
+    """Return section and address of every function, by name and size: a name alone may be that of several.
+
+    A kernel takes for the size what is between a function's start and the next symbol, padding included (kallsyms.c,
+    get_symbol_pos()); so it is found by that, and by the size it has in the file.
+    """
     listing = subprocess.run(["nm", "--format=sysv", path], capture_output=True, text=True, check=False).stdout
-    found: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for line in listing.splitlines():
-        fields = [field.strip() for field in line.split("|")]
-        if len(fields) == 7 and fields[3] == "FUNC" and fields[4]:
-            found.setdefault((fields[0], int(fields[4], 16)), []).append((fields[6], int(fields[1], 16)))
-    return {key: places for key, places in found.items() if len(places) == 1}
+    symbols = [[field.strip() for field in line.split("|")] for line in listing.splitlines()]
+    defined = [fields for fields in symbols if len(fields) == 7 and fields[1] and fields[6].startswith(".")]
+    starts = sorted({(fields[6], int(fields[1], 16)) for fields in defined})
+    following = dict(itertools.pairwise(starts))
+    found: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for name, address, _, kind, size, _, section in defined:
+        place = section, int(address, 16)
+        if kind == "FUNC" and size:
+            after = following.get(place, place)
+            sizes = {int(size, 16), *([after[1] - place[1]] if after[0] == section else [])}
+            for each in sizes:
+                found.setdefault((name, each), set()).add(place)
+    return {key: list(places) for key, places in found.items() if len(places) == 1}
 
 
 def _lines(path: Path, section: str, addresses: Iterable[int]) -> Iterator[str]:

@@ -37,18 +37,31 @@ int main(void) { return outer(1); }
 
 @pytest.fixture(name="image", scope="module")
 def _image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that passes for a kernel, in a tree of its own, and one of its files for a module."""
+    """A program that passes for a kernel, in a tree of its own, and one of its files for a module.
+
+    As in a kernel there is padding behind its functions.
+    """
     tree = tmp_path_factory.mktemp("tree")
     (tree / "net").mkdir()
     (tree / "net/skmsg.c").write_text(SOURCE)
     for output, options in (("vmlinux", ["-Wl,--build-id"]), ("net/sick-mod.ko", ["-c"])):
-        subprocess.run([COMPILER, "-g", "-O0", *options, "-o", output, f"{tree}/net/skmsg.c"], cwd=tree, check=True)
+        subprocess.run(
+            [COMPILER, "-g", "-O0", "-falign-functions=64", *options, "-o", output, f"{tree}/net/skmsg.c"],
+            cwd=tree,
+            check=True,
+        )
     return tree / "vmlinux"
 
 
 def _size(image: Path, function: str) -> int:
-    ((_, size),) = [key for key in symbols._functions(image) if key[0] == function]
-    return size
+    """Return the size of a function as a kernel would print it: up to the next one."""
+    answer = subprocess.run(
+        ["nm", "--defined-only", "--numeric-sort", image], capture_output=True, text=True, check=True
+    )
+    listed = map(str.split, answer.stdout.splitlines())
+    addresses = {name: int(address, 16) for address, kind, name in listed if kind in "tT"}
+    names = list(addresses)
+    return addresses[names[names.index(function) + 1]] - addresses[function]
 
 
 def _call(image: Path) -> int:
