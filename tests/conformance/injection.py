@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
@@ -33,6 +34,7 @@ from tests.conformance.conform import is_qemu
 from vm import template
 
 PORT = "virtserialport"
+PR_SET_CHILD_SUBREAPER = 36
 SLUG = "debian-6.12"
 SEED = 6121117
 CASES = tuple(
@@ -110,15 +112,28 @@ def apart(folder: Path) -> Iterator[None]:
         yield
 
 
-def census() -> dict[str, list[str]]:
-    """Return what somebody could leave behind: processes, descriptors, files."""
+@contextmanager
+def adopting() -> Iterator[None]:
+    """Become the parent of what our children leave behind, so that a census finds it."""
+    prctl = ctypes.CDLL(None).prctl
+    assert not prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+def census(*, shared: bool = False) -> dict[str, list[str]]:
+    """Return what somebody could leave behind: processes, descriptors, files of any type.
+
+    In a `shared` cache others come and go, so nobody looks there.
+    """
     links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     kept = {"locks", "templates"}
-    files = [
-        each for place in (cache.root(), Path(tempfile.gettempdir())) for each in place.rglob("*") if each.is_file()
-    ]
+    cached = () if shared else (each for each in cache.root().rglob("*") if not each.is_dir())
+    files = [*cached, *Path(tempfile.gettempdir()).rglob("*")]
     return {
-        "processes": [str(pid) for pid in sorted(descendants(os.getpid()))],
+        "processes": [f"{pid} {_command_line(pid)}" for pid in sorted(descendants(os.getpid()))],
         "descriptors": sorted(link for link in links if link.startswith(("socket:", "/memfd:", "anon_inode:"))),
         "files": sorted(str(file) for file in files if not kept & set(file.parts)),
     }
@@ -131,9 +146,9 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def left_over(before: dict[str, list[str]]) -> list[str]:
+def left_over(before: dict[str, list[str]], *, shared: bool = False) -> list[str]:
     """Return what is there now and was not."""
-    now = census()
+    now = census(shared=shared)
     return [f"{kind}: {each}" for kind in now for each in (Counter(now[kind]) - Counter(before[kind])).elements()]
 
 

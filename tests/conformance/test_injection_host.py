@@ -31,6 +31,7 @@ from tests.conformance.injection import SLUG
 from tests.conformance.injection import TALLY
 from tests.conformance.injection import Row
 from tests.conformance.injection import Ward
+from tests.conformance.injection import adopting
 from tests.conformance.injection import apart
 from tests.conformance.injection import census
 from tests.conformance.injection import left_over
@@ -50,8 +51,12 @@ def _row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
     """A line in the table of faults."""
     row = Row(request.node.name.removeprefix("test_").replace("_", " "), tries=1)
     request.config.stash.setdefault(TALLY, []).append(row)
-    with apart(tmp_path / "temporary"):
+    with apart(tmp_path / "temporary"), adopting():
+        before = census(shared=True)
         yield row
+        left = left_over(before, shared=True)
+    row.leftovers += len(left)
+    assert not left
 
 
 @contextmanager
@@ -170,7 +175,7 @@ def test_two_suites_share_a_cache(tmp_path: Path, row: Row) -> None:
         for _ in range(2)
     ]
     said = [suite.communicate(timeout=300)[0] for suite in suites]
-    left = [*(home / "partial").iterdir(), *(tmp_path / "temporary").iterdir()]
+    left = list((home / "partial").iterdir())
     row.leftovers = len(left)
     assert [suite.returncode for suite in suites] == [0, 0], said
     assert sum("booting" in text for text in said) == 1
