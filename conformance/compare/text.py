@@ -35,9 +35,9 @@ _COLOURS = {Change.REGRESSION: "bad", Change.FIX: "good", Change.UNSTABLE: "know
 
 def comparison_lines(comparison: Comparison, style: Style = _PLAIN) -> list[str]:
     """Return the whole comparison; the counts come before everything they count."""
-    lines = [rule(f"base {comparison.base.spec}", comparison.base.release, style)]
+    lines = [rule(f"base {comparison.base.title}", comparison.base.release, style)]
     lines += [line for fact in identity(comparison.base) for line in style.wrap(fact, then="  ")]
-    lines.append(rule(f"head {comparison.head.spec}", comparison.head.release, style))
+    lines.append(rule(f"head {comparison.head.title}", comparison.head.release, style))
     lines += [line for fact in identity(comparison.head) for line in style.wrap(fact, then="  ")]
     lines.append(rule("what differs between them", "", style))
     lines += [line for sentence in comparison.unlike for line in style.wrap(sentence, then="  ")]
@@ -200,7 +200,7 @@ def _and_more(group: Sequence[Difference]) -> str:
 
 
 def _named(kernel: KernelEvent) -> str:
-    return f"{kernel.release} ({kernel.spec})" if kernel.release != kernel.spec else kernel.spec
+    return f"{kernel.release} ({kernel.title})" if kernel.release != kernel.spec else kernel.spec
 
 
 def _counted(count: int, change: Change) -> str:

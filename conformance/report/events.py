@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import types
 import typing
 from collections import Counter
@@ -43,6 +44,9 @@ from conformance.model import Verdict
 
 SCHEMA = 1
 NAME = "events.jsonl"
+
+_FOLDER = re.compile(r"(,(?:patch|config)=)[^,]*/")
+"""Where a building spec names a file, and the path to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,11 @@ class KernelEvent:
     """Why this kernel could not be judged, one sentence; empty if it could."""
     hint: str = ""
     """What mends `error`."""
+
+    @property
+    def title(self) -> str:
+        """The spec as a reader wants it: of the files it names, which may lie deep, the names."""
+        return _FOLDER.sub(r"\1", self.spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class Evidence:
 def verdict(run: Run) -> tuple[str, bool]:
     """Say in one sentence what the run came to, and whether that is good."""
     bad, infra = len(run.unexpected()), run.counts()[Verdict.INFRA]
-    dead = [_short(run.kernel(slug).spec) for slug in run.slugs if run.kernel(slug).error]
+    dead = [_short(run.kernel(slug).title) for slug in run.slugs if run.kernel(slug).error]
     stopped = "Interrupted: " if interrupted(run) else ""
     lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or f"{infra} case{'s' * (infra != 1)}"
     if bad > infra:
@@ -96,7 +96,7 @@ def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
         for case in run.cases.get(slug, ()):
             if case.verdict is wanted:
                 counts = found.setdefault(case.reason.removeprefix(_KNOWN) or "no reason given", {})
-                spec = run.kernel(slug).spec
+                spec = run.kernel(slug).title
                 counts[spec] = counts.get(spec, 0) + 1
     return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]
 
@@ -141,7 +141,7 @@ def accelerators(run: Run) -> Iterator[str]:
     """Yield each accelerator with its reason, and the kernels it is about unless it is about all."""
     kernels = [run.kernel(slug) for slug in run.slugs]
     for accelerator, why in dict.fromkeys((each.accelerator, each.why) for each in kernels if each.accelerator):
-        about = [each.spec for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
+        about = [each.title for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
         name = _ACCELERATORS.get(accelerator, accelerator.upper())
         sentence = why if why.upper().startswith(name.upper()) else f"{name}: {why}".removesuffix(": ")
         yield sentence if len(about) == len(kernels) else f"{sentence} ({', '.join(about)})"

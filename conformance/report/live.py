@@ -100,7 +100,7 @@ class PlainReporter:
         assert self._run is not None
         self._run.add(event)
         machine = f"{event.machine} under {event.accelerator}" if event.machine else event.error
-        self._say(self._style.wrap(f"{event.spec}: {event.release}, {machine}", then="  "))
+        self._say(self._style.wrap(f"{event.title}: {event.release}, {machine}", then="  "))
 
     @_never_raises
     def case(self, event: CaseEvent) -> None:
@@ -116,7 +116,7 @@ class PlainReporter:
         if total and (done * 10 // total > tenth or now - last > _QUIET):
             self._told[slug] = (done * 10 // total, now)
             bad = len(self._run.unexpected(slug)) or "nothing"
-            spec = self._run.kernel(slug).spec
+            spec = self._run.kernel(slug).title
             self._say([self._style.show(f"{spec}: {done} of {total} cases, {bad} unexpected, {now:.1f} s")])
 
     @_never_raises

@@ -40,7 +40,7 @@ def render(run: Run) -> str:
     for title, wanted in (("Known deviations, as expected", Verdict.XFAIL), ("Skipped", Verdict.SKIP)):
         lines += _reasons(run, title, wanted)
     if run.unseen():
-        rows = [(_text(run.kernel(slug).spec), run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
+        rows = [(_text(run.kernel(slug).title), run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
         lines += ["", f"### Never run: {run.unseen()}", "", *_table(("kernel", "cases"), rows)]
     for slug in run.slugs:
         lines += ["", *_kernel(run, slug)]
@@ -53,7 +53,7 @@ def _kernels(run: Run) -> Iterator[str]:
     for slug in run.slugs:
         kernel, seconds = run.kernel(slug), f"{run.seconds(slug):.1f} s"
         counts = _counts(run.cases.get(slug, ()), "not judged" if kernel.error else "")
-        rows.append((_text(kernel.spec), _text(kernel.release), *counts, seconds))
+        rows.append((_text(kernel.title), _text(kernel.release), *counts, seconds))
     return _table(("kernel", "release", *_COUNTS, "time"), rows)
 
 
@@ -63,7 +63,7 @@ def _unexpected(run: Run) -> Iterator[str]:
     if cases:
         yield from ("", f"### UNEXPECTED: {len(cases)}")
     for case, *others in alike(cases):
-        yield from ("", f"#### {case.verdict.upper()} on {_text(run.kernel(case.kernel).spec)}", "")
+        yield from ("", f"#### {case.verdict.upper()} on {_text(run.kernel(case.kernel).title)}", "")
         yield f"- case {_code(case.id)}"
         said = (("expected", _text(case.expected)), ("because", _text(case.reason)), ("observed", _text(case.observed)))
         yield from (f"- {label} {text}" for label, text in said if text)
@@ -80,7 +80,7 @@ def _flaky(run: Run) -> Iterator[str]:
     """Yield the cases whose tries disagree."""
     cases = flaky(run)
     if cases:
-        rows = [(_code(case.id), _text(run.kernel(case.kernel).spec), _text(tries(case))) for case in cases]
+        rows = [(_code(case.id), _text(run.kernel(case.kernel).title), _text(tries(case))) for case in cases]
         yield from ("", f"### Flaky: {len(cases)}", "", *_table(("case", "kernel", "tries"), rows))
 
 
@@ -96,7 +96,7 @@ def _reasons(run: Run, title: str, wanted: Verdict) -> Iterator[str]:
 def _kernel(run: Run, slug: str) -> Iterator[str]:
     """Yield one kernel's identity, its matrices and the counts of its other groups."""
     kernel, cases = run.kernel(slug), run.cases.get(slug, [])
-    yield from (f"### {_text(kernel.spec)}", "")
+    yield from (f"### {_text(kernel.title)}", "")
     if kernel.error:
         yield from (f"**NOT JUDGED: {_text(kernel.error)}**", "", f"hint: {_text(kernel.hint)}", "")
     yield from (f"- {_text(facts)}" for facts in (*identity(kernel), *(f"Note: {note}" for note in kernel.notes)))

@@ -46,7 +46,7 @@ def screen(run: Run, outlook: Outlook, columns: int, rows: int, style: Style) ->
     legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
     whole = grid.lines(shown, marks, style)[:-1]
     bare = grid.lines([replace(each, extras={}) for each in shown], marks, style)[:-1]
-    title = rule(run.kernel(slug).spec, run.kernel(slug).release, style)
+    title = rule(run.kernel(slug).title, run.kernel(slug).release, style)
     own = [bars[run.slugs.index(slug)]]
     for grids, words, progress in itertools.product((whole, bare), (legend, []), (bars, own)):
         lines = [title, *grids, *words, *progress, total]
@@ -63,7 +63,7 @@ def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[s
 
 
 def _bars(run: Run, columns: int, style: Style) -> list[str]:
-    specs = {slug: style.cut(run.kernel(slug).spec, 20) for slug in run.slugs}
+    specs = {slug: style.cut(run.kernel(slug).title, 20) for slug in run.slugs}
     wide = max(map(len, specs.values()), default=0)
     return [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
 

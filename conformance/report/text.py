@@ -51,7 +51,7 @@ def head(run: Run, style: Style = _PLAIN) -> list[str]:
 def kernel_section(run: Run, slug: str, style: Style = _PLAIN) -> list[str]:
     """Return one kernel's identity, machine and grids."""
     kernel, cases = run.kernel(slug), run.cases.get(slug, [])
-    lines = [rule(kernel.spec, kernel.release, style)]
+    lines = [rule(kernel.title, kernel.release, style)]
     for facts in identity(kernel):
         lines += style.wrap(facts, then="  ")
     for note in kernel.notes:
@@ -84,7 +84,7 @@ def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
         return []
     lines = [rule(f"Flaky: {len(cases)}", "", style, "bad")]
     for case in cases:
-        lines += style.wrap(f"{case.id} on {run.kernel(case.kernel).spec}", first="  ")
+        lines += style.wrap(f"{case.id} on {run.kernel(case.kernel).title}", first="  ")
         lines += style.wrap(tries(case), first="     ")
     return lines
 
@@ -104,7 +104,7 @@ def unseen_section(run: Run, style: Style = _PLAIN) -> list[str]:
     missing = [(slug, run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
     if not missing:
         return []
-    rows = [f"{count:6}  {run.kernel(slug).spec}" for slug, count in missing]
+    rows = [f"{count:6}  {run.kernel(slug).title}" for slug, count in missing]
     return [rule(f"Never run: {run.unseen()}", "", style), *(style.cut(row, WIDTH) for row in rows)]
 
 
@@ -118,7 +118,7 @@ def verdict_lines(run: Run, style: Style = _PLAIN) -> list[str]:
 
 def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     """Announce one unexpected case while the run goes on."""
-    title = f"{case.verdict.upper()} {run.kernel(case.kernel).spec} {case.id}"
+    title = f"{case.verdict.upper()} {run.kernel(case.kernel).title} {case.id}"
     first, *rest = style.wrap(title, then="  ")
     verdict = style.paint(case.verdict.upper(), "bad")
     words = f"expected {case.expected}, observed {case.observed}" if case.expected else "; ".join(case.differences)
@@ -148,7 +148,7 @@ def _row(run: Run, slug: str, style: Style) -> tuple[str, str, str]:
     told = f"{'not judged' if kernel.error else bad or '-':>10}"
     told = style.paint(told, "bad" if bad or kernel.error else "good")
     numbers = f" {sum(counts.values()) or '-':>5} {passed:>5} {known:>5} {skipped:>4} {told} {time:>6}"
-    return kernel.spec, kernel.release, numbers
+    return kernel.title, kernel.release, numbers
 
 
 def rule(left: str, right: str, style: Style, colour: str = "strong") -> str:
@@ -177,7 +177,7 @@ def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
 
 def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style) -> list[str]:
     case, *others = group
-    spec = style.cut(run.kernel(case.kernel).spec, 40)
+    spec = style.cut(run.kernel(case.kernel).title, 40)
     name = f"{number}. {style.paint(case.verdict.upper(), 'bad')} on {spec}"
     lines = [name, *style.wrap(case.id, first="   ")]
 

@@ -214,3 +214,10 @@ def test_every_key_is_always_present(log: Path) -> None:
         values = json.loads(line)
         assert kinds.setdefault(values["event"], set(values)) == set(values)
     assert set(kinds) == {"run", "kernel", "case", "finish"}
+
+
+def test_a_title_has_no_paths() -> None:
+    """Of the files a spec names, a reader wants the names; a tree is known by its path."""
+    spec = "tree:/home/me/linux@v7.3,patch=/tmp/deep/fix.patch,patch=more.patch,config=../a/b.config,preset=fast"
+    title = "tree:/home/me/linux@v7.3,patch=fix.patch,patch=more.patch,config=b.config,preset=fast"
+    assert KernelEvent(spec=spec, slug="linux").title == title

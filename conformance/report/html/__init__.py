@@ -146,7 +146,7 @@ def _deviations(known: Iterable[CaseEvent]) -> dict[tuple[str, str], list[CaseEv
 
 def _specs(run: Run) -> dict[str, str]:
     """Return each kernel's spec; with its slug where two kernels answer to the same one, as in a merged run."""
-    specs = [run.kernel(slug).spec for slug in run.slugs]
+    specs = [run.kernel(slug).title for slug in run.slugs]
     return {
         slug: spec if specs.count(spec) == 1 else f"{spec} ({slug})"
         for slug, spec in zip(run.slugs, specs, strict=True)
