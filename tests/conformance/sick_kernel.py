@@ -27,6 +27,10 @@ COPY = 2 << 20
 ROUNDS = 8000
 """A bound for the verifier; time ends the loop."""
 
+FLOOD = 6000
+LINE = 400
+"""So many lines of so many bytes are twice what `log_buf_len=1M` holds."""
+
 SYS_USERFAULTFD = 323
 SYS_PIDFD_GETFD = 438
 UFFDIO_API = 0xC018AA3F
@@ -92,6 +96,12 @@ def block(arguments: dict[str, Any]) -> None:
     syscall.update(sockmap, 0, client.fileno())
     sender.join()
     rescuer.join()
+
+
+def flood(arguments: dict[str, Any]) -> None:
+    """Log more than the kernel's buffer holds."""
+    with Path("/dev/kmsg").open("w", buffering=1) as log:
+        log.writelines(f"<6>{'x' * LINE}\n" for _ in range(FLOOD))
 
 
 def babble(arguments: dict[str, Any]) -> None:

@@ -87,8 +87,9 @@ def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> N
             "INFO: task blocked for too long in __lock_sock .*< sock_map_update_elem",
         ),
         (_sick("sick:fill_memory", 20.0), Verdict.INFRA, "the guest ran out of memory; .*: oom-killer invoked"),
+        (_sick("sick_kernel:flood", 20.0), Verdict.INFRA, "the kernel log of this case could not be read in full"),
     ],
-    ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory"],
+    ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory", "log-overflow"],
 )
 def test_a_sick_kernel_is_told_by_name(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
     """Each sickness has its verdict, and the title of the kernel's own report."""
