@@ -42,6 +42,7 @@ _CACHES: Final = re.compile(
     r"kmalloc-(cg-)?\d+k?|skbuff_.*|sock_inode_cache|(request|tw)_sock_TCP.*|(TCP|UDP|UNIX).*|AF_VSOCK|net_namespace"
 )
 """The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
+_SMALLEST: Final = "kmalloc-8"
 _SLABS: Final = "/sys/kernel/slab"
 _KMEMLEAK: Final = "/sys/kernel/debug/kmemleak"
 _UNREFERENCED: Final = "unreferenced object"
@@ -163,10 +164,13 @@ def _protocols() -> Iterator[tuple[str, int, int]]:
 
 @cache
 def _shrinkers() -> tuple[int, ...]:
-    """Open what empties a cache, once: opening it is what would fill another."""
+    """Open what empties a cache, once: opening it is what would fill another.
+
+    So is writing to it, for which the kernel takes an object of the smallest cache: that one is emptied last.
+    """
     if not os.path.isdir(_SLABS):
         return ()
-    names = [name for name in os.listdir(_SLABS) if _CACHES.fullmatch(name)]
+    names = sorted(filter(_CACHES.fullmatch, os.listdir(_SLABS)), key=_SMALLEST.__eq__)
     return tuple(os.open(f"{_SLABS}/{name}/shrink", os.O_WRONLY) for name in names)
 
 

@@ -213,8 +213,8 @@ def _peer_closes(stage: Stage, ours: socket.socket, peer: socket.socket) -> None
 
 
 def _peer_resets(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    # On others what was not read resets.
-    if sockets.is_tcp(stage.kind):
+    # On others what was not read resets. A stage can have sockets of two kinds.
+    if peer.family in (socket.AF_INET, socket.AF_INET6):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     peer.close()
 
