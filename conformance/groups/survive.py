@@ -10,6 +10,13 @@ from conformance.catalogue import MAPS
 from conformance.model import Case
 
 _TCP = ("tcp4", "tcp6")
+_DRAINED = (
+    ("sockmap", "tcp4"), ("sockhash", "tcp6"),
+    ("sockmap", "udp4"), ("sockhash", "udp6"),
+    ("sockmap", "unix_stream"), ("sockhash", "unix_dgram"),
+)  # fmt: skip
+_SOON = 1.0
+"""Seconds: where the kernel hangs, it need not be waited for long."""
 
 
 @cache
@@ -21,6 +28,10 @@ def survive_cases() -> tuple[Case, ...]:
             name=f"{what}-{map_}-{kind}",
             scenario="conformance.scenarios.survive:run",
             params={"what": what, "map": map_, "kind": kind},
+            deadline=_SOON,
         )
-        for what, map_, kind in product(("parser-pass", "empty-receive"), MAPS, _TCP)
+        for what, map_, kind in (
+            *product(("parser-pass", "empty-receive"), MAPS, _TCP),
+            *(("drained", *each) for each in _DRAINED),
+        )
     )

@@ -2,16 +2,19 @@
 """Do what is known to have killed kernels.
 
 `parser-pass` has a parser and a verdict that lets everything pass; `empty-receive` asks for no bytes while such data
-waits. The Observation is `{"steps": {...}}`; `empty` is how many bytes came when none were asked for, `received` what
-came otherwise.
+waits; `drained` has more redirected to a socket than it has room for, and reads all of it at once: when the first is
+read, the rest is on the psock's backlog, and will be there a jiffy later. The Observation is `{"steps": {...}}`;
+`empty` is how many bytes came when none were asked for, `received` what came otherwise.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
+from contextlib import closing
 
 from bpf.guest import syscall
 from conformance.scenarios import sockets
@@ -19,14 +22,22 @@ from conformance.scenarios.answers import attempt
 from conformance.scenarios.answers import name_of
 from conformance.scenarios.bench import get_program
 from conformance.scenarios.proof import attach_verdict
+from conformance.scenarios.ways_out import Stage
+from conformance.scenarios.ways_out import fences
 
 _SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 _DATA = b"passed by the program"
 _PATIENCE = 2.0
+_SIZE, _TOO_MANY = 1000, 8
+"""Bytes of a message, and how many: a receive buffer of the least size has room for two."""
 
 
 def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Do `what` with a socket of a `kind` in a `map`."""
+    return {"steps": _drain(params["kind"], params["map"]) if params["what"] == "drained" else _pass(params)}
+
+
+def _pass(params: Mapping[str, str]) -> dict[str, str]:
     steps: dict[str, str] = {}
     with ExitStack() as stack:
         # Its budget is 0: it lets everything pass.
@@ -45,7 +56,31 @@ def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
         peer.sendall(_DATA)
         ours.settimeout(_PATIENCE)
         steps |= _receive(ours, params["what"])
-    return {"steps": steps}
+    return steps
+
+
+def _drain(kind: str, map_type: str) -> dict[str, str]:
+    with ExitStack() as stack:
+        stage = stack.enter_context(closing(Stage(kind, map_type)))
+        ours, sender, target, _ = (stack.enter_context(each) for _ in range(2) for each in sockets.pair(kind))
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        steps = {"insert": attempt(stage.enter, ours, 0, target)}
+        if steps["insert"] != "ok":
+            return steps
+        sent = [bytes([ord("a") + number]) * _SIZE for number in range(_TOO_MANY)]
+        stage.order(syscall.F_INGRESS, _SIZE * _TOO_MANY)
+        for each in sent:
+            sender.sendall(each)
+            fences().backlog()
+        # Not settimeout(), with which recv() would not wait in the kernel.
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
+        found = b""
+        try:
+            while len(found) < _SIZE * _TOO_MANY and (piece := target.recv(_SIZE * _TOO_MANY)):
+                found += piece
+        except OSError as error:
+            return {**steps, "received": name_of(error)}
+        return {**steps, "received": "all" if found == b"".join(sent) else "other"}
 
 
 def _receive(ours: socket.socket, what: str) -> dict[str, str]:
