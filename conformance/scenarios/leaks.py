@@ -50,16 +50,17 @@ _bounds: dict[tuple[str, int], Growth] = {}
 
 
 class Account:
-    """The books of this thread's namespace, opened now."""
+    """The books of this thread's namespace, opened now; `patience` is how long the kernel may take to come to rest."""
 
-    def __init__(self, lister: Lister) -> None:
+    def __init__(self, lister: Lister, patience: float = _PATIENCE) -> None:
+        self._patience = patience
         # First, because it opens what it empties caches by.
         self._memory = books.memory()
         self._books = Books(lister)
 
     def kept(self) -> Growth:
         """Wait until nothing countable is left; say what is nevertheless."""
-        return _at_rest(self._books.left, _collect_garbage)
+        return _at_rest(self._books.left, _collect_garbage, self._patience)
 
     def memory(self, bounds: Mapping[str, int], slack: int) -> Growth:
         """Wait until memory has grown by no more than a bound and some slack; say what has nevertheless."""
@@ -72,7 +73,7 @@ class Account:
                 if count > bounds.get(name, 0) + (books.RESERVE if name.startswith(books.CHARGED) else slack)
             }
 
-        return _at_rest(beyond, books.release_memory)
+        return _at_rest(beyond, books.release_memory, self._patience)
 
 
 def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -152,12 +153,12 @@ def _use(kind: str, rounds: int) -> None:
     sockets.close_listeners()
 
 
-def _at_rest(look: Callable[[], Growth], help_along: Callable[[], None]) -> Growth:
+def _at_rest(look: Callable[[], Growth], help_along: Callable[[], None], patience: float) -> Growth:
     """Look until there is nothing to see, or for long no less of it than before."""
     least, deadline = math.inf, 0.0
     while found := look():
         if sum(found.values()) < least:
-            least, deadline = sum(found.values()), time.monotonic() + _PATIENCE
+            least, deadline = sum(found.values()), time.monotonic() + patience
         elif time.monotonic() > deadline:
             break
         help_along()

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def hang(arguments: dict[str, Any]) -> None:
     """Say so, and sleep."""
     _log("the case has begun")
     signal.pause()
+
+
+def leave_a_thread(arguments: dict[str, Any]) -> None:
+    """Return, but for a thread."""
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
 def work(arguments: dict[str, Any]) -> None:

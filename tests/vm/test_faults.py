@@ -184,6 +184,14 @@ def test_a_channel_cut_in_a_frame_is_a_loss(machine: Session) -> None:
     assert not machine.usable
 
 
+def test_a_thread_left_behind_spends_the_machine(machine: Session) -> None:
+    """A case answers although one of its threads is stuck; the next one is not for that machine."""
+    assert machine.call("sick:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+    assert machine.usable
+    assert machine.call("sick:leave_a_thread", {}, deadline=5.0).fate is Fate.ANSWERED
+    assert not machine.usable
+
+
 def test_a_dead_agent_is_a_loss_that_names_the_signal(machine: Session) -> None:
     """A case that kills the agent loses its machine at once, and init says what killed it."""
     reply = machine.call("sick:kill_agent", {}, deadline=5.0)
