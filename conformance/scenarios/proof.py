@@ -19,7 +19,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
-from functools import cache
 
 from bpf.guest import syscall
 from conformance.scenarios import receive
@@ -33,7 +32,7 @@ from conformance.scenarios.bench import get_program
 from conformance.scenarios.owner import Elsewhere
 from conformance.scenarios.owner import Owner
 from conformance.scenarios.owner import meet
-from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.quiesce import fences
 from conformance.scenarios.servant import Messages
 from conformance.scenarios.servant import send
 
@@ -193,9 +192,9 @@ class Proof:
 
     def settle(self) -> bool:
         """Let what is in flight arrive; False if it does not."""
-        vsock, fences = sockets.is_vsock(self._kind), _fences()
-        arrived = not vsock or fences.vsock()
-        return fences.backlog() and (not vsock or fences.vsock()) and arrived
+        vsock, through = sockets.is_vsock(self._kind), fences()
+        arrived = not vsock or through.vsock()
+        return through.backlog() and (not vsock or through.vsock()) and arrived
 
     def drain(self, name: str) -> Messages:
         """Return what waits on one of the sockets."""
@@ -261,11 +260,6 @@ def attach_verdict(map_fd: int, program: int) -> str:
 
 def _payload() -> bytes:
     return struct.pack("=Q", next(_number)) * _WORDS
-
-
-@cache
-def _fences() -> Fences:
-    return Fences()
 
 
 def _describe(found: dict[str, Messages], parts: dict[str, bytes]) -> str:

@@ -16,7 +16,6 @@ import socket
 from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import cache
 from typing import Final
 
 from bpf.guest import links
@@ -28,7 +27,7 @@ from conformance.scenarios import sockets
 from conformance.scenarios.answers import attempt
 from conformance.scenarios.answers import error_name
 from conformance.scenarios.orders import Orders
-from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.quiesce import fences
 
 Steps = dict[str, str]
 
@@ -84,7 +83,7 @@ class Table:
             client.connect(self.address)
             if not sockets.connects(self.kind):
                 client.send(b"steered")
-                _fences().backlog()
+                fences().backlog()
                 # A datagram nobody wanted comes back as an error.
                 client.send(b"")
         except OSError as error:
@@ -95,7 +94,7 @@ class Table:
                 each.accept()[0].close()
             else:
                 each.recv(16)
-                _fences().backlog()
+                fences().backlog()
                 each.recv(16, socket.MSG_DONTWAIT)
         return ", ".join(name for name, each in receivers.items() if each in ready) or "nobody"
 
@@ -174,7 +173,7 @@ def _stolen(table: Table) -> None:
         owner.accept()
         table.steps["program"] = table.orders.answer()
         client.send(b"steered")
-        _fences().backlog()
+        fences().backlog()
         table.steps["owner"] = "data" if owner.receive() == [b"steered"] else "nothing"
 
 
@@ -193,8 +192,3 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
     with ExitStack() as stack:
         VARIANTS[params["variant"]](Table(params, steps, stack))
     return {"steps": steps}
-
-
-@cache
-def _fences() -> Fences:
-    return Fences()

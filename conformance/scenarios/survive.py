@@ -22,8 +22,8 @@ from conformance.scenarios.answers import attempt
 from conformance.scenarios.answers import name_of
 from conformance.scenarios.bench import get_program
 from conformance.scenarios.proof import attach_verdict
+from conformance.scenarios.quiesce import fences
 from conformance.scenarios.ways_out import Stage
-from conformance.scenarios.ways_out import fences
 
 _SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 _DATA = b"passed by the program"

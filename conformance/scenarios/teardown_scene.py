@@ -40,7 +40,7 @@ from conformance.scenarios.owner import another
 from conformance.scenarios.owner import meet
 from conformance.scenarios.patience import comes_true
 from conformance.scenarios.proof import possible
-from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.quiesce import fences
 from conformance.scenarios.servant import ROOM
 from conformance.scenarios.servant import Messages
 from conformance.scenarios.servant import cookie_of
@@ -309,12 +309,6 @@ def let_rcu_pass() -> None:
         os.close(target)
         await_freed(witness)
     fences().backlog()
-
-
-@cache
-def fences() -> Fences:
-    """Return this process's fences."""
-    return Fences()
 
 
 @cache

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import suppress
-from functools import cache
 from typing import Final
 
 from bpf.guest import links
@@ -23,7 +22,7 @@ from conformance.scenarios import sockets
 from conformance.scenarios.bench import STATE
 from conformance.scenarios.bench import get_program
 from conformance.scenarios.proof import attach_verdict
-from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.quiesce import fences
 from conformance.scenarios.states import disconnect
 
 _SUFFIX = {"sockmap": "map", "sockhash": "hash"}
@@ -157,12 +156,6 @@ def end(kind: str, ours: socket.socket, peer: socket.socket) -> None:
         if sockets.is_vsock(kind):
             fences().vsock()
         each.close()
-
-
-@cache
-def fences() -> Fences:
-    """Return ways through the kernel's queues, kept by this process."""
-    return Fences()
 
 
 def _close(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
