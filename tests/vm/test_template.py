@@ -89,14 +89,19 @@ def test_a_template_may_go_at_any_moment(folder: Path) -> None:
         found.opened_state()
 
 
+def change_unseen(path: Path) -> None:
+    """Change a file so that neither its size nor its date tells."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"K")
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
 def test_to_look_closely_is_to_read_all(folder: Path) -> None:
     """What its date vouches for is read all the same when a clone has died."""
     found = Template.read(folder)
-    status = found.ram.stat()
-    with found.ram.open("r+b") as file:
-        file.seek(1 << 20)
-        file.write(b"K")
-    os.utime(found.ram, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    change_unseen(found.ram)
     found.verify()
     with pytest.raises(DamagedError, match="ram has changed"):
         found.verify(closely=True)
@@ -111,11 +116,7 @@ def test_a_touched_file_is_read_before_it_is_believed(folder: Path) -> None:
 def test_after_a_reboot_memory_is_read_before_it_is_believed(folder: Path) -> None:
     """A host that went down may have lost writes without the date showing it."""
     found = Template.read(folder)
-    status = found.ram.stat()
-    with found.ram.open("r+b") as file:
-        file.seek(1 << 20)
-        file.write(b"K")
-    os.utime(found.ram, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    change_unseen(found.ram)
     found.verify()
     with pytest.raises(DamagedError, match="ram has changed"):
         replace(found, boot_id="another boot").verify()
