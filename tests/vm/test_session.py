@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -259,7 +260,9 @@ def test_what_arrived_too_late_to_be_waited_for_is_read(session: Session, monkey
 
     def send_and_stall(request: dict[str, Any], wait: Patience) -> None:
         send(request, wait)
-        time.sleep(0.5)
+        # The answer is there, and we are late to look.
+        select.select([session._body.control], [], [], 60)
+        wait_until(lambda: wait.left <= 0, "the wait is over")
 
     monkeypatch.setattr("vm.session.GRACE", 0.1)
     monkeypatch.setattr(session, "_send", send_and_stall)
