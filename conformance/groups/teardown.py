@@ -57,7 +57,7 @@ SHUT: Final = (
 """What happens to the connection."""
 LAST: Final = ("duplicate", "in_flight", "stolen", "killed", "namespace", "close_both")
 """What else closes a socket."""
-OTHERS: Final = ("itself", "detach", "swap", "delete_one", "destroy_one", "unpin", "held")
+OTHERS: Final = ("itself", "detach", "link", "swap", "delete_one", "destroy_one", "unpin", "held")
 """What happens to the map or its programs."""
 
 _FEW: Final = {
@@ -68,8 +68,14 @@ _FEW: Final = {
         "target": ("redirected", "backlog"),
         "member": ("sender",),
     },
-    LAST: {"verdict": ("none", "passed"), "target": ("redirected",)},
-    OTHERS: {"member": ("none",), "verdict": ("none", "passed"), "parser": ("passed",), "target": ("redirected",)},
+    LAST: {"msg": ("corked",), "verdict": ("none", "passed"), "target": ("redirected",)},
+    OTHERS: {
+        "member": ("none",),
+        "msg": ("none", "corked"),
+        "verdict": ("none", "passed"),
+        "parser": ("passed",),
+        "target": ("redirected",),
+    },
 }
 """The states asked of all but the ways out."""
 _RESET: Final = ("tcp6", "unix_stream")
@@ -124,7 +130,7 @@ def possible(exit_: str, kind: str, part: str, data: str) -> bool:
             exit_ == "peer_reset" and kind not in _RESET,
             exit_ == "namespace" and kind.startswith("vsock"),
             exit_ == "held" and part != "target",
-            exit_ in ("detach", "swap") and part in ("member", "target"),
+            exit_ in ("detach", "link", "swap") and part in ("member", "target"),
             exit_ == "itself" and part == "target",
         )
     )

@@ -5,6 +5,7 @@ A case is a scene (`kind`, `map`, `role`, `program`), its `data`, a way out (`ex
 The Observation is `{"steps": {name: answer}}`, in the order they were taken; a step that makes no sense any more (the
 socket is closed, the map is gone) is absent; `available` is the only one where this kernel or guest has no such socket.
 
+- `link`: where links are to be destroyed, whether there are any, `"ok"` or the errno, and then nothing more is asked;
 - `insert`, `exit`: `"ok"` or the errno;
 - `data`: whether the data got into its state, `"so"`, or what it did instead: `"locked"` if a thread that
   waits for data keeps all others from the socket, and then nothing more is asked;
@@ -29,6 +30,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from contextlib import suppress
 
+from conformance.scenarios import kit
 from conformance.scenarios import owner
 from conformance.scenarios.answers import attempt
 from conformance.scenarios.kit import Steps
@@ -38,7 +40,6 @@ from conformance.scenarios.teardown_data import DATA
 from conformance.scenarios.teardown_data import LOCKED
 from conformance.scenarios.teardown_exits import EXITS
 from conformance.scenarios.teardown_scene import Scene
-from conformance.scenarios.teardown_scene import let_rcu_pass
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
@@ -49,7 +50,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
             _carry_out(scene, params)
         if params["program"] == "parser":
             # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
-            let_rcu_pass()
+            kit.reap()
     except BaseException:
         owner.discard()
         raise
@@ -58,6 +59,10 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
 
 def _carry_out(scene: Scene, params: Mapping[str, str]) -> None:
     data, steps = DATA[params["data"]], scene.steps
+    if params["exit"] == "link":
+        steps["link"] = attempt(scene.link)
+        if steps["link"] != "ok":
+            return
     data.before(scene)
     steps["insert"] = scene.insert()
     if steps["insert"] == "ok":

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from bpf.guest import maps
 from bpf.guest import syscall
+from conformance.scenarios import kit
 from conformance.scenarios import sockets
 from conformance.scenarios.answers import attempt
 from conformance.scenarios.answers import error_name
@@ -28,7 +29,6 @@ from conformance.scenarios.teardown_scene import WITNESS
 from conformance.scenarios.teardown_scene import Scene
 from conformance.scenarios.teardown_scene import attach
 from conformance.scenarios.teardown_scene import carries_verdict
-from conformance.scenarios.teardown_scene import let_rcu_pass
 from conformance.scenarios.teardown_waiters import WAITS
 from conformance.scenarios.teardown_waiters import events
 
@@ -39,7 +39,7 @@ _GRACES = {"backlog": 0.15, "sender": 0.15}
 _ROUNDS = 32
 """Looks that such a grace has at least: a machine that its host keeps from running loses time, but no look."""
 _PERIODS = 3
-"""Grace periods of RCU after which memory is not freed any more."""
+"""Destructions of a psock after which memory is not freed any more."""
 _SO_MEMINFO, _MEMINFO_WORDS = 55, 9
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -143,11 +143,11 @@ class Aftermath:
             steps["redirect"] = "dropped"
 
     def _memory(self) -> str:
-        """Ask whether memory is charged to the socket for what it received; a psock's is freed after a grace period."""
+        """Ask whether memory is charged to the socket for what it received; that of a psock goes with it."""
         for _ in range(_PERIODS):
             if not _charged(self._scene.end):
                 return "none"
-            let_rcu_pass()
+            kit.reap()
         return "held"
 
     def _again(self) -> None:

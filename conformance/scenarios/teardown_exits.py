@@ -15,7 +15,9 @@ from bpf.guest import links
 from bpf.guest import maps
 from bpf.guest import syscall
 from conformance.scenarios import kit
+from conformance.scenarios.patience import comes_true
 from conformance.scenarios.servant import send
+from conformance.scenarios.teardown_scene import PATIENCE
 from conformance.scenarios.teardown_scene import SOCKET
 from conformance.scenarios.teardown_scene import Scene
 from conformance.scenarios.teardown_scene import await_freed
@@ -121,6 +123,15 @@ def _detach(scene: Scene) -> None:
         syscall.detach(scene.home, program.descriptor, attach_type)
 
 
+def _destroy_links(scene: Scene) -> None:
+    """Let go of the links that hold the programs in the map, and wait until it has none."""
+    for link in scene.links:
+        scene.drop(link)
+    numbers = [syscall.ATTACH_TYPES[attach_type] for attach_type, _ in scene.programs]
+    if not comes_true(lambda: not any(links.query(scene.home, number) for number in numbers), PATIENCE, os.sched_yield):
+        raise TimeoutError("a link that nobody has holds on to its program")
+
+
 def _swap(scene: Scene) -> None:
     """Attach other programs in the place of those the socket runs."""
     for attach_type, _ in scene.programs:
@@ -179,6 +190,7 @@ EXITS: Final[Mapping[str, Callable[[Scene], None]]] = {
     "killed": _killed,
     "namespace": _namespace,
     "detach": _detach,
+    "link": _destroy_links,
     "swap": _swap,
     "close_both": _second(_close),
     "delete_one": _second(_delete),

@@ -21,6 +21,7 @@ from functools import cache
 from functools import partial
 
 from bpf.guest import assemble as asm
+from bpf.guest import links
 from bpf.guest import maps
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
@@ -104,6 +105,8 @@ class Scene:
         self._plant_witness()
         self.programs = [] if self.role == "out" else attach_all(self.home, _programs(self.program, self.data))
         """What the map holds: attach types and programs."""
+        self.links: list[int] = []
+        """By which it holds them, if it does."""
 
     def _connected(self, way_out: str) -> tuple[socket.socket, socket.socket]:
         if way_out == "namespace":
@@ -141,6 +144,13 @@ class Scene:
     def new_map(self) -> int:
         """Create one more map of the case's type, with room for cookies."""
         return self.keep(syscall.create_map(syscall.MAP_TYPES[self.map_type], 4, 8, ENTRIES))
+
+    def link(self) -> None:
+        """Have links hold the programs in the map."""
+        for attach_type, program in self.programs:
+            number = syscall.ATTACH_TYPES[attach_type]
+            links.detach(self.home, program.descriptor, number)
+            self.links.append(self.keep(links.create(self.home, program.descriptor, number)))
 
     def insert(self) -> str:
         """Insert the socket, and for OUT have near redirect to it."""
@@ -297,18 +307,6 @@ def await_freed(witness: socket.socket) -> None:
     """Wait until a socket carries no program, as when its only map is freed; TimeoutError if that does not come."""
     if not comes_true(lambda: carries_verdict(witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
         raise TimeoutError("the map is not freed")
-
-
-def let_rcu_pass() -> None:
-    """Wait until what was removed before this call is freed: by then a map is, that goes the same way later."""
-    target = syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 1)
-    witness, peer = sockets.pair(_WITNESS)
-    with witness, peer:
-        attach_all(target, [("sk_skb_verdict", kit.program("sk_skb_verdict", "second"))])
-        syscall.update(target, 0, witness.fileno())
-        os.close(target)
-        await_freed(witness)
-    fences().backlog()
 
 
 @cache
