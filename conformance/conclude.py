@@ -54,7 +54,7 @@ def conclude(
         return known(title) or " ".join(str(row) for row in rows if row.excuses(title))
 
     trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
-    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None)
+    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, reply.console + reply.error)
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.

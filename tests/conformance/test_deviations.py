@@ -62,6 +62,10 @@ def answered(log: tuple[LogLine, ...] = (), **answers: str) -> Reply:
 FORGETS = 'answers = { read = "nothing" }'
 WARNS = 'splat = "strp_done"'
 HANGS = 'verdict = "hang"'
+SPINS = 'verdict = "hang"\nwhere = "udp_bpf_recvmsg"'
+SPINNING = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  udp_bpf_recvmsg+0x328/0x450\n")
+ASLEEP = Reply(fate=Fate.OVERRAN, error="stack: [<0>] udp_bpf_recvmsg+0x10/0x450")
+ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0x450\n")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,9 @@ HANGS = 'verdict = "hang"'
         ((HANGS,), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
         ((HANGS,), Reply(fate=Fate.PANICKED), Verdict.PANIC),
         ((HANGS,), answered(), Verdict.XPASS),
+        ((SPINS,), SPINNING, Verdict.XFAIL),
+        ((SPINS,), ASLEEP, Verdict.XFAIL),
+        ((SPINS,), ELSEWHERE, Verdict.HANG),
         ((HANGS, FORGETS), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
         ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN), Verdict.HANG),
         ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN, log=(WARNING,)), Verdict.XFAIL),
@@ -113,6 +120,9 @@ def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> Non
         ('splat = "("', "'splat' is no regular expression"),
         ("splat = 7", "'splat' is no regular expression"),
         ('verdict = "fail"', "'verdict' is one of hang, panic, lost, not 'fail'"),
+        ('where = "x"', "lacks a symptom: answers, splat, verdict"),
+        (f'{WARNS}\nwhere = "x"', "'where' says where a machine is that has a 'verdict'"),
+        (f'{HANGS}\nwhere = "("', "'where' is no regular expression"),
         ("answers = { read = 7 }", "'answers' gives each step an answer"),
         (f"{WARNS}\nlink = 7", "'link' is text, not 7"),
         (f'{WARNS}\noutcome = "x"\nwhen = "y"', "unknown key 'when'"),

@@ -8,7 +8,8 @@ report if there is one, and the exact symptom, at least one of
 
     answers  step -> answer of a stepwise group that this kernel gives instead; `absent`: the step is not there
     splat    a regular expression that the title of a report in the kernel log matches somewhere
-    verdict  `hang`, `panic` or `lost`: what becomes of the machine
+    verdict  `hang`, `panic` or `lost`: what becomes of the machine; with `where`, a regular expression that matches
+             what it then tells of where in the kernel it is
 
 and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
 
@@ -42,6 +43,7 @@ from kernels.version import Version
 
 HERE: Final = Path(__file__).parent
 _SYMPTOM = ("answers", "splat", "verdict")
+_REST = ("where", "link", "racy")
 _ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
 
 
@@ -55,6 +57,8 @@ class Symptom:
     """Of the reports in its kernel log."""
     verdict: Verdict | None = None
     """What became of the machine; None if nothing did."""
+    console: str = ""
+    """The last words of a machine that answers no more, or where in the kernel its worker is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Deviation:
     answers: Mapping[str, str]
     splat: re.Pattern[str] | None
     verdict: Verdict | None
+    where: re.Pattern[str] | None
     link: str
     racy: bool = False
 
@@ -85,7 +90,8 @@ class Deviation:
         """Whether exactly this is what the case showed."""
         answered = all(symptom.answers.get(step, "absent") == answer for step, answer in self.answers.items())
         logged = self.splat is None or any(map(self.excuses, symptom.titles))
-        return answered and logged and symptom.verdict is self.verdict
+        there = self.where is None or self.where.search(symptom.console) is not None
+        return answered and logged and there and symptom.verdict is self.verdict
 
     def because(self, version: Version) -> str:
         """Say what is wrong, with commit, first version and link."""
@@ -119,20 +125,26 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params]) -> Deviati
     answers: Any = symptom.get("answers", {})
     if not isinstance(answers, dict) or not all(isinstance(each, str) and each for each in answers.values()):
         raise bad(where, f"'answers' gives each step an answer, not {answers!r}")
-    try:
-        splat = re.compile(symptom["splat"]) if "splat" in symptom else None
-    except (re.error, TypeError) as error:
-        raise bad(where, f"'splat' is no regular expression: {error}") from None
     verdict = symptom.get("verdict")
     if verdict is not None and verdict not in _ENDS:
         raise bad(where, f"'verdict' is one of {', '.join(_ENDS)}, not {verdict!r}")
+    if "where" in row and verdict is None:
+        raise bad(where, "'where' says where a machine is that has a 'verdict'")
     link: Any = row.get("link", "")
     if not isinstance(link, str):
         raise bad(where, f"'link' is text, not {link!r}")
     racy: Any = row.get("racy", False)
     if not isinstance(racy, bool):
         raise bad(where, f"'racy' is true or false, not {racy!r}")
-    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, "link", "racy")}
+    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, *_REST)}
     rest["outcome"] = "deviates"
     rule = read_rule(where, rest, universe, None, FAMILIES)
-    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, link, racy)
+    splat, console = _pattern(where, row, "splat"), _pattern(where, row, "where")
+    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, console, link, racy)
+
+
+def _pattern(where: str, row: dict[str, Any], key: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(row[key]) if key in row else None
+    except (re.error, TypeError) as error:
+        raise bad(where, f"'{key}' is no regular expression: {error}") from None
