@@ -47,8 +47,10 @@ class _Line:
 class _Open:
     """A report that may not have ended."""
 
-    announced: bool
-    """It began with `cut here`, so it is one even without a header."""
+    announced: int = 0
+    """How often it said `cut here`: then it is one even without a header, and of two processors there are two."""
+    interrupts: bool = False
+    """Another had not ended when it began: what comes before its own header is the other's."""
     lines: list[_Line] = field(default_factory=list)
     header: Header | None = None
     message: str = ""
@@ -58,15 +60,21 @@ class _Open:
 
     def add(self, line: _Line) -> None:
         """Take in a line."""
+        self.last = line.seconds if line.seconds is not None else self.last
+        if self.interrupts and self.header is None and self.lines:
+            return
         if len(self.lines) < LONGEST:
             self.lines.append(line)
         self.complete = self.complete or is_frame(line.message)
-        self.last = line.seconds if line.seconds is not None else self.last
 
     def over(self, line: _Line) -> bool:
         """Tell whether the kernel had fallen silent before this line, or the banner announced nothing."""
         silent = line.seconds is not None and self.last is not None and line.seconds - self.last > QUIET
         return silent or (self.header is None and len(self.lines) >= _EARLY)
+
+    def closed_by_banner(self, line: _Line) -> bool:
+        """Tell whether a banner ends what a banner began."""
+        return self.complete and not self.over(line) and _BANNER.match(self.lines[0].message) is not None
 
     def report(self) -> Report | None:
         """Return what has become of it; None if a banner announced nothing."""
@@ -84,6 +92,8 @@ class Scanner:
         self._partial = ""
         self._open: dict[str, _Open] = {}
         """By caller: where the kernel says who speaks, reports of several CPUs can be told apart."""
+        self._unended: dict[str, int] = {}
+        """How many by a caller have said `cut here`, but not that this is the end."""
         self._ended: list[Report] = []
 
     def feed(self, text: str) -> tuple[Report, ...]:
@@ -115,28 +125,53 @@ class Scanner:
         self._line(_parse(raw[start:]))
 
     def _line(self, line: _Line) -> None:
-        found = self._open.get(line.caller)
         header = header_of(line.message.strip())
-        banner = _BANNER.match(line.message) is not None
-        begins = header is not None or banner or _CUT in line.message
-        if found is not None and (found.over(line) or (begins and found.complete)):
-            if banner and not found.over(line) and found.lines and _BANNER.match(found.lines[0].message):
-                found.add(line)  # it closes what it opened
-                begins = False
+        cut, banner = _CUT in line.message, _BANNER.match(line.message) is not None
+        if banner and (found := self._open.get(line.caller)) is not None and found.closed_by_banner(line):
+            found.add(line)
             self._close(line.caller)
-            found = None
+            return
+        found = self._continued(line, header, cut=cut, banner=banner)
         if found is None:
-            if not begins:
+            if header is None and not banner and not cut:
+                self._end(line)
                 return
-            found = self._open[line.caller] = _Open(announced=_CUT in line.message)
-        found.announced = found.announced or _CUT in line.message
+            interrupts = cut and self._unended.get(line.caller, 0) > 0
+            found = self._open[line.caller] = _Open(interrupts=interrupts)
+        found.announced += cut
+        self._unended[line.caller] = self._unended.get(line.caller, 0) + cut
+        if header is not None and found.header is None:
+            found.header, found.message = header, line.message.strip()
         found.add(line)
         if header is not None:
             found.complete = found.complete or header.last
-            if found.header is None:
-                found.header, found.message = header, line.message.strip()
-        if _END.search(line.message) or (header is not None and header.alone and found.header is header):
+        ends = self._end(line)
+        if ends and found.interrupts and found.header is None:
+            found.interrupts = self._unended[line.caller] > found.announced
+        elif ends or (header is not None and header.alone and found.header is header):
             self._close(line.caller)
+
+    def _continued(self, line: _Line, header: Header | None, *, cut: bool, banner: bool) -> _Open | None:
+        """Return the open report a line belongs to, if it is not one that begins another."""
+        found = self._open.get(line.caller)
+        if found is None:
+            return None
+        over = found.over(line)
+        another = found.complete and (header is not None or banner or cut)
+        if found.header is not None and found.announced:
+            another = another or cut or (header is not None and found.announced > 1)
+        if not over and not another:
+            return found
+        if over:
+            self._unended.pop(line.caller, None)
+        self._close(line.caller)
+        return None
+
+    def _end(self, line: _Line) -> bool:
+        """Take note if this is the end of a report, of whichever."""
+        ends = _END.search(line.message) is not None
+        self._unended[line.caller] = max(0, self._unended.get(line.caller, 0) - ends)
+        return ends
 
     def _close(self, caller: str) -> None:
         report = self._open.pop(caller).report()
