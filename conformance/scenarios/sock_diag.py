@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """List every socket of this network namespace by sock_diag(7), raw netlink.
 
-pyroute2 does this too, by 163 modules (5 MB) over asyncio, which a guest does not have.
+pyroute2 does this too, by 163 modules (5 MB) over asyncio, which a guest does not have; on a host the two are compared.
 """
 
 from __future__ import annotations
