@@ -192,9 +192,7 @@ class Proof:
 
     def settle(self) -> bool:
         """Let what is in flight arrive; False if it does not."""
-        vsock, through = sockets.is_vsock(self._kind), fences()
-        arrived = not vsock or through.vsock()
-        return through.backlog() and (not vsock or through.vsock()) and arrived
+        return fences().round(vsock=sockets.is_vsock(self._kind))
 
     def drain(self, name: str) -> Messages:
         """Return what waits on one of the sockets."""

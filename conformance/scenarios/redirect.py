@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from conformance.scenarios import receive
@@ -29,6 +30,8 @@ from conformance.scenarios import sockets
 from conformance.scenarios.answers import error_name
 from conformance.scenarios.bench import Bench
 from conformance.scenarios.quiesce import Fences
+from conformance.scenarios.quiesce import fences
+from conformance.scenarios.quiesce import renew_fences
 
 PHASES = {
     "byte": (1,),
@@ -50,8 +53,6 @@ _TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
 _TOTAL = sum(map(sum, PHASES.values()))
 _RANDOM = random.Random("sockmap").randbytes(1 << 17)
 _BYTES = [bytes((value,)) for value in range(256)]
-
-_fences: list[Fences] = []
 
 
 def run(params: Mapping[str, str]) -> dict[str, Any]:
@@ -105,22 +106,25 @@ def warmup(params: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _phases(bench: Bench, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
-    if not _fences:
-        sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
-        _fences.append(Fences())
-    flow = _Flow(bench, _fences[0])
+    _make_room()
+    flow = _Flow(bench, fences())
     phases = [flow.phase(name, messages) for name, messages in content]
     if not all(phase["settled"] for phase in phases):
         # Whatever held them up, the next case shall not suffer from it.
-        _fences.pop().close()
+        renew_fences()
     return phases
+
+
+@cache
+def _make_room() -> None:
+    sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
 
 
 class _Flow:
     """What flows through one bench: sent, followed until the kernel is quiescent, described."""
 
-    def __init__(self, bench: Bench, fences: Fences) -> None:
-        self._bench, self._fences = bench, fences
+    def __init__(self, bench: Bench, through: Fences) -> None:
+        self._bench, self._fences = bench, through
         self._sender = bench.sender
         self._vsock = bench.uses_vsock()
         self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]

@@ -42,6 +42,7 @@ from conformance.scenarios.owner import meet
 from conformance.scenarios.patience import comes_true
 from conformance.scenarios.proof import possible
 from conformance.scenarios.quiesce import fences
+from conformance.scenarios.quiesce import renew_fences
 from conformance.scenarios.servant import ROOM
 from conformance.scenarios.servant import Messages
 from conformance.scenarios.servant import cookie_of
@@ -189,9 +190,8 @@ class Scene:
 
     def settle(self) -> None:
         """Let what is in flight arrive; TimeoutError if a queue of the kernel is stuck."""
-        vsock, through = sockets.is_vsock(self.kind), fences()
-        if not ((not vsock or through.vsock()) and through.backlog() and (not vsock or through.vsock())):
-            fences.cache_clear()
+        if not fences().round(vsock=sockets.is_vsock(self.kind)):
+            renew_fences()
             raise TimeoutError("the kernel's queues do not move")
 
     def found(self, descriptor: int, key: int) -> str:
