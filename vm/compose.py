@@ -30,7 +30,7 @@ REPLACED = frozenset({"-append", "-initrd", "-kernel", "-cpu", "-accel", "-m", "
 # Only what can touch neither the network nor memory: the guest otherwise keeps its kernel's defaults (mitigations,
 # init_on_alloc, KASLR), for the boot is paid once per kernel.
 CMDLINE = (
-    "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic printk.devkmsg=on log_buf_len=1M"
+    "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic printk.devkmsg=on log_buf_len=4M"
     " random.trust_cpu=on cryptomgr.notests raid=noautodetect"
     " 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp initcall_blacklist=jent_mod_init"
     " rcupdate.rcu_expedited=1"

@@ -9,6 +9,7 @@ stuck and has what they would miss.
 
 from __future__ import annotations
 
+import os
 import random
 import select
 import socket
@@ -43,6 +44,7 @@ _PATIENCE: Final = 10.0
 _SLACK: Final = 64
 """Objects that a cache may have gained: what is drawn is not the same before and after."""
 _LARGEST: Final = 4096
+_WAITS_FOR_US: Final = "stuck in futex_"
 _WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _BUDGETS: Final = (0, 1 << 10, 1 << 40)
 # Those that make sockets would be in each other's way at the listeners; replacing is done here.
@@ -107,10 +109,14 @@ class Battle:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, self._end + _PATIENCE - time.monotonic()))
-        stuck = [_whereabouts(thread) for thread in threads if thread.is_alive()]
-        return ", ".join([*stuck, *dict.fromkeys(self.failures)]) or "ended"
+        stuck = {_whereabouts(thread) for thread in threads if thread.is_alive()}
+        # Whoever waits for its turn waits for one of the others.
+        told = sorted(where for where in stuck if not where.startswith(_WAITS_FOR_US)) or sorted(stuck)
+        return ", ".join([*told, *dict.fromkeys(self.failures)]) or "ended"
 
     def _do(self, deed: Callable[[Lane, random.Random], None], dice: random.Random) -> None:
+        # Whoever makes fences stays where it is, and what it starts does, too.
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
         try:
             while time.monotonic() < self._end:
                 # Closed or full by somebody else's doing; poll() says ValueError to a closed one.

@@ -28,9 +28,9 @@ COPIES = 2
 ROUNDS = 8000
 """A bound for the verifier, which follows no more than 8192 jumps; time ends the loop."""
 
-FLOOD = 6000
-LINE = 400
-"""So many lines of so many bytes are twice what `log_buf_len=1M` holds."""
+FLOOD = 12000
+LINE = 800
+"""So many lines of so many bytes are twice what `log_buf_len=4M` holds."""
 
 SYS_USERFAULTFD = 323
 SYS_PIDFD_GETFD = 438

@@ -36,6 +36,10 @@ def draw(seed, number):
     dice.choice([0])
     return dice.random()
 
+def hang(turn, reader):
+    with turn:
+        os.read(reader, 1)
+
 def fight(arguments):
     draws, seed = [], arguments["seed"]
     battle = hammer.Battle([Lane()], seed)
@@ -44,6 +48,7 @@ def fight(arguments):
         "": lambda lane, dice: (draws.append(dice.random()), time.sleep(0.001)),
         "raise": lambda lane, dice: 1 / 0,
         "hang": lambda lane, dice: os.read(reader, 1),
+        "hang in turn": lambda lane, dice: hang(battle._turn, reader),
         "close": lambda lane, dice: (lane.ends[0].close(), time.sleep(0.001)),
     }
     battle._break = deeds[arguments["deed"]]
@@ -75,6 +80,11 @@ def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str,
 def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
     """A thread that does not come back is looked up in the kernel."""
     assert "stuck" in ask(host, "fight", deed="hang", seed="3")[0]
+
+
+def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> None:
+    """Two threads are stuck, one of them only for its turn: the other is what is wrong."""
+    assert ask(host, "fight", deed="hang in turn", seed="3")[0].count("stuck") == 1
 
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
