@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ _NOTHING = 1 << 30
 _REDIRECTED = 2
 """Messages to redirect before the others are passed."""
 _WITHOUT_WAITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_FENCES = threading.Lock()
+"""Of two threads at a fence one would take what the other waits for."""
 _AT_ONCE = struct.pack("=ii", 1, 0)
 """struct linger: a close that resets."""
 
@@ -154,8 +157,19 @@ def end(kind: str, ours: socket.socket, peer: socket.socket) -> None:
     """
     for each in (ours, peer):
         if sockets.is_vsock(kind):
-            fences().vsock()
+            with _FENCES:
+                fences().vsock()
         each.close()
+
+
+def _duplicate(one: socket.socket) -> socket.socket:
+    """Do what dup() does, but keep nothing if another thread has just had a map opened under the socket's number."""
+    descriptor = os.dup(one.fileno())
+    try:
+        return socket.socket(one.family, one.type, one.proto, fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def _close(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
@@ -214,7 +228,7 @@ def _peer_resets(stage: Stage, ours: socket.socket, peer: socket.socket) -> None
 
 def _owner_killed(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     """Kill one owner for many: it is a fork."""
-    stage.wards.append((ours.dup(), peer.dup()))
+    stage.wards.append((_duplicate(ours), _duplicate(peer)))
     if len(stage.wards) < BATCH:
         return
     pid = os.fork()
@@ -233,7 +247,7 @@ def _owner_killed(stage: Stage, ours: socket.socket, peer: socket.socket) -> Non
 
 
 def _last_duplicate(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    with ours.dup():
+    with _duplicate(ours):
         ours.close()
         peer.send(_MESSAGE, _WITHOUT_WAITING)
 

@@ -26,11 +26,13 @@ def environment(root: Path = ROOT, **changes: str) -> Mapping[str, str]:
     return {**kept, "PYTHONPATH": os.fspath(root), **changes}
 
 
-def conform(*arguments: str, cwd: Path, root: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run `conform ARGUMENTS` to its end."""
+def conform(
+    *arguments: str, cwd: Path, root: Path = ROOT, patience: float = PATIENCE, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `conform ARGUMENTS` to its end, which comes within so many seconds."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(root, **changes), capture_output=True, text=True,
-        timeout=PATIENCE, check=False,
+        timeout=patience, check=False,
     )  # fmt: skip
 
 

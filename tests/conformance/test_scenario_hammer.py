@@ -15,11 +15,13 @@ from vm.session import Session
 pytestmark = needs_bpf
 
 CODE = """
+import errno
 import os
 import random
+import socket
 import time
 
-from conformance.scenarios import hammer, sockets
+from conformance.scenarios import hammer, sockets, ways_out
 
 hammer._PATIENCE = 0.3
 
@@ -39,6 +41,23 @@ def draw(seed, number):
 def hang(turn, reader):
     with turn:
         os.read(reader, 1)
+
+class Reused(socket.socket):
+    def fileno(self):
+        return self.number
+
+def duplicate(arguments):
+    # As if another thread had closed the socket and opened something else.
+    with Reused() as one:
+        one.number, other = os.pipe()
+        before = os.listdir("/proc/self/fd")
+        try:
+            ways_out._duplicate(one)
+        except OSError as error:
+            return [errno.errorcode[error.errno], os.listdir("/proc/self/fd") == before]
+        finally:
+            os.close(one.number)
+            os.close(other)
 
 def fight(arguments):
     draws, seed = [], arguments["seed"]
@@ -85,6 +104,11 @@ def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
 def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> None:
     """Two threads are stuck, one of them only for its turn: the other is what is wrong."""
     assert ask(host, "fight", deed="hang in turn", seed="3")[0].count("stuck") == 1
+
+
+def test_a_number_that_is_no_socket_any_more_is_not_kept(host: Session) -> None:
+    """What another thread opened under a socket's number is not left behind as a duplicate, as dup() would."""
+    assert ask(host, "duplicate") == ["ENOTSOCK", True]
 
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
