@@ -44,6 +44,7 @@ _CACHES: Final = re.compile(
 """The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
 _SMALLEST: Final = "kmalloc-8"
 _SLABS: Final = "/sys/kernel/slab"
+_DROP_CACHES: Final = "/proc/sys/vm/drop_caches"
 _KMEMLEAK: Final = "/sys/kernel/debug/kmemleak"
 _UNREFERENCED: Final = "unreferenced object"
 
@@ -101,9 +102,16 @@ def more(now: Mapping[str, int], before: Mapping[str, int]) -> Growth:
 
 def release_memory() -> None:
     """Have memory freed that only waits for being so many that it is worth while."""
-    with suppress(OSError), open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+    with suppress(OSError):
+        _hush()
         # What shrinks when asked to: kfree_rcu() is among it, and would else take five seconds.
-        file.write("2")
+        _write(_DROP_CACHES, "2")
+
+
+@cache
+def _hush() -> None:
+    """Have the kernel log say nothing of it: it is asked hundreds of times."""
+    _write(_DROP_CACHES, "4")
 
 
 def _ids(command: int) -> Iterator[int]:
@@ -197,9 +205,13 @@ def _percpu() -> int:
 
 
 def _suspects() -> int:
-    with open(_KMEMLEAK, "w", encoding="ascii") as file:
-        file.write("scan")
+    _write(_KMEMLEAK, "scan")
     return _read(_KMEMLEAK).count(_UNREFERENCED)
+
+
+def _write(path: str, what: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(what)
 
 
 def _read(path: str) -> str:
