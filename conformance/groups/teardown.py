@@ -6,6 +6,8 @@ Folded, because it means the same to the kernel:
 - a socket that is IN without a program and one that is not used at all; OUT with a program of its own is both; both
   is asked with a verdict, which is the only program that every kind runs;
 - an SK_MSG program or a parser on what is not TCP: the first never runs, the second is refused since 6.14;
+- data that the part does not meet: an SK_MSG program and OUT see nothing of what comes natively, so `member` stands for
+  them there; verdict and parser see nothing of what is sent, so `member` and `msg` have the senders;
 - whoever polls: poll, select, epoll by level and epoll by edge wait side by side in one case;
 - the type of map, while data is in flight and for what does not touch the map: it decides how an entry is found and
   removed, not what becomes of the data. Each kind is then asked with one type, its twin with the other;
