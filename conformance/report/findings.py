@@ -22,8 +22,6 @@ _EXCERPT = 8
 """Lines of evidence worth showing; the event log has it in full."""
 _WORTH_TELLING = 0.1
 """Seconds."""
-_KNOWN = "known deviation "
-"""How the reason of each begins; its section says so once."""
 _NAME = 40
 """Characters of a kernel's spec that a sentence has room for."""
 
@@ -89,16 +87,21 @@ def alike(cases: Iterable[CaseEvent]) -> list[list[CaseEvent]]:
     return list(groups.values())
 
 
-def reasons(run: Run, wanted: Verdict) -> list[tuple[str, int, list[str]]]:
-    """Return each reason for a verdict, with the number of cases and the specs of their kernels; sorted by reason."""
+def skips(run: Run) -> list[tuple[str, int, list[str]]]:
+    """Return each reason for skipping, with the number of cases and the specs of their kernels; sorted by reason."""
     found: dict[str, dict[str, int]] = {}
     for slug in run.slugs:
         for case in run.cases.get(slug, ()):
-            if case.verdict is wanted:
-                counts = found.setdefault(case.reason.removeprefix(_KNOWN) or "no reason given", {})
+            if case.verdict is Verdict.SKIP:
+                counts = found.setdefault(case.reason or "no reason given", {})
                 spec = run.kernel(slug).title
                 counts[spec] = counts.get(spec, 0) + 1
     return [(reason, sum(counts.values()), sorted(counts)) for reason, counts in sorted(found.items())]
+
+
+def xfails(run: Run) -> list[CaseEvent]:
+    """Return the cases that show a known deviation."""
+    return [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.verdict is Verdict.XFAIL]
 
 
 def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:

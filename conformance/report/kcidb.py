@@ -24,6 +24,7 @@ from conformance.report.events import Run
 from conformance.report.events import encode
 from conformance.report.findings import story
 from conformance.report.findings import witnesses
+from conformance.report.known import reasons_of
 
 ORIGIN: Final = "sockmap_conformance"
 
@@ -111,11 +112,9 @@ def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
 
 
 def _issues(case: CaseEvent) -> Iterator[dict[str, Any]]:
-    told = re.split(r"; (?=known deviation )", case.reason)
-    for name in case.deviation.split():
-        title = f"known deviation {name}"
-        about = next((part for part in told if part.startswith(f"{title}:")), title)
-        yield {"id": _id(name), "version": 1, "origin": ORIGIN, "culprit": {"code": True}, "comment": about}
+    for name, told in reasons_of(case):
+        comment = f"known deviation {name}: {told}"
+        yield {"id": _id(name), "version": 1, "origin": ORIGIN, "culprit": {"code": True}, "comment": comment}
 
 
 def _incidents(run: Run, case: CaseEvent) -> Iterator[dict[str, Any]]:

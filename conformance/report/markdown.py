@@ -19,10 +19,12 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
-from conformance.report.findings import reasons
+from conformance.report.findings import skips
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
+from conformance.report.findings import xfails
+from conformance.report.known import known_deviations
 from conformance.report.style import Style
 
 _STYLE = Style()
@@ -37,8 +39,7 @@ def render(run: Run) -> str:
     cases, facts = tally(run)
     lines = [f"## {'✅' if good else '❌'} {_text(sentence)}", "", f"{cases} {', '.join(facts)}", "", *_kernels(run)]
     lines += [*_unexpected(run), *_flaky(run)]
-    for title, wanted in (("Known deviations, as expected", Verdict.XFAIL), ("Skipped", Verdict.SKIP)):
-        lines += _reasons(run, title, wanted)
+    lines += [*_known(run), *_skipped(run)]
     if run.unseen():
         rows = [(_text(run.kernel(slug).title), run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
         lines += ["", f"### Never run: {run.unseen()}", "", *_table(("kernel", "cases"), rows)]
@@ -84,13 +85,27 @@ def _flaky(run: Run) -> Iterator[str]:
         yield from ("", f"### Flaky: {len(cases)}", "", *_table(("case", "kernel", "tries"), rows))
 
 
-def _reasons(run: Run, title: str, wanted: Verdict) -> Iterator[str]:
-    """Yield the reasons for a verdict."""
-    found = reasons(run, wanted)
+def _known(run: Run) -> Iterator[str]:
+    """Yield the known deviations, with the number of cases that show each, by kernel."""
+    cases = xfails(run)
+    if cases:
+        found = known_deviations(cases)
+        shown = [slug for slug in run.slugs if any(slug in each.by_kernel() for each in found)]
+        heads = ("deviation", "because", "for example", *(_text(run.kernel(slug).title) for slug in shown))
+        rows = [
+            (_text(each.name), _text(each.reason), _code(each.example), *(each.by_kernel()[slug] for slug in shown))
+            for each in found
+        ]
+        yield from ("", f"### Known deviations, as expected: {len(cases)}", "", *_table(heads, rows))
+
+
+def _skipped(run: Run) -> Iterator[str]:
+    """Yield the reasons for skipping."""
+    found = skips(run)
     if found:
         rows = [(count, _text(reason), _text(", ".join(specs))) for reason, count, specs in found]
         total = sum(count for _, count, _ in found)
-        yield from ("", f"### {title}: {total}", "", *_table(("cases", "reason", "kernels"), rows))
+        yield from ("", f"### Skipped: {total}", "", *_table(("cases", "reason", "kernels"), rows))
 
 
 def _kernel(run: Run, slug: str) -> Iterator[str]:

@@ -19,10 +19,12 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
-from conformance.report.findings import reasons
+from conformance.report.findings import skips
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
+from conformance.report.findings import xfails
+from conformance.report.known import known_deviations
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 
@@ -90,13 +92,25 @@ def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """List the known deviations, those with the same reason together."""
-    return _by_reason("Known deviations, as expected", run, Verdict.XFAIL, style)
+    """List the known deviations, with the number of cases that show each and one of them."""
+    cases = xfails(run)
+    lines = [rule(f"Known deviations, as expected: {len(cases)}", "", style)] if cases else []
+    for each in known_deviations(cases):
+        counts = each.by_kernel()
+        kernels = [run.kernel(slug).title + (f" {count}" if len(counts) > 1 else "") for slug, count in counts.items()]
+        name = f"{each.name}: " if each.name else ""
+        lines += style.wrap(f"{name}{each.reason} ({', '.join(kernels)})", first=f"{len(each.cases):6}  ")
+        lines += style.wrap(each.example, first=" " * 8)
+    return lines
 
 
 def skipped_section(run: Run, style: Style = _PLAIN) -> list[str]:
     """Count the skipped cases by reason."""
-    return _by_reason("Skipped", run, Verdict.SKIP, style)
+    found = skips(run)
+    lines = [rule(f"Skipped: {sum(count for _, count, _ in found)}", "", style)] if found else []
+    for reason, count, specs in found:
+        lines += style.wrap(f"{reason} ({', '.join(specs)})", first=f"{count:6}  ")
+    return lines
 
 
 def unseen_section(run: Run, style: Style = _PLAIN) -> list[str]:
@@ -217,14 +231,6 @@ def command_lines(label: str, command: str, style: Style) -> list[str]:
             lines.append("              ")
         lines[-1] += f" {word}"
     return [style.show(line) for line in lines]
-
-
-def _by_reason(title: str, run: Run, verdict: Verdict, style: Style) -> list[str]:
-    found = reasons(run, verdict)
-    lines = [rule(f"{title}: {sum(count for _, count, _ in found)}", "", style)] if found else []
-    for reason, count, specs in found:
-        lines += style.wrap(f"{reason} ({', '.join(specs)})", first=f"{count:6}  ")
-    return lines
 
 
 def render(run: Run) -> str:

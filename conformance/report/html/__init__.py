@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import cache
@@ -40,6 +39,7 @@ from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors
 from conformance.report.html.names import Reasons
 from conformance.report.html.names import visible
+from conformance.report.known import known_deviations
 
 _HERE = Path(__file__).parent
 _WORDS = 200_000
@@ -119,7 +119,7 @@ def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
         "known": known,
         "aside": aside,
         "drawn": {(case.id, case.kernel) for finding in told for case in finding.cases},
-        "deviations": _deviations(event for event in events if event.verdict is Verdict.XFAIL),
+        "deviations": known_deviations(event for event in events if event.verdict is Verdict.XFAIL),
     }
 
 
@@ -134,14 +134,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def _deviations(known: Iterable[CaseEvent]) -> dict[tuple[str, str], list[CaseEvent]]:
-    """Return the cases that show each known deviation, by its name and reason."""
-    found: dict[tuple[str, str], list[CaseEvent]] = {}
-    for event in known:
-        found.setdefault((event.deviation, event.reason), []).append(event)
-    return dict(sorted(found.items()))
 
 
 def _specs(run: Run) -> dict[str, str]:
