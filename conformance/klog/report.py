@@ -52,7 +52,7 @@ class Report:
     fingerprint: tuple[str, ...]
     """The first functions that mean something, innermost first; empty where no stack was printed."""
     text: str
-    """All its lines as they were found."""
+    """Its lines as they were found, with those that others said meanwhile, from its header on."""
 
     def __str__(self) -> str:
         """Return title and fingerprint as one line."""

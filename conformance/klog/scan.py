@@ -47,10 +47,12 @@ class _Line:
 class _Open:
     """A report that may not have ended."""
 
-    announced: int = 0
-    """How often it said `cut here`: then it is one even without a header, and of two processors there are two."""
+    announced: bool = False
+    """It said `cut here`, so it is a report even without a header."""
     interrupts: bool = False
     """Another had not ended when it began: what comes before its own header is the other's."""
+    ended: bool = False
+    """The other has, so that whatever begins now is news."""
     lines: list[_Line] = field(default_factory=list)
     header: Header | None = None
     message: str = ""
@@ -94,6 +96,8 @@ class Scanner:
         """By caller: where the kernel says who speaks, reports of several CPUs can be told apart."""
         self._unended: dict[str, int] = {}
         """How many by a caller have said `cut here`, but not that this is the end."""
+        self._spoke: dict[str, float] = {}
+        """When they last did."""
         self._ended: list[Report] = []
 
     def feed(self, text: str) -> tuple[Report, ...]:
@@ -125,6 +129,7 @@ class Scanner:
         self._line(_parse(raw[start:]))
 
     def _line(self, line: _Line) -> None:
+        self._listen(line)
         header = header_of(line.message.strip())
         cut, banner = _CUT in line.message, _BANNER.match(line.message) is not None
         if banner and (found := self._open.get(line.caller)) is not None and found.closed_by_banner(line):
@@ -138,7 +143,7 @@ class Scanner:
                 return
             interrupts = cut and self._unended.get(line.caller, 0) > 0
             found = self._open[line.caller] = _Open(interrupts=interrupts)
-        found.announced += cut
+        found.announced = found.announced or cut
         self._unended[line.caller] = self._unended.get(line.caller, 0) + cut
         if header is not None and found.header is None:
             found.header, found.message = header, line.message.strip()
@@ -147,7 +152,8 @@ class Scanner:
             found.complete = found.complete or header.last
         ends = self._end(line)
         if ends and found.interrupts and found.header is None:
-            found.interrupts = self._unended[line.caller] > found.announced
+            found.interrupts = self._unended[line.caller] > 1
+            found.ended = True
         elif ends or (header is not None and header.alone and found.header is header):
             self._close(line.caller)
 
@@ -158,14 +164,19 @@ class Scanner:
             return None
         over = found.over(line)
         another = found.complete and (header is not None or banner or cut)
-        if found.header is not None and found.announced:
-            another = another or cut or (header is not None and found.announced > 1)
+        if found.ended and found.header is None:
+            another = another or cut or banner or (header is not None and not header.last)
         if not over and not another:
             return found
-        if over:
-            self._unended.pop(line.caller, None)
         self._close(line.caller)
         return None
+
+    def _listen(self, line: _Line) -> None:
+        """Know that after a silence nobody is in the middle of anything."""
+        if line.seconds is not None:
+            if line.seconds - self._spoke.get(line.caller, line.seconds) > QUIET:
+                self._unended.pop(line.caller, None)
+            self._spoke[line.caller] = line.seconds
 
     def _end(self, line: _Line) -> bool:
         """Take note if this is the end of a report, of whichever."""
