@@ -16,11 +16,12 @@ Folded, because it means the same to the kernel:
 - a thread in recv(2) on VSOCK, but for one way out: it keeps everybody else from the socket, so no other way differs.
 
 Impossible, hence not there: data redirected to VSOCK (no kernel allows it), a backlog of UDP, which never makes its
-sender wait, data corked elsewhere than on TCP, a reset where the kind knows none, VSOCK in a network namespace. Polled
-by epoll, a socket that is closed meanwhile leaves the set, so `pollers` are not asked there. A TCP socket that has shut
-down reading still gets what comes, now and then: no sender waits for it in a way that can be told. Whether TCP may be
-disconnected while a thread waits has changed twice, in a map or not, and what then arrives of what is in flight is
-chance. What becomes of a backlog when the socket cannot send any more is told it a jiffy later, or two.
+sender wait, data corked elsewhere than on TCP, a reset where the kind knows none, VSOCK in a network namespace. With
+its namespace goes the peer, too: nobody is left to see what became of what was corked. Polled by epoll, a socket that
+is closed meanwhile leaves the set, so `pollers` are not asked there. A TCP socket that has shut down reading still gets
+what comes, now and then: no sender waits for it in a way that can be told. Whether TCP may be disconnected while a
+thread waits has changed twice, in a map or not, and what then arrives of what is in flight is chance. What becomes of a
+backlog when the socket cannot send any more is told it a jiffy later, or two.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ def possible(exit_: str, kind: str, part: str, data: str) -> bool:
             data == "reader" and exit_ == "disconnect" and kind.startswith("tcp"),
             data == "backlog" and exit_ in _MUTE,
             exit_ == "peer_reset" and kind not in _RESET,
-            exit_ == "namespace" and kind.startswith("vsock"),
+            exit_ == "namespace" and (kind.startswith("vsock") or data == "corked"),
             exit_ == "held" and part != "target",
             exit_ in ("detach", "link", "swap") and part in ("member", "target"),
             exit_ == "itself" and part == "target",
