@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ _FATES = {
     Fate.RAISED: (Verdict.INFRA, "the scenario raised"),
 }
 
+_STALE = re.compile(r"(?:^|[\]\s])\? \S+\+0x")
+"""A frame that the unwinder found but does not believe in."""
 _STARVED = "out of memory"
 """The family of reports that tell more about the size of the guest than about its kernel."""
 
@@ -54,7 +57,7 @@ def conclude(
         return known(title) or " ".join(str(row) for row in rows if row.excuses(title))
 
     trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
-    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, reply.console + reply.error)
+    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, _whereabouts(reply))
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.
@@ -63,7 +66,9 @@ def conclude(
     judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
     excuses = dict.fromkeys(filter(None, map(known, titles)))
     if excuses and judgement.verdict.expected:
-        return replace(judgement, verdict=Verdict.XFAIL, reason=f"known splat: {'; '.join(excuses)}")
+        reasons = [judgement.reason] if judgement.deviation else []
+        reason = "; ".join([*reasons, f"known splat: {'; '.join(excuses)}"])
+        return replace(judgement, verdict=Verdict.XFAIL, reason=reason)
     return judgement
 
 
@@ -80,6 +85,13 @@ def _deviant(
         return replace(judgement, verdict=Verdict.XFAIL, reason=reason, differences=(), deviation=names)
     sentences = tuple(f"the known deviation {row} does not show: its row must go, or end here" for row in gone)
     return replace(judgement, verdict=Verdict.XPASS, reason=reason, differences=sentences, deviation=names)
+
+
+def _whereabouts(reply: Reply) -> str:
+    """Return what a machine in trouble said of where it is, without what merely lay on a stack."""
+    logged = (line.text for line in (*reply.before, *reply.log))
+    lines = "\n".join((reply.console, reply.error, *logged)).splitlines()
+    return "\n".join(line for line in lines if not _STALE.search(line))
 
 
 def _answers(reply: Reply) -> Mapping[str, str]:

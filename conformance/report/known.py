@@ -31,7 +31,7 @@ class Known:
     name: str
     """Empty where only a list of known splats excuses a case."""
     reason: str
-    """What is wrong, then commits and links."""
+    """What is wrong, then commits and links; from which version on differs from branch to branch, and is not told."""
     cases: tuple[CaseEvent, ...]
 
     @property
@@ -71,10 +71,10 @@ def _known(key: str, shown: list[tuple[CaseEvent, str]]) -> Known:
     if None in parts:
         reason = "; ".join(dict.fromkeys(told for _, told in shown))
     else:
-        what, commits, links = (
-            "; ".join(dict.fromkeys(filter(None, (part[name] for part in parts if part))))
-            for name in ("what", "commit", "link")
-        )
-        reason = "; ".join(filter(None, [f"{what} ({commits})" if commits else what, links]))
+        said = {name: dict.fromkeys(part[name] for part in parts if part) for name in ("what", "commit", "link")}
+        what, commits, links = ("; ".join(filter(None, said[name])) for name in said)
+        # A row has its own commit, which may have to do with some of the kernels or the kinds only.
+        partly = "in part " if len(said["commit"]) > 1 else ""
+        reason = "; ".join(filter(None, [f"{what} ({partly}{commits})" if commits else what, links]))
     cases = {(case.kernel, case.id): case for case, _ in shown}
-    return Known("" if key.startswith(" ") else key, reason, tuple(cases.values()))
+    return Known("" if key.startswith(" ") else key, reason or "no reason given", tuple(cases.values()))

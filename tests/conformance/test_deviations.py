@@ -65,6 +65,8 @@ HANGS = 'verdict = "hang"'
 SPINS = 'verdict = "hang"\nwhere = "udp_bpf_recvmsg"'
 SPINNING = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  udp_bpf_recvmsg+0x328/0x450\n")
 ASLEEP = Reply(fate=Fate.OVERRAN, error="stack: [<0>] udp_bpf_recvmsg+0x10/0x450")
+LOGGED = Reply(fate=Fate.OVERRAN, log=(LogLine(9, 6, 1, " <TASK>\n  udp_bpf_recvmsg+0x328/0x450"),))
+STALE = Reply(fate=Fate.OVERRAN, console="[   32.1]  tcp_bpf_recvmsg+0x1/0x2\n[   32.2]  ? udp_bpf_recvmsg+0x3/0x4\n")
 ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0x450\n")
 
 
@@ -89,6 +91,8 @@ ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0
         ((HANGS,), answered(), Verdict.XPASS),
         ((SPINS,), SPINNING, Verdict.XFAIL),
         ((SPINS,), ASLEEP, Verdict.XFAIL),
+        ((SPINS,), LOGGED, Verdict.XFAIL),
+        ((SPINS,), STALE, Verdict.HANG),
         ((SPINS,), ELSEWHERE, Verdict.HANG),
         ((HANGS, FORGETS), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
         ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN), Verdict.HANG),

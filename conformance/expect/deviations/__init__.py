@@ -58,7 +58,7 @@ class Symptom:
     verdict: Verdict | None = None
     """What became of the machine; None if nothing did."""
     console: str = ""
-    """The last words of a machine that answers no more, or where in the kernel its worker is."""
+    """What it said of where in the kernel it is: on the console, in the log, or of its worker."""
 
 
 @dataclass(frozen=True, slots=True)
