@@ -47,8 +47,8 @@ class _Line:
 class _Open:
     """A report that may not have ended."""
 
-    announced: bool = False
-    """It said `cut here`, so it is a report even without a header."""
+    announced: int = 0
+    """How often it said `cut here`: then it is a report even without a header, or several whose headers come yet."""
     interrupts: bool = False
     """Another had not ended when it began: what comes before its own header is the other's."""
     ended: bool = False
@@ -112,8 +112,8 @@ class Scanner:
         if self._partial:
             self._take(self._partial)
             self._partial = ""
-        for caller in list(self._open):
-            self._close(caller)
+        while self._open:
+            self._close(next(iter(self._open)))
         return self._hand_over()
 
     def _hand_over(self) -> tuple[Report, ...]:
@@ -143,7 +143,7 @@ class Scanner:
                 return
             interrupts = cut and self._unended.get(line.caller, 0) > 0
             found = self._open[line.caller] = _Open(interrupts=interrupts)
-        found.announced = found.announced or cut
+        found.announced += cut
         self._unended[line.caller] = self._unended.get(line.caller, 0) + cut
         if header is not None and found.header is None:
             found.header, found.message = header, line.message.strip()
@@ -152,7 +152,7 @@ class Scanner:
             found.complete = found.complete or header.last
         ends = self._end(line)
         if ends and found.interrupts and found.header is None:
-            found.interrupts = self._unended[line.caller] > 1
+            found.interrupts = self._unended[line.caller] > found.announced
             found.ended = True
         elif ends or (header is not None and header.alone and found.header is header):
             self._close(line.caller)
@@ -165,11 +165,11 @@ class Scanner:
         over = found.over(line)
         another = found.complete and (header is not None or banner or cut)
         if found.ended and found.header is None:
-            another = another or cut or banner or (header is not None and not header.last)
+            another = another or banner or (header is not None and not header.last)
         if not over and not another:
             return found
         self._close(line.caller)
-        return None
+        return None if over else self._open.get(line.caller)
 
     def _listen(self, line: _Line) -> None:
         """Know that after a silence nobody is in the middle of anything."""
@@ -185,9 +185,14 @@ class Scanner:
         return ends
 
     def _close(self, caller: str) -> None:
-        report = self._open.pop(caller).report()
+        closed = self._open.pop(caller)
+        report = closed.report()
         if report is not None:
             self._ended.append(report)
+        if closed.header is not None and closed.announced > 1:
+            awaited = closed.announced - 1
+            interrupts = self._unended.get(caller, 0) > awaited
+            self._open[caller] = _Open(awaited, interrupts, ended=True, lines=closed.lines[:1], last=closed.last)
 
 
 def find_reports(lines: Iterable[str]) -> tuple[Report, ...]:
