@@ -112,6 +112,8 @@ def trouble_of(
         # What the host found out about a silent machine beats its console, where our own NMI shows as a panic.
         found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
         witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
+        # What is known to be said is seldom what it died of.
+        witness = tuple(report for report in witness if not known(report.title)) or witness
         detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
         return verdict, f"{sentence}: {detail}" if detail else sentence
     if news:

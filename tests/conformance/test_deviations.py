@@ -106,6 +106,15 @@ def test_only_exactly_the_symptom_is_expected(
     assert judged(reply, *rows).verdict is verdict
 
 
+def test_what_is_known_is_not_what_a_kernel_died_of(judged: Callable[..., Judgement]) -> None:
+    """Of several reports the first that no row speaks of is named."""
+    died = "BUG: kernel NULL pointer dereference, address: 00000000000002a0\nRIP: 0010:__sk_msg_recvmsg+0x3e3/0x4e0\n"
+    reply = Reply(fate=Fate.PANICKED, console=f"{WARNING.text}\n---[ end trace 0 ]---\n{died}")
+
+    assert "NULL pointer dereference in __sk_msg_recvmsg" in judged(reply, WARNS).differences[0]
+    assert "strp_done" in judged(reply).differences[0]
+
+
 def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> None:
     """An xfail names what shows, an xpass what does not; both say why it is a deviation."""
     shown = judged(answered((WARNING,), read="nothing"), WARNS, FORGETS)

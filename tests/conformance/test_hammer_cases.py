@@ -95,6 +95,16 @@ def test_a_lockup_is_known_of_the_kernels_that_have_it(version: str, verdict: Ve
     assert conclude(case, facts(version), LOCKUP).verdict is verdict
 
 
+@pytest.mark.parametrize(("version", "verdict"), [("6.18.15", Verdict.XFAIL), ("7.3.4", Verdict.PANIC)])
+def test_two_readers_of_udp_may_kill_the_kernels_that_let_them(version: str, verdict: Verdict) -> None:
+    """It is known of those that do not keep readers apart, where the last of them was, and of pairs with UDP."""
+    said = "BUG: kernel NULL pointer dereference\nRIP: 0010:__sk_msg_recvmsg+0x3/0x4\n udp_bpf_recvmsg+0x1/0x4\n"
+    died = Reply(fate=Fate.PANICKED, console=said)
+
+    assert conclude(find("hammer", "tcp6-udp4"), facts(version), died).verdict is verdict
+    assert conclude(find("hammer", "tcp6-tcp4"), facts(version), died).verdict is Verdict.PANIC
+
+
 def test_a_run_is_repeated_by_its_seed() -> None:
     """What is printed beside a failure leads to the same draws."""
     command = repeat_command(parsed("--stress", "5", "--seed", "77"))
