@@ -291,16 +291,20 @@ def test_a_starved_machine_is_no_hung_kernel(machine: Session) -> None:
     processor = min(os.sched_getaffinity(0))
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {processor})
+    slow = EXTENSION_LIMIT * DEADLINE * machine.info.factor
+    times = round(DEADLINE / CALIBRATION_REFERENCE / 2)
     crowd = _crowd(processor)
     try:
-        times = round(DEADLINE / CALIBRATION_REFERENCE / 2)
-        reply = machine.call("sick:compute", {"times": times}, deadline=DEADLINE)
+        while (reply := machine.call("sick:compute", {"times": times}, deadline=DEADLINE)).fate is Fate.ANSWERED:
+            if reply.seconds > slow:
+                break
+            # Its template was made when the host was busier than now, and it is quicker than its factor says.
+            times += times // 2
     finally:
         for each in crowd:
             each.kill()
             each.wait()
     assert reply.fate is Fate.ANSWERED, reply
-    assert reply.seconds > EXTENSION_LIMIT * DEADLINE * machine.info.factor, "it was too slow for what slow hosts get"
 
 
 def test_the_last_words_have_what_led_to_the_panic(machine: Session) -> None:
