@@ -40,7 +40,7 @@ class Need:
     """Empty where nothing is missing, but something is wrong."""
     disables: str
     hazard: str
-    """What would become of the machine."""
+    """What would become of the machine, or what the kernel has not."""
     kinds: frozenset[str] | None
     layouts: frozenset[str] | None
     match: Mapping[str, frozenset[str]]

@@ -46,12 +46,13 @@ class Known:
 
 def known_deviations(cases: Iterable[CaseEvent]) -> list[Known]:
     """Return the known deviations that such cases show, by name."""
-    found: dict[str, list[tuple[CaseEvent, str]]] = {}
+    found: dict[tuple[str, str], list[tuple[CaseEvent, str]]] = {}
     for case in cases:
         for name, told in reasons_of(case):
             # What has no name is what its reason is.
-            found.setdefault(_NUMBER.sub("", name) or f" {told}", []).append((case, told))
-    return [_known(key, shown) for key, shown in sorted(found.items())]
+            key = _NUMBER.sub("", name), "" if name else told
+            found.setdefault(key, []).append((case, told))
+    return [_known(name, shown) for (name, _), shown in sorted(found.items())]
 
 
 def reasons_of(case: CaseEvent) -> Iterator[tuple[str, str]]:
@@ -65,16 +66,16 @@ def reasons_of(case: CaseEvent) -> Iterator[tuple[str, str]]:
         yield name, next((part.removeprefix(title) for part in told if part.startswith(title)), case.reason)
 
 
-def _known(key: str, shown: list[tuple[CaseEvent, str]]) -> Known:
+def _known(name: str, shown: list[tuple[CaseEvent, str]]) -> Known:
     """Put together what is said of one deviation; from when on it holds differs from branch to branch."""
     parts = [_TOLD.fullmatch(told) for told in dict.fromkeys(told for _, told in shown)]
     if None in parts:
         reason = "; ".join(dict.fromkeys(told for _, told in shown))
     else:
-        said = {name: dict.fromkeys(part[name] for part in parts if part) for name in ("what", "commit", "link")}
-        what, commits, links = ("; ".join(filter(None, said[name])) for name in said)
+        said = {what: dict.fromkeys(part[what] for part in parts if part) for what in ("what", "commit", "link")}
+        what, commits, links = ("; ".join(filter(None, each)) for each in said.values())
         # A row has its own commit, which may have to do with some of the kernels or the kinds only.
         partly = "in part " if len(said["commit"]) > 1 else ""
         reason = "; ".join(filter(None, [f"{what} ({partly}{commits})" if commits else what, links]))
     cases = {(case.kernel, case.id): case for case, _ in shown}
-    return Known("" if key.startswith(" ") else key, reason or "no reason given", tuple(cases.values()))
+    return Known(name, reason or "no reason given", tuple(cases.values()))

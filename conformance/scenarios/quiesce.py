@@ -71,11 +71,9 @@ class Fences:
         return _pass(*self._vsock)
 
     def round(self, *, vsock: bool) -> bool:
-        """Send a byte through everything, the vsock loopback first and last if wanted; False if one did not come back.
-
-        All are tried, so that what one holds up is not missed behind the next.
-        """
+        """Send a byte through everything, vsock first and last if that is wanted; False if one did not come back."""
         first = not vsock or self.vsock()
+        # Also behind a first that did not: what can still arrive is to arrive.
         return self.backlog() and (not vsock or self.vsock()) and first
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jud
     sane = steps.load([path], [CASE.params])
     monkeypatch.setattr(steps, "table", lambda group: sane)
 
-    def judge(reply: Reply, *rows: str) -> Judgement:
+    def judge(reply: Reply, *rows: str, listed: str = "") -> Judgement:
         known = load(tmp_path, *rows)
         monkeypatch.setattr(concluding, "deviations", lambda case, version: known)
-        return concluding.conclude(CASE, facts("6.12.9"), reply)
+        return concluding.conclude(CASE, facts("6.12.9"), reply, known=lambda title: listed)
 
     return judge
 
@@ -126,6 +127,14 @@ def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> Non
     assert judged(answered(read="half"), FORGETS).deviation == ""
 
 
+def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgement]) -> None:
+    """A case that shows a deviation, and beside it a report that a list knows, says both."""
+    told = judged(answered((OTHER,), read="nothing"), FORGETS, listed="old friend")
+
+    assert (told.verdict, told.deviation) == (Verdict.XFAIL, "r0")
+    assert told.reason == "known deviation r0: it forgets (since 5.10); known splat: old friend"
+
+
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
@@ -155,6 +164,14 @@ def test_every_file_of_deviations_can_be_read() -> None:
     for path in table.HERE.glob("*.toml"):
         group = path.stem.partition("-")[0]
         assert load_all(group), path.name
+
+
+@pytest.mark.parametrize("group", sorted({path.stem.partition("-")[0] for path in table.HERE.glob("*.toml")}))
+def test_rows_of_one_name_say_the_same(group: str) -> None:
+    """What differs in nothing but a number behind its name is one deviation, and one deviation has one name."""
+    said = {(re.sub(r"-\d+$", "", str(row)), row.rule.reason) for row in load_all(group)}
+
+    assert len(said) == len({name for name, _ in said}) == len({reason for _, reason in said})
 
 
 def load_all(group: str) -> tuple[Deviation, ...]:
