@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import array
+import ctypes
+import errno
+import io
 import mmap
 import os
 import signal
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Callable
@@ -39,7 +43,10 @@ _FENCES = threading.Lock()
 _AT_ONCE = struct.pack("=ii", 1, 0)
 """struct linger: a close that resets."""
 
-Pair = tuple[socket.socket, socket.socket]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+"""For what Python asks the kernel without letting other threads run: they may hold the socket that it waits for."""
+
+Owned = socket.socket | io.FileIO
 
 
 class Stage:
@@ -52,7 +59,7 @@ class Stage:
         self.kind = kind
         self._keep = ExitStack()
         self._maps: dict[str, int] = {}
-        self.wards: list[Pair] = []
+        self.wards: list[tuple[Owned, Owned]] = []
         """Sockets whose owner is going to be killed."""
         try:
             self._set_up(map_type, parser=parser)
@@ -150,7 +157,7 @@ def talk(ours: socket.socket, peer: socket.socket) -> None:
             each.send(_MESSAGE, _WITHOUT_WAITING)
 
 
-def end(kind: str, ours: socket.socket, peer: socket.socket) -> None:
+def end(kind: str, ours: Owned, peer: Owned) -> None:
     """Close what is still open of a pair, the second when it has heard of the first.
 
     Two vsock sockets that are closed at once, with data unread, wait 8 s for each other.
@@ -162,14 +169,16 @@ def end(kind: str, ours: socket.socket, peer: socket.socket) -> None:
         each.close()
 
 
-def _duplicate(one: socket.socket) -> socket.socket:
-    """Do what dup() does, but keep nothing if another thread has just had a map opened under the socket's number."""
+def _duplicate(one: socket.socket) -> io.FileIO:
+    """Do what dup() does, but keep nothing if another thread has just had a map opened under the socket's number.
+
+    No socket of Python's, which would ask it for its name: see `_LIBC`.
+    """
     descriptor = os.dup(one.fileno())
-    try:
-        return socket.socket(one.family, one.type, one.proto, fileno=descriptor)
-    except OSError:
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise
+        raise OSError(errno.ENOTSOCK, "that number is no socket any more")
+    return io.FileIO(descriptor)
 
 
 def _close(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
@@ -221,8 +230,9 @@ def _peer_closes(stage: Stage, ours: socket.socket, peer: socket.socket) -> None
 
 def _peer_resets(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     # On others what was not read resets. A stage can have sockets of two kinds.
-    if peer.family in (socket.AF_INET, socket.AF_INET6):
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    wanted = peer.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE, len(_AT_ONCE)
+    if peer.family in (socket.AF_INET, socket.AF_INET6) and _LIBC.setsockopt(*wanted):
+        raise OSError(ctypes.get_errno(), "SO_LINGER")
     peer.close()
 
 

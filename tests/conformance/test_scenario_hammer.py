@@ -15,10 +15,15 @@ from vm.session import Session
 pytestmark = needs_bpf
 
 CODE = """
+import ctypes
 import errno
+import fcntl
+import mmap
 import os
 import random
 import socket
+import struct
+import threading
 import time
 
 from conformance.scenarios import hammer, sockets, ways_out
@@ -58,6 +63,45 @@ def duplicate(arguments):
         finally:
             os.close(one.number)
             os.close(other)
+
+LIBC = ctypes.CDLL(None)
+USERFAULTFD = 323 if os.uname().machine == "x86_64" else 282
+UFFDIO_API, UFFDIO_REGISTER, UFFD_API, MISSING = 0xC018AA3F, 0xC020AA00, 0xAA, 1
+
+def hold(one):
+    # A send holds its socket while it copies: from a page that only the closing of the descriptor fills.
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    faults = LIBC.syscall(USERFAULTFD, os.O_CLOEXEC)
+    fcntl.ioctl(faults, UFFDIO_API, struct.pack("=QQQ", UFFD_API, 0, 0))
+    fcntl.ioctl(faults, UFFDIO_REGISTER, struct.pack("=QQQQ", address, mmap.PAGESIZE, MISSING, 0))
+    return memory, faults, start(LIBC.send, one.fileno(), ctypes.c_void_p(address), 100, 0)
+
+def start(*deed):
+    thread = threading.Thread(target=deed[0], args=deed[1:])
+    thread.start()
+    return thread
+
+def wait_until(what):
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+def held(arguments):
+    ours, peer = sockets.pair("tcp4")
+    memory, faults, sender = hold(peer)
+    wait_until(lambda: hammer._whereabouts(sender) == "stuck in handle_userfault")
+    ways_out._duplicate(peer).close()
+    resetter = start(ways_out.WAYS["peer-resets"], None, ours, peer)
+    wait_until(lambda: hammer._whereabouts(resetter) == "stuck in __lock_sock")
+    os.close(faults)
+    sender.join()
+    resetter.join()
+    try:
+        return [len(ours.recv(200)), ours.recv(200).decode()]
+    except OSError as error:
+        return errno.errorcode[error.errno]
 
 def fight(arguments):
     draws, seed = [], arguments["seed"]
@@ -112,6 +156,11 @@ def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> Non
 def test_a_number_that_is_no_socket_any_more_is_not_kept(host: Session) -> None:
     """What another thread opened under a socket's number is not left behind as a duplicate, as dup() would."""
     assert ask(host, "duplicate") == ["ENOTSOCK", True]
+
+
+def test_who_waits_for_a_socket_lets_the_others_run(host: Session) -> None:
+    """A thread that needs a socket which another holds in the kernel waits alone: Python itself would keep all out."""
+    assert ask(host, "held") == "ECONNRESET"
 
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
