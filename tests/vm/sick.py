@@ -131,7 +131,7 @@ def touch_and_crash(arguments: dict[str, Any]) -> None:
 
 
 def never_wake(arguments: dict[str, Any]) -> None:
-    """Ask a FUSE server that has read the request and will never answer; not even a signal ends that wait."""
+    """Have a thread ask a FUSE server that never answers what it has read; not even a signal ends that wait."""
     fuse = os.open("/dev/fuse", os.O_RDWR)
     os.makedirs("/tmp/fuse")  # noqa: S108
     options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
@@ -139,7 +139,9 @@ def never_wake(arguments: dict[str, Any]) -> None:
     if not os.fork():
         os.setsid()
         _serve(fuse)
-    os.listdir("/tmp/fuse")  # noqa: S108
+    sleeper = threading.Thread(target=os.listdir, args=("/tmp/fuse",))  # noqa: S108
+    sleeper.start()
+    sleeper.join()
 
 
 def _serve(fuse: int) -> None:

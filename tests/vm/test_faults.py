@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -210,10 +211,11 @@ def test_a_frozen_agent_has_the_kernel_tell_where_it_is(machine: Session) -> Non
 
 
 def test_a_worker_that_cannot_be_killed_is_overrun_with_backtraces(machine: Session) -> None:
-    """A case stuck in the kernel beyond SIGKILL leaves the stacks of all blocked tasks in its log window."""
+    """A thread stuck in the kernel beyond SIGKILL is named; the stacks of all blocked tasks are in the log window."""
     reply = machine.call("sick:never_wake", {}, deadline=DEADLINE)
     assert reply.fate is Fate.OVERRAN
     assert "it cannot be killed" in reply.error
+    assert re.search(r"thread \d+: \[<0>\] request_wait_answer", reply.error), reply.error
     text = "\n".join(line.text for line in reply.log)
     assert "Show Blocked State" in text
     assert "request_wait_answer" in text

@@ -112,7 +112,7 @@ class Agent:
             self._succeed(request)
         elif answer["fate"] == "overran" and not self._drop_worker(request):
             sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
-            answer["error"] = f"{answer['error']}\n{sentence}"
+            answer["error"] = "\n".join((answer["error"], autopsy.stacks(worker.pid), sentence))
         self._mend_clock()
         answer |= trace | kmsg.window()
         if answer["fate"] == "died" and (words := autopsy.killer(worker.pid, answer["log"])):

@@ -3,23 +3,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 SYSRQ = "/proc/sysrq-trigger"
-BLOCKED_AND_RUNNING = "wl"
-"""Documentation/admin-guide/sysrq.rst: the stacks of blocked tasks, then those of all CPUs."""
+RUNNING_AND_BLOCKED = "lw"
+"""Documentation/admin-guide/sysrq.rst: the stacks of all CPUs, before one is busy printing, and of blocked tasks."""
+LOOK_SECONDS = 1.0
+"""For how long to look for a thread without a stack: one that runs has none until something takes its processor."""
 
 
 def log_backtraces() -> str:
-    """Have the kernel log who is blocked and what runs; return why it could not, or nothing."""
+    """Have the kernel log what runs and who is blocked; return why it could not, or nothing."""
     try:
-        for key in BLOCKED_AND_RUNNING:
+        for key in RUNNING_AND_BLOCKED:
             with open(SYSRQ, "w") as trigger:
                 trigger.write(key)
     except OSError as error:
         return f"no backtraces: {error}"
     return ""
+
+
+def stacks(pid: int, proc: str = "/proc") -> str:
+    """Return where in the kernel each thread of a process is, but for those that never left their processors."""
+    seen: dict[str, str] = {}
+    end = time.monotonic() + LOOK_SECONDS
+    while True:
+        unseen = False
+        for task in Path(f"{proc}/{pid}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                stack = seen.get(task.name) or (task / "stack").read_text()
+                seen[task.name] = stack
+                unseen = unseen or not stack
+        if not unseen or time.monotonic() > end:
+            return "\n".join(f"thread {name}: {stack.rstrip()}" for name, stack in seen.items() if stack)
+        time.sleep(0.01)
 
 
 def vmcoreinfo() -> list[int]:

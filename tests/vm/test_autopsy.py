@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the threads of a process are, told from a process file system of our own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vm.guest import autopsy
+
+IN_KERNEL = "[<0>] __lock_sock+0x6f/0xc0\n"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Path:
+    """A process 7 with a thread that sleeps and one that runs."""
+    for thread, stack in (("7", IN_KERNEL), ("8", "")):
+        folder = tmp_path / "7" / "task" / thread
+        folder.mkdir(parents=True)
+        (folder / "stack").write_text(stack)
+    return tmp_path
+
+
+def test_a_thread_that_runs_is_caught_when_it_leaves_its_processor(process: Path) -> None:
+    """It has no stack until then."""
+    left = threading.Timer(0.1, (process / "7/task/8/stack").write_text, ["[<0>] udp_bpf_recvmsg+0x1/0x2\n"])
+    left.start()
+
+    told = autopsy.stacks(7, str(process))
+    left.join()
+
+    assert sorted(told.splitlines()) == [
+        "thread 7: [<0>] __lock_sock+0x6f/0xc0",
+        "thread 8: [<0>] udp_bpf_recvmsg+0x1/0x2",
+    ]
+
+
+def test_a_thread_that_never_leaves_its_processor_is_not_waited_for(
+    process: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are told."""
+    monkeypatch.setattr(autopsy, "LOOK_SECONDS", 0.05)
+    begin = time.monotonic()
+
+    assert autopsy.stacks(7, str(process)) == "thread 7: [<0>] __lock_sock+0x6f/0xc0"
+    assert time.monotonic() - begin >= autopsy.LOOK_SECONDS
+
+
+def test_a_process_that_is_gone_has_no_threads(process: Path) -> None:
+    """Nothing is told, and nothing is raised."""
+    assert autopsy.stacks(9, str(process)) == ""
