@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import closing
@@ -45,7 +46,11 @@ _PATIENCE: Final = 10.0
 _SLACK: Final = 64
 """Objects that a cache may have gained: what is drawn is not the same before and after."""
 _LARGEST: Final = 4096
+_RUNS: Final = "stuck running"
 _WAITS_FOR_US: Final = "stuck in futex_"
+_SYSRQ: Final = "/proc/sysrq-trigger"
+_RUNNING_AND_BLOCKED: Final = "lw"
+"""Documentation/admin-guide/sysrq.rst: the stacks of all CPUs and of blocked tasks."""
 _WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _BUDGETS: Final = (0, 1 << 10, 1 << 40)
 # Those that make sockets would be in each other's way at the listeners; replacing is done here.
@@ -106,18 +111,21 @@ class Battle:
             threading.Thread(target=self._do, args=(deed, random.Random(f"{self._seed} {number}")), daemon=True)
             for number, deed in enumerate(deeds)
         ]
+        # Whoever makes fences stays on one processor with what it starts; who spins must not keep us from saying so.
+        ours = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, self._end + _PATIENCE - time.monotonic()))
         stuck = {_whereabouts(thread) for thread in threads if thread.is_alive()}
-        # Whoever waits for its turn waits for one of the others.
-        told = sorted(where for where in stuck if not where.startswith(_WAITS_FOR_US)) or sorted(stuck)
-        return ", ".join([*told, *dict.fromkeys(self.failures)]) or "ended"
+        if stuck:
+            _log_backtraces()
+        else:
+            os.sched_setaffinity(0, ours)
+        return ", ".join([*_culprits(stuck), *dict.fromkeys(self.failures)]) or "ended"
 
     def _do(self, deed: Callable[[Lane, random.Random], None], dice: random.Random) -> None:
-        # Whoever makes fences stays where it is, and what it starts does, too.
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
         try:
             while time.monotonic() < self._end:
                 # Closed or full by somebody else's doing; poll() says ValueError to a closed one.
@@ -191,16 +199,33 @@ def _fight(kinds: tuple[str, str], seed: str, seconds: float, steps: dict[str, s
         steps["threads"] = battle.fight(seconds)
         steps["traffic"] = "flowed" if battle.received else "none"
     finally:
-        for lane in lanes:
-            lane.close()
-        sockets.close_listeners()
+        # What a thread is stuck in may be kept from being closed, too; this process is not used again.
+        if "stuck" not in steps.get("threads", ""):
+            for lane in lanes:
+                lane.close()
+            sockets.close_listeners()
     return True
+
+
+def _culprits(stuck: Collection[str]) -> list[str]:
+    """Leave out who waits for one of the others: for its turn, or for what one that never rests may have."""
+    if _RUNS in stuck:
+        return [_RUNS]
+    return sorted(where for where in stuck if not where.startswith(_WAITS_FOR_US)) or sorted(stuck)
+
+
+def _log_backtraces() -> None:
+    """Have the kernel log where everybody is, for whoever wants to know why."""
+    with suppress(OSError):
+        for key in _RUNNING_AND_BLOCKED:
+            with open(_SYSRQ, "w", encoding="ascii") as trigger:
+                trigger.write(key)
 
 
 def _whereabouts(thread: threading.Thread) -> str:
     try:
         with open(f"/proc/self/task/{thread.native_id}/wchan", encoding="ascii") as file:
             where = file.read()
-            return "stuck running" if where in ("", "0") else f"stuck in {where}"
+            return _RUNS if where in ("", "0") else f"stuck in {where}"
     except OSError:
         return "stuck"

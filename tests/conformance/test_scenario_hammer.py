@@ -103,6 +103,9 @@ def held(arguments):
     except OSError as error:
         return errno.errorcode[error.errno]
 
+def culprits(arguments):
+    return hammer._culprits(arguments["stuck"])
+
 def fight(arguments):
     draws, seed = [], arguments["seed"]
     battle = hammer.Battle([Lane()], seed)
@@ -151,6 +154,20 @@ def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> Non
 
     assert told.count("stuck") == 1
     assert "futex" not in told
+
+
+@pytest.mark.parametrize(
+    ("stuck", "named"),
+    [
+        (["stuck running", "stuck in __lock_sock"], ["stuck running"]),
+        (["stuck in __lock_sock", "stuck in futex_do_wait"], ["stuck in __lock_sock"]),
+        (["stuck in futex_do_wait"], ["stuck in futex_do_wait"]),
+        ([], []),
+    ],
+)
+def test_who_keeps_the_others_is_named_alone(host: Session, stuck: list[str], named: list[str]) -> None:
+    """One that never rests may have what the others wait for."""
+    assert ask(host, "culprits", stuck=stuck) == named
 
 
 def test_a_number_that_is_no_socket_any_more_is_not_kept(host: Session) -> None:

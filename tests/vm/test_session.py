@@ -31,7 +31,7 @@ from vm.session import Session
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
 INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
 CODE = """
-import os, signal, time
+import os, signal, threading, time
 from guestlib.inner import double
 
 def echo(arguments):
@@ -57,6 +57,10 @@ def die(arguments):
 
 def leave(arguments):
     raise SystemExit(3)
+
+def leave_thread(arguments):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    return os.getppid()
 
 def offspring(arguments):
     child = os.fork()
@@ -134,6 +138,14 @@ def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
     assert not session.usable
     assert not _alive(pid)
     _await_death(child)
+
+
+def test_a_thread_that_goes_on_does_not_keep_the_agent_from_answering(session: Session) -> None:
+    """It may have the agent's processor for good: the agent moves to where the case ended."""
+    agent = session.call("code:leave_thread", {}, deadline=5.0)
+    assert agent.fate is Fate.ANSWERED
+    assert not session.usable
+    assert len(os.sched_getaffinity(agent.value)) == 1
 
 
 def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
