@@ -24,6 +24,7 @@ _NOISE = re.compile("|".join(_TABLE["noise"]))
 
 _FRAME = re.compile(r"\s*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_.$][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w ]+\])?\s*$")
 _HERE = re.compile(r"RIP: 0010:([A-Za-z_][\w.$]*)\+0x|(?:pc|EIP) ?: ([A-Za-z_][\w.$]*)\+0x")
+_WORK = re.compile(r"Workqueue: \S+ ([A-Za-z_]\w*)")
 _TRACE = re.compile(r"Call [Tt]race:|stack backtrace:")
 _WITHIN = re.compile(r"\s*</?\w+>\s*$|(?:RIP|R[SB]P|R[A-D]X|R[SD]I|R\d\d|[C-G]S|[CD]R\d|Code|ORIG_RAX|EFLAGS|PKRU):")
 """What is printed between the frames of one stack."""
@@ -110,9 +111,13 @@ def is_frame(message: str) -> bool:
 
 
 def fingerprint(messages: Iterable[str]) -> tuple[str, ...]:
-    """Return the first functions that mean something, innermost first."""
-    meaningful = (each for each in _functions(messages) if not _NOISE.fullmatch(each))
-    return tuple(dict.fromkeys(meaningful))[:_DEPTH]
+    """Return the first functions that mean something, innermost first; if none does, the one a worker was given.
+
+    Of what ends in a call of another function the stack has nothing.
+    """
+    lines = tuple(messages)
+    meaningful = tuple(dict.fromkeys(each for each in _functions(lines) if not _NOISE.fullmatch(each)))[:_DEPTH]
+    return meaningful or tuple(found[1] for found in map(_WORK.match, lines) if found)[:1]
 
 
 def _functions(messages: Iterable[str]) -> Iterator[str]:
