@@ -136,7 +136,9 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
         arguments += ["-n", options.n]
     elif not options.k and not any(each.split("=")[0] in _SELECTING or "::" in each for each in rest):
         arguments += ["-n", "auto"]
-    if not any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-")):
+    # The `net` of `-k net` is no path to cases, though a kernel tree has a directory of that name: with nothing else to
+    # collect, pytest would import the tests of that tree.
+    if not any(_ROOT in Path(each.split("::")[0]).resolve().parents for each in rest if not each.startswith("-")):
         arguments.append(os.fspath(_ROOT / "conformance" / "cases"))
     return arguments + rest
 

@@ -86,7 +86,8 @@ def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
     """Return the QEMU command virtme-ng composes for a kernel image; HostError if virtme-ng does not run."""
     # fmt: off
     command = [
-        sys.executable, "-m", "virtme.commands.run",
+        # Without -P and -E it would import whatever virtme/ the current directory or PYTHONPATH has.
+        sys.executable, "-P", "-E", "-m", "virtme.commands.run",
         "--kimg", os.fspath(image),
         "--qemu-bin", os.fspath(qemu),
         "--force-9p",

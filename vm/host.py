@@ -28,10 +28,13 @@ PATIENCE = 10.0
 INFO = MachineInfo(MachineKind.HOST, "none", "the running kernel, no VM", factor=1.0, boot_seconds=0.0)
 
 
+AGENT = f"import sys; sys.path.insert(0, {os.fspath(CHECKOUT)!r}); from vm.guest import local; local.main(sys.argv[1:])"
+"""As in a guest, there is the standard library and the agent; nothing of the environment adds to that."""
+
 # fmt: off
 COMMAND = (
     "unshare", "--net", "--mount", "--ipc",
-    sys.executable, "-m", "vm.guest.local",
+    sys.executable, "-IS", "-c", AGENT,
 )
 # fmt: on
 

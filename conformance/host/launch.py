@@ -45,7 +45,11 @@ def launch(root: str, arguments: list[str]) -> int:
 
 def _become(python: str, command: str, arguments: list[str]) -> int:
     module = ["conformance.host.checks", *arguments[1:]] if command == "test" else ["conformance", *arguments]
-    # -P: a directory named vm or kernels where the user happens to stand is not ours.
+    # Nothing is imported from the current directory: it may be a kernel tree that holds an argparse.py. PYTHONPATH may
+    # name it too, by "." or by nothing between two colons.
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        os.environ.pop(name, None)
+    os.environ["PYTHONSAFEPATH"] = "1"
     os.execv(python, [python, "-P", "-m", *module])
 
 

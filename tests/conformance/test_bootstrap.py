@@ -196,10 +196,11 @@ def test_a_killed_set_up_is_done_again(made: Path) -> None:
 def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
     """Once all is set up, ./conform becomes the command without a child, and without importing what is slow."""
     watch = (
-        "import sys\n"
+        "import os, sys\n"
         "def hook(event, arguments):\n"
         "    if event == 'os.exec':\n"
         "        print('exec', *arguments[1])\n"
+        "        print('path', os.environ.get('PYTHONPATH'), os.environ.get('PYTHONSAFEPATH'))\n"
         "        print('imported', *({'argparse', 'enum', 're', 'shutil', 'subprocess'} & set(sys.modules)))\n"
         "    elif event in ('subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.system'):\n"
         "        print('spawned', event)\n"
@@ -209,9 +210,11 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
         f"launch({str(made)!r}, ['run', '--', '-x'])\n"
     )
     unbuffered = [*PYTHON, "-u", "-c", watch]
-    done = subprocess.run(unbuffered, env=surroundings(made), capture_output=True, text=True, check=True)
+    world = {**surroundings(made), "PYTHONPATH": ".", "PYTHONHOME": "/nowhere"}
+    done = subprocess.run(unbuffered, env=world, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         f"exec {made}/.venv/bin/python -P -m conformance run -- -x",
+        "path None 1",
         "imported",
         "ran toy",
     ]
