@@ -21,6 +21,8 @@ from kernels.version import Version
 
 _SCHEMA = 1
 _RELEASE = re.compile(r"Linux version (\S+)")
+_NAME = re.compile(r"[0-9A-Za-z][\w.+~@:,=^-]{0,63}", re.ASCII)
+"""A release names folders; and `__NEW_UTS_LEN` is 64."""
 # After the build number: the compiler before it has a Debian version, too.
 _DEBIAN = re.compile(r"#\d+ .*\bDebian (\d+\.\d+[^\s-]*)-")
 
@@ -39,8 +41,11 @@ class Image:
 
     @property
     def release(self) -> str:
-        """What `uname -r` will print."""
+        """What `uname -r` will print; KernelError if no kernel could have such a release."""
         match = _RELEASE.match(self.banner)
+        if match is not None and not _NAME.fullmatch(match[1]):
+            told = f"{match[1][:40]!r}" + (f" and {len(match[1]) - 40} characters more" if len(match[1]) > 40 else "")
+            raise KernelError(f"{told} is no kernel release", hint="64 letters, digits and .+~@:,=^-_ at most")
         return match[1] if match else ""
 
 
@@ -131,7 +136,7 @@ def _digest(found: Image, root: Path | None, config_hash: str) -> str:
     total = hashlib.sha256(f"{_SCHEMA} {found.digest} {config_hash}".encode())
     if root is not None:
         for path in sorted(modules.folder(root, found.release).rglob("*.ko*")):
-            status = path.stat()
+            status = (modules.checked(root, path) if path.is_symlink() else path).stat()
             total.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return total.hexdigest()
 

@@ -16,11 +16,15 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError
 from common.errors import KernelError
+from kernels.inside import inside
 
 MODULE = re.compile(r"\.ko(?:\.(?:xz|zst|gz))?$")
 
 INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 """What depmod reads beside the modules themselves."""
+
+_BASE = "base"
+"""Where in a root of links the directory is written that every link must lead into."""
 
 # Below .../lib/modules/RELEASE/kernel/: all that sockets can meet, and the devices and file systems of a VM. Left out
 # are media that no VM has, network file systems, and what needs another hypervisor's bus or RDMA hardware.
@@ -86,13 +90,14 @@ def depmod(root: Path, release: str) -> None:
         )
 
 
-def gather(release: str, found: Mapping[str, Path], inputs: Path) -> Path:
+def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) -> Path:
     """Return a root in the cache with links to those of `found` a guest may need, and their index.
 
-    `found` maps paths below `kernel/` to files; `inputs` is the directory of modules.builtin and its like.
+    `found` maps paths below `kernel/` to files; `inputs` is the directory of modules.builtin and its like. KernelError
+    if any of them is not in the directory `base`.
     """
-    links = {path: file for path, file in found.items() if MODULE.search(path) and wanted(path)}
-    key = hashlib.sha256(release.encode())
+    links = {path: inside(base, file) for path, file in found.items() if MODULE.search(path) and wanted(path)}
+    key = hashlib.sha256(f"{release} {base.resolve()}".encode())
     for path, file in sorted(links.items()):
         # By size and time, as make does: a module built again makes another root.
         status = file.stat()
@@ -105,12 +110,23 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
         target.mkdir(parents=True, exist_ok=True)
+        (root / _BASE).write_text(str(base.resolve()))
         for name in INDEX_INPUTS:
             if (inputs / name).is_file():
-                shutil.copyfile(inputs / name, target / name)
+                shutil.copyfile(inside(base, inputs / name), target / name)
         depmod(root, release)
 
     return cache.publish(cache.root() / "modules" / key.hexdigest(), build)
+
+
+def checked(root: Path, path: Path) -> Path:
+    """Return a module's file, links followed, as it may be read; KernelError if that is none of the kernel's own.
+
+    The index of an unpacked package is the package's word, and a link may have been changed since it was made.
+    """
+    note = root / _BASE
+    is_ours = note.is_file() and root.parent == cache.root() / "modules"
+    return inside(Path(note.read_text()) if is_ours else root, path)
 
 
 def folder(root: Path, release: str) -> Path:

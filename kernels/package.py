@@ -9,6 +9,7 @@ from common.errors import KernelError
 from common.errors import UsageError
 from kernels import artifact
 from kernels import modules
+from kernels.inside import inside
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 
@@ -51,8 +52,9 @@ def image_of(root: Path, release: str) -> Path | None:
 
 
 def config_of(root: Path, release: str) -> Path | None:
-    """Return the configuration of a release below `root`."""
-    return _first([root / "boot" / f"config-{release}", *(folder / "config" for folder in _folders(root, release))])
+    """Return the configuration of a release below `root`; KernelError if it is a link to what is not."""
+    path = _first([root / "boot" / f"config-{release}", *(folder / "config" for folder in _folders(root, release))])
+    return inside(root, path) if path is not None else None
 
 
 def modules_of(root: Path, release: str) -> Path | None:
@@ -62,12 +64,12 @@ def modules_of(root: Path, release: str) -> Path | None:
             return root
         if (folder / "kernel").is_dir():
             found = {str(path.relative_to(folder / "kernel")): path for path in (folder / "kernel").rglob("*.ko*")}
-            return modules.gather(release, found, folder)
+            return modules.gather(release, found, folder, root)
     return None
 
 
 def _resolve(spec: Spec, root: Path, release: str, path: Path) -> Kernel:
-    image = artifact.image(path)
+    image = artifact.image(inside(root, path))
     if image.release != release:
         raise KernelError(
             f"{path} is the kernel {image.release}, not {release}",

@@ -8,6 +8,8 @@ from pathlib import Path
 from common.errors import KernelError
 from kernels import artifact
 from kernels import modules
+from kernels.inside import below
+from kernels.inside import inside
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 
@@ -24,7 +26,7 @@ def resolve(spec: Spec, root: Path) -> Kernel:
     image = next((path for path in (root / BZIMAGE, root / "vmlinux") if path.is_file()), None)
     if image is None:
         raise KernelError(f"the tree {root} is not built", hint=f"make -C {root} -j$(nproc) bzImage modules")
-    found = artifact.image(image)
+    found = artifact.image(inside(root, image))
     config = root / ".config"
     return artifact.kernel(
         spec,
@@ -36,12 +38,16 @@ def resolve(spec: Spec, root: Path) -> Kernel:
 
 
 def modules_in(root: Path, release: str) -> Path | None:
-    """Return a root with the modules that modules.order lists, indexed; None if no modules were built."""
-    try:
-        lines = (root / "modules.order").read_text().splitlines()
-    except FileNotFoundError:
+    """Return a root with the modules that modules.order lists, indexed; None if no modules were built.
+
+    KernelError if a module is none of the tree's.
+    """
+    order = root / "modules.order"
+    if not order.is_file():
         return None
+    lines = inside(root, order).read_text(errors="replace").splitlines()
     # `kernel/net/tls/tls.ko` up to 6.1, `net/tls/tls.o` since 6.2: f65a486821cf ("kbuild: change module.order to list
     # *.o instead of *.ko").
-    listed = [line.removeprefix("kernel/").rpartition(".")[0] + ".ko" for line in lines if line.strip()]
-    return modules.gather(release, {path: root / path for path in listed if (root / path).is_file()}, root)
+    names = [line.removeprefix("kernel/").rpartition(".")[0] + ".ko" for line in lines if line.strip()]
+    listed = [below(name, order) for name in names]
+    return modules.gather(release, {path: root / path for path in listed if (root / path).is_file()}, root, root)

@@ -18,7 +18,10 @@ CONTROL_PORT = ("virtio_pci", "virtio_console")
 
 
 def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
-    """Return the module files for `names` in load order; what is built in or unknown contributes nothing."""
+    """Return the module files for `names` in load order; what is built in or unknown contributes nothing.
+
+    KernelError if one of them is no file of the kernel's own.
+    """
     if kernel.modules is None:
         return []
     from virtme import modfinder
@@ -26,7 +29,9 @@ def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
     folder = kernels.modules.folder(kernel.modules, kernel.release)
     with modfinder.get_mod_path(str(folder), kernel.release) as root:
         found = modfinder.find_modules_from_install(names, root=root, kver=kernel.release)
-        return [Path(path).resolve() for path in found]
+        # Below `root` there is a link to `folder`, and an error had better name what is there when it is read.
+        paths = [folder / path.partition(f"/modules/{kernel.release}/")[2] for path in found]
+        return [kernels.modules.checked(kernel.modules, path) for path in paths]
 
 
 def write_modules(stream: BinaryIO, files: list[Path]) -> None:

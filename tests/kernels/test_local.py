@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import vm.modules
 from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import KernelError
@@ -96,6 +97,115 @@ def test_rebuilding_a_module_changes_the_digest(tree: Path) -> None:
     second = resolve(str(tree))
     assert second.digest != first.digest
     assert second.modules != first.modules
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A file that is none of the tree's."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.ko").write_bytes(b"secret")
+    return tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("release", ["6/../../../../../x", "6.1/x", "6." + "1" * 5000, "6.1\x1b[31m"])
+def test_a_release_is_a_name(tree: Path, own_cache: Path, release: str) -> None:
+    """What an image calls itself names folders, but cannot choose them."""
+    (tree / "arch/x86/boot/bzImage").unlink()
+    (tree / "vmlinux").write_bytes(fakes.vmlinux(fakes.BANNER.replace(RELEASE, release)))
+    with pytest.raises(KernelError, match="is no kernel release") as caught:
+        resolve(str(tree))
+    assert len(str(caught.value)) < 200
+    assert str(caught.value).isprintable()
+    assert not (own_cache / "modules").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["net/../../../../../../../../../net/x.o", "/etc/passwd.o", "net/a/../../../x/net/b.o"]
+)
+def test_modules_order_names_files_of_the_tree(tree: Path, elsewhere: Path, own_cache: Path, place: str) -> None:
+    """A list of modules cannot have anything written beside the cache, whatever names and links it goes through."""
+    (tree / "net" / "a").symlink_to(elsewhere)
+    (tree / "modules.order").write_text(f"net/tls/tls.o\n{place}\n")
+    before = sorted(own_cache.parent.rglob("*"))
+    with pytest.raises(KernelError, match=r"modules.order names '.*', which is no path below it"):
+        resolve(str(tree))
+    made = {path for path in own_cache.parent.rglob("*") if path not in before}
+    assert not [path for path in made if own_cache not in path.parents and path != own_cache]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "order", "image", "dangling", "loop"])
+def test_links_out_of_a_tree_are_not_followed(tree: Path, elsewhere: Path, kind: str) -> None:
+    """A module, the list of them or the image that is a link to some other file of the machine is refused by name."""
+    secret = elsewhere / "secret.ko"
+    link, target = {
+        "file": (tree / "net/tls/tls.ko", secret),
+        "folder": (tree / "net/tls", elsewhere),
+        "order": (tree / "modules.order", secret),
+        "image": (tree / "arch/x86/boot/bzImage", secret),
+        "dangling": (tree / "modules.order", tree / "nowhere"),
+        "loop": (tree / "modules.order", tree / "modules.order"),
+    }[kind]
+    if kind == "folder":
+        secret.rename(elsewhere / "tls.ko")
+        (tree / "net/tls/tls.ko").unlink()
+        link.rmdir()
+    else:
+        link.unlink()
+    link.symlink_to(target)
+    if kind in ("dangling", "loop"):
+        assert resolve(str(tree)).modules is None
+        return
+    with pytest.raises(KernelError, match=f"leads out of {tree}, to {elsewhere}"):
+        resolve(str(tree))
+
+
+def test_links_within_a_tree_are_followed(tree: Path) -> None:
+    """A tree may arrange its own files as it likes, and be reached by a link itself."""
+    (tree / "arch/x86/boot/bzImage").rename(tree / "the-image")
+    (tree / "arch/x86/boot/bzImage").symlink_to("../../../the-image")
+    (tree.parent / "link").symlink_to(tree)
+    kernel = resolve(str(tree.parent / "link"))
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, RELEASE) == {"tls", "sctp"}
+
+
+@pytest.mark.parametrize("kind", ["image", "config", "module", "input"])
+def test_links_out_of_a_package_are_not_followed(unpacked: Path, elsewhere: Path, kind: str) -> None:
+    """An absolute link in an unpacked package means a file of the package, not of this machine."""
+    secret = elsewhere / "secret.ko"
+    folder = unpacked / "usr/lib/modules" / RELEASE
+    link = {
+        "image": unpacked / f"boot/vmlinuz-{RELEASE}",
+        "config": unpacked / f"boot/config-{RELEASE}",
+        "module": folder / "kernel/net/tls/tls.ko.gz",
+        "input": folder / "modules.builtin",
+    }[kind]
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
+    with pytest.raises(KernelError, match=f"leads out of {unpacked}"):
+        resolve(str(unpacked))
+
+
+def test_an_index_cannot_name_what_is_not_of_the_package(unpacked: Path, elsewhere: Path) -> None:
+    """The files that a guest gets are checked where they are read, since the index comes with the package."""
+    (elsewhere / "secret.ko").rename(elsewhere / "virtio_console.ko")
+    folder = unpacked / "lib/modules" / RELEASE
+    write(folder / "kernel", {"net/fine.ko": fakes.module("fine"), "drivers/virtio_console.ko": fakes.module("x")})
+    modules.depmod(unpacked, RELEASE)
+    kernel = resolve(str(unpacked))
+    assert kernel.modules == unpacked
+    (folder / "kernel/drivers/virtio_console.ko").unlink()
+    (folder / "kernel/drivers/virtio_console.ko").symlink_to(elsewhere / "virtio_console.ko")
+    with pytest.raises(KernelError, match=f"leads out of {unpacked}"):
+        resolve(str(unpacked))
+    with pytest.raises(KernelError, match=f"leads out of {unpacked}"):
+        vm.modules.closure(kernel, ("fine", "virtio_console"))
+    # As long as what it replaces, so that the binary index, which alone kmod reads, stays sound.
+    elsewhere.rename(elsewhere.with_name("ee"))
+    index = (folder / "modules.dep.bin").read_bytes()
+    (folder / "modules.dep.bin").write_bytes(index.replace(b"kernel/drivers/", b"../../../../ee/"))
+    with pytest.raises(KernelError, match=f"leads out of {unpacked}"):
+        vm.modules.closure(kernel, ("virtio_console",))
 
 
 def test_tree_not_built(tree: Path) -> None:
