@@ -25,6 +25,14 @@ TERMINAL = frozenset({"-chardev", "-serial", "-mon", "-echr"})
 EXPORTS = frozenset({"-fsdev", "-virtfs"})
 """Options of a guest that sees the host's files; no snapshot could be taken of one that mounted them."""
 
+OUTSIDE = re.compile(
+    r"-(?:netdev|drive|blockdev|hd[a-d]|cdrom|sd|mtdblock|pflash|fsdev|virtfs|usbdevice|bt|redir|fd[ab])"
+    r"|-(?:net|nic) (?!none$).*"
+    r"|-device .*(?:net|vsock|9p|vhost|virtio-fs|blk|scsi|nvme|ide-|floppy|ivshmem|usb-|vfio|tpm).*"
+    r"|-object (?:memory-backend-file|secret|input-).*"
+)
+"""Options, with their values, of a guest that sees more than its own memory: files, disks, networks, devices."""
+
 REPLACED = frozenset({"-append", "-initrd", "-kernel", "-cpu", "-accel", "-m", "-smp", "-name"})
 
 # Only what can touch neither the network nor memory: the guest otherwise keeps its kernel's defaults (mitigations,
@@ -105,15 +113,34 @@ def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
     raise KernelError(f"virtme-ng cannot boot {image}: {last}", hint="is it a kernel image?")
 
 
+def exposures(arguments: Sequence[str]) -> list[str]:
+    """Return the options of a QEMU command by which a guest sees something of the host."""
+    told = (f"{option} {value}" if value is not None else option for option, value in pairs(arguments))
+    return [text for text in told if OUTSIDE.match(text)]
+
+
+def guest_tools() -> Path:
+    """Return the directory of virtme-ng that its guests see."""
+    import virtme
+
+    return Path(virtme.__file__ or "").parent / "guest"
+
+
 def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, accelerator: str) -> Composition:
-    """Turn virtme-ng's command into the suite's machine."""
+    """Turn virtme-ng's command into the suite's machine; HostError if its guest would see anything of the host."""
+    machine = list(_machine(virtme[1:]))
+    if seen := exposures(machine):
+        raise HostError(
+            f"virtme-ng gives its guest {', '.join(seen)}, which was not asked for",
+            hint="is it the version that requirements.txt names?",
+        )
     kvm = accelerator == "kvm"
     tcg = "tcg,thread=single" if options.cpus == 1 else "tcg"
     smp = SMP_CMDLINE if options.cpus > 1 else ""
     return Composition(
         qemu=virtme[0],
         arguments=(
-            *_machine(virtme[1:]),
+            *machine,
             *("-accel", "kvm" if kvm else tcg),
             *("-cpu", "host" if kvm else "qemu64"),
             *("-smp", str(options.cpus)),

@@ -32,7 +32,6 @@ from vm import template
 from vm.boot import Booted
 from vm.death import DeadMachineError
 from vm.machine import Bundle
-from vm.machine import Fate
 from vm.machine import Machine
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
@@ -74,7 +73,7 @@ def prepare(
     if options.kind is MachineKind.HOST:
         return host.check_host()
     if options.kind is not MachineKind.CLONE:
-        return MachineInfo(options.kind, plan.choice.name, plan.choice.why, factor=1.0, boot_seconds=0.0)
+        return plan.info(options.kind, stock.EXPOSES if options.kind is MachineKind.VNG else "")
     return plan.prepared(bundle, warmup).info
 
 
@@ -86,7 +85,10 @@ def open_machine(
     bundle: Bundle = NOTHING,
     warmup: Warmup | None = None,
 ) -> Machine:
-    """Return a machine running `kernel`: of the kind asked for, or the next best, in which case its info says why.
+    """Return a machine running `kernel`, of the kind asked for.
+
+    Where there can be no snapshot, that is a cold one instead of a clone, which sees no more of the host; its info says
+    why.
 
     If its template has gone or is damaged another is made, warm with `bundle`; see prepare().
     """
@@ -202,9 +204,9 @@ class Plan:
         """Boot a machine without a template."""
         return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.COLD, why)).session
 
-    def open_stock(self, why: str = "") -> Machine:
-        """Boot a stock virtme-ng guest."""
-        return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, why), self.qemu)
+    def open_stock(self) -> Machine:
+        """Boot a stock virtme-ng guest; its reports say what it sees of the host."""
+        return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, stock.EXPOSES), self.qemu)
 
     def open_clone(self, bundle: Bundle, warmup: Warmup | None) -> Machine:
         """Restore a machine from its template; a damaged template is made anew, once.
@@ -219,8 +221,6 @@ class Plan:
                 found = self._read(folder)
                 if found.info.kind is MachineKind.COLD:
                     return self.open_cold(found.note)
-                if found.info.kind is MachineKind.VNG:
-                    return self.open_stock(found.note)
                 found.verify(closely=looked)
                 return restore(found, note).session
             except (DamagedError, DeadMachineError) as error:
@@ -274,16 +274,8 @@ class Plan:
 
     def _fill(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
         ram = folder / "ram"
-        try:
-            booted = self._derived(ram) or self._fresh(ram)
-        except KernelError as error:
-            # A panic or a reset is an answer, and a killed QEMU says nothing of the kernel. Silence may be the
-            # initramfs's fault, and virtme-ng can do without one.
-            dead = error.__cause__
-            if not (isinstance(dead, DeadMachineError) and dead.fate is Fate.OVERRAN and stock.possible(self.kernel)):
-                raise
-            self._forgo(folder, MachineKind.VNG, f"a stock virtme-ng guest, because {error}")
-            return
+        # Never with another kind of machine where this one stays silent: that may be what a hostile kernel waits for.
+        booted = self._derived(ram) or self._fresh(ram)
         with contextlib.closing(booted.session) as session:
             try:
                 session.load(bundle)
@@ -292,7 +284,7 @@ class Plan:
                 session.drain()
                 booted.qemu.save(folder / "state")
             except QmpError as error:
-                self._forgo(folder, MachineKind.COLD, f"a cold boot, because there can be no snapshot: {error}")
+                self._forgo(folder, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
                 if death.mishap:
@@ -303,10 +295,10 @@ class Plan:
                 raise KernelError(sentence, hint="try --machine=cold") from death
         template.seal(folder, booted.composition, session.info)
 
-    def _forgo(self, folder: Path, kind: MachineKind, why: str) -> None:
+    def _forgo(self, folder: Path, why: str) -> None:
         self.say(f"{self.kernel.spec}: {why}")
         (folder / "ram").unlink(missing_ok=True)
-        template.seal(folder, self.composition(), self.info(kind, why), note=why)
+        template.seal(folder, self.composition(), self.info(MachineKind.COLD, why), note=why)
 
     def _fresh(self, ram: Path) -> Booted:
         self.say(f"booting {self.kernel.spec} ({self.kernel.release}) once for its template")

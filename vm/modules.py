@@ -12,6 +12,7 @@ import kernels.modules
 from common.errors import KernelError
 from kernels.kernel import Kernel
 from vm.cpio import CpioWriter
+from vm.rootfs import Writer
 
 CONTROL_PORT = ("virtio_pci", "virtio_console")
 """What the control port hangs on; everything else is the cases' business (MachineOptions.preload)."""
@@ -37,16 +38,22 @@ def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
 def write_modules(stream: BinaryIO, files: list[Path]) -> None:
     """Write the modules, decompressed, and `modules/order`."""
     writer = CpioWriter(stream)
-    names = []
-    for path in files:
-        name = kernels.modules.MODULE.sub(".ko", path.name)
-        writer.file(f"modules/{name}", _plain(path))
-        names.append(name)
-    writer.file("modules/order", "\n".join(names).encode())
+    fill_modules(writer, files)
     writer.close()
 
 
-def _plain(path: Path) -> bytes:
+def fill_modules(writer: Writer, files: list[Path]) -> None:
+    """Write the modules and `modules/order` where vm.guest.init looks for them."""
+    names = []
+    for path in files:
+        name = kernels.modules.MODULE.sub(".ko", path.name)
+        writer.file(f"modules/{name}", plain(path))
+        names.append(name)
+    writer.file("modules/order", "\n".join(names).encode())
+
+
+def plain(path: Path) -> bytes:
+    """Return a module, decompressed; KernelError if that fails."""
     import zstandard  # costs 6 ms, and only making a template comes here
 
     try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from typing import BinaryIO
+from typing import Protocol
 
 from common.errors import HostError
 from vm.cpio import CpioWriter
@@ -56,11 +57,36 @@ for line in sys.stdin:
 """
 
 
+class Writer(Protocol):
+    """Takes a root's members: CpioWriter, FolderWriter."""
+
+    def directory(self, name: str) -> None:
+        """Add a directory."""
+
+    def file(self, name: str, content: bytes, *, executable: bool = False) -> None:
+        """Add a regular file."""
+
+    def symlink(self, name: str, target: str) -> None:
+        """Add a symbolic link."""
+
+    def device(self, name: str, major: int, minor: int) -> None:
+        """Add a character device."""
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether there is such a member."""
+
+
 def write_root(stream: BinaryIO, python: Path = PYTHON) -> None:
     """Write the root image; HostError where python3 is missing."""
+    writer = CpioWriter(stream)
+    fill_root(writer, python)
+    writer.close()
+
+
+def fill_root(writer: Writer, python: Path = PYTHON) -> None:
+    """Write the members of the root; HostError where python3 is missing."""
     facts = _describe(python)
     library = Path(facts["library"])
-    writer = CpioWriter(stream)
     for name in DIRECTORIES:
         writer.directory(name)
     for name, major, minor in DEVICES:
@@ -75,7 +101,6 @@ def write_root(stream: BinaryIO, python: Path = PYTHON) -> None:
     _write_modules(writer, facts, list(_library_modules(library)))
     for path in agent_sources():
         writer.file(f"{AGENT_ROOT}/{path.relative_to(_checkout())}", path.read_bytes())
-    writer.close()
 
 
 def key(python: Path = PYTHON) -> str:
@@ -131,7 +156,7 @@ def _is_test(path: Path) -> bool:
     return not {"test", "tests"}.isdisjoint(path.parts)
 
 
-def _write_modules(writer: CpioWriter, facts: dict[str, Any], sources: list[Path]) -> None:
+def _write_modules(writer: Writer, facts: dict[str, Any], sources: list[Path]) -> None:
     """Ship only bytecode: the guest would compile on every cold boot, slowly."""
     magic = bytes.fromhex(facts["magic"])
     missing = []
@@ -168,7 +193,7 @@ def _compile(sources: list[Path]) -> list[bytes]:
     return [base64.b64decode(line) for line in answer.stdout.split()]
 
 
-def _write_libraries(writer: CpioWriter, binaries: Iterable[Path]) -> None:
+def _write_libraries(writer: Writer, binaries: Iterable[Path]) -> None:
     listing = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
     for name in sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", listing, re.MULTILINE))):
         if name.lstrip("/") not in writer:

@@ -22,7 +22,7 @@ from vm.machine import Bundle
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 
-FORMAT = 3
+FORMAT = 4
 """Part of every key: raise it when the meaning of a template's files changes."""
 
 MANIFEST = "manifest.json"

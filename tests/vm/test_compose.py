@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import HostError
 from common.errors import KernelError
 from tests.vm.nowhere import kernel
 from vm import compose
@@ -79,6 +80,44 @@ def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
     assert "init=/v/init" in text
 
 
+@pytest.mark.parametrize(
+    "more",
+    ["-netdev user,id=n", "-nic user", "-net user", "-device virtio-net-pci", "-device vhost-vsock-pci,guest-cid=3",
+     "-drive file=/dev/sda", "-hda /x", "-device virtio-blk-pci,drive=x", "-device vhost-user-fs-pci,chardev=x"],
+)  # fmt: skip
+def test_a_guest_that_would_see_more_is_none_of_ours(more: str, tmp_path: Path) -> None:
+    """Whatever virtme-ng may come to think of, no machine has a network, a disk or a directory of the host."""
+    if "chardev" not in more:
+        with pytest.raises(HostError, match="which was not asked for"):
+            compose.compose([*RECORDED, *more.split()], kernel(), MachineOptions(), "tcg")
+    with pytest.raises(HostError, match="which was not asked for"):
+        stock.check_exports([*RECORDED_SCRIPT, *more.split()], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("export", "is_fine"),
+    [
+        ("local,id=virtfs1,path={root},security_model=none,readonly=on,multidevs=remap", True),
+        ("local,id=virtfs1,path={tools},security_model=none,readonly=on,multidevs=remap", True),
+        ("local,id=virtfs1,path={root},security_model=none,multidevs=remap", False),
+        ("local,id=virtfs1,path={root}/..,security_model=none,readonly=on", False),
+        ("local,id=virtfs1,path=/,security_model=none,readonly=on", False),
+        ("local,id=virtfs1,path=/usr/bin,security_model=none,readonly=on", False),
+        ("local,id=virtfs1,path={root}/link,security_model=none,readonly=on", False),
+    ],
+)
+def test_a_stock_guest_sees_only_what_was_made_for_it(tmp_path: Path, export: str, is_fine: bool) -> None:
+    """The exports of a stock guest are its own root and virtme-ng's tools, both read-only."""
+    (tmp_path / "link").symlink_to("/")
+    value = export.format(root=tmp_path, tools=compose.guest_tools())
+    command = ["qemu", "-fsdev", value, "-device", "virtio-9p-pci,fsdev=virtfs1,mount_tag=/dev/root"]
+    if is_fine:
+        stock.check_exports(command, tmp_path)
+    else:
+        with pytest.raises(HostError, match="which was not asked for"):
+            stock.check_exports(command, tmp_path)
+
+
 def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
     """What virtme-ng cannot boot is the kernel's fault, in one sentence."""
     with pytest.raises(KernelError, match=r"cannot boot .*nothing"):
@@ -87,6 +126,5 @@ def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
 
 def test_stock_guests_need_9p() -> None:
     """A kernel known to lack 9p says so before anything is started; one of unknown configuration is tried."""
-    assert stock.possible(kernel())
-    assert not stock.possible(kernel(NET_9P="m"))
+    assert not stock._missing(kernel())
     assert stock._missing(kernel(NET_9P="m", NET_9P_VIRTIO="y")) == ["9P_FS"]
