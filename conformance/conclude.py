@@ -116,10 +116,13 @@ def trouble_of(
         witness = tuple(report for report in witness if not known(report.title)) or witness
         detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
         return verdict, f"{sentence}: {detail}" if detail else sentence
+    too_much = f"; {reply.cut}" if reply.cut else ""
     if news:
-        return _splat(news, "the kernel logged")
+        return _splat(news, "the kernel logged", too_much)
     if late:
-        return _splat(late, f"{between} the kernel logged")
+        return _splat(late, f"{between} the kernel logged", too_much)
+    if reply.cut:
+        return Verdict.SPLAT, reply.cut
     if not reply.log_complete:
         return Verdict.INFRA, "the kernel log of this case could not be read in full"
     if alarming(reply.taint) and not own and not before:
@@ -132,12 +135,12 @@ def reports_of(log: Iterable[LogLine]) -> tuple[Report, ...]:
     return find_reports(f"[{line.microseconds / 1e6:12.6f}] {text}" for line in log for text in line.text.split("\n"))
 
 
-def _splat(reports: list[Report], how: str) -> tuple[Verdict, str]:
+def _splat(reports: list[Report], how: str, too_much: str) -> tuple[Verdict, str]:
     """Name the first report that accuses the kernel; if none does, the guest was too small."""
     accusing = [report for report in reports if report.family != _STARVED]
     if accusing:
-        return Verdict.SPLAT, f"{how}: {accusing[0]}"
-    return Verdict.INFRA, f"the guest ran out of memory; {how}: {reports[0]}"
+        return Verdict.SPLAT, f"{how}: {accusing[0]}{too_much}"
+    return Verdict.INFRA, f"the guest ran out of memory; {how}: {reports[0]}{too_much}"
 
 
 def troubled(verdict: Verdict, sentence: str) -> Judgement:

@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     parser.addoption("--faults", type=int, default=0, metavar="N", help="make N tries of each fault that is drawn")
+    parser.addoption("--examples", type=int, default=0, metavar="N", help="make N examples of what a guest may say")
     parser.addoption("--faults-seed", type=int, default=SEED, metavar="SEED", help="draw them from another seed")
 
 

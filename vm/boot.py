@@ -104,14 +104,16 @@ def _explained(kernel: Kernel, death: DeadMachineError) -> ConformError:
         Fate.PANICKED: "panicked while booting",
         Fate.OVERRAN: "did not boot to the agent in time",
     }.get(death.fate, "ended while booting")
-    return KernelError(f"{kernel.spec} {manner}: {death.last_line}", hint=_hint(death))
+    told = death.sentence if death.fate is Fate.LOST else death.last_line
+    return KernelError(f"{kernel.spec} {manner}: {told}", hint=_hint(death))
 
 
 def mishap(kernel: Kernel, death: DeadMachineError) -> HostError:
     """Say what befell the machine, which is not the kernel's doing."""
     return HostError(
         f"{death.mishap} while {kernel.spec} was made ready",
-        hint=f"look for a full disk below {cache.root()}, or for memory that ran out (dmesg)",
+        hint=f"look for a full disk below {cache.root()}, memory that ran out (dmesg), limits (ulimit -a), or too much"
+        " --cpus or --memory",
     )
 
 

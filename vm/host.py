@@ -91,6 +91,10 @@ class LocalAgent(Guestless):
         """Return what the agent printed."""
         return content(self._output)
 
+    def printed(self) -> int:
+        """Return how many bytes that is."""
+        return os.fstat(self._output).st_size
+
     def complaint(self) -> str:
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]

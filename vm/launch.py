@@ -224,6 +224,8 @@ class Plan:
                 found.verify(closely=looked)
                 return restore(found, note).session
             except (DamagedError, DeadMachineError) as error:
+                if isinstance(error, DeadMachineError) and error.mishap and looked:
+                    raise boot.mishap(self.kernel, error) from error
                 if isinstance(error, DeadMachineError) and not looked:
                     note, looked = f"the first clone did not live: {error.sentence}", True
                     continue
@@ -289,7 +291,7 @@ class Plan:
             except DeadMachineError as death:
                 if death.mishap:
                     raise boot.mishap(self.kernel, death) from death
-                sentence = f"{self.kernel.spec} died while its template was made: {death.last_line}"
+                sentence = f"{self.kernel.spec} died while its template was made: {death.sentence}"
                 if warmup is not None:
                     raise UnfitError(sentence) from death
                 raise KernelError(sentence, hint="try --machine=cold") from death

@@ -28,6 +28,7 @@ class Monitor:
         self._value: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
         """What QEMU told of its own accord, as far as it has been read."""
+        self._answered = False
 
     def post(
         self, execute: str, arguments: Mapping[str, Any] | None = None, *, descriptors: Sequence[int] = ()
@@ -66,6 +67,12 @@ class Monitor:
         reasons = [event["data"].get("reason", "") for event in self.events if event["event"] == "SHUTDOWN"]
         return str(reasons[-1]) if reasons else ""
 
+    @property
+    def answered(self) -> bool:
+        """Whether QEMU has ever answered a command: it does not before it has set up the whole machine."""
+        self.listen()
+        return self._answered
+
     def fileno(self) -> int:
         """Return the connection's descriptor, for poll."""
         return self._connection.fileno()
@@ -90,8 +97,10 @@ class Monitor:
         if "event" in message:
             self.events.append(message)
         elif "error" in message:
+            self._answered = True
             self._owed -= 1
             raise QmpError(message["error"]["desc"])
         elif "return" in message:
+            self._answered = True
             self._owed -= 1
             self._value = dict(message["return"]) if isinstance(message["return"], dict) else {}

@@ -39,6 +39,10 @@ SHUTDOWN_REASONS = {
 }
 
 
+CRASHES = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP}
+"""Signals that QEMU brings upon itself; then its guest may have had a part in it. A full disk makes it SIGBUS."""
+
+
 def mortal(command: list[str]) -> list[str]:
     """Wrap a command so that the kernel kills it with us, even if we are killed before it has started.
 
@@ -118,16 +122,26 @@ class Qemu:
         """Return all the guest has printed."""
         return content(self.serial)
 
+    def printed(self) -> int:
+        """Return how many bytes the guest has printed, and QEMU about it."""
+        return os.fstat(self.serial).st_size + os.fstat(self._stderr).st_size
+
     def complaint(self) -> str:
         """Return why it ended, or what QEMU itself said last."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason
-        return self.mishap() or (content(self._stderr).strip().splitlines() or ["no message"])[-1]
+        return self.mishap() or self._last_word()
+
+    def _last_word(self) -> str:
+        return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
 
     def mishap(self) -> str:
-        """Return what somebody did to QEMU, which is nothing that its guest could do; or nothing."""
-        if (status := self.process.poll()) is not None and status < 0:
+        """Return what befell QEMU that is nothing its guest could do; or nothing."""
+        status = self.process.poll()
+        if status is not None and status < 0 and -status not in CRASHES:
             return f"QEMU was killed by {signal.Signals(-status).name}"
+        if status is not None and status > 0 and not self._monitor.answered:
+            return f"QEMU does not start ({self._last_word()})"
         if status is None and _is_stopped(self.process.pid):
             return "QEMU is stopped, by SIGSTOP or a debugger"
         return ""

@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import select
 import socket
 import time
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from typing import Protocol
+from typing import TypeVar
 
 from common.errors import HostError
 from common.errors import KernelError
+from vm import answers
 from vm import core
+from vm.answers import NonsenseError
 from vm.death import PANIC
 from vm.death import DeadMachineError
 from vm.guest.bundle import digest
@@ -32,7 +38,6 @@ from vm.machine import LogLine
 from vm.machine import MachineInfo
 from vm.machine import Reply
 from vm.monitor import QmpError
-from vm.patience import FOREVER
 from vm.patience import Patience
 from vm.patience import never
 
@@ -53,10 +58,22 @@ LAST_WORDS = 64 << 10
 BEFORE_PANIC = 16 << 10
 """Of a console longer than that, so much is kept from before the panic."""
 
+CONSOLE_LIMIT = 16 << 20
+"""Bytes that a machine may print in its life: a file in memory holds them."""
+
+LOOK_SECONDS = 1.0
+"""How often to look for how much that is; a guest prints a few megabytes a second at most."""
+
 EXIT_SECONDS = 1.0
 """For QEMU to exit once its end of the channel is closed."""
 
 EOF = b"\x04"
+
+_T = TypeVar("_T")
+
+
+def _nothing(answer: dict[str, Any]) -> None:
+    """Read an answer that only says that something is done."""
 
 
 class Body(Protocol):
@@ -68,6 +85,9 @@ class Body(Protocol):
 
     def console(self) -> str:
         """Return what was printed so far."""
+
+    def printed(self) -> int:
+        """Return how many bytes that is."""
 
     def complaint(self) -> str:
         """Return the process's own last message."""
@@ -103,13 +123,13 @@ class Session:
     def __init__(self, body: Body, info: MachineInfo) -> None:
         self._body = body
         self._info = info
-        self._buffer = FrameBuffer()
+        self._buffer = FrameBuffer(answers.FRAME_LIMIT)
         self._count = 0
         self._modules: dict[str, str] = {}
         self._usable = True
         self._dump: Path | None = None
         self._kept = -1
-        self._vmcoreinfo: list[int] = []
+        self._vmcoreinfo: tuple[int, ...] = ()
 
     @property
     def info(self) -> MachineInfo:
@@ -123,20 +143,20 @@ class Session:
 
     def greet(self, patience: float, *, clock: bool = False) -> str:
         """Wait for the agent, set its clock if asked to, and return the release it runs."""
-        answer = self._ask({"op": "hello", "clock": time.time() if clock else None}, patience)
-        self._modules = answer["modules"]
-        self._vmcoreinfo = answer["vmcoreinfo"]
-        return str(answer["release"])
+        answer = self._ask({"op": "hello", "clock": time.time() if clock else None}, patience, answers.hello)
+        self._modules = dict(answer.modules)
+        self._vmcoreinfo = answer.vmcoreinfo
+        return answer.release
 
     def calibrate(self, boot_seconds: float) -> None:
         """Measure how much slower than the reference this machine is, and have deadlines follow."""
-        seconds = self._ask({"op": "calibrate"}, 60.0)["seconds"]
+        seconds = self._ask({"op": "calibrate"}, 60.0, answers.calibration)
         factor = min(max(1.0, round(seconds / CALIBRATION_REFERENCE, 2)), FACTOR_LIMIT)
         self._info = replace(self._info, factor=factor, boot_seconds=round(boot_seconds, 2))
 
     def drain(self) -> list[LogLine]:
         """Return the kernel log so far, which then belongs to no call."""
-        return [LogLine(*record) for record in self._ask({"op": "log"}, self._scaled(GRACE))["log"]]
+        return list(self._ask({"op": "log"}, self._scaled(GRACE), answers.window).log)
 
     def load(self, bundle: Bundle) -> None:
         """Make these modules importable in the guest; only what the guest has not yet is sent.
@@ -148,7 +168,7 @@ class Session:
             return
         changed = {name: bundle[name] for name, content in wanted.items() if self._modules.get(name) != content}
         try:
-            self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0))
+            self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0), _nothing)
         except DeadMachineError as death:
             if death.mishap:
                 raise HostError(
@@ -156,7 +176,7 @@ class Session:
                     hint="see who did that, or whether memory ran out (dmesg)",
                 ) from death
             raise KernelError(
-                f"the guest died when it was given its code: {death.last_line}",
+                f"the guest died when it was given its code: {death.sentence}",
                 hint="try --machine=cold; a kernel that dies so early cannot be judged",
             ) from death
         self._modules = wanted
@@ -191,7 +211,10 @@ class Session:
             self._kept = self._body.keep()
         self._dump = evidence.dump
         try:
-            reply = self._reply(self._ask({**request, "deadline": allowed}, allowed + self._scaled(extra)))
+            wait = allowed + self._scaled(extra)
+            reply, self._usable = self._ask({**request, "deadline": allowed}, wait, answers.reply)
+            if not self._usable:
+                reply = replace(reply, console=self._last_words(), dump=self._dumped())
         except DeadMachineError as death:
             reply = Reply(
                 fate=death.fate, error=death.sentence, log_complete=False, console=death.console, dump=death.dump
@@ -214,7 +237,8 @@ class Session:
 
     def place(self, path: str, content: bytes) -> None:
         """Put a program where the guest has no such file."""
-        self._ask({"op": "place", "files": {path: base64.b64encode(content).decode()}}, self._scaled(10.0))
+        files = {path: base64.b64encode(content).decode()}
+        self._ask({"op": "place", "files": files}, self._scaled(10.0), _nothing)
 
     def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
         """Run a command in the guest, its terminal at the descriptors `keys` and `screen`; returns its status."""
@@ -225,58 +249,48 @@ class Session:
                 typed = os.read(keys, CHUNK)
                 keys = keys if typed else -1
                 self._write({"id": self._count, "keys": base64.b64encode(typed or EOF).decode()}, never())
-            elif "screen" in answer:
-                os.write(screen, base64.b64decode(answer["screen"]))
-            else:
-                return int(answer.get("status", 0))
+                continue
+            with self._sense():
+                shown, status = answers.screen(answer), answers.status(answer)
+            if shown is None:
+                return status
+            os.write(screen, shown)
 
     def close(self) -> None:
         """End it at once; nothing of it remains."""
         self._usable = False
         self._body.close()
 
-    def _reply(self, answer: dict[str, Any]) -> Reply:
-        # A worker that died is the case's doing, as an exception would be; the agent has a new one.
-        try:
-            fate = {"died": Fate.RAISED, "failed": Fate.LOST}.get(answer["fate"]) or Fate(answer["fate"])
-            before, log = (tuple(LogLine(*each) for each in answer.get(name, ())) for name in ("before", "log"))
-        except (LookupError, TypeError, ValueError) as error:
-            raise self._died(why=f"the agent's answer makes no sense: {error!r}") from error
-        self._usable = fate in (Fate.ANSWERED, Fate.RAISED) and not answer.get("spent")
-        return Reply(
-            fate=fate,
-            value=answer.get("value"),
-            error=answer.get("error", ""),
-            log=log,
-            before=before,
-            log_complete=answer.get("log_complete", False),
-            taint=answer.get("taint", 0),
-            console="" if self._usable else self._last_words(),
-            trace=answer.get("trace", ""),
-            dump="" if self._usable else self._dumped(),
-        )
-
     def _scaled(self, seconds: float) -> float:
         return seconds * self._info.factor
 
-    def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
-        """Send a request and return its answer; `patience`, in seconds, counts and ends as Patience says."""
+    def _ask(self, request: dict[str, Any], patience: float, read: Callable[[dict[str, Any]], _T]) -> _T:
+        """Send a request and return its answer as `read` does; `patience`, in seconds, counts as Patience says."""
         wait = Patience(patience, self._body.starved)
         self._send(request, wait)
         while True:
             answer = self._take(wait) or {}
-            if answer.get("late"):
+            with self._sense():
+                late, extension = answers.is_late(answer), answers.extension(answer)
+            if late:
                 self._write({"id": self._count, "starved": wait.starved}, wait)
-                continue
-            if "extend" not in answer:
+            elif extension is not None:
+                wait.extend(extension)
+            else:
                 break
-            try:
-                wait.extend(float(answer["extend"]))
-            except (TypeError, ValueError) as error:
-                raise self._died(why=f"what came from the guest makes no sense: {error}") from error
-        if answer.get("fate") == "failed" and request["op"] != "call":
-            raise self._died(why=f"the agent failed: {str(answer.get('error')).strip().splitlines()[-1]}")
-        return answer
+        with self._sense():
+            failure = answers.failure(answer)
+            if failure is None or request["op"] == "call":
+                return read(answer)
+        raise self._died(why=f"the agent failed: {failure}")
+
+    @contextlib.contextmanager
+    def _sense(self) -> Iterator[None]:
+        """Hold nonsense from the guest against the guest: DeadMachineError, the machine ended."""
+        try:
+            yield
+        except (FramingError, NonsenseError) as error:
+            raise self._died(why=f"what came from the guest makes no sense: {error}") from error
 
     def _send(self, request: dict[str, Any], wait: Patience) -> None:
         self._count += 1
@@ -297,17 +311,16 @@ class Session:
     def _take(self, wait: Patience, other: int = -1) -> dict[str, Any] | None:
         """Return the next answer to the last request; None if the descriptor `other` got ready first."""
         while True:
-            try:
+            with self._sense():
                 while (answer := self._buffer.pop()) is not None:
-                    if answer["id"] == self._count:
-                        return dict(answer)
-                if not self._wait(select.POLLIN, wait, other):
-                    return None
+                    if answers.number_of(answer) == self._count:
+                        return answer
+            if not self._wait(select.POLLIN, wait, other):
+                return None
+            try:
                 chunk = self._body.control.recv(CHUNK)
             except BlockingIOError:
                 continue
-            except (FramingError, LookupError, TypeError, ValueError) as error:
-                raise self._died(why=f"what came from the guest makes no sense: {error}") from error
             except OSError:
                 raise self._died() from None
             if not chunk:
@@ -326,7 +339,9 @@ class Session:
             poll.register(descriptor, select.POLLIN)
         while True:
             left = wait.left
-            ready = dict(poll.poll(max(0.0, left) * 1000 if left < FOREVER else None))
+            ready = dict(poll.poll(max(0.0, min(left, LOOK_SECONDS)) * 1000))
+            if self._body.printed() > CONSOLE_LIMIT:
+                raise self._died(why=f"the guest printed more than {CONSOLE_LIMIT >> 20} MiB on its console")
             if self._body.control.fileno() in ready and (left > 0 or wait.overtime()):
                 return True
             if self._body.exited in ready or (self._kept in ready and self._body.ended()):

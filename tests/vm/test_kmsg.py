@@ -41,6 +41,23 @@ def test_a_window_holds_what_was_said_since_the_last(fake: FakeLog) -> None:
     assert log.window() == {"before": [], "log": [], "log_complete": True, "taint": 0}
 
 
+def test_of_a_flood_the_beginning_is_kept(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is more than anybody reads is counted instead, and the window says that it is not all."""
+    monkeypatch.setattr("vm.guest.kmsg.LINES", 3)
+    log = KernelLog(fake.path, str(fake.tainted))
+    for number in range(5):
+        fake.say(f"6,{number},{number},-;line {number}\n")
+    window = log.window()
+    assert [line[3] for line in window["log"]] == ["line 0", "line 1", "line 2"]
+    assert (window["dropped"], window["log_complete"]) == (2, False)
+    monkeypatch.setattr("vm.guest.kmsg.TEXT", 8)
+    fake.say("6,6,6,-;12345678\n")
+    fake.say("6,7,7,-;9\n")
+    window = log.window()
+    assert [line[3] for line in window["log"]] == ["12345678"]
+    assert window["dropped"] == 1
+
+
 def marking(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> KernelLog:
     """Return a log whose marks come back as records, as the kernel does it."""
     log = KernelLog(fake.path, str(fake.tainted))

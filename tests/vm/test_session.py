@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,9 @@ def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.Monke
     sent = []
     ask = session._ask
 
-    def spy(request: dict[str, Any], patience: float) -> dict[str, Any]:
+    def spy(request: dict[str, Any], patience: float, read: Callable[[dict[str, Any]], Any]) -> Any:
         sent.append(request)
-        return ask(request, patience)
+        return ask(request, patience, read)
 
     monkeypatch.setattr(session, "_ask", spy)
     session.load(BUNDLE)
@@ -198,6 +199,10 @@ class FakeBody(Guestless):
     def console(self) -> str:
         """Return the last words."""
         return self._words
+
+    def printed(self) -> int:
+        """Return how long they are."""
+        return len(self._words)
 
     def complaint(self) -> str:
         """Return QEMU's."""

@@ -19,6 +19,13 @@ class FramingError(ValueError):
     """What arrived is not a frame."""
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def encode(message: Any) -> bytes:
     """Return `message` as one frame; TypeError if it is not JSON."""
     body = json.dumps(message, separators=(",", ":")).encode()
@@ -28,8 +35,10 @@ def encode(message: Any) -> bytes:
 class FrameBuffer:
     """Collect bytes as they come, give back whole messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
+        """Take frames of so many bytes at most."""
         self._pending = bytearray()
+        self._limit = limit
 
     @property
     def pending(self) -> int:
@@ -47,19 +56,19 @@ class FrameBuffer:
         mark, length = HEADER.unpack_from(self._pending)
         if mark != MARK:
             raise FramingError(f"no frame begins with {bytes(self._pending[:16]).hex(' ')}")
-        if length > LIMIT:
-            raise FramingError(f"a frame of {length} bytes is announced, the limit is {LIMIT}")
+        if length > self._limit:
+            raise FramingError(f"a frame of {length} bytes is announced, the limit is {self._limit}")
         end = HEADER.size + length
         if len(self._pending) < end:
             return None
         body = bytes(self._pending[HEADER.size : end])
         del self._pending[:end]
         try:
-            message = json.loads(body)
-        except ValueError as error:
-            raise FramingError(f"a frame is not JSON: {error}") from error
+            message = _DECODER.decode(body.decode())
+        except (ValueError, RecursionError) as error:
+            raise FramingError(f"a frame is not JSON: {error}; it begins with {body[:64]!r}") from error
         if not isinstance(message, dict):
-            raise FramingError("a frame is no object")
+            raise FramingError(f"a frame is no object; it begins with {body[:64]!r}")
         return message
 
 

@@ -14,6 +14,11 @@ RECORD = 8192
 MARK = 200
 """Characters of a mark; the kernel refuses a line of more than about a thousand."""
 
+LINES = 10_000
+TEXT = 1 << 20
+"""Lines and characters of one window that are kept. A kernel may log more, but the first of it is what matters, and
+whoever looks for reports in it takes a millisecond for each."""
+
 
 def parse(record: bytes) -> list[Any] | None:
     """Turn a `/dev/kmsg` record into [sequence, level, microseconds, text]; None if it is none."""
@@ -54,7 +59,7 @@ class KernelLog:
         end = f"conform: end {self._count}"
         if self._mark:
             self._write(end)
-        lines, complete = self._read_lines()
+        lines, complete, dropped = self._read_lines()
         marks = [self._mark, end] if self._mark else []
         # A kernel that limits what user space may log (printk.devkmsg) drops marks: then all is the window's.
         start = next((number for number, line in enumerate(lines) if line[3] in marks[:1]), 0)
@@ -63,28 +68,36 @@ class KernelLog:
         new = taint & ~self._taint
         self._taint = taint
         log = [line for line in lines[start:] if line[3] not in marks]
-        return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new}
+        told = {"dropped": dropped} if dropped else {}
+        return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new, **told}
 
-    def _read_lines(self) -> tuple[list[list[Any]], bool]:
+    def _read_lines(self) -> tuple[list[list[Any]], bool, int]:
+        """Return the first of the new lines, whether those are all, and how many came too late to be kept."""
         if self._log is None:
-            return [], False
+            return [], False, 0
         lines: list[list[Any]] = []
         complete = True
+        dropped, left = 0, TEXT
         while True:
             try:
                 record = os.read(self._log, RECORD)
             except BlockingIOError:
-                return lines, complete
+                return lines, complete, dropped
             except BrokenPipeError:  # records were overwritten before they could be read
                 complete = False
                 continue
             except OSError:
-                return lines, False
+                return lines, False, dropped
             line = parse(record)
             if line is None:
                 complete = False
-            else:
+                continue
+            left -= len(line[3])
+            if len(lines) < LINES and left >= 0:
                 lines.append(line)
+            else:
+                dropped += 1
+                complete = False
 
     def _write(self, mark: str) -> None:
         if self._pen is not None:

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whatever a guest says, a verdict about its kernel comes out and nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from common.errors import KernelError
+from conformance.catalogue import redirect_cases
+from conformance.conclude import conclude
+from conformance.model import KernelFacts
+from conformance.model import Verdict
+from kernels.version import Version
+from vm import answers
+from vm.death import DeadMachineError
+from vm.guest.frames import HEADER
+from vm.guest.frames import MARK
+from vm.guest.frames import Channel
+from vm.guest.frames import encode
+from vm.guest.kmsg import LINES
+from vm.guest.kmsg import TEXT
+from vm.host import Guestless
+from vm.machine import Fate
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.machine import Reply
+from vm.session import CONSOLE_LIMIT
+from vm.session import Session
+
+INFO = MachineInfo(MachineKind.CLONE, "tcg", "", factor=1.0, boot_seconds=0.0)
+CASE = redirect_cases()[0]
+FACTS = KernelFacts(version=Version(6, 12), config={})
+EXAMPLES = 100
+
+READERS: tuple[Callable[[dict[str, Any]], object], ...] = (
+    answers.number_of, answers.is_late, answers.extension, answers.failure, answers.hello, answers.calibration,
+    answers.window, answers.reply, answers.screen, answers.status,
+)  # fmt: skip
+FIELDS = (
+    "id", "fate", "value", "error", "log", "before", "log_complete", "taint", "trace", "spent", "dropped", "late",
+    "extend", "release", "modules", "vmcoreinfo", "seconds", "screen", "status", "steps",
+)  # fmt: skip
+
+texts = st.text(st.characters(codec=None, exclude_categories=())) | st.sampled_from(
+    ["nan", "answered", "\ud800", "\x1b[2J"]
+)
+numbers = (
+    st.integers() | st.floats() | st.sampled_from([2**64, -1, 10**400, math.nan, math.inf, True, 0]) | st.integers(0, 7)
+)
+leaves = st.none() | st.booleans() | numbers | texts
+anything = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=12
+)
+records = st.lists(numbers | texts, min_size=4, max_size=4) | st.tuples(
+    st.integers(0, 9), st.integers(0, 7), st.integers(0, 10**9), texts | st.just("BUG: unable to handle")
+).map(list)
+likely = {
+    "fate": st.sampled_from(["answered", "raised", "overran", "panicked", "lost", "died", "failed", "x"]),
+    "log": st.lists(records, max_size=4),
+    "before": st.lists(records, max_size=4),
+    "value": st.dictionaries(st.sampled_from(["steps", "outcome", "errno"]) | texts, anything, max_size=4),
+}
+frames = st.fixed_dictionaries({}, optional={name: likely.get(name, anything) | anything for name in FIELDS})
+
+
+def examples(request: pytest.FixtureRequest) -> settings:
+    """Return how many examples are made, which `--examples` says."""
+    count = int(request.config.option.examples) or EXAMPLES
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+
+def check(reply: Reply) -> None:
+    """Hold a reply to what everybody behind it relies on, and have it judged."""
+    assert isinstance(reply.fate, Fate)
+    for text in (reply.error, reply.trace, reply.console, reply.cut, reply.dump):
+        assert isinstance(text, str)
+        text.encode()
+    assert 0 <= reply.taint < answers.WORD
+    assert len(reply.log) + len(reply.before) <= LINES
+    assert sum(len(line.text) for line in (*reply.log, *reply.before)) <= TEXT
+    json.dumps(asdict(reply), allow_nan=False, ensure_ascii=False).encode()
+    judgement = conclude(CASE, FACTS, reply)
+    assert isinstance(judgement.verdict, Verdict)
+    json.dumps(asdict(judgement), allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_any_json_is_read_or_refused(request: pytest.FixtureRequest) -> None:
+    """Each reader returns a value of its type or says that the frame makes no sense; whatever it returns is judged."""
+
+    @examples(request)
+    @given(frames)
+    def hold(frame: dict[str, Any]) -> None:
+        for read in READERS:
+            try:
+                found = read(frame)
+            except answers.NonsenseError as error:
+                assert str(error).isascii()  # noqa: PT017
+                continue
+            if read is answers.reply:
+                assert isinstance(found, tuple)
+                check(found[0])
+            elif isinstance(found, float):
+                assert math.isfinite(found)
+
+    hold()
+
+
+class Mute(Guestless):
+    """A body without a process."""
+
+    def __init__(self, words: str = "") -> None:
+        self.control, self.guest = socket.socketpair()
+        self.exited = os.pidfd_open(os.getpid())
+        self._words = words
+        self.words_size = len(words)
+
+    def console(self) -> str:
+        """Return nothing."""
+        return self._words
+
+    def printed(self) -> int:
+        """Return how long that is said to be."""
+        return self.words_size
+
+    def complaint(self) -> str:
+        """Return the last message."""
+        return "gone"
+
+    def starved(self) -> float:
+        """Return nothing."""
+        return 0.0
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self.exited >= 0:
+            os.close(self.exited)
+            self.exited = -1
+            self.control.close()
+            self.guest.close()
+
+
+def answered(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Reply:
+    """Return the reply of a machine that says so much and then nothing more."""
+    monkeypatch.setattr("vm.session.EXIT_SECONDS", 0.0)
+    body = Mute()
+    session = Session(body, INFO)
+    sender = threading.Thread(target=_say, args=(body.guest.dup(), data), daemon=True)
+    sender.start()
+    try:
+        return session.call("m:f", {}, deadline=1.0)
+    finally:
+        session.close()
+        sender.join(10.0)
+
+
+def _say(guest: socket.socket, data: bytes) -> None:
+    with guest:
+        try:
+            guest.sendall(data)
+            guest.shutdown(socket.SHUT_WR)
+            select.select([guest], [], [], 5.0)
+        except OSError:
+            pass
+
+
+def raw(body: bytes) -> bytes:
+    """Return a frame with any body."""
+    return HEADER.pack(MARK, len(body)) + body
+
+
+def test_any_bytes_become_a_verdict(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever bytes come, in frames or not, the call ends with a reply that can be judged."""
+    pieces = (
+        st.binary(max_size=64)
+        | st.binary(max_size=64).map(raw)
+        | frames.map(lambda frame: raw(json.dumps(frame | {"id": 1}).encode()))
+        | frames.map(lambda frame: raw(json.dumps(frame).encode("utf-8", "surrogatepass")))
+    )
+
+    @examples(request)
+    @given(st.lists(pieces, max_size=4))
+    def hold(sent: list[bytes]) -> None:
+        check(answered(b"".join(sent), monkeypatch))
+
+    hold()
+
+
+SOUND = {"id": 1, "fate": "answered", "log_complete": True, "before": [], "log": [], "taint": 0, "spent": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fate": ["x"]}, "'fate'"), ({"fate": {}}, "'fate'"), ({"fate": None}, "'fate'"), ({"fate": "x"}, "no fate"),
+        ({"log": "abc"}, "'log'"), ({"log": None}, "'log'"), ({"before": None}, "'before'"),
+        ({"log": [["a", "b", "c", "d"]]}, "no line"), ({"log": [[1, 2, 3, None]]}, "no line"),
+        ({"log": [[1, 2, 3, {"a": 1}]]}, "no line"), ({"log": [[1, 2, 10**400, "BUG"]]}, "no line"),
+        ({"log": [[1]]}, "no line"), ({"log": [[True, 2, 3, "x"]]}, "no line"),
+        ({"taint": "x"}, "'taint'"), ({"taint": -1}, "'taint'"), ({"taint": 2**4000}, "'taint'"),
+        ({"taint": [1]}, "'taint'"), ({"error": {"x": 1}}, "'error'"), ({"error": None}, "'error'"),
+        ({"log_complete": "no"}, "'log_complete'"), ({"trace": 5}, "'trace'"), ({"spent": {"a": 1}}, "'spent'"),
+        ({"extend": None}, "'extend'"), ({"extend": [1]}, "'extend'"), ({"extend": "nan"}, "'extend'"),
+        ({"extend": -1.0}, "'extend'"), ({"extend": True}, "'extend'"), ({"extend": 1e9}, "'extend'"),
+        ({"late": "x"}, "'late'"), ({"id": "1"}, "'id'"), ({"id": True}, "'id'"), ({"id": None}, "'id'"),
+        ({"value": 10**400}, "larger than any number"), ({"value": [[]] * 200_000}, "too much"),
+        ({"value": "x" * (2 << 20)}, "too much"),
+    ],
+)  # fmt: skip
+def test_a_field_that_makes_no_sense_is_a_loss(
+    change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel whose guest says that is lost, and the verdict shows the field."""
+    reply = answered(encode(SOUND | change), monkeypatch)
+    assert reply.fate is Fate.LOST
+    assert "makes no sense" in reply.error
+    assert words in reply.error
+    judgement = conclude(CASE, FACTS, reply)
+    assert judgement.verdict is Verdict.LOST
+    assert words in judgement.differences[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 200_000 + b"]" * 200_000, "not JSON"),
+        (b'{"id":1,"fate":"answered","value":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "not JSON"),
+        (b'{"id":1,"fate":"answered","value":{"steps":' + b"[" * 900 + b"]" * 900 + b"}}", ""),
+        (b'{"id":1,"fate":"answered","log":[' + b"[" * 900 + b"]" * 900 + b"]}", "no line"),
+        (b'{"id":1,"extend":NaN}', "NaN is no JSON"),
+        (b'{"id":1,"extend":-Infinity}', "no JSON"),
+        (b'{"id":1,"extend":1e999}', "'extend'"),
+        (b'{"id":1,"fate":"answered","value":1e999}', "no number"),
+        (b'{"id":1,"fate":"answered","value":NaN}', "no JSON"),
+        (b'{"id":1,"fate":"answered","value":"\xff\xfe"}', "not JSON"),
+        (b'\xff\xfe{"a":1}', "not JSON"),
+        (b"17", "no object"),
+        (b'{"fate":"answered"}', "'id'"),
+    ],
+)
+def test_a_frame_that_makes_no_sense_is_a_loss(body: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too deep, not finite, not text, not an object: a loss, with the beginning of the frame as evidence."""
+    reply = answered(raw(body), monkeypatch)
+    assert reply.fate is Fate.LOST
+    assert words in reply.error
+    check(reply)
+
+
+def test_a_frame_that_is_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a guest announces is not kept for it."""
+    reply = answered(HEADER.pack(MARK, answers.FRAME_LIMIT + 1) + b"[" * 100, monkeypatch)
+    assert "is announced" in reply.error
+
+
+def test_nan_does_not_switch_a_deadline_off() -> None:
+    """A guest that asks for NaN seconds more is lost at once."""
+    body = Mute()
+    session = Session(body, INFO)
+    body.guest.sendall(raw(b'{"id":1,"extend":NaN}'))
+    reply = session.call("m:f", {}, deadline=0.2)
+    assert reply.fate is Fate.LOST
+    assert reply.seconds < 30
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"release": "6.12", "modules": 17, "vmcoreinfo": []},
+     {"release": "6.12", "modules": {"a": {}}, "vmcoreinfo": []},
+     {"release": "6.12", "modules": {}, "vmcoreinfo": ["a", -1, 2**80]}, {"fate": "failed", "error": ["x"]},
+     {"fate": "failed", "error": ""}, {"release": "../../x", "modules": {}, "vmcoreinfo": []}],
+)  # fmt: skip
+def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]) -> None:
+    """An agent that introduces itself as nothing is as good as none: also while a template is made."""
+    body = Mute()
+    body.guest.sendall(encode(answer | {"id": 1}))
+    with pytest.raises(DeadMachineError) as caught:
+        Session(body, INFO).greet(5.0)
+    assert caught.value.fate is Fate.LOST
+    assert any(words in caught.value.complaint for words in ("makes no sense", "the agent failed"))
+
+
+@pytest.mark.parametrize("seconds", ["x", -5.0, 1e300, [1], None, True])
+def test_a_calibration_that_makes_no_sense_is_a_dead_machine(seconds: object) -> None:
+    """No guest measures what is no time."""
+    body = Mute()
+    body.guest.sendall(encode({"id": 1, "seconds": seconds}))
+    with pytest.raises(DeadMachineError, match="lost"):
+        Session(body, INFO).calibrate(1.0)
+
+
+def test_nonsense_when_code_is_loaded_is_the_kernels() -> None:
+    """A guest that is given its code and answers with rubbish cannot be judged, and says with what."""
+    body = Mute()
+    body.guest.sendall(b"hello world, I am noise")
+    with pytest.raises(KernelError, match="makes no sense: no frame begins with 68 65 6c"):
+        Session(body, INFO).load({"a": ""})
+
+
+def test_more_log_than_anybody_reads_is_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ten thousand lines are kept; how many there were is in the verdict, which is about the kernel."""
+    flood = [[number, 6, number, f"line {number}"] for number in range(LINES + 500)]
+    reply = answered(encode(SOUND | {"log": flood}), monkeypatch)
+    assert len(reply.log) == LINES
+    assert not reply.log_complete
+    judgement = conclude(CASE, FACTS, reply)
+    assert judgement.verdict is Verdict.SPLAT
+    assert "logged 10500 lines, of which the first 10000 were kept" in judgement.differences[0]
+
+    flood[0][3] = "BUG: unable to handle page fault"
+    judgement = conclude(CASE, FACTS, answered(encode(SOUND | {"log": flood, "dropped": 7}), monkeypatch))
+    assert "BUG: unable to handle" in judgement.differences[0]
+    assert "logged 10507 lines" in judgement.differences[0]
+
+
+def test_long_texts_keep_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an error longer than anybody reads, how it begins and how it ends is kept."""
+    error = "begin " + "x" * (1 << 20) + " end"
+    reply = answered(encode(SOUND | {"fate": "raised", "error": error}), monkeypatch)
+    assert len(reply.error) < 2 * answers.ERROR_TEXT
+    assert reply.error.startswith("begin ")
+    assert reply.error.endswith(" end")
+    assert "left out" in reply.error
+
+
+def test_a_console_without_end_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that prints more than a machine has a use for is ended, long before its deadline."""
+    monkeypatch.setattr("vm.session.LOOK_SECONDS", 0.05)
+    body = Mute("words")
+    body.words_size = CONSOLE_LIMIT + 1
+    reply = Session(body, INFO).call("m:f", {}, deadline=60.0)
+    assert reply.fate is Fate.LOST
+    assert "printed more than 16 MiB" in reply.error
+    assert reply.seconds < 30
+
+
+def test_a_terminal_that_shows_no_base64_is_a_dead_machine() -> None:
+    """Nothing but what was encoded reaches the user's terminal."""
+    body = Mute()
+    body.guest.sendall(encode({"id": 1, "screen": "%%%"}))
+    with pytest.raises(DeadMachineError):
+        Session(body, INFO).shell(["sh"], {}, [24, 80], -1, -1)
+
+
+def test_sound_answers_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an honest agent says arrives as it was said."""
+    line = [5, 3, 123456, "text \u00e9"]
+    reply = answered(encode(SOUND | {"value": {"steps": {"a": 1.5}}, "log": [line], "taint": 512}), monkeypatch)
+    assert (reply.fate, reply.value, reply.taint) == (Fate.ANSWERED, {"steps": {"a": 1.5}}, 512)
+    assert (reply.log[0].text, reply.log_complete) == ("text \u00e9", True)
+    peer, ours = socket.socketpair()
+    Channel(peer.detach()).send({"a": 1})
+    ours.close()
