@@ -35,9 +35,9 @@ from vm.machine import MachineOptions
 from vm.session import Session
 
 _ROOT = Path(__file__).resolve().parent.parent
-_CASE = "sockmap-ingress-to-egress-tcp4-unix_stream"
+_CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
 _FIVE = ("debian:5.10", "debian:6.1", "debian:6.12", "debian:6.18", "debian:7.3")
-_REDIRECT = ("-n", "auto", "-k", "test_redirect")
+_REDIRECT = ("-n", "auto", "--case", "redirect")
 _OTHERS = ("-n", "auto", "-k", "not test_redirect")
 _SPEC = "debian:6.12"
 _SLUG = "debian-6.12"
@@ -66,9 +66,11 @@ class Measure:
 
 
 MEASURES = (
-    Measure("one case, command to verdict", 2.0, 1.0, ("--kernel", "debian:6.12", "--", "-k", _CASE)),
+    Measure("one case, command to verdict", 2.0, 1.0, ("--kernel", "debian:6.12", "--case", _CASE)),
     Measure("whole redirect matrix, one kernel", 25.0, 12.0, ("--kernel", "debian:6.12", *_REDIRECT)),
-    Measure("template of a new kernel, and one case", 15.0, 9.0, ("--kernel", "debian:6.12", "-k", _CASE), fresh=True),
+    Measure(
+        "template of a new kernel, and one case", 15.0, 9.0, ("--kernel", "debian:6.12", "--case", _CASE), fresh=True
+    ),
     Measure("whole matrix, five kernels", 120.0, 60.0, (*(f"--kernel={spec}" for spec in _FIVE), *_REDIRECT)),
     Measure("every other group, one kernel", 40.0, 20.0, ("--kernel", "debian:6.12", *_OTHERS)),
 )

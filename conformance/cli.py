@@ -128,8 +128,11 @@ def _add_shell(commands: argparse._SubParsersAction[_Parser]) -> None:
     shell = commands.add_parser("shell", help="open a shell in a kernel's clone, with a case standing in it")
     from conformance.options import add_options
 
-    add_options(shell.add_argument)
-    shell.add_argument("--case", metavar="ID", help="run this case first, up to where it would tear itself down")
+    add_options(shell.add_argument, without=("--case",))
+    shell.add_argument(
+        "--case", dest="conform_case", action="append", metavar="GLOB",
+        help="run this case, the only one that matches, up to where it would tear itself down",
+    )  # fmt: skip
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and say how to attach gdb")
     shell.set_defaults(run=_shell)
 
@@ -171,6 +174,7 @@ def _add_matrix(commands: argparse._SubParsersAction[_Parser]) -> None:
     matrix = commands.add_parser("matrix", help="judge every kernel of a conform.toml, and keep the night")
     matrix.add_argument("file", nargs="?", metavar="FILE", help="default: conform.toml")
     matrix.add_argument("--results", metavar="DIR", help="where this night goes (default: a new folder in the outputs)")
+    matrix.add_argument("--case", action="append", metavar="GLOB", help="only these cases, by id; repeatable")
     matrix.add_argument("--shard", metavar="I/N", help="judge only the I-th of N shares of the cases")
     matrix.set_defaults(run=_matrix)
     history = commands.add_parser("history", help="show what each case came to on each kernel, night after night")
@@ -191,6 +195,11 @@ def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not options.resume:
+        from conformance.options import chosen_of
+
+        # Before the imports of all that a run needs, which take as long again.
+        chosen_of(options)
     from conformance.command import run
 
     return run(options)

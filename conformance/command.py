@@ -22,18 +22,21 @@ from conformance.controller import Ledger
 from conformance.deadline import seconds_of
 from conformance.options import as_arguments
 from conformance.options import by_slug
-from conformance.options import lists_of
+from conformance.options import chosen_of
 from conformance.options import machine_options
 from conformance.options import repetition
-from conformance.options import shard_of
 from conformance.options import specs_asked
 from conformance.options import wish_of
 from conformance.report.live import choose
+from conformance.selection import LISTING
+from conformance.selection import count
 from conformance.workbench import PRELOAD
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
 """With one of these pytest arguments the default number of workers is none: few cases start faster in one process."""
+_FEW = 48
+"""So many cases take about as long as it takes to start the workers."""
 
 
 class _Quiet:
@@ -69,14 +72,20 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
     ledger.deadline = seconds_of(options.conform_total_deadline)
     ours = _Ours(ledger)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
-    lists_of(options)  # what is wrong is told before anything is booted
-    repetition(options)
-    shard_of(options)
+    repetition(options)  # what is wrong is told before anything is booted
     wish_of(options)
+    chosen = chosen_of(options)
+    if chosen is not None and not count(chosen):
+        return _empty(options.conform_shard, ledger)
     if not native:
+        specs = by_slug(specs_asked(options))
         ledger.open_log()
-        ledger.make_ready(by_slug(specs_asked(options)), machine_options(options, PRELOAD))
-    status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments)), plugins=plugins)
+        ledger.make_ready(
+            {slug: spec for slug, spec in specs.items() if chosen is None or chosen[slug]},
+            machine_options(options, PRELOAD),
+        )
+    few = chosen is not None and count(chosen) <= _FEW
+    status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault
     return _exit_code(status, ledger, native=native)
@@ -110,7 +119,7 @@ class _Ours:
         config.pluginmanager.register(Controller(config, self._ledger), "conform-controller")
 
 
-def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]:
+def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool) -> list[str]:
     # fmt: off
     arguments = [
         "--rootdir", os.fspath(_ROOT),
@@ -134,7 +143,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str]) -> list[str]
         arguments += ["--dist", "load", "--rsyncdir", os.fspath(_ROOT)]
     elif options.n:
         arguments += ["-n", options.n]
-    elif not options.k and not any(each.split("=")[0] in _SELECTING or "::" in each for each in rest):
+    elif not (few or options.k or any(each.split("=")[0] in _SELECTING or "::" in each for each in rest)):
         arguments += ["-n", "auto"]
     # The `net` of `-k net` is no path to cases, though a kernel tree has a directory of that name: with nothing else to
     # collect, pytest would import the tests of that tree.
@@ -153,11 +162,16 @@ def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
     if time.monotonic() >= ledger.expires:
         raise ledger.too_late()
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.shard:
-        # Of few cases in many shares some are empty; `merge` tells if all are.
-        ledger.note(f"no case falls into shard {ledger.shard}")
-        ledger.begin({})
-        ledger.end(0.0)
-        return ExitCode.OK
+        return _empty(ledger.shard, ledger)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError("no case matches", hint="list the cases with: ./conform run -- --collect-only -q")
+        raise UsageError("no case matches", hint=LISTING)
     return ExitCode.BROKEN
+
+
+def _empty(shard: str, ledger: Ledger) -> ExitCode:
+    """Report a run of no cases: of few cases in many shares some are empty, and `merge` tells if all are."""
+    ledger.shard = shard
+    ledger.note(f"no case falls into shard {shard}")
+    ledger.begin({})
+    ledger.end(0.0)
+    return ExitCode.OK

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from conformance.expect.lists import Lists
 from conformance.model import Case
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
+from conformance.tries import Wish
 from conformance.workbench import Workbench
 from vm.machine import SOCKMAP_PATHS
 from vm.machine import Evidence
@@ -30,17 +30,6 @@ COMMAND = "command.txt"
 TRACE = "trace.txt"
 MEMORY = "memory.elf"
 MISSING = "missing.txt"
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a bad case is run once more for, each time in a fresh clone."""
-
-    results: Path
-    trace: bool = False
-    """The kernel's functions on sockmap's paths, with their return values."""
-    dump: bool = False
-    """The guest's memory at the end, or at the moment of its death."""
 
 
 def folder_of(kernel: str, case: str) -> Path:

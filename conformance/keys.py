@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from conformance.evidence import Wish
 from conformance.expect.lists import Lists
+from conformance.groups import cases
 from conformance.model import Case
-from conformance.shard import Shard
+from conformance.selection import Chosen
+from conformance.selection import Wanted
+from conformance.selection import choose
 from conformance.tries import Repetition
+from conformance.tries import Wish
 from conformance.workbench import Workbench
 
 SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
@@ -24,8 +27,10 @@ DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Node ids of the cases that an earlier sitting of this run judged."""
 LISTS: pytest.StashKey[Lists] = pytest.StashKey()
 """What the user allows, denies and knows."""
-SHARD: pytest.StashKey[Shard] = pytest.StashKey()
-"""The share of the cases that this run judges."""
+WANTED: pytest.StashKey[Wanted] = pytest.StashKey()
+"""What the user says about cases."""
+CHOSEN: pytest.StashKey[Chosen] = pytest.StashKey()
+"""The cases of each kernel, once a test asks."""
 
 REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
 """How often each case is tried."""
@@ -46,6 +51,15 @@ def specs_of(config: pytest.Config) -> dict[str, str]:
 def broken_in(config: pytest.Config) -> frozenset[str]:
     """Return the slugs of the kernels known not to run."""
     return config.stash.get(BROKEN, frozenset[str]())
+
+
+def chosen_in(config: pytest.Config) -> Chosen:
+    """Return the cases of each kernel that runs; the same in every process of a session."""
+    chosen = config.stash.get(CHOSEN, None)
+    if chosen is None:
+        runs = [slug for slug in specs_of(config) if slug not in broken_in(config)]
+        chosen = config.stash[CHOSEN] = choose(config.stash[WANTED], runs, cases())
+    return chosen
 
 
 def case_of(item: pytest.Item) -> Case | None:

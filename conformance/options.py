@@ -10,19 +10,23 @@ import shlex
 from collections.abc import Callable
 from collections.abc import Container
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError
 from conformance.deadline import DEFAULT
-from conformance.evidence import Wish
 from conformance.expect.lists import Lists
 from conformance.expect.lists import read_lists
 from conformance.groups import cases
 from conformance.groups.leaks import FEWEST_ROUNDS
 from conformance.groups.leaks import ROUNDS
+from conformance.selection import Chosen
+from conformance.selection import Wanted
+from conformance.selection import require
 from conformance.shard import Shard
 from conformance.tries import Repetition
+from conformance.tries import Wish
 from kernels.resolve import amend
 from kernels.resolve import parse
 from kernels.spec import Preset
@@ -43,6 +47,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "metavar": "SPEC",
             "help": "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host;"
             f" repeatable (default: {DEFAULT_KERNEL})",
+        },
+    ),
+    (
+        "--case",
+        {
+            "action": "append",
+            "metavar": "GLOB",
+            "help": "only the cases whose id, GROUP/NAME, matches; GROUP or NAME alone will do; repeatable",
         },
     ),
     (
@@ -252,6 +264,31 @@ def shard_of(namespace: Any) -> Shard:
     return Shard.parse(namespace.conform_shard or "1/1")
 
 
+def wanted_of(namespace: Any, expression: str) -> Wanted:
+    """Read from a parsed command line which cases it wants, `expression` being what it says with -k."""
+    return Wanted(
+        globs=tuple(dict.fromkeys(namespace.conform_case or ())),
+        expression=expression or "",
+        lists=lists_of(namespace),
+        shard=shard_of(namespace),
+        stressed=namespace.conform_stress > 0,
+    )
+
+
+def chosen_of(namespace: Any) -> Chosen | None:
+    """Choose the cases that a parsed command line wants; UsageError where there are none.
+
+    What else it tells pytest may take some of them away. None where it has pytest collect something else.
+    """
+    rest: list[str] = namespace.pytest_arguments
+    if any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-")):
+        return None
+    words = [value for option, value in pairwise(rest) if option == "-k"]
+    words += [each[2:] for each in rest if each.startswith("-k") and len(each) > 2]
+    expression = words[-1] if words else namespace.k
+    return require(wanted_of(namespace, expression), list(by_slug(specs_asked(namespace))), cases())
+
+
 def as_arguments(namespace: Any) -> list[str]:
     """Write the shared options of a parsed command line as arguments again."""
     arguments: list[str] = []
@@ -269,7 +306,8 @@ def as_arguments(namespace: Any) -> list[str]:
 def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
     in_spec = ("--patch=", "--config=", "--preset=")
-    left = ["--kernel=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline=", *in_spec]
+    left = ["--kernel=", "--case=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline="]
+    left += in_spec
     if not namespace.conform_stress:
         left.append("--seed=")
     kept = [each for each in as_arguments(namespace) if not each.startswith(tuple(left))]

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
+from typing import TypeGuard
 
 import pytest
 
@@ -29,19 +31,21 @@ from conformance.deadline import seconds_of
 from conformance.evidence import collect
 from conformance.examine import examine
 from conformance.examine import unanswered
-from conformance.groups import hammer
+from conformance.groups import GROUPS
+from conformance.groups import cases
 from conformance.keys import BROKEN
 from conformance.keys import DONE
 from conformance.keys import DURATIONS
 from conformance.keys import LAST
 from conformance.keys import LISTS
 from conformance.keys import REPETITION
-from conformance.keys import SHARD
 from conformance.keys import SPECS
+from conformance.keys import WANTED
 from conformance.keys import WISH
 from conformance.keys import WORKBENCH
 from conformance.keys import broken_in
 from conformance.keys import case_of
+from conformance.keys import chosen_in
 from conformance.keys import kernel_of
 from conformance.keys import specs_of
 from conformance.model import Case
@@ -49,11 +53,10 @@ from conformance.model import Judgement
 from conformance.model import Verdict
 from conformance.options import add_pytest_options
 from conformance.options import by_slug
-from conformance.options import lists_of
 from conformance.options import machine_options
 from conformance.options import repetition
-from conformance.options import shard_of
 from conformance.options import specs_asked
+from conformance.options import wanted_of
 from conformance.options import wish_of
 from conformance.options import workers
 from conformance.record import FAULT
@@ -62,10 +65,14 @@ from conformance.remote import at_home
 from conformance.remote import here
 from conformance.scheduler import ShardScheduling
 from conformance.scheduler import longest_first
+from conformance.selection import admitting
+from conformance.selection import checked
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
 from kernels.kernel import Kernel
 from vm.machine import MachineOptions
+
+_CASES = "conformance.cases"
 
 _SHARED = 0.9
 """Of the time there is, for --until-fail; no two workers get the same number of cases."""
@@ -81,8 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[SPECS] = by_slug(specs_asked(config.option))
         options = machine_options(config.option, PRELOAD)
-        config.stash[LISTS] = lists_of(config.option)
-        config.stash[SHARD] = shard_of(config.option)
+        config.stash[WANTED] = checked(wanted_of(config.option, config.option.keyword), cases())
+        config.stash[LISTS] = config.stash[WANTED].lists
         config.stash[REPETITION] = repetition(config.option)
         config.stash[WISH] = wish_of(config.option)
         seconds_of(config.option.conform_total_deadline)
@@ -124,31 +131,60 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> list[Any] | None:
+    """Make no tests of a group none of whose cases is chosen; pytest would make one that it skips."""
+    return [] if _is_of_cases(obj) and not _chosen_of(collector.config, obj.__name__) else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every test that judges a kernel one variant for each kernel; the kernel comes first in its id."""
-    if "conform" in metafunc.fixturenames:
-        slugs = list(specs_of(metafunc.config))
-        metafunc.parametrize("kernel", slugs, ids=slugs, indirect=True, scope="session")
+    """Give every test that judges a kernel one variant for each kernel, which comes first in its id.
+
+    A test of a group gets those of its cases that are chosen for any of the kernels, and is made for no others.
+    """
+    if "conform" not in metafunc.fixturenames:
+        return
+    config, slugs = metafunc.config, list(specs_of(metafunc.config))
+    metafunc.parametrize("kernel", slugs, ids=slugs, indirect=True, scope="session")
+    if _is_of_cases(metafunc.function):
+        chosen = _chosen_of(config, metafunc.function.__name__)
+        metafunc.parametrize("case", chosen, ids=[case.name for case in chosen])
+
+
+def _is_of_cases(obj: object) -> TypeGuard[FunctionType]:
+    """Tell whether a function is the test of a group; nothing else in the folder of the cases is one."""
+    return isinstance(obj, FunctionType) and obj.__module__.rpartition(".")[0] == _CASES and obj.__name__[5:] in GROUPS
+
+
+def _chosen_of(config: pytest.Config, test: str) -> list[Case]:
+    """Return the cases of a group, named by its test, that are chosen for any kernel; as one list, in their order."""
+    chosen = chosen_in(config)
+    return [case for case in GROUPS[test[5:]]() if any(case.id in each for each in chosen.values())]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is done, what no list or shard names, and kernels that do not run, which the report says once.
+    """Leave out what is done, what is chosen for other kernels only, and kernels that do not run.
 
     A denied case stays: the event log has it as `skip`, with the reason.
     """
-    broken, done = broken_in(config), config.stash.get(DONE, frozenset[str]())
-    lists, shard = config.stash[LISTS], config.stash[SHARD]
+    broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[WANTED]
+    # Chosen once, not once an item: there are 20,000 of five kernels.
+    admitted = admitting(wanted)
 
     def runs(item: pytest.Item) -> bool:
-        case = case_of(item)
-        asked = case is None or case.group != hammer.GROUP or config.option.conform_stress > 0
-        ours = case is None or (lists.selects(case.id) and shard.holds(case.id))
-        return asked and ours and kernel_of(item) not in broken and item.nodeid not in done
+        case, slug = case_of(item), kernel_of(item)
+        if slug in broken or item.nodeid in done:
+            return False
+        if isinstance(item, pytest.Function) and _is_of_cases(item.function):
+            return case is None or case.id in chosen_in(config).get(slug, ())
+        return case is None or admitted(case)
 
-    chosen = [item for item in items if runs(item)]
-    if len(chosen) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-        items[:] = chosen
+    sides: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        sides[runs(item)].append(item)
+    left_out, items[:] = sides
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
     if durations := config.stash.get(DURATIONS, {}):
         key = longest_first(durations, list(specs_of(config)))
         items.sort(key=lambda item: key(kernel_of(item), item.nodeid))

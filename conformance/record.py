@@ -83,7 +83,7 @@ def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], re
         "log": tuple(record.get("log", ())),
         "tries": tuple(record.get("tries", ())),
         "nodeid": nodeid,
-        "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} -k {record['name']}",
+        "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} --case {shlex.quote(record['id'])}",
     }
     return CaseEvent(**values)
 

@@ -36,7 +36,18 @@ class ShardScheduling(LoadScopeScheduling):
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         """Take in what a worker has collected; where each case is in it will be asked for every single one."""
-        super().add_node_collection(node, _Indexed(collection))
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            # xdist keeps a plain list, a copy of ours.
+            self.registered_collections[node] = _Indexed(collection)
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Forget a shard once its last case is through: after each case, xdist counts what is left of all it keeps."""
+        super().mark_test_complete(node, item_index, duration)
+        shards = self.assigned_work.get(node, {})
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        if all(shards.get(scope, {}).values()):
+            shards.pop(scope, None)
 
     def _split_scope(self, nodeid: str) -> str:
         return scope_of(nodeid, self._slugs)

@@ -34,3 +34,7 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
+
+
+WHOLE = Shard(1, 1)
+"""All cases."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 
 from common.errors import HostError
 from common.errors import UsageError
@@ -13,6 +14,9 @@ from conformance.groups import cases
 from conformance.model import Case
 from conformance.options import machine_options
 from conformance.options import specs_asked
+from conformance.selection import Wanted
+from conformance.selection import checked
+from conformance.selection import matcher
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
 from kernels.resolve import parse
@@ -27,7 +31,7 @@ _SETTING_UP = 60.0
 
 def shell(options: argparse.Namespace) -> int:
     """Open a shell in a machine, with a case standing in it if one is named; returns the shell's status."""
-    case = _named(options.case)
+    case = _named(options.conform_case or ())
     spec, *others = specs_asked(options)
     if others:
         raise UsageError("a shell is in one machine", hint="give one --kernel")
@@ -48,13 +52,17 @@ def shell(options: argparse.Namespace) -> int:
     return 1
 
 
-def _named(name: str | None) -> Case | None:
-    """Return the case with an id, or with a name that only one group has."""
-    if name is None:
+def _named(patterns: Sequence[str]) -> Case | None:
+    """Return the only case that patterns of `--case` name; None without any. UsageError where there are several."""
+    if not patterns:
         return None
-    found = [case for case in cases() if name in (case.id, case.name)]
-    if len(found) != 1:
-        raise UsageError(f"there is no case {name}", hint="list the cases with: ./conform run -- --collect-only -q")
+    names = matcher(checked(Wanted(tuple(patterns), stressed=True), cases()).globs, [case.id for case in cases()])
+    found = [case for case in cases() if names(case.id)]
+    if len(found) > 1:
+        others = ", ".join(case.id for case in found[:3]) + ", ..." * (len(found) > 3)
+        raise UsageError(
+            f"a shell holds one case, and --case {' '.join(patterns)} names {len(found)}", hint=f"choose of {others}"
+        )
     return found[0]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from conformance.model import Judgement
@@ -45,6 +46,17 @@ class Repetition:
     """No repetition of a case begins when it has taken so long already."""
     isolated: bool = False
     """Every try gets a clone of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a bad case is run once more for, each time in a fresh clone."""
+
+    results: Path
+    trace: bool = False
+    """The kernel's functions on sockmap's paths, with their return values."""
+    dump: bool = False
+    """The guest's memory at the end, or at the moment of its death."""
 
 
 @dataclass(frozen=True, slots=True)

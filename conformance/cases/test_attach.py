@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.attach import attach_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", attach_cases(), ids=lambda case: case.name)
 def test_attach(case: Case, conform: Callable[[Case], None]) -> None:
     """A program goes where this kernel version promises and stays there, and a socket runs what it was given."""
     conform(case)

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.enrol import enrol_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", enrol_cases(), ids=lambda case: case.name)
 def test_enrol(case: Case, conform: Callable[[Case], None]) -> None:
     """A socket is enrolled as this kernel promises, data is redirected through it, and its owner still uses it."""
     conform(case)

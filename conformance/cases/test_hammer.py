@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.groups.hammer import hammer_cases
 from conformance.groups.hammer import of_force
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", hammer_cases(), ids=lambda case: case.name)
 def test_hammer(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
     """Whatever several threads do to maps, sockets and programs at once, nothing hangs, warns or stays behind."""
     options = pytestconfig.option

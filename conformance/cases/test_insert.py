@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.insert import insert_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", insert_cases(), ids=lambda case: case.name)
 def test_insert(case: Case, conform: Callable[[Case], None]) -> None:
     """A map takes the sockets this kernel version promises, and answers everything else with the errno promised."""
     conform(case)

@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.groups.leaks import leak_cases
 from conformance.groups.leaks import of_length
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", leak_cases(), ids=lambda case: case.name)
 def test_leaks(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
     """Of sockets that left a map, whatever way, the kernel keeps nothing: no socket, object, descriptor or memory."""
     conform(of_length(case, pytestconfig.option.conform_rounds))

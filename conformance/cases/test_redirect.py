@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.catalogue import redirect_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", redirect_cases(), ids=lambda case: case.name)
 def test_redirect(case: Case, conform: Callable[[Case], None]) -> None:
     """Data redirected from IN reaches exactly the sockets this kernel version promises, unchanged and in order."""
     conform(case)

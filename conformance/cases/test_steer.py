@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.steer import steer_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", steer_cases(), ids=lambda case: case.name)
 def test_steer(case: Case, conform: Callable[[Case], None]) -> None:
     """What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."""
     conform(case)

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.survive import survive_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", survive_cases(), ids=lambda case: case.name)
 def test_survive(case: Case, conform: Callable[[Case], None]) -> None:
     """What is known to have killed other kernels this one survives, and the data arrives."""
     conform(case)

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.teardown import teardown_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", teardown_cases(), ids=lambda case: case.name)
 def test_teardown(case: Case, conform: Callable[[Case], None]) -> None:
     """A socket that leaves a map loses no byte, keeps nobody waiting, and works as if it had never been in."""
     conform(case)

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from conformance.groups.update_from_bpf import update_from_bpf_cases
 from conformance.model import Case
 
 
-@pytest.mark.parametrize("case", update_from_bpf_cases(), ids=lambda case: case.name)
 def test_update_from_bpf(case: Case, conform: Callable[[Case], None]) -> None:
     """The verifier lets those programs change a map of sockets that this kernel version promises, and no others."""
     conform(case)

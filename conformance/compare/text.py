@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -103,8 +104,8 @@ def bisect_command(base: KernelEvent, head: KernelEvent, difference: Difference)
         ends = [f"v{kernel.version}" for kernel in (head, base)] if head.version and base.version else []
     if len(set(ends)) < len(("head", "base")):
         return ""
-    name = difference.id.partition("/")[2]
-    return f"git bisect start {' '.join(ends)} && git bisect run ./conform run --kernel tree:. -k {name}"
+    repeat = f"./conform run --kernel tree:. --case {shlex.quote(difference.id)}"
+    return f"git bisect start {' '.join(ends)} && git bisect run {repeat}"
 
 
 def _section(comparison: Comparison, change: Change, style: Style) -> Iterator[str]:

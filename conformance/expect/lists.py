@@ -114,6 +114,10 @@ class Lists:
         return next((str(entry) for entry in self.splats if version in entry.kernels and entry.excuses(title)), "")
 
 
+EVERYTHING = Lists()
+"""No lists."""
+
+
 def read_lists(
     allow: Sequence[str],
     deny: Sequence[str],

@@ -8,6 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,18 +38,20 @@ class Matrix:
     """Specs, a kernel that is built once for each preset."""
     arguments: tuple[str, ...]
     """Of `conform run`: lists and machines."""
-    cases: str
+    cases: tuple[str, ...]
+    """Patterns of `--case`; empty for all."""
     workers: int
     folder: Path
     formats: tuple[str, ...]
 
-    def options(self, shard: str = "") -> argparse.Namespace:
-        """Return what `conform run` would be told."""
+    def options(self, shard: str = "", cases: Sequence[str] = ()) -> argparse.Namespace:
+        """Return what `conform run` would be told; `cases` of the command line stand for those of the file."""
         parser = argparse.ArgumentParser()
         add_options(parser.add_argument)
         arguments = [f"--kernel={spec}" for spec in self.kernels] + [f"--shard={shard}"] * bool(shard)
+        arguments += [f"--case={pattern}" for pattern in cases or self.cases]
         namespace = parser.parse_args([*arguments, *self.arguments])
-        namespace.k = self.cases or None
+        namespace.k = None
         namespace.n = str(self.workers or "auto")
         namespace.pytest_arguments = []
         return namespace
@@ -71,7 +74,7 @@ def read(path: Path) -> Matrix:
     return Matrix(
         kernels=tuple(dict.fromkeys(_kernels(path, values))),
         arguments=tuple(_arguments(path, values)),
-        cases=values["cases"],
+        cases=tuple(values["cases"]),
         workers=_count(path, values["machines"]["workers"]),
         folder=path.parent / values["outputs"]["folder"],
         formats=_known(path, "outputs.formats", values["outputs"]["formats"], list(FORMATS)),

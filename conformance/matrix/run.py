@@ -50,7 +50,7 @@ def matrix(options: argparse.Namespace) -> int:
     asked = _asked(options)
     folder = Path(options.results) if options.results else _tonight(asked)
     last = nights(asked.folder)
-    asked_for = asked.options(options.shard or "")
+    asked_for = asked.options(options.shard or "", options.case or ())
     ledger = Ledger(
         deadline=seconds_of(asked_for.conform_total_deadline),
         reporter=choose(sys.stdout, _conclude),

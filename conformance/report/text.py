@@ -228,7 +228,8 @@ def command_lines(label: str, command: str, style: Style) -> list[str]:
         together = f"{word} {following}" if word.startswith("-") and not following.startswith("-") else word
         if len(lines[-1]) + len(together) + 3 > WIDTH and lines[-1].strip() != label:
             lines[-1] += " \\"
-            lines.append("              ")
+            # The longest word is a case's id, which must stay whole to be pasted.
+            lines.append(" " * max(0, min(14, WIDTH - len(word) - 3)))
         lines[-1] += f" {word}"
     return [style.show(line) for line in lines]
 

@@ -103,7 +103,7 @@ def judged(kernel: KernelEvent, case: Case, observed: str, **more: Any) -> CaseE
         observed=observed,
         reason="since 6.4 every pair is allowed (commit 1234567890ab, 6.4)",
         seconds=0.017,
-        repeat=f"./conform run --kernel {kernel.spec} -k {case.name}",
+        repeat=f"./conform run --kernel {kernel.spec} --case {case.id}",
     )
     return replace(event, **more)
 

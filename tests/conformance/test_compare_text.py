@@ -55,7 +55,7 @@ def event(name: str, verdict: Verdict = Verdict.PASS, receiver: str = "out", **m
         verdict=verdict,
         reason="SK_SKB redirects from any kind (since 5.13)",
         observation=flowed(receiver),
-        repeat=f"./conform run --kernel debian:6.18 -k sockmap-ingress-to-local-udp4-{name}",
+        repeat=f"./conform run --kernel debian:6.18 --case redirect/sockmap-ingress-to-local-udp4-{name}",
     )
     return replace(made, **more)
 

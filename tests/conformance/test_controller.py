@@ -142,7 +142,7 @@ class TestEventOf:
 
         assert event is not None
         assert event.verdict is Verdict.PASS
-        assert event.repeat == "./conform run --kernel debian:6.12/cloud -k n"
+        assert event.repeat == "./conform run --kernel debian:6.12/cloud --case redirect/n"
         assert event_of(self._report(when="call", record=record), SPECS, "./conform run") is None
 
     @pytest.mark.parametrize(("verdict", "after"), [("pass", Verdict.INFRA), ("splat", Verdict.SPLAT)])

@@ -16,7 +16,6 @@ from common.errors import HostError
 from conformance import evidence
 from conformance.catalogue import redirect_cases
 from conformance.controller import Ledger
-from conformance.evidence import Wish
 from conformance.evidence import collect
 from conformance.evidence import store
 from conformance.expect.lists import Lists
@@ -24,6 +23,7 @@ from conformance.groups import cases
 from conformance.model import Verdict
 from conformance.report.events import read
 from conformance.report.live import PlainReporter
+from conformance.tries import Wish
 from tests.conformance.conform import environment
 from tests.conformance.report_runs import KERNEL_6_12
 from tests.conformance.report_runs import judged

@@ -34,7 +34,7 @@ def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
     """Kernels, cases, lists, machines and outputs become the options of `conform run`."""
     text = """
         kernels = ["debian:6.12", "debian:6.12", "host"]
-        cases = "unix"
+        cases = ["*unix*"]
         [lists]
         deny = ["known"]
         [machines]
@@ -48,7 +48,9 @@ def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
     options = asked.options()
 
     assert options.conform_kernel == ["debian:6.12", "host"]
-    assert (options.k, options.n, options.conform_cpus, options.conform_memory) == ("unix", "3", 2, 512)
+    assert (options.k, options.n, options.conform_cpus, options.conform_memory) == (None, "3", 2, 512)
+    assert options.conform_case == ["*unix*"]
+    assert asked.options(cases=["redirect"]).conform_case == ["redirect"]
     assert options.conform_denylist == [str(tmp_path / "known")]
     assert (asked.folder, asked.formats) == (tmp_path / "nights", ())
 

@@ -98,7 +98,7 @@ class TestJunit:
         text = root.findtext(".//testcase[@name='sockmap-send-to-egress-tcp4-udp6']/system-out") or ""
         properties = dict(re.findall(r"^\[\[PROPERTY\|(\w+)=(.*)\]\]$", text, re.MULTILINE))
         assert properties.items() >= {"mode": "send-to-egress", "in": "tcp4", "out": "udp6", "verdict": "pass"}.items()
-        assert properties["repeat"].endswith("-k sockmap-send-to-egress-tcp4-udp6")
+        assert properties["repeat"].endswith("--case redirect/sockmap-send-to-egress-tcp4-udp6")
 
     def test_what_never_ran_is_no_success(self) -> None:
         """Cases that were selected and never judged are an error of their own."""

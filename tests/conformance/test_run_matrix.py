@@ -14,7 +14,7 @@ pytestmark = pytest.mark.vm
 
 CONFIG = """
     kernels = ["debian:6.12", "./unbuilt", "debian:6.18"]
-    cases = "test_redirect and sockmap-ingress-to-local-tcp4-udp4"
+    cases = ["redirect/sockmap-ingress-to-local-tcp4-udp4"]
     [outputs]
     folder = "nights"
     formats = ["junit"]
