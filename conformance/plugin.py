@@ -63,8 +63,6 @@ from conformance.record import FAULT
 from conformance.record import RECORD
 from conformance.remote import at_home
 from conformance.remote import here
-from conformance.scheduler import ShardScheduling
-from conformance.scheduler import longest_first
 from conformance.selection import admitting
 from conformance.selection import checked
 from conformance.workbench import PRELOAD
@@ -186,6 +184,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     if durations := config.stash.get(DURATIONS, {}):
+        from conformance.scheduler import longest_first
+
         key = longest_first(durations, list(specs_of(config)))
         items.sort(key=lambda item: key(kernel_of(item), item.nodeid))
 
@@ -208,9 +208,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ShardScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Schedule by kernel and shard, whatever distribution over all workers was asked for."""
-    return None if config.option.dist in ("no", "each") else ShardScheduling(config, log, list(specs_of(config)))
+    if config.option.dist in ("no", "each"):
+        return None
+    # One case needs no workers, and their machinery takes a tenth of a second to import.
+    from conformance.scheduler import ShardScheduling
+
+    return ShardScheduling(config, log, list(specs_of(config)))
 
 
 @pytest.hookimpl(optionalhook=True)

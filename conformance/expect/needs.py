@@ -96,6 +96,7 @@ def _need(where: str, row: dict[str, Any]) -> Need:
     )
 
 
+@cache
 def _universe() -> list[dict[str, str]]:
     return [{"group": case.group, **case.params} for case in cases()]
 
