@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
@@ -43,6 +44,9 @@ from conformance.report.events import CaseEvent
 from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import verdict_lines
+from conformance.selection import Wanted
+from conformance.selection import checked
+from conformance.selection import matcher
 from conformance.workbench import PRELOAD
 from conformance.workbench import Workbench
 from kernels.kernel import Kernel
@@ -54,6 +58,7 @@ _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)
 def compare(options: argparse.Namespace) -> int:
     """Compare two kernels and return the exit code: 1 if head has regressed, 125 if that could not be told."""
     lists_of(options)
+    checked(Wanted(tuple(options.conform_case or ()), stressed=True), cases())
     if options.again < 0:
         raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
     sides = _sides(options)
@@ -86,7 +91,8 @@ def _sides(options: argparse.Namespace) -> tuple[list[Subject], list[Subject]]:
 
 
 def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Comparison:
-    once = differences(base.cases, head.cases, {}, strict=options.strict)
+    old, new = (_named(side.cases, options.conform_case or ()) for side in (base, head))
+    once = differences(old, new, {}, strict=options.strict)
     doubtful = {each.id for each in once if each.change not in _SETTLED}
     again = [case for case in cases() if case.id in doubtful]
     kernels = {name: side.kernel for name, side in (("base", base), ("head", head)) if side.kernel is not None}
@@ -98,13 +104,19 @@ def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Compa
     return Comparison(
         base=base.event,
         head=head.event,
-        differences=differences(base.cases, head.cases, tries, strict=options.strict),
+        differences=differences(old, new, tries, strict=options.strict),
         unlike=unlike(base.event, head.event, (base.kernel, head.kernel)),
         suite=suite_commit(),
         tries=options.again if possible else 0,
         alone=len(again) <= CLONES,
         notes=tuple(notes),
     )
+
+
+def _named(events: Mapping[str, CaseEvent], globs: Sequence[str]) -> dict[str, CaseEvent]:
+    """Return the cases that --case names: a folder of results may hold more of them."""
+    names = matcher(globs, events)
+    return {name: event for name, event in events.items() if names(name)}
 
 
 def differences(

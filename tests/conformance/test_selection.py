@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -29,7 +31,9 @@ from conformance.shard import Shard
 from conformance.shell import _named
 from tests.conformance.conform import ROOT
 from tests.conformance.conform import command
+from tests.conformance.conform import conform
 from tests.conformance.conform import environment
+from tests.conformance.report_runs import GOLDEN
 
 SLUG = "debian-6.12"
 ONE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
@@ -162,7 +166,7 @@ class TestRepeatCommands:
 
     def test_of_a_bisection(self) -> None:
         """The command that finds the commit judges each with the one case."""
-        from conformance.compare.classify import Change
+        from conformance.compare.model import Change
         from conformance.compare.model import Difference
         from conformance.compare.model import Side
 
@@ -172,6 +176,24 @@ class TestRepeatCommands:
         printed = bisect_command(base, head, difference).partition("git bisect run ")[2]
 
         assert [name for _, name in self._repeated(printed)] == [ONE]
+
+
+def test_a_comparison_of_folders(tmp_path: Path) -> None:
+    """Of all that they hold only what is named is compared; an unknown name is an error there, too."""
+    for name in ("base", "head"):
+        (tmp_path / name).mkdir()
+        shutil.copy(GOLDEN / "planted.jsonl", tmp_path / name / "events.jsonl")
+    arguments = ("compare", "base", "head", "--results", "out", "--case")
+    named = "redirect/sockmap-send-to-egress-tcp4-tcp4"
+
+    found = conform(*arguments, named, cwd=tmp_path)
+    refused = conform(*arguments, "redirect/nosuch", cwd=tmp_path)
+
+    assert found.returncode == 0, found.stderr
+    each_kernel = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [sum(pair["counts"].values()) for pair in each_kernel] == [1] * len(each_kernel)
+    assert refused.returncode == 128
+    assert "names no case" in refused.stderr
 
 
 class TestErrors:
