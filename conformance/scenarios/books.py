@@ -38,10 +38,16 @@ _Item = tuple[str, bytes | int | str]
 _NEXT_ID: Final = {"map": 12, "program": 11, "link": 31}
 """BPF_*_GET_NEXT_ID."""
 _NETWORK: Final = "/proc/thread-self/net"
-_CACHES: Final = re.compile(
-    r"kmalloc-(cg-)?\d+k?|skbuff_.*|sock_inode_cache|(request|tw)_sock_TCP.*|(TCP|UDP|UNIX).*|AF_VSOCK|net_namespace"
+_NAMES: Final = (
+    r"kmalloc-(?:cg-)?\d+k?|skbuff_\S*|sock_inode_cache|(?:request|tw)_sock_TCP\S*|(?:TCP|UDP|UNIX)\S*|AF_VSOCK"
+    r"|net_namespace"
 )
+_CACHES: Final = re.compile(_NAMES)
 """The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
+_ACTIVE: Final = re.compile(rf"^({_NAMES}) +(\d+)", re.MULTILINE)
+"""Such a cache and its objects, in /proc/slabinfo. One search of a long text is many times quicker than its lines."""
+_PERCPU: Final = re.compile(r"^Percpu: +(\d+)", re.MULTILINE)
+_CHUNK: Final = 1 << 14
 _SMALLEST: Final = "kmalloc-8"
 _SLABS: Final = "/sys/kernel/slab"
 _DROP_CACHES: Final = "/proc/sys/vm/drop_caches"
@@ -82,14 +88,15 @@ class Books:
 
 def memory() -> dict[str, int]:
     """Count objects of slab caches, areas of vmalloc by who has them, and pages of a few kinds."""
-    for shrinker in _shrinkers():
-        os.write(shrinker, b"1")
+    # Areas take the longest to list, long enough for RCU to free what the caches below are to be rid of.
     found = {
-        **{f"slab {name}": count for name, count in _slabs()},
         **{f"vmalloc {name}": count for name, count in _areas().items()},
         "pages of per-CPU memory": _percpu(),
         **{f"{CHARGED}{name}": count for name, count in _charged()},
     }
+    for shrinker in _shrinkers():
+        os.write(shrinker, b"1")
+    found |= {f"slab {name}": count for name, count in _slabs()}
     if os.path.exists(_KMEMLEAK):
         found["kmemleak"] = _suspects()
     return found
@@ -170,6 +177,21 @@ def _protocols() -> Iterator[tuple[str, int, int]]:
         yield name, int(count), int(pages)
 
 
+class _Allocators(dict[str, str]):
+    """The function that allocated an area, by its line; nearly every line is the same at the next look."""
+
+    def __missing__(self, line: str) -> str:
+        """Read a line that is new; an area without an allocator has none."""
+        words = line.split(maxsplit=3)
+        name = self[line] = words[2].partition("+")[0] if len(words) > 2 else ""
+        return name
+
+
+_allocators = _Allocators()
+_KNOWN: Final = 1 << 13
+"""Lines to remember at most."""
+
+
 @cache
 def _shrinkers() -> tuple[int, ...]:
     """Open what empties a cache, once: opening it is what would fill another.
@@ -183,25 +205,22 @@ def _shrinkers() -> tuple[int, ...]:
 
 
 def _slabs() -> Iterator[tuple[str, int]]:
-    for line in _read("/proc/slabinfo").splitlines()[2:]:
-        name, active, *_ = line.split()
-        if _CACHES.fullmatch(name):
-            yield name, int(active)
+    return ((name, int(active)) for name, active in _ACTIVE.findall(_read("/proc/slabinfo")))
 
 
 def _areas() -> Counter[str]:
     """Count areas by the function that allocated them."""
-    lines = _read("/proc/vmallocinfo").splitlines()
-    found = Counter(words[2].partition("+")[0] for words in map(str.split, lines) if len(words) > 2)
+    if len(_allocators) > _KNOWN:
+        _allocators.clear()
+    found = Counter(map(_allocators.__getitem__, _read("/proc/vmallocinfo").splitlines()))
     # What is free already, and the stacks of threads: work queues have as many as they like.
-    for name in ("unpurged", "kernel_clone", "copy_process"):
+    for name in ("", "unpurged", "kernel_clone", "copy_process"):
         del found[name]
     return found
 
 
 def _percpu() -> int:
-    amounts = [line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("Percpu:")]
-    return sum(map(int, amounts)) * 1024 // os.sysconf("SC_PAGE_SIZE")
+    return sum(map(int, _PERCPU.findall(_read("/proc/meminfo")))) * 1024 // os.sysconf("SC_PAGE_SIZE")
 
 
 def _suspects() -> int:
@@ -215,8 +234,15 @@ def _write(path: str, what: str) -> None:
 
 
 def _read(path: str) -> str:
+    """Return a file's text, nothing if it cannot be read; a file object would cost more than the reading."""
+    chunks = []
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while chunk := os.read(descriptor, _CHUNK):
+                chunks.append(chunk)
+        finally:
+            os.close(descriptor)
     except OSError:
         return ""
+    return b"".join(chunks).decode("ascii", "replace")

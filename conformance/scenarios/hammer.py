@@ -90,7 +90,9 @@ class Lane:
         self.stage.close()
 
     def _new_stage(self) -> Stage:
-        return Stage(self._kinds[0], self._map_type, parser=self._parser)
+        stage = Stage(self._kinds[0], self._map_type, parser=self._parser)
+        stage.load_spare()
+        return stage
 
 
 class Battle:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from bpf.guest import links
@@ -59,6 +60,7 @@ class Stage:
         self.kind = kind
         self._keep = ExitStack()
         self._maps: dict[str, int] = {}
+        self._spare = -1
         self.wards: list[tuple[Owned, Owned]] = []
         """Sockets whose owner is going to be killed."""
         try:
@@ -74,8 +76,7 @@ class Stage:
         for each in ("source", "targets"):
             self._maps[each] = syscall.create_map(syscall.MAP_TYPES[map_type], 4, 4, BATCH)
         used = {"state": state, "targets": self.targets}
-        self.verdict, self.spare = self._own(skb.load(used)), self._own(skb.load(used))
-        """Two that do the same; the first is attached."""
+        self.verdict, self._load = self._own(skb.load(used)), partial(skb.load, used)
         if parser:
             name = "sk_skb_stream_verdict"
             parse = self._own(get_program("sk_skb_parser").load({}))
@@ -86,6 +87,17 @@ class Stage:
         self.attach_type = syscall.ATTACH_TYPES[name]
         if sockets.is_tcp(self.kind):
             syscall.attach(self.source, self._own(msg.load(used)), "sk_msg_verdict")
+
+    @property
+    def spare(self) -> int:
+        """A program that does what the attached verdict does; loaded when first asked for, which few ways do."""
+        self.load_spare()
+        return self._spare
+
+    def load_spare(self) -> None:
+        """Load the second program now: several threads that asked for it at once would load it more than once."""
+        if self._spare < 0:
+            self._spare = self._own(self._load())
 
     @property
     def source(self) -> int:
