@@ -19,6 +19,10 @@ _LOAD = struct.Struct("=IIQQIIQ4xI20xI36xII")
 _PROG_LOAD = 5
 _LOG_SIZE = 1 << 16
 
+_LOG_STATS = 4
+"""Errors and a summary: 06ee7115b0d1 ("bpf: add verifier stats and log_level bit 2"), 5.2."""
+
+_log = ctypes.create_string_buffer(_LOG_SIZE)
 _LICENCE = ctypes.create_string_buffer(b"GPL")
 
 
@@ -108,7 +112,7 @@ def unless_zero(register: int, body: bytes) -> bytes:
 def load_program(context: Context, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
     """Load a program and return its descriptor; LookupError if the kernel has no such function to load it for.
 
-    The verifier writes what it did into `log`, which makes it twice as slow.
+    The verifier writes what it minds into `log`, but not its steps, which would make it twice as slow.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     attributes = _LOAD.pack(
@@ -116,7 +120,7 @@ def load_program(context: Context, code: bytes, log: ctypes.Array[ctypes.c_char]
         len(code) // _INSTRUCTION.size,
         ctypes.addressof(instructions),
         ctypes.addressof(_LICENCE),
-        1 if log else 0,
+        _LOG_STATS if log else 0,
         len(log) if log else 0,
         ctypes.addressof(log) if log else 0,
         context.flags,
@@ -127,11 +131,14 @@ def load_program(context: Context, code: bytes, log: ctypes.Array[ctypes.c_char]
     return syscall.call(_PROG_LOAD, bytearray(attributes))
 
 
-def complaint(context: Context, code: bytes) -> str:
-    """Return what the verifier says about a program it refuses; empty if the program never came before it."""
-    log = ctypes.create_string_buffer(_LOG_SIZE)
+def verify(context: Context, code: bytes) -> tuple[int, str]:
+    """Load a program and let go of it; return 0 or the errno, and what the verifier said, if it came that far.
+
+    LookupError as of `load_program`.
+    """
+    _log[0] = b"\0"
     try:
-        os.close(load_program(context, code, log))
-    except OSError:
-        return log.value.decode(errors="replace")
-    return ""
+        os.close(load_program(context, code, _log))
+    except OSError as error:
+        return error.errno or 0, _log.value.decode(errors="replace")
+    return 0, ""

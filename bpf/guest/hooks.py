@@ -36,7 +36,7 @@ def load(definition: Definition, context: Context, maps: Mapping[str, int]) -> i
     try:
         return assemble.load_program(context, bytes(code))
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: {assemble.complaint(context, bytes(code))[-2000:]}") from error
+        raise OSError(error.errno, f"{error.strerror}: {assemble.verify(context, bytes(code))[1][-2000:]}") from error
 
 
 def iterate(program: int, map_fd: int | None = None) -> Iterator[int]:

@@ -67,16 +67,15 @@ def try_load(context: Context, code: bytes) -> str:
     """Load a program that does this and then returns what its kind must return; the answer as in the module."""
     code += asm.put(asm.R0, context.answer) + asm.EXIT
     try:
-        os.close(asm.load_program(context, code))
+        number, minded = asm.verify(context, code)
     except LookupError:
         return "no such function"
-    except OSError as error:
-        minded = asm.complaint(context, code)
-        if not minded:
-            return error_name(error.errno or 0)
-        reasons = (name for name, texts in _COMPLAINTS if any(text in minded for text in texts))
-        return f"{next(reasons, 'verifier')}:{error_name(error.errno or 0)}"
-    return "ok"
+    if not number:
+        return "ok"
+    if not minded:
+        return error_name(number)
+    reasons = (name for name, texts in _COMPLAINTS if any(text in minded for text in texts))
+    return f"{next(reasons, 'verifier')}:{error_name(number)}"
 
 
 def _probes(context: Context, kind: str, descriptor: int, other: int) -> Iterator[tuple[str, bytes]]:

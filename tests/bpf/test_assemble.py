@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -44,12 +45,13 @@ def test_room_in_the_packet_is_asked_for_before_the_body() -> None:
 
 @needs_bpf
 def test_a_program_loads() -> None:
-    """The smallest program there is passes the verifier, which then has no complaint."""
+    """The smallest program there is passes the verifier, which then minds nothing, whatever it minded before."""
     smallest = asm.put(asm.R0, 0) + asm.EXIT
 
     os.close(asm.load_program(FILTER, smallest))
 
-    assert asm.complaint(FILTER, smallest) == ""
+    asm.verify(FILTER, asm.EXIT)
+    assert asm.verify(FILTER, smallest) == (0, "")
 
 
 @needs_bpf
@@ -61,11 +63,21 @@ def test_an_iterator_loads() -> None:
 
 @needs_bpf
 def test_the_verifier_is_quoted() -> None:
-    """A program that leaves R0 unset is refused, and the complaint says so."""
+    """A program that leaves R0 unset is refused, and the verifier says why, but not how it found out."""
     with pytest.raises(PermissionError):
         asm.load_program(FILTER, asm.EXIT)
 
-    assert "R0 !read_ok" in asm.complaint(FILTER, asm.EXIT)
+    number, minded = asm.verify(FILTER, asm.EXIT)
+    assert number == errno.EACCES
+    assert minded.splitlines()[0] == "R0 !read_ok"
+
+
+@needs_bpf
+def test_what_never_comes_to_verification_is_not_minded() -> None:
+    """A program without instructions is refused before the verifier, whose words about another are not taken for it."""
+    asm.verify(FILTER, asm.EXIT)
+
+    assert asm.verify(FILTER, b"") == (errno.E2BIG, "")
 
 
 @needs_bpf
