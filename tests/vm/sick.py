@@ -154,3 +154,13 @@ def _serve(fuse: int) -> None:
 
 def _log(text: str) -> None:
     Path("/dev/kmsg").write_text(f"<4>{text}\n")
+
+
+def tell_priority(arguments: Any) -> list[int]:
+    """Return how this process is scheduled, and how a child of it is."""
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.write(writer, bytes([os.sched_getscheduler(0)]))
+        os._exit(0)
+    os.wait()
+    return [os.sched_getscheduler(0), os.read(reader, 1)[0]]

@@ -185,6 +185,11 @@ def test_a_channel_cut_in_a_frame_is_a_loss(machine: Session) -> None:
     assert not machine.usable
 
 
+def test_no_case_has_the_priority_of_an_answer(machine: Session) -> None:
+    """A worker answers above the agent, but each case, and what it starts, runs below it like any process."""
+    assert [machine.call("sick:tell_priority", {}, deadline=5.0).value for _ in range(3)] == [[os.SCHED_OTHER] * 2] * 3
+
+
 def test_a_thread_left_behind_spends_the_machine(machine: Session) -> None:
     """A case answers although one of its threads is stuck; the next one is not for that machine."""
     assert machine.call("sick:echo", {}, deadline=5.0).fate is Fate.ANSWERED

@@ -181,7 +181,7 @@ class Agent:
         end = time.monotonic() + FORK_SECONDS
         while True:
             try:
-                return Worker(close_in_child=[self._channel.reader])
+                return Worker(close_in_child=[self._channel.reader], above=self._alone)
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise
