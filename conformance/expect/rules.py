@@ -73,7 +73,11 @@ class Rule:
 
     def matches(self, params: Params) -> bool:
         """Whether the row speaks of a case with these parameters."""
-        return all(params.get(name) in values for name, values in self.match.items())
+        # Hundreds of rows are asked about each case: a loop takes half of what all() and a generator take.
+        for name, values in self.match.items():  # noqa: SIM110
+            if params.get(name) not in values:
+                return False
+        return True
 
     def in_force(self, version: Version) -> bool:
         """Whether the row speaks of this kernel."""

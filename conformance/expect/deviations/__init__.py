@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from typing import Final
@@ -100,7 +101,7 @@ class Deviation:
 
 def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
     """Return the rows about this case that are in force on this kernel; UsageError for a row that is wrong."""
-    return tuple(row for row in _rows(case.group) if row.rule.in_force(version) and row.rule.matches(case.params))
+    return tuple(row for row in _in_force(case.group, version) if row.rule.matches(case.params))
 
 
 def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
@@ -111,6 +112,11 @@ def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, 
 def files(group: str) -> Iterator[Path]:
     """Yield the files about a group, in the order they are read."""
     return (path for path in sorted(HERE.glob(f"{group}*.toml")) if path.stem.partition("-")[0] == group)
+
+
+@lru_cache(maxsize=256)
+def _in_force(group: str, version: Version) -> tuple[Deviation, ...]:
+    return tuple(row for row in _rows(group) if row.rule.in_force(version))
 
 
 @cache
