@@ -29,6 +29,7 @@ takes such a way is missed in its phase; it is then seen as stray bytes of the n
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -40,6 +41,8 @@ from conformance.scenarios import sockets
 
 TIMEOUT = 2.0
 """Seconds after which a fence that has not come back never will: the kernel is stuck, or a worker thread is."""
+_AGAIN = 0.01
+"""Seconds after which a fence is sent again, and after twice as many the next time, for a kernel may lose some."""
 
 _TOKEN = struct.Struct("=Q")
 
@@ -67,7 +70,7 @@ class Fences:
         if self._vsock is None:
             self._vsock = sockets.pair("vsock_stream")
             self._open.extend(self._vsock)
-            self._vsock[1].settimeout(TIMEOUT)
+            self._vsock[1].settimeout(_AGAIN)
         return _pass(*self._vsock)
 
     def round(self, *, vsock: bool) -> bool:
@@ -106,7 +109,7 @@ class Fences:
         self._open += (outlet, receiver)
         syscall.update(source, 0, intake.fileno())
         syscall.update(targets, 0, outlet.fileno())
-        receiver.settimeout(TIMEOUT)
+        receiver.settimeout(_AGAIN)
         return sender, receiver
 
     def _keep(self, descriptor: int) -> int:
@@ -128,15 +131,43 @@ def renew_fences() -> None:
 
 
 def _pass(sender: socket.socket, receiver: socket.socket) -> bool:
-    # Unique, so that a late byte of a fence that was given up, or of a worker that was killed, is not taken for ours.
-    token = _TOKEN.pack(time.monotonic_ns())
+    """Send a byte through; send it again where it may be lost, for whatever comes back was behind all that was before.
+
+    False if none comes back in time.
+    """
+    # Unique and rising, so that a late byte of a fence that was given up, or of a worker that was killed, is not taken
+    # for ours.
+    first = time.monotonic_ns()
     try:
-        sender.send(token)
-        while receiver.recv(_TOKEN.size) != token:
-            pass
+        sender.send(_TOKEN.pack(first))
+        if _returns(receiver, first):
+            return True
+        wait, end = 2 * _AGAIN, first / 1e9 + TIMEOUT
+        try:
+            while (left := end - time.monotonic()) > 0:
+                sender.send(_TOKEN.pack(time.monotonic_ns()))
+                receiver.settimeout(min(wait, left))
+                if _returns(receiver, first):
+                    return True
+                wait *= 2
+        finally:
+            receiver.settimeout(_AGAIN)
     except OSError:
+        pass
+    return False
+
+
+def _returns(receiver: socket.socket, first: int) -> bool:
+    """Wait for a byte that is as young as the first of its fence; False if that takes too long."""
+    try:
+        while True:
+            token = receiver.recv(_TOKEN.size)
+            if len(token) == _TOKEN.size and _TOKEN.unpack(token)[0] >= first:
+                return True
+            if not token:
+                raise OSError(errno.EPIPE, "the way of the fence is closed")
+    except TimeoutError:
         return False
-    return True
 
 
 def _stay_on_this_cpu() -> None:

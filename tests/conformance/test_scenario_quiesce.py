@@ -36,6 +36,19 @@ class Tests:
         made._backlog[0].send(bytes(8))
         return [made.backlog(), made.backlog()]
 
+    def lossy(made):
+        # The kernel loses every other message, the first of each fence among them.
+        class Sender:
+            count = 0
+            def send(self, token):
+                self.count += 1
+                return len(token) if self.count % 2 else sound.send(token)
+        quiesce.TIMEOUT = 2.0
+        sound, receiver = made._backlog
+        made._backlog = Sender(), receiver
+        begin = time.monotonic()
+        return [made.backlog() for _ in range(10)] + [time.monotonic() - begin < quiesce.TIMEOUT]
+
     def cut(made):
         made._open[1].close()
         return [made.backlog()]
@@ -71,6 +84,11 @@ def fixture_host() -> Iterator[Session]:
     """This host."""
     with open_host(CODE) as session:
         yield session
+
+
+def test_a_fence_that_gets_lost_is_sent_again(host: Session) -> None:
+    """On a kernel that loses messages a fence still comes back, and soon."""
+    assert all(ask(host, "fences", test="lossy"))
 
 
 @pytest.mark.parametrize("kind", ["newest", "tcp"])
