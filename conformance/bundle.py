@@ -17,6 +17,9 @@ _SOURCES = ("conformance/__init__.py", "conformance/scenarios/*.py", "bpf/__init
 _WARM_UPS = ("redirect:warmup", "kit:warm_up", "enrol:warm_up", "teardown:warm_up")
 _WARM_UP_DEADLINE = 5.0
 
+_planted: dict[str, str] = {}
+"""Modules that stand in for those of this suite; see plant()."""
+
 
 @cache
 def guest_bundle() -> Bundle:
@@ -24,7 +27,13 @@ def guest_bundle() -> Bundle:
     files = sorted(path for pattern in _SOURCES for path in _ROOT.glob(pattern))
     bundle = {_dotted(path): path.read_text() for path in files}
     bundle["bpf.guest.programs"] = programs_module()
-    return bundle
+    return bundle | _planted
+
+
+def plant(modules: Bundle) -> None:
+    """Have this process load `modules` into guests in place of the suite's own: for faults, never for a verdict."""
+    _planted.update(modules)
+    guest_bundle.cache_clear()
 
 
 def warm_up(machine: Machine) -> None:
