@@ -22,6 +22,7 @@ from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import KernelFacts
 from conformance.model import Verdict
+from conformance.sparing import unwrapped
 from conformance.tries import Repetition
 from conformance.tries import Try
 from conformance.tries import disagree
@@ -56,16 +57,36 @@ def examine(
         skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
         return skipped.judgement, _record(slug, case, skipped, [skipped])
     tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
+    standing, witnesses = _confirmed(workbench, slug, case, lists, how, tries)
+    return standing.judgement, _record(slug, case, standing, tries, witnesses)
+
+
+def _confirmed(
+    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, tries: list[Try]
+) -> tuple[Try, tuple[str, ...]]:
+    """Add to the `tries` of a case those in fresh clones that only confirm it.
+
+    Returns the try that stands, and the cases that made others needless, see sparing.py.
+    """
     standing = worst(tries)
-    if not standing.judgement.verdict.expected and standing.reply is not None:
-        for _ in range(how.tries - 1):
-            again = once(workbench, slug, case, lists, fresh=True, last=True)
-            if again.reply is None:
-                break
-            tries.append(again)
-            if disagree(tries):
-                break
-    return standing.judgement, _record(slug, case, standing, tries)
+    witnesses = workbench.witnesses.of(slug, case, standing.judgement) if how.sparing else ()
+    if witnesses or standing.judgement.verdict.expected or standing.reply is None:
+        return standing, witnesses
+    if standing.hasty:
+        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        if again.reply is None:
+            return standing, ()
+        tries.append(again)
+        return _confirmed(workbench, slug, case, lists, how, tries)
+    for _ in range(how.tries - 1):
+        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        if again.reply is None:
+            break
+        tries.append(again)
+        if disagree(tries):
+            break
+        workbench.witnesses.confirm(slug, case, standing.judgement)
+    return standing, ()
 
 
 def once(
@@ -76,17 +97,20 @@ def once(
     *,
     fresh: bool = False,
     last: bool = False,
+    hurried: bool = False,
     evidence: Evidence = NO_EVIDENCE,
 ) -> Try:
     """Put a case to a kernel once; HostError where this host cannot run a machine any more, nothing else is raised.
 
-    After the `last` case of a machine, and after what is unexpected, the kernel may say more: that counts too.
+    After the `last` case of a machine, and after what is unexpected, the kernel may say more: that counts too. One that
+    is `hurried` looks for a shorter time for what such cases are known to miss.
     """
     if fresh:
         workbench.close()
     facts = workbench.facts(slug)
+    asked = workbench.witnesses.hurry(slug, case) if hurried else case
     try:
-        reply = workbench.ask(slug, case, evidence)
+        reply, hasty = unwrapped(asked, workbench.ask(slug, asked, evidence))
     except HostError:
         raise
     except ConformError as error:
@@ -100,7 +124,8 @@ def once(
     )
     if not judgement.verdict.expected:
         reply = workbench.decoded(slug, reply)
-    found = Try(judgement, reply, log=(*reply.before, *reply.log), fresh=fresh, seconds=reply.seconds)
+    log = (*reply.before, *reply.log)
+    found = Try(judgement, reply, log=log, fresh=fresh, hasty=hasty, seconds=reply.seconds)
     if last or not judgement.verdict.expected:
         found = _and_after(found, workbench, slug, lists)
     if not found.judgement.verdict.expected and (flaw := workbench.flaw()):
@@ -152,7 +177,7 @@ def _repetitions(
     while not count or (count < how.repeat and time.monotonic() < end):
         count += 1
         ending = last and count >= how.repeat
-        found = once(workbench, slug, case, lists, fresh=how.isolated, last=ending or how.isolated)
+        found = once(workbench, slug, case, lists, fresh=how.isolated, last=ending or how.isolated, hurried=how.sparing)
         if found.flawed:
             yield found
             found = once(workbench, slug, case, lists, fresh=True, last=ending or how.isolated)
@@ -161,7 +186,9 @@ def _repetitions(
             return
 
 
-def _record(slug: str, case: Case, standing: Try, tries: Sequence[Try]) -> dict[str, Any]:
+def _record(
+    slug: str, case: Case, standing: Try, tries: Sequence[Try], witnesses: Sequence[str] = ()
+) -> dict[str, Any]:
     judgement, reply = standing.judgement, standing.reply
     several = len(tries) > 1 or standing.times > 1
     quiet = judgement.verdict in (Verdict.PASS, Verdict.SKIP)
@@ -184,4 +211,6 @@ def _record(slug: str, case: Case, standing: Try, tries: Sequence[Try]) -> dict[
         "seconds": round(reply.seconds, 4) if reply is not None else 0.0,
         "tries": [each.record() for each in tries] if several else [],
         "flaky": disagree(tries),
+        "hasty": standing.hasty,
+        "confirmed_by": list(witnesses),
     }

@@ -101,10 +101,9 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--tries",
         {
             "type": int,
-            "default": 2,
             "metavar": "N",
             "help": "try what is unexpected anew in fresh clones, until a try disagrees or it was tried N times"
-            " (default: 2)",
+            " (default: 2, and once where three cases have confirmed the same)",
         },
     ),
     (
@@ -228,8 +227,11 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
 def repetition(namespace: Any) -> Repetition:
     """Read from a parsed command line how often a case is tried; UsageError for less than once."""
     _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS, stress=0)
+    # Who says how often, or wants every case for itself, gets just that of every case.
+    asked = namespace.conform_tries, namespace.conform_repeat, namespace.conform_until_fail or None
     return Repetition(
-        tries=namespace.conform_tries,
+        tries=namespace.conform_tries or Repetition().tries,
+        sparing=not any(asked) and namespace.conform_isolation != "case",
         repeat=namespace.conform_repeat or (math.inf if namespace.conform_until_fail else 1),
         until_fail=namespace.conform_until_fail,
         isolated=namespace.conform_isolation == "case",

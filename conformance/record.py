@@ -82,6 +82,7 @@ def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], re
         "differences": tuple(record["differences"]),
         "log": tuple(record.get("log", ())),
         "tries": tuple(record.get("tries", ())),
+        "confirmed_by": tuple(record.get("confirmed_by", ())),
         "nodeid": nodeid,
         "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} --case {shlex.quote(record['id'])}",
     }

@@ -46,6 +46,8 @@ class Repetition:
     """No repetition of a case begins when it has taken so long already."""
     isolated: bool = False
     """Every try gets a clone of its own."""
+    sparing: bool = False
+    """Once a symptom is confirmed, others that show it are judged sooner and not tried anew; see sparing.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class Try:
     """Whether in a clone that had seen no other case."""
     flawed: bool = False
     """Whether its clone came from a template that was changed under it: then it says nothing of the kernel."""
+    hasty: bool = False
+    """Whether it looked for something that is missing for a shorter time than usual."""
     times: int = 1
     seconds: float = 0.0
     """All times together, from request to answer."""
@@ -90,6 +94,7 @@ class Try:
             "observed": judgement.observed,
             "differences": list(judgement.differences),
             "fresh": self.fresh,
+            "hasty": self.hasty,
             "times": self.times,
             "seconds": round(self.seconds, 4),
             "log": [] if judgement.verdict.expected else [asdict(line) for line in self.log],
@@ -110,10 +115,16 @@ def gathered(tries: Iterable[Try]) -> list[Try]:
 
 def worst(tries: Sequence[Try]) -> Try:
     """Return the try whose verdict stands for all; of equally bad ones the first."""
-    sound = [each for each in tries if not each.flawed] or tries
-    return max(sound, key=lambda each: _SEVERITY.index(each.judgement.verdict))
+    return max(_sound(tries), key=lambda each: _SEVERITY.index(each.judgement.verdict))
 
 
 def disagree(tries: Iterable[Try]) -> bool:
     """Tell whether the tries came to different outcomes."""
-    return len({each.outcome for each in tries if not each.flawed}) > 1
+    return len({each.outcome for each in _sound(tries)}) > 1
+
+
+def _sound(tries: Iterable[Try]) -> list[Try]:
+    """Leave out the tries that say nothing beside others: in a flawed clone, or hasty."""
+    tries = list(tries)
+    sound = [each for each in tries if not each.flawed] or tries
+    return [each for each in sound if not each.hasty] or sound

@@ -19,6 +19,7 @@ from conformance.deadline import PASSED
 from conformance.klog import alarming
 from conformance.model import Case
 from conformance.model import KernelFacts
+from conformance.sparing import Witnesses
 from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
@@ -62,6 +63,8 @@ class Workbench:
         """The case that the machine answered before the one it was asked last; empty for its first."""
         self.asked = ""
         """The case that the machine was asked last; empty for none."""
+        self.witnesses = Witnesses()
+        """What need not be confirmed again."""
         self._wanted: Path | None = None
         """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
         self._machine: Machine | None = None

@@ -152,12 +152,17 @@ class CaseEvent:
     """The shell command that repeats just this case."""
     tries: tuple[Mapping[str, Any], ...] = ()
     """Where it was tried more than once, what each try came to: `{"verdict", "expected", "observed", "differences",
-    "fresh", "times", "seconds", "log"}`; `fresh` says in a clone that had seen no other case, `times` counts tries in
-    a row that went alike, and `seconds` is all of these together."""
+    "fresh", "hasty", "times", "seconds", "log"}`; `fresh` says in a clone that had seen no other case, `hasty` is as
+    below, `times` counts tries in a row that went alike, and `seconds` is all of these together."""
     evidence: str = ""
     """The folder with its evidence, below the log's own; only of unexpected cases."""
     flaky: bool = False
     """Whether the tries disagree. The verdict is still that of the worst try that was to be made anyway."""
+    hasty: bool = False
+    """Whether the try that stands looked for missing data for a short time only: other cases had missed it before."""
+    confirmed_by: tuple[str, ...] = ()
+    """The cases that showed all this one shows, and showed it again in a fresh clone, so that it was not tried again;
+    none where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,7 @@ def story(case: CaseEvent) -> list[str]:
     """Tell in lines what was expected and why, what was seen instead, who bears witness, and how to repeat it."""
     told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
     told += [f"flaky: {tries(case)}"] if case.flaky else []
+    told += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
     told += [*case.differences, *([f"because {case.reason}"] if case.reason else [])]
     for witness in evidence(case):
         told += [f"{witness}:", *(f"  {line}" for line in witness.excerpt)]
@@ -164,6 +165,18 @@ def _told(each: Mapping[str, Any]) -> str:
 def flaky(run: Run) -> list[CaseEvent]:
     """Return the cases whose tries disagree."""
     return [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.flaky]
+
+
+def spared(cases: Sequence[CaseEvent]) -> str:
+    """Say how many cases were not tried again, and on what grounds; empty where all of them were."""
+    believed = [case for case in cases if case.confirmed_by]
+    if not believed:
+        return ""
+    witnesses = dict.fromkeys(witness for case in believed for witness in case.confirmed_by)
+    hasty = sum(case.hasty for case in believed)
+    once = f"judged by one try, {hasty} of them with a short grace," if hasty else "judged by one try"
+    after = f"after {len(witnesses)} cases were confirmed in a fresh clone, e.g. {next(iter(witnesses))}"
+    return f"{len(believed)} of {len(cases)} cases of this kind were {once} {after}"
 
 
 def identity(kernel: KernelEvent) -> list[str]:

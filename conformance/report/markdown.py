@@ -20,6 +20,7 @@ from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
 from conformance.report.findings import skips
+from conformance.report.findings import spared
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
@@ -66,7 +67,12 @@ def _unexpected(run: Run) -> Iterator[str]:
     for case, *others in alike(cases):
         yield from ("", f"#### {case.verdict.upper()} on {_text(run.kernel(case.kernel).title)}", "")
         yield f"- case {_code(case.id)}"
-        said = (("expected", _text(case.expected)), ("because", _text(case.reason)), ("observed", _text(case.observed)))
+        said = (
+            ("expected", _text(case.expected)),
+            ("because", _text(case.reason)),
+            ("observed", _text(case.observed)),
+            ("tries", _text(spared([case, *others]))),
+        )
         yield from (f"- {label} {text}" for label, text in said if text)
         yield from (f"  - {_text(difference)}" for difference in case.differences)
         for witness in evidence(case):

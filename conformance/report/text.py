@@ -20,6 +20,7 @@ from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
 from conformance.report.findings import skips
+from conformance.report.findings import spared
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
@@ -207,6 +208,7 @@ def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style)
     for witness in evidence(case):
         lines.append(f"   {witness}")
         lines += [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
+    say("tries", spared(group))
     say("evidence", case.evidence)
     lines += command_lines("repeat", case.repeat, style)
     if others:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from conformance.scenarios import grace
 from conformance.scenarios import receive
 from conformance.scenarios import sockets
 from conformance.scenarios.answers import error_name
@@ -46,6 +47,10 @@ DEADLINE = 4.0
 """Seconds after which a phase that is not quiescent is given up."""
 GRACE = 0.5
 """Seconds to look for missing bytes although the kernel seems quiescent: more than twice TCP's shortest timeout."""
+
+_LAST = list(PHASES)[-1]
+_MARK = 64
+"""Bytes at the end of a message that tell it from all others."""
 
 _SIOCOUTQNSD = 0x894B
 _TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
@@ -108,7 +113,7 @@ def warmup(params: Mapping[str, str]) -> dict[str, Any]:
 def _phases(bench: Bench, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
     _make_room()
     flow = _Flow(bench, fences())
-    phases = [flow.phase(name, messages) for name, messages in content]
+    phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
     if not all(phase["settled"] for phase in phases):
         # Whatever held them up, the next case shall not suffer from it.
         renew_fences()
@@ -134,17 +139,19 @@ class _Flow:
         ]
         self._before = self._now = bench.tallies()
         self._accepted = 0
+        self._given_up = 0
+        """Of what was accepted, the bytes that were looked for in vain."""
 
-    def phase(self, name: str, messages: Sequence[bytes]) -> dict[str, Any]:
-        """Run one phase and return its part of the Observation."""
+    def phase(self, name: str, messages: Sequence[bytes], *, last: bool) -> dict[str, Any]:
+        """Run one phase, after the `last` one nothing is sent any more; returns its part of the Observation."""
         self._before = self._now
-        self._accepted = 0
+        self._accepted = self._given_up = 0
         for found in self._received.values():
             found.clear()
         if self._bench.loops:
-            answers, settled = self._one_by_one(messages)
+            answers, settled = self._one_by_one(messages, last=last)
         else:
-            answers, settled = [self._send(message) for message in messages], self._settle()
+            answers, settled = [self._send(message) for message in messages], self._settle(messages[-1], last=last)
         sent = receive.Sent(messages)
         return {
             "name": name,
@@ -157,14 +164,15 @@ class _Flow:
             "settled": settled,
         }
 
-    def _one_by_one(self, messages: Sequence[bytes]) -> tuple[list[int | str], bool]:
+    def _one_by_one(self, messages: Sequence[bytes], *, last: bool) -> tuple[list[int | str], bool]:
         """Let each message finish its laps before the next, or else theirs would mix."""
         answers = []
         settled = True
-        for message in messages:
+        for number, message in enumerate(messages, start=1):
             self._bench.allow(LAPS * len(message))
             answers.append(self._send(message))
-            settled = self._settle() and settled
+            more = number < len(messages)
+            settled = self._settle(message, last=last and not more, more=more) and settled
         return answers, settled
 
     def _send(self, message: bytes) -> int | str:
@@ -175,8 +183,11 @@ class _Flow:
         self._accepted += count
         return count
 
-    def _settle(self) -> bool:
-        """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`."""
+    def _settle(self, message: bytes, *, last: bool, more: bool = False) -> bool:
+        """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`.
+
+        `message` was sent last so far, and after the `last` one of a case nothing follows; `more` of its phase may.
+        """
         start = rest = 0.0
         while True:
             arrived = not self._vsock or self._fences.vsock()
@@ -185,15 +196,38 @@ class _Flow:
             self._drain()
             self._now = self._bench.tallies()
             quiescent = arrived and runs == self._now and not any(map(_unsent, self._tcp))
-            if quiescent and self._missing() <= 0:
+            missing = self._missing()
+            if quiescent and (missing <= 0 or (missing <= self._given_up and self._has_come(message))):
                 return True
             now = time.monotonic()
             start = start or now
             rest = (rest or now) if quiescent else 0.0
-            if rest and now - rest > GRACE:
+            if rest and now - rest > self._patience(message, last=last, more=more):
+                self._given_up = missing
+                grace.gave_up(now - rest, GRACE)
                 return True
             if now - start > DEADLINE:
                 return False
+
+    def _patience(self, message: bytes, *, last: bool, more: bool) -> float:
+        """Return how many seconds to look for missing bytes at rest: less than GRACE only where that can do no harm."""
+        if self._given_up and more:
+            # The phase has lost something already. What else it loses is looked for again with its last message.
+            return GRACE / 10
+        limit = grace.limit()
+        if limit >= GRACE or (last and not self._has_come(message)):
+            return GRACE
+        return limit
+
+    def _has_come(self, message: bytes) -> bool:
+        """Whether the end of a message was received, on whatever socket: what was sent before it is not merely late.
+
+        Every way through the kernel keeps the order. What comes after all once its phase is over is a stray there.
+        """
+        end = message[-_MARK:]
+        return any(
+            isinstance(each, bytes) and each.endswith(end) for found in self._received.values() for each in found
+        )
 
     def _drain(self) -> None:
         for descriptor, stream, found in self._drains:

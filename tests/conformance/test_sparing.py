@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""On a broken kernel the first cases of a symptom are confirmed, and the others judged by one try."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from conformance.catalogue import redirect_cases
+from conformance.cli import parse
+from conformance.examine import examine
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.options import repetition
+from conformance.record import case_event
+from conformance.report.events import decode
+from conformance.report.events import encode
+from conformance.report.text import report_lines
+from conformance.scenarios import grace
+from conformance.sparing import CONFIRMED
+from conformance.tries import Repetition
+from tests.conformance.observations import flowed
+from tests.conformance.report_runs import KERNEL_6_12
+from tests.conformance.report_runs import finished
+from tests.conformance.workbenches import PANICKED
+from tests.conformance.workbenches import SLUG
+from tests.conformance.workbenches import ScriptedWorkbench
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
+from vm.machine import Fate
+from vm.machine import Reply
+
+SPARING = Repetition(sparing=True)
+CASES = [
+    case
+    for case in redirect_cases()
+    if case.params["mode"] == "ingress-to-egress"
+    and case.params["layout"] == "plain"
+    and case.params["in"] == "udp4"
+    and not case.params["out"].startswith("vsock")
+]
+GOOD = flowed("out_peer")
+
+
+def lossy(phase: int = 2) -> dict[str, Any]:
+    """Return what is seen where the first message of a phase gets lost."""
+    seen = copy.deepcopy(GOOD)
+    del seen["phases"][phase]["received"]["out_peer"][0]
+    return seen
+
+
+def late() -> dict[str, Any]:
+    """Return what is seen in haste where data comes once its phase is over."""
+    seen = lossy(0)
+    seen["phases"][1]["received"]["out_peer"].insert(0, ["2a"])
+    return seen
+
+
+class Kernel(ScriptedWorkbench):
+    """Answers as `behave` says of a case and whether it is asked in haste; all it lost was looked for."""
+
+    def __init__(self, behave: Callable[[Case, bool], dict[str, Any] | Reply], cut: int = 1) -> None:
+        super().__init__()
+        self._behave, self._cut = behave, cut
+        self.told: list[str] = []
+
+    def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
+        """Answer in the way of the scenario that is asked."""
+        hasty = grace.SCENARIO in case.params
+        self.history.append("hasty" if hasty else "ask")
+        found = self._behave(case, hasty)
+        if isinstance(found, Reply):
+            return found
+        lost = found != GOOD
+        return Reply(Fate.ANSWERED, {"observation": found, "cut": self._cut * lost} if hasty else found)
+
+
+def judged(kernel: Kernel, how: Repetition = SPARING, cases: list[Case] | None = None) -> list[dict[str, Any]]:
+    """Put every case to a kernel."""
+    return [examine(kernel, SLUG, case, how=how)[1] for case in cases or CASES]
+
+
+def test_the_first_are_confirmed_and_the_others_believed() -> None:
+    """Three cases get another try in a fresh clone, the others one hasty try each; all fail, and say why so soon."""
+    kernel = Kernel(lambda case, hasty: lossy(len(case.name) % 3))
+    records = judged(kernel)
+
+    assert len(records) == len(CASES) > CONFIRMED + 5
+    assert {record["verdict"] for record in records} == {"fail"}
+    assert kernel.history == ["ask", "close", "ask"] * CONFIRMED + ["hasty"] * (len(CASES) - CONFIRMED)
+    witnesses = [record["id"] for record in records[:CONFIRMED]]
+    for record in records[:CONFIRMED]:
+        assert [each["fresh"] for each in record["tries"]] == [False, True]
+        assert (record["hasty"], record["confirmed_by"]) == (False, [])
+    for record in records[CONFIRMED:]:
+        assert (record["hasty"], record["confirmed_by"], record["tries"]) == (True, witnesses, [])
+        assert record["params"].keys() == CASES[0].params.keys()
+    assert not any(record["flaky"] for record in records)
+
+
+def test_what_passes_is_not_touched() -> None:
+    """In haste a case that loses nothing passes at its first try."""
+    kernel = Kernel(lambda case, hasty: GOOD if "unix" in case.name else lossy())
+    records = judged(kernel)
+
+    counts = Counter(record["verdict"] for record in records)
+    assert counts == {
+        "pass": sum("unix" in case.name for case in CASES),
+        "fail": sum("unix" not in case.name for case in CASES),
+    }
+    assert all(record["tries"] == [] and not record["hasty"] for record in records if record["verdict"] == "pass")
+
+
+def test_two_faults_are_both_confirmed() -> None:
+    """What a kernel misdelivers is not taken for what it loses: each symptom has its own witnesses, and is named."""
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any]:
+        return flowed("in_peer") if case.params["map"] == "sockhash" else lossy()
+
+    kernel = Kernel(behave, cut=0)
+    records = judged(kernel)
+
+    for map_ in ("sockmap", "sockhash"):
+        of_map = [record for record in records if record["params"]["map"] == map_]
+        assert [bool(record["confirmed_by"]) for record in of_map] == [False] * CONFIRMED + [True] * (
+            len(of_map) - CONFIRMED
+        )
+        assert all(witness.startswith(f"redirect/{map_}") for record in of_map for witness in record["confirmed_by"])
+        word = "misdelivered" if map_ == "sockhash" else "lost"
+        assert all(any(word in each for each in record["differences"]) for record in of_map)
+
+
+def test_what_is_late_is_not_lost() -> None:
+    """In haste late data looks like something else, hence there is a try with all the time, and that stands."""
+    slow = CASES[-1]
+    kernel = Kernel(lambda case, hasty: lossy() if case != slow and slow.id != case.id else late() if hasty else GOOD)
+    record = judged(kernel)[-1]
+
+    assert (record["verdict"], record["flaky"], record["hasty"]) == ("pass", False, False)
+    assert [(each["verdict"], each["fresh"], each["hasty"]) for each in record["tries"]] == [
+        ("fail", False, True),
+        ("pass", True, False),
+    ]
+    assert kernel.history[-3:] == ["hasty", "close", "ask"]
+
+
+def test_another_failure_is_confirmed_after_all() -> None:
+    """What fails otherwise with all the time as well is tried twice so, as the first cases were."""
+    odd = CASES[-1]
+    kernel = Kernel(lambda case, hasty: flowed("in_peer") if case.id == odd.id else lossy())
+    record = judged(kernel)[-1]
+
+    assert (record["verdict"], record["hasty"], record["confirmed_by"]) == ("fail", False, [])
+    assert [(each["fresh"], each["hasty"]) for each in record["tries"]] == [(False, True), (True, False), (True, False)]
+
+
+def test_a_flake_stays_a_flake() -> None:
+    """A hasty try that waited for nothing counts: that it passes in a fresh clone is no excuse."""
+    odd, seen = CASES[-1], []
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any]:
+        if case.id != odd.id:
+            return lossy()
+        seen.append(hasty)
+        return flowed("in_peer") if hasty else GOOD
+
+    record = judged(Kernel(behave, cut=0))[-1]
+
+    assert seen == [True, False]
+    assert (record["verdict"], record["flaky"]) == ("fail", True)
+
+
+def test_what_did_not_repeat_confirms_nothing() -> None:
+    """A loss that a fresh clone does not show is no ground to believe the next."""
+    asked: Counter[str] = Counter()
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any]:
+        asked[case.id] += 1
+        assert not hasty
+        return lossy() if asked[case.id] == 1 else GOOD
+
+    records = judged(Kernel(behave))
+
+    assert all(record["flaky"] and not record["confirmed_by"] for record in records)
+    assert set(asked.values()) == {2}
+
+
+def test_every_kind_of_panic_is_confirmed() -> None:
+    """A kernel that always dies of the same costs one clone for each case; what it dies of is looked at."""
+    last = CASES[-1]
+    other = Reply(Fate.PANICKED, console="Kernel panic - not syncing: Fatal exception", log_complete=False)
+    kernel = Kernel(lambda case, hasty: other if case.id == last.id else PANICKED)
+    records = judged(kernel)
+
+    assert {record["verdict"] for record in records} == {"panic"}
+    assert [len(record["tries"]) for record in records] == [2] * CONFIRMED + [0] * (len(CASES) - CONFIRMED - 1) + [2]
+    assert "hasty" not in kernel.history
+
+
+@pytest.mark.parametrize("kernels", [1, 2])
+def test_each_kernel_for_itself(kernels: int) -> None:
+    """What one kernel loses says nothing of another."""
+    kernel = Kernel(lambda case, hasty: lossy())
+    records = [examine(kernel, f"kernel-{number}", CASES[0], how=SPARING)[1] for number in range(kernels)]
+    records += [examine(kernel, "kernel-0", case, how=SPARING)[1] for case in CASES[1:5]]
+
+    assert sum(len(record["tries"]) for record in records) == 2 * (CONFIRMED + kernels - 1)
+
+
+def test_another_path_is_confirmed_again() -> None:
+    """Another mode is another way through the kernel."""
+    other = next(case for case in redirect_cases() if case.name == "sockmap-ingress-to-local-udp4-unix_dgram")
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any]:
+        seen = lossy()
+        if case.params["mode"] == "ingress-to-local":
+            for phase in seen["phases"]:
+                phase["received"]["out"] = phase["received"].pop("out_peer")
+                phase["received"]["out_peer"] = []
+        return seen
+
+    record = judged(Kernel(behave), cases=[*CASES, other])[-1]
+
+    assert record["verdict"] == "fail"
+    assert [each["hasty"] for each in record["tries"]] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, {"observation": GOOD}, {"observation": GOOD, "cut": 0, "more": 1}, {"cut": 0}]
+)
+def test_a_guest_that_answers_otherwise_passes_nothing(value: Any) -> None:
+    """An answer to a hasty request that is not shaped as it should be is malformed, never a pass."""
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any] | Reply:
+        return Reply(Fate.ANSWERED, value) if hasty else lossy()
+
+    assert judged(Kernel(behave))[-1]["verdict"] == "infra"
+
+
+@pytest.mark.parametrize("cut", [True, "0", None, [], -1])
+def test_a_guest_that_counts_strangely_gets_another_try(cut: Any) -> None:
+    """Only a plain zero says that nothing was cut short."""
+    kernel = Kernel(lambda case, hasty: lossy() if case.id != CASES[-1].id else flowed("in_peer"))
+    kernel.ask = lambda slug, case, evidence=NO_EVIDENCE: (  # type: ignore[method-assign]
+        Reply(Fate.ANSWERED, {"observation": flowed("in_peer") if case.id == CASES[-1].id else lossy(), "cut": cut})
+        if grace.SCENARIO in case.params
+        else Reply(Fate.ANSWERED, lossy())
+    )
+    assert judged(kernel)[-1]["tries"][0]["hasty"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--tries", "2"], ["--tries", "5"], ["--repeat", "1"], ["--isolation", "case"], ["--until-fail"]]
+)
+def test_what_was_asked_of_every_case_is_done(arguments: list[str]) -> None:
+    """With tries, repetitions or isolation of one's own nothing is spared."""
+    assert repetition(parse(["run"])) == Repetition(sparing=True)
+    how = repetition(parse(["run", *arguments]))
+    assert not how.sparing
+
+    if how.tries == 5:
+        kernel = Kernel(lambda case, hasty: lossy())
+        records = judged(kernel, how)
+        assert {len(record["tries"]) for record in records} == {5}
+        assert "hasty" not in kernel.history
+
+
+def test_the_report_says_so() -> None:
+    """The log keeps the witnesses, and the report counts the cases that were believed."""
+    kernel = Kernel(lambda case, hasty: lossy())
+    events = [case_event(record, "", {SLUG: "debian:6.12"}, "./conform run") for record in judged(kernel)]
+    assert [decode(encode(event)) for event in events] == events
+
+    run = finished((KERNEL_6_12, events), code=1)
+    text = " ".join("\n".join(report_lines(run)).split())
+
+    assert run.counts() == {Verdict.FAIL: len(CASES)}
+    believed = len(CASES) - CONFIRMED
+    assert (
+        f"{believed} of {len(CASES)} cases of this kind were judged by one try, {believed} of them with a short grace,"
+        f" after {CONFIRMED} cases were confirmed in a fresh clone, e.g. {CASES[0].id}" in text
+    )
