@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform benchmark`: the suite's own speed, as medians a person can compare with the bars it must meet."""
+"""`conform benchmark`: the suite's own speed, in seconds against its bars and in yardsticks against what it was.
+
+Every run is taken between two looks at the yardstick, so that figures of another machine, or of a busy hour, can be
+compared. What got slower by more than a tenth is said, and is no error: a machine that is shared has such hours.
+"""
 
 from __future__ import annotations
 
@@ -9,160 +13,171 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 from common.errors import ConformError
-from conformance.bundle import guest_bundle
-from conformance.catalogue import redirect_cases
-from conformance.conclude import conclude
-from conformance.examine import examine
-from conformance.expect.judge import judge
+from common.errors import ExitCode
+from common.errors import UsageError
+from conformance import benchmark_guest as guest
+from conformance import figures
+from conformance.figures import Figures
 from conformance.memory import Peak
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
 from conformance.provenance import suite_commit
-from conformance.tries import Repetition
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
-from kernels.resolve import resolve
-from vm.machine import MachineOptions
-from vm.session import Session
+from conformance.yardstick import Timed
+from conformance.yardstick import timed
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
-_FIVE = ("debian:5.10", "debian:6.1", "debian:6.12", "debian:6.18", "debian:7.3")
-_REDIRECT = ("-n", "auto", "--case", "redirect")
-_OTHERS = ("-n", "auto", "-k", "not test_redirect")
 _SPEC = "debian:6.12"
-_SLUG = "debian-6.12"
-_WATCHED = 7
-"""Of so many cases one is asked to learn what watching costs."""
-
-_CRASH = "def panic(arguments):\n    open('/proc/sysrq-trigger', 'w').write('c')\n"
-
-_TURNS = 9
-"""So often each way."""
-
+_FIVE = tuple(f"--kernel={spec}" for spec in ("debian:5.10", "debian:6.1", _SPEC, "debian:6.18", "debian:7.3"))
+_ONE = (f"--kernel={_SPEC}",)
+_REDIRECT = ("-n", "auto", "--case", "redirect")
+_COLLECT = ("--", "--collect-only", "-q")
 _SAMPLE = 0.05
 """Seconds between two looks at the memory of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One thing to time: its bar and stretch goal in seconds, and the arguments of `conform run`."""
+    """One thing to time: its bar and stretch goal in seconds, 0 for none, and the arguments of `conform run`."""
 
     name: str
-    bar: float
-    stretch: float
+    """The key of its figure, and what --only calls it."""
+    title: str
     arguments: tuple[str, ...]
+    bar: float = 0.0
+    stretch: float = 0.0
+    quick: bool = False
+    """Whether it is cheap enough for every change to the suite."""
     fresh: bool = False
     """Whether each run makes a new template, by a kernel command line nobody used before."""
+    module: str = "conformance"
+    code: ExitCode = ExitCode.OK
+    """What the run ends with."""
 
 
 MEASURES = (
-    Measure("one case, command to verdict", 2.0, 1.0, ("--kernel", "debian:6.12", "--case", _CASE)),
-    Measure("whole redirect matrix, one kernel", 25.0, 12.0, ("--kernel", "debian:6.12", *_REDIRECT)),
+    Measure("one", "one case, command to verdict", (*_ONE, "--", "--case", _CASE), 0.9, 0.6, quick=True),
+    Measure("quick", "the cases of --quick, one kernel", (*_ONE, "--quick"), 15.0, 8.0),
+    Measure("redirect", "whole redirect matrix, one kernel", (*_ONE, *_REDIRECT), 25.0, 12.0, quick=True),
+    Measure("seventh", "a seventh of that matrix", (*_ONE, "--shard=1/7", *_REDIRECT), quick=True),
+    Measure("all", "every case, one kernel", (*_ONE, "-n", "auto"), 90.0, 60.0),
+    Measure("five", "whole redirect matrix, five kernels", (*_FIVE, *_REDIRECT), 40.0, 30.0),
+    Measure("template", "template of a new kernel, and one case", (*_ONE, "--case", _CASE), 15.0, 9.0, fresh=True),
     Measure(
-        "template of a new kernel, and one case", 15.0, 9.0, ("--kernel", "debian:6.12", "--case", _CASE), fresh=True
+        "broken", "redirect matrix, every seventh message lost", (*_ONE, *_REDIRECT), 90.0, 45.0,
+        module="conformance.lossy", code=ExitCode.UNEXPECTED,
     ),
-    Measure("whole matrix, five kernels", 120.0, 60.0, (*(f"--kernel={spec}" for spec in _FIVE), *_REDIRECT)),
-    Measure("every other group, one kernel", 40.0, 20.0, ("--kernel", "debian:6.12", *_OTHERS)),
+    Measure("select", "select every case, one kernel", (*_ONE, *_COLLECT), quick=True),
+    Measure("select_five", "select every case, five kernels", (*_FIVE, *_COLLECT), quick=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How a cost grows from one measure to another that has more kernels, or more cases."""
+
+    title: str
+    less: str
+    more: str
+    few: float
+    many: float
+    unit: str
+
+
+_GROWTH = (
+    Growth("selecting", "select", "select_five", 1, 5, "kernel"),
+    Growth("judging the redirect matrix", "redirect", "five", 1, 5, "kernel"),
+    Growth("judging redirect cases", "seventh", "redirect", 105, 736, "case"),
 )
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    """Time every measure and print minimum, median and maximum, with the peak memory of all processes together."""
-    print(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs each, one warm-up")
-    print(f"{'':42} {'min':>7} {'median':>7} {'max':>7} {'bar':>6} {'stretch':>7}  peak MiB")
-    for measure in MEASURES:
+    """Time the measures asked for, compare them with the figures kept, and keep the new ones if that is wanted."""
+    measures = chosen(options.only, quick=options.quick)
+    kept = figures.read(figures.PATH)
+    print(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs of each measure after one to warm up")
+    print(f"{'':44}     min  median     max    bar stretch yardsticks    kept  peak MiB")
+    found: dict[str, list[Timed]] = {}
+    for measure in measures:
         _once(measure, "warm-up")
-        runs = [_once(measure, str(number)) for number in range(options.runs)]
-        seconds = sorted(each[0] for each in runs)
-        print(
-            f"{measure.name:42} {seconds[0]:7.2f} {statistics.median(seconds):7.2f} {seconds[-1]:7.2f}"
-            f" {measure.bar:6.1f} {measure.stretch:7.1f}  {max(each[1] for each in runs):8.0f}",
-            flush=True,
-        )
-    print(_overhead(*_watching()))
-    print(_recovery([_recovered() for _ in range(options.runs)]))
-    return 0
+        found[measure.name] = [timed(partial(_once, measure, str(number))) for number in range(options.runs)]
+        print(row(measure, found[measure.name], kept), flush=True)
+    for sentence in growths(found):
+        print(sentence)
+    if not options.quick and not options.only:
+        print(guest.overhead(*guest.watching()))
+        print(guest.recovery([guest.recovered() for _ in range(options.runs)]))
+    now = gathered(found)
+    for sentence in figures.compared(kept, now):
+        print(sentence)
+    if options.save:
+        figures.write(kept.updated(now), figures.PATH)
+    return int(ExitCode.OK)
 
 
-def _watching() -> tuple[float, float]:
-    """Return what a case takes with somebody watching its kernel, and without, in seconds.
-
-    Both in one run, on one machine: each case is put to it both ways, in turns, from request to verdict.
-    """
-    cases = [case for case in redirect_cases() if case.params["layout"] == "plain"][::_WATCHED]
-    kernel = resolve(_SPEC)
-    facts = KernelFacts(kernel.version, kernel.config)
-    with closing(Workbench({_SLUG: kernel}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, lambda text: None)
-        machine = cast("Session", workbench.machine(_SLUG))
-
-        def watched(case: Case) -> None:
-            reply = workbench.ask(_SLUG, case)
-            assert conclude(case, facts, reply).verdict.expected
-
-        def unwatched(case: Case) -> None:
-            reply = machine.call(case.scenario, case.params, deadline=case.deadline, watch=False)
-            assert judge(case, facts, reply.value).verdict.expected
-
-        for case in cases:
-            watched(case)
-        pairs = [_in_turns(case, watched, unwatched) for case in cases]
-    return statistics.mean(pair[0] for pair in pairs), statistics.mean(pair[1] for pair in pairs)
+def chosen(only: Sequence[str], *, quick: bool) -> list[Measure]:
+    """Return the measures asked for, but for options that this suite does not have; UsageError for an unknown name."""
+    names = [measure.name for measure in MEASURES]
+    if unknown := [name for name in only if name not in names]:
+        raise UsageError(f"there is no measure named {unknown[0]}", hint=f"the measures are {', '.join(names)}")
+    wanted = [each for each in MEASURES if (each.name in only if only else each.quick or not quick)]
+    return [each for each in wanted if _is_known(each)]
 
 
-def _in_turns(case: Case, *ways: Callable[[Case], None]) -> tuple[float, ...]:
-    """Return the median of the seconds that a case takes each way."""
-    seconds: list[list[float]] = [[] for _ in ways]
-    for turn in range(_TURNS):
-        for number in range(len(ways))[:: 1 if turn % 2 else -1]:
-            begin = time.perf_counter()
-            ways[number](case)
-            seconds[number].append(time.perf_counter() - begin)
-    return tuple(map(statistics.median, seconds))
-
-
-def _overhead(watched: float, unwatched: float) -> str:
-    """Say what watching the kernel's health costs."""
+def row(measure: Measure, runs: Sequence[Timed], kept: Figures) -> str:
+    """Return the line of one measure."""
+    seconds = sorted(each.seconds for each in runs)
+    bars = [f"{bar:.1f}" if bar else "" for bar in (measure.bar, measure.stretch)]
+    before = kept.ratios.get(measure.name)
+    told = f"{before:.2f}" if before else "none"
     return (
-        f"a case takes {1000 * watched:.2f} ms with its window of the kernel log, taint and scan, and"
-        f" {1000 * unwatched:.2f} ms without: {watched / unwatched - 1:.1%} more"
+        f"{f'{measure.name}: {measure.title}':44.44} {seconds[0]:7.2f} {statistics.median(seconds):7.2f}"
+        f" {seconds[-1]:7.2f} {bars[0]:>6} {bars[1]:>7} {_ratio(runs):10.2f}  {told:>6}"
+        f"  {max(each.memory for each in runs):8.0f}"
     )
 
 
-def _recovered() -> tuple[float, float]:
-    """Have a kernel panic; return the seconds from the request to do so until another answers, and the next case."""
-    case, *_ = redirect_cases()
-    crash = Case(case.group, "panic", "crash:panic", case.params)
-    with closing(Workbench({_SLUG: resolve(_SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, lambda text: None)
-        workbench.machine(_SLUG).load({**guest_bundle(), "crash": _CRASH})
-        begin = time.perf_counter()
-        died, _ = examine(workbench, _SLUG, crash, how=Repetition(tries=1))
-        workbench.machine(_SLUG)
-        replaced = time.perf_counter() - begin
-        judged, _ = examine(workbench, _SLUG, case)
-    assert (died.verdict, judged.verdict) == (Verdict.PANIC, Verdict.PASS)
-    return replaced, time.perf_counter() - begin
+def gathered(found: Mapping[str, Sequence[Timed]]) -> Figures:
+    """Return the figures of what was measured."""
+    looks = [each.yardstick for runs in found.values() for each in runs]
+    ratios = {name: _ratio(runs) for name, runs in found.items()}
+    return Figures(os.cpu_count() or 0, statistics.median(looks) if looks else 0.0, ratios)
 
 
-def _recovery(runs: Sequence[tuple[float, float]]) -> str:
-    """Say how long a panic holds up a worker."""
-    replaced, judged = (sorted(seconds) for seconds in zip(*runs, strict=True))
-    return (
-        f"from a case that panics the kernel to another kernel that answers: {statistics.median(replaced):.2f} s,"
-        f" at most {replaced[-1]:.2f} s; to the next case's verdict: {statistics.median(judged):.2f} s,"
-        f" at most {judged[-1]:.2f} s"
-    )
+def growths(found: Mapping[str, Sequence[Timed]]) -> list[str]:
+    """Say what one more kernel and one more case cost, in seconds and in yardsticks."""
+    told = []
+    for growth in _GROWTH:
+        if growth.less in found and growth.more in found:
+            steps = growth.many - growth.few
+            runs = [found[name] for name in (growth.less, growth.more)]
+            low, high = (statistics.median(run.seconds for run in each) for each in runs)
+            more = high - low
+            told.append(
+                f"{growth.title}: {more:.2f} s more for {steps:g} more {growth.unit}s, {more / steps:.4f} s or"
+                f" {(_ratio(runs[1]) - _ratio(runs[0])) / steps:.4f} yardsticks each"
+            )
+    return told
+
+
+def _ratio(runs: Sequence[Timed]) -> float:
+    return statistics.median(each.ratio for each in runs)
+
+
+def _is_known(measure: Measure) -> bool:
+    """Tell whether `conform run` has the options of a measure."""
+    from conformance.cli import parse
+
+    try:
+        parse(["run", *measure.arguments])
+    except UsageError:
+        return False
+    return True
 
 
 def _once(measure: Measure, label: str) -> tuple[float, float]:
@@ -170,17 +185,14 @@ def _once(measure: Measure, label: str) -> tuple[float, float]:
     arguments = measure.arguments
     if measure.fresh:
         arguments = ("--append", f"conform.benchmark={os.getpid()}-{label}", *arguments)
+    launcher = [_ROOT / "conform"] if measure.module == "conformance" else [sys.executable, "-m", measure.module]
     started = time.monotonic()
     process = subprocess.Popen(
-        [_ROOT / "conform", "run", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*launcher, "run", *arguments], cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     peak = Peak(process.pid, _SAMPLE)
     _, errors = process.communicate()
     seconds = time.monotonic() - started
-    if process.returncode:
+    if process.returncode != measure.code:
         raise ConformError(f"the benchmark's run {measure.name!r} ended with {process.returncode}", hint=errors.strip())
     return seconds, peak.stop()
-
-
-if __name__ == "__main__":
-    sys.exit(benchmark(argparse.Namespace(runs=5)))

@@ -92,13 +92,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_kernels(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
-    benchmark = commands.add_parser("benchmark", help="time the suite itself against its bars")
-    benchmark.add_argument("--runs", type=int, default=5, help="runs of each measure (default: 5)")
-    benchmark.set_defaults(run=_benchmark)
+    _add_benchmark(commands)
     commands.add_parser("test", help="pass the project's own tests: lint, types, unit tests, booted kernels")
     options = parser.parse_args(own)
     options.pytest_arguments = pytest_arguments
     return options
+
+
+def _add_benchmark(commands: argparse._SubParsersAction[_Parser]) -> None:
+    benchmark = commands.add_parser("benchmark", help="time the suite itself against its bars, and what it took before")
+    benchmark.add_argument("--runs", type=_at_least_one, default=5, help="runs of each measure (default: 5)")
+    benchmark.add_argument("--only", action="append", default=[], metavar="MEASURE", help="only this one; repeatable")
+    benchmark.add_argument("--quick", action="store_true", help="only the measures that take seconds")
+    benchmark.add_argument("--save", action="store_true", help="keep the figures in conformance/benchmark.toml")
+    benchmark.set_defaults(run=_benchmark)
+
+
+def _at_least_one(text: str) -> int:
+    """Read a count; argparse names the option where it is none."""
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too little, 1 is the least")
+    return count
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -30,6 +30,8 @@ class Check:
     name: str
     command: tuple[str, ...]
     is_pytest: bool = False
+    is_shown: bool = False
+    """Whether what it prints is of interest although it succeeds."""
 
 
 CHECKS = (
@@ -39,6 +41,8 @@ CHECKS = (
     Check("types", "mypy", ("mypy",)),
     Check("tests", "pytest, no machines", ("pytest", "-n", "auto", "-m", "not vm"), is_pytest=True),
     Check("machines", "pytest, machines", ("pytest", "-n", "auto", "-m", "vm"), is_pytest=True),
+    # Says what got slower, which is no failure: a machine that is shared has slow hours.
+    Check("speed", "benchmark", ("python", "-m", "conformance", "benchmark", "--quick", "--runs=1"), is_shown=True),
 )
 GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
 
@@ -64,15 +68,18 @@ def parse(arguments: Sequence[str]) -> Choice:
         prog="./conform test", description="Pass the project's own tests.", epilog="-- ARGUMENTS: for pytest"
     )
     parser.add_argument("group", nargs="*", metavar="GROUP", help=f"only these, of {', '.join(GROUPS)} (default: all)")
-    parser.add_argument("--fast", action="store_true", help="without the tests that boot machines")
+    parser.add_argument("--fast", action="store_true", help="without the tests that boot machines, and the benchmark")
     parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
     options = parser.parse_args(own[:at])
     if unknown := set(options.group) - set(GROUPS):
         raise UsageError(
             f"there is no group of checks named {min(unknown)}", hint=f"the groups are {', '.join(GROUPS)}"
         )
-    groups = set(options.group or GROUPS) - ({"machines"} if options.fast else set())
-    return Choice(frozenset(groups), tuple(own[at + 1 :]))
+    groups = set(options.group or GROUPS) - ({"machines", "speed"} if options.fast else set())
+    chosen = tuple(own[at + 1 :])
+    if chosen and not options.group:
+        groups.discard("speed")  # whoever selects tests wants these and nothing else
+    return Choice(frozenset(groups), chosen)
 
 
 def run(choice: Choice) -> int:
@@ -81,7 +88,7 @@ def run(choice: Choice) -> int:
     for check in (check for check in CHECKS if check.group in choice.groups):
         command = [*_located(check.command), *(choice.pytest_arguments if check.is_pytest else ())]
         started = time.monotonic()
-        code = _watched(command, quiet=not check.is_pytest)
+        code = _watched(command, quiet=not (check.is_pytest or check.is_shown))
         # Arguments may select tests of one kind only; what must not happen is that nothing is tested at all.
         empty = check.is_pytest and code == _NO_TESTS and bool(choice.pytest_arguments)
         tested = tested or (check.is_pytest and not empty)

@@ -43,9 +43,10 @@ def called(tools: Path) -> list[str]:
 
 
 def test_all_checks_run_in_order(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Lint comes first and machines come last; each check is one line with its seconds, and the exit code is 0."""
+    """Lint comes first and speed comes last; each check is one line with its seconds, and the exit code is 0."""
     assert main([]) == 0
-    assert [call.split()[0] for call in called(tools)] == ["ruff", "ruff", "lint-imports", "mypy", "pytest", "pytest"]
+    names = [call.split()[0] for call in called(tools)]
+    assert names == ["ruff", "ruff", "lint-imports", "mypy", "pytest", "pytest", "python"]
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == len(CHECKS)
     assert all(re.fullmatch(r"ok     .{22} +\d+\.\d s", line) for line in lines)
@@ -55,6 +56,22 @@ def test_fast_leaves_the_machines_out(tools: Path) -> None:
     """With --fast no test that boots a machine is run."""
     assert main(["--fast"]) == 0
     assert called(tools)[-1] == "pytest -n auto -m not vm"
+
+
+def test_speed_is_shown(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the benchmark says is printed although it is no failure; that it cannot be run at all is one."""
+    tool(tools / "python", "echo slower by more than a tenth")
+    assert main(["speed"]) == 0
+    assert called(tools) == ["python -m conformance benchmark --quick --runs=1"]
+    assert "slower by more than a tenth\nok     benchmark" in capfd.readouterr().out
+    tool(tools / "python", "exit 128")
+    assert main(["speed"]) == 1
+
+
+def test_who_selects_tests_waits_for_no_benchmark(tools: Path) -> None:
+    """Arguments for pytest leave it out, unless it is named."""
+    assert main(["--", "-k", "boot"]) == 0
+    assert called(tools)[-1].startswith("pytest")
 
 
 def test_groups_choose(tools: Path) -> None:
