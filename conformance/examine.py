@@ -85,7 +85,7 @@ def _confirmed(
         tries.append(again)
         if disagree(tries):
             break
-        workbench.witnesses.confirm(slug, case, standing.judgement)
+        workbench.witnesses.confirm(slug, case, standing.judgement, again.judgement)
     return standing, ()
 
 

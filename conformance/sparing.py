@@ -53,9 +53,9 @@ class Witnesses:
     def __init__(self) -> None:
         self._cases: dict[Kind, list[str]] = {}
 
-    def confirm(self, slug: str, case: Case, judgement: Judgement) -> None:
-        """Take note of a case that showed the same in a fresh clone."""
-        for kind in _kinds(slug, case, judgement):
+    def confirm(self, slug: str, case: Case, first: Judgement, again: Judgement) -> None:
+        """Take note of what a case showed and showed again in a fresh clone."""
+        for kind in _kinds(slug, case, first) & _kinds(slug, case, again):
             witnesses = self._cases.setdefault(kind, [])
             if len(witnesses) < CONFIRMED and case.id not in witnesses:
                 witnesses.append(case.id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -189,16 +190,42 @@ def test_what_did_not_repeat_confirms_nothing() -> None:
     assert set(asked.values()) == {2}
 
 
-def test_every_kind_of_panic_is_confirmed() -> None:
-    """A kernel that always dies of the same costs one clone for each case; what it dies of is looked at."""
+HUNG = Reply(Fate.OVERRAN, error="wchan: 0\nstack: [<0>] lock_sock_nested+0x1/0x2", log_complete=False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "usual", "other"),
+    [
+        ("panic", PANICKED, replace(PANICKED, console="Kernel panic - not syncing: Fatal exception")),
+        ("hang", HUNG, replace(HUNG, error="wchan: 0\nstack: [<0>] sk_psock_stop+0x1/0x2")),
+    ],
+)
+def test_what_a_kernel_dies_of_is_looked_at(verdict: str, usual: Reply, other: Reply) -> None:
+    """A kernel that always dies or hangs in one place costs one clone for each case; another place is confirmed."""
     last = CASES[-1]
-    other = Reply(Fate.PANICKED, console="Kernel panic - not syncing: Fatal exception", log_complete=False)
-    kernel = Kernel(lambda case, hasty: other if case.id == last.id else PANICKED)
+    kernel = Kernel(lambda case, hasty: other if case.id == last.id else usual)
     records = judged(kernel)
 
-    assert {record["verdict"] for record in records} == {"panic"}
+    assert {record["verdict"] for record in records} == {verdict}
     assert [len(record["tries"]) for record in records] == [2] * CONFIRMED + [0] * (len(CASES) - CONFIRMED - 1) + [2]
     assert "hasty" not in kernel.history
+
+
+def test_only_what_showed_twice_is_confirmed() -> None:
+    """What a fresh clone did not show is no ground to believe the next case, although both tries failed."""
+    asked: Counter[str] = Counter()
+
+    def behave(case: Case, hasty: bool) -> dict[str, Any]:
+        asked[case.id] += 1
+        seen = lossy()
+        if asked[case.id] == 1 or hasty:
+            seen["phases"][0]["received"]["out"] = [["2a"]]
+        return seen
+
+    records = judged(Kernel(behave))
+
+    assert not any(record["confirmed_by"] for record in records[:CONFIRMED])
+    assert [each["hasty"] for each in records[CONFIRMED]["tries"]] == [True, False]
 
 
 @pytest.mark.parametrize("kernels", [1, 2])
