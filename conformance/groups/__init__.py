@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Final
 
+from conformance.catalogue import FAMILIES
 from conformance.catalogue import redirect_cases
+from conformance.groups import teardown
 from conformance.groups.attach import attach_cases
 from conformance.groups.enrol import enrol_cases
 from conformance.groups.hammer import hammer_cases
@@ -31,6 +34,16 @@ GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {
     "survive": survive_cases,
     "hammer": hammer_cases,
 }
+
+Families = Mapping[str, Sequence[str]]
+"""Values of a parameter by a name that rows may use for all of them."""
+_FAMILIES: Final[Mapping[str, Families]] = {"teardown": teardown.FAMILIES}
+"""The families of a group beside those of the kinds."""
+
+
+def families_of(group: str) -> Families:
+    """Return what rows about a group may use in place of values of a parameter."""
+    return {**FAMILIES, **_FAMILIES.get(group, {})}
 
 
 def cases() -> tuple[Case, ...]:

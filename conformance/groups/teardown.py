@@ -62,6 +62,17 @@ LAST: Final = ("duplicate", "in_flight", "stolen", "killed", "namespace", "close
 """What else closes a socket."""
 OTHERS: Final = ("itself", "detach", "link", "swap", "delete_one", "destroy_one", "unpin", "held")
 """What happens to the map or its programs."""
+_REMOVING: Final = ("delete", "delete_one", "destroy", "replace", "unpin")
+_STAYING: Final = ("destroy_one", "detach", "itself", "link", "swap")
+FAMILIES: Final = {
+    "closing": ("close", *LAST),
+    "of_connection": ("disconnect", *SHUT),
+    "of_map": (*_REMOVING, *_STAYING, "held"),
+    "removing": _REMOVING,
+    "staying": _STAYING,
+    "arrived": ("native", "passed", "redirected"),
+}
+"""What rows may say in place of several ways out, or of several states of the data."""
 
 _FEW: Final = {
     SHUT: {

@@ -52,6 +52,18 @@ def test_absent_takes_a_step_away(tmp_path: Path) -> None:
     assert wanted(table, UNIVERSE[0]) == {"a": "ok"}
 
 
+def test_a_star_stands_for_every_step_not_named(tmp_path: Path) -> None:
+    """A row says in one word what becomes of all steps that any row of any file speaks of, those below it included."""
+    table = load(
+        tmp_path,
+        'match = {}\nanswers = { a = "ok", b = "ok" }',
+        'match = { kind = ["udp4"] }\nanswers = { a = "EOPNOTSUPP", "*" = "absent" }',
+        'match = { kind = ["tcp4"] }\ncontrol = { c = "ok" }\nanswers = { d = "as control" }',
+    )
+    assert wanted(table, UNIVERSE[1]) == {"a": "EOPNOTSUPP"}
+    assert wanted(table, UNIVERSE[0]) == {"a": "ok", "b": "ok", "control c": "ok", "d": "as control"}
+
+
 def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
     """Cases of one group have different parameters; a row about one says nothing of a case without it."""
     table = load(tmp_path, 'match = { about = ["maps"] }\nanswers = { a = "ok" }')
@@ -70,6 +82,10 @@ def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
         ("match = {}\nanswers = {}", "every step has an answer"),
         ('match = { step = ["a"] }\nanswers = { a = "ok" }', "stands in place of"),
         ('match = {}\nanswers = { a = "ok" }\noutcome = "ok"', "stands in place of"),
+        ("match = {}\ncontrol = { a = 1 }", "every step of the control has an answer"),
+        ('match = {}\ncontrol = { a = "" }', "every step has an answer"),
+        ('match = {}\ncontrol = { a = "as control" }', "cannot answer as the control"),
+        ('match = { step = ["a"] }\noutcome = "ok"\ncontrol = { a = "ok" }', "stands in place of"),
         ('match = { kind = ["sctp"] }\nanswers = { a = "ok" }', "never 'sctp'"),
         ('match = { kind = ["udp4"], state = ["fresh"] }\nanswers = { a = "ok" }', "matches no case"),
         ('match = "all"\nanswers = { a = "ok" }', "'match' is a table"),
@@ -111,6 +127,92 @@ def test_every_step_is_compared(seen: dict[str, str], verdict: Verdict, differen
     judgement = judge_steps(CASE, facts("6.1.1"), {"steps": seen})
     assert judgement.verdict is verdict
     assert judgement.differences == ((difference,) if difference else ())
+
+
+@pytest.fixture
+def _controlled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = (
+        'match = {}\nanswers = { insert = "ok", poll = "as control", reader = "as control" }\ncontrol = { data = "so" }'
+    )
+    table = load(tmp_path, row)
+    monkeypatch.setattr(steps, "table", lambda group: table)
+
+
+@pytest.mark.usefixtures("_controlled")
+@pytest.mark.parametrize(
+    ("seen", "control", "verdict", "difference"),
+    [
+        ({"insert": "ok", "poll": "in"}, {"data": "so", "poll": "in"}, Verdict.PASS, ""),
+        ({"insert": "ok", "poll": "in"}, {"data": "so", "poll": "in", "exit": "ok"}, Verdict.PASS, ""),
+        (
+            {"insert": "ok", "poll": "out"},
+            {"data": "so", "poll": "in"},
+            Verdict.FAIL,
+            "wanted poll to give in, as the control did, got out",
+        ),
+        (
+            {"insert": "ok"},
+            {"data": "so", "poll": "in"},
+            Verdict.FAIL,
+            "wanted poll to give in, as the control did, got no such step",
+        ),
+        (
+            {"insert": "ok", "poll": "in", "reader": "data"},
+            {"data": "so", "poll": "in"},
+            Verdict.FAIL,
+            "the control has no step reader, got data",
+        ),
+        (
+            {"insert": "ok", "poll": "in"},
+            {"data": "EAGAIN", "poll": "in"},
+            Verdict.FAIL,
+            "wanted control data to give so, got EAGAIN",
+        ),
+        (
+            {"insert": "ok", "poll": "in"},
+            {"poll": "in"},
+            Verdict.FAIL,
+            "wanted control data to give so, got no such step",
+        ),
+        ({"insert": "ok", "poll": "in"}, {"available": "EAFNOSUPPORT"}, Verdict.SKIP, ""),
+        (
+            {"insert": "ok", "poll": "in"},
+            None,
+            Verdict.INFRA,
+            "the observation lacks the control, without which nobody can judge poll, reader, control data",
+        ),
+        (
+            {"insert": "ok"},
+            {"poll": 1},
+            Verdict.INFRA,
+            "the observation is malformed: {'steps': {'insert': 'ok'}, 'control': {'poll': 1}}",
+        ),
+        (
+            {"control data": "so"},
+            {},
+            Verdict.INFRA,
+            "the observation is malformed: {'steps': {'control data': 'so'}, 'control': {}}",
+        ),
+    ],
+)
+def test_what_the_control_did_is_expected(
+    seen: dict[str, str], control: dict[str, str] | None, verdict: Verdict, difference: str
+) -> None:
+    """A step answers as the control did, is there if the control has it, and the control is judged by its own rows."""
+    observation = {"steps": seen} if control is None else {"steps": seen, "control": control}
+    judgement = judge_steps(CASE, facts("6.1.1"), observation)
+    assert judgement.verdict is verdict
+    assert judgement.differences == ((difference,) if difference else ())
+
+
+@pytest.mark.usefixtures("_controlled")
+def test_a_known_deviation_outranks_the_control() -> None:
+    """Where a case is known to answer otherwise than its control, that is what it must answer."""
+    control = {"data": "so", "poll": "in"}
+    seen = {"steps": {"insert": "ok", "poll": "out"}, "control": control}
+    assert judge_steps(CASE, facts("6.1.1"), seen, {"poll": "out"}).verdict is Verdict.PASS
+    sane = {"steps": {"insert": "ok", "poll": "in"}, "control": control}
+    assert judge_steps(CASE, facts("6.1.1"), sane, {"poll": "out"}).verdict is Verdict.FAIL
 
 
 @pytest.mark.usefixtures("_table")
