@@ -2,8 +2,10 @@
 """Take a socket out of a map in every way there is, in every state its data can be in, and look what is left.
 
 A case is a scene (`kind`, `map`, `role`, `program`), its `data`, a way out (`exit`), and the same questions afterwards.
-The Observation is `{"steps": {name: answer}}`, in the order they were taken; a step that makes no sense any more (the
-socket is closed, the map is gone) is absent; `available` is the only one where this kernel or guest has no such socket.
+The Observation is `{"steps": {name: answer}, "control": {name: answer}}`, in the order they were taken; a step that
+makes no sense any more (the socket is closed, the map is gone) is absent; `available` is the only one where this kernel
+or guest has no such socket. `control` has what sockets answer that were never in a map, and is absent where this kernel
+does not insert such a socket.
 
 - `link`: where links are to be destroyed, whether there are any, `"ok"` or the errno, and then nothing more is asked;
 - `insert`, `exit`: `"ok"` or the errno;
@@ -36,6 +38,7 @@ from conformance.scenarios.answers import attempt
 from conformance.scenarios.kit import Steps
 from conformance.scenarios.proof import ImpossibleError
 from conformance.scenarios.teardown_aftermath import Aftermath
+from conformance.scenarios.teardown_control import control
 from conformance.scenarios.teardown_data import DATA
 from conformance.scenarios.teardown_data import LOCKED
 from conformance.scenarios.teardown_exits import EXITS
@@ -51,10 +54,13 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
         if params["program"] == "parser":
             # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
             kit.reap()
+        # A kernel that does not insert such a socket has nothing that a control could be compared with.
+        if steps.get("insert") != "ok":
+            return {"steps": steps}
+        return {"steps": steps, "control": control(params)}
     except BaseException:
         owner.discard()
         raise
-    return {"steps": steps}
 
 
 def _carry_out(scene: Scene, params: Mapping[str, str]) -> None:

@@ -34,7 +34,7 @@ from conformance.scenarios.teardown_waiters import events
 
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
-_GRACES = {"backlog": 0.15, "sender": 0.15}
+_GRACES = {"backlog": 0.15, "full": 0.15, "sender": 0.15}
 """The same where room must be made first: who would send tries again a jiffy later, or when TCP asks for room."""
 _ROUNDS = 32
 """Looks that such a grace has at least: a machine that its host keeps from running loses time, but no look."""
@@ -68,6 +68,7 @@ class Aftermath:
         if scene.end.fileno() >= 0:
             steps["error"] = error_name(scene.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             steps["memory"] = self._memory()
+        if scene.mapped and scene.end.fileno() >= 0:
             steps["probe"] = carries_verdict(scene.end)
             self._again()
 

@@ -97,7 +97,7 @@ def _arrived(scene: Scene) -> str:
     return SO if select.select([scene.end], [], [], PATIENCE)[0] else "nothing to read"
 
 
-def _full(scene: Scene) -> None:
+def fill(scene: Scene) -> None:
     """Have the socket send until it would have to wait, and nothing moves any more."""
     # The receiver may not take back what room it promised, so it is the sender who is given little.
     scene.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
@@ -198,11 +198,11 @@ DATA: Final[Mapping[str, State]] = {
     "native": State(before=_native),
     "passed": State(arrange=_passed),
     "redirected": State(arrange=_redirected),
-    "backlog": State(before=_full, arrange=_backlog),
+    "backlog": State(before=fill, arrange=_backlog),
     "corked": State(arrange=_corked),
     "applied": State(arrange=_applied),
     "reader": State(arrange=_reader),
     "pollers": State(arrange=_pollers),
-    "sender": State(before=_full, arrange=_sender),
+    "sender": State(before=fill, arrange=_sender),
 }
 """By name."""

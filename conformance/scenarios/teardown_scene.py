@@ -78,7 +78,8 @@ _WITNESS = "tcp4"
 class Scene:
     """The sockets, maps and programs of one case; close it when done."""
 
-    def __init__(self, params: Mapping[str, str], steps: Steps) -> None:
+    def __init__(self, params: Mapping[str, str], steps: Steps, *, mapped: bool = True) -> None:
+        """Make the sockets, and the map they are to be in unless the scene is that of a control."""
         self.kind, self.map_type = params["kind"], params["map"]
         self.role, self.program, self.data = params["role"], params["program"], params["data"]
         self._descriptors: list[int] = []
@@ -98,16 +99,25 @@ class Scene:
         """Another map that the socket is in."""
         with possible(steps):
             self.end, self.peer = self.own(*self._connected(params["exit"]))
-        self.cookie = cookie_of(self.end)
-        self.home = self.new_map()
+        self.mapped = mapped
+        """Whether the socket is to be in a map at all."""
+        self.home = -1
         """The map that the socket leaves."""
-        # Where it tells nothing, it may be a cheaper one.
-        self.witness = self.own(*sockets.pair(_WITNESS) if params["exit"] in FREEING else [sockets.bound("udp4")])[0]
-        self._plant_witness()
-        self.programs = [] if self.role == "out" else attach_all(self.home, _programs(self.program, self.data))
+        self.programs: list[tuple[str, Counting]] = []
         """What the map holds: attach types and programs."""
         self.links: list[int] = []
         """By which it holds them, if it does."""
+        if mapped:
+            self._make_map(params["exit"])
+
+    def _make_map(self, way_out: str) -> None:
+        self.cookie = cookie_of(self.end)
+        self.home = self.new_map()
+        # Where it tells nothing, it may be a cheaper one.
+        self.witness = self.own(*sockets.pair(_WITNESS) if way_out in FREEING else [sockets.bound("udp4")])[0]
+        self._plant_witness()
+        if self.role != "out":
+            self.programs = attach_all(self.home, _programs(self.program, self.data))
 
     def _connected(self, way_out: str) -> tuple[socket.socket, socket.socket]:
         if way_out == "namespace":
@@ -125,7 +135,8 @@ class Scene:
 
     def note_kept(self) -> None:
         """Note who is in the map while something still keeps the socket."""
-        self.steps["kept"] = self.found(self.home, SOCKET)
+        if self.mapped:
+            self.steps["kept"] = self.found(self.home, SOCKET)
 
     def own(self, *opened: socket.socket) -> tuple[socket.socket, ...]:
         """Have sockets closed in the end."""

@@ -28,23 +28,40 @@ def answers(case: Case, version: str) -> dict[str, str]:
     return {step: rule.outcome for step, rule in wanted.items()}
 
 
+def observation(case: Case, version: str) -> dict[str, dict[str, str]]:
+    """Return what a case shows that does what is expected of it, beside a control that answers anything it may."""
+    wanted = answers(case, version)
+    asked = [step for step, answer in wanted.items() if answer == steps.AS_CONTROL]
+    control = {step: f"{step} of any control" for step in asked} | {
+        step.removeprefix(steps.OF_CONTROL): answer
+        for step, answer in wanted.items()
+        if step.startswith(steps.OF_CONTROL)
+    }
+    seen = {
+        step: control[step] if answer == steps.AS_CONTROL else answer
+        for step, answer in wanted.items()
+        if not step.startswith(steps.OF_CONTROL)
+    }
+    return {"steps": seen, "control": control} if control else {"steps": seen}
+
+
 def expected_event(kernel: KernelEvent, case: Case, facts: KernelFacts) -> CaseEvent:
     """Make the event of a case on a kernel that does what is expected of it, its certain deviations included."""
     if case.group == "redirect":
         expectation = expected_outcome(case, facts)
         return judged(kernel, case, expectation.name, reason=expectation.reason)
     rows = steps.table(case.group).expected(case.params, facts.version)
-    seen = {step: rule.outcome for step, rule in rows.items()}
+    seen = observation(case, str(facts.version))
     known = [row for row in deviations(case, facts.version) if not row.racy]
     for row in known:
-        seen |= row.answers
-    seen = {step: answer for step, answer in seen.items() if answer != steps.ABSENT}
+        seen["steps"] |= row.answers
+    seen["steps"] = {step: answer for step, answer in seen["steps"].items() if answer != steps.ABSENT}
     return judged(
         kernel,
         case,
-        ", ".join(f"{step} {answer}" for step, answer in seen.items()),
+        ", ".join(f"{step} {answer}" for step, answer in seen["steps"].items()),
         reason="; ".join(dict.fromkeys(row.because(facts.version) for row in known or rows.values())),
-        observation={"steps": seen},
+        observation=seen,
         verdict=Verdict.XFAIL if known else Verdict.PASS,
         deviation=" ".join(map(str, known)),
     )

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from conformance.expect.steps import judge_steps
 from conformance.groups.teardown import teardown_cases
+from conformance.model import Verdict
 from tests.bpf.privilege import needs_bpf
+from tests.conformance.observations import facts
 from tests.conformance.scenario_host import ask
 from tests.conformance.scenario_host import open_host
 from vm.session import Session
@@ -19,7 +22,8 @@ CODE = """
 import os
 import socket
 
-from conformance.scenarios import teardown, teardown_aftermath, teardown_data, teardown_exits
+from conformance.scenarios import teardown, teardown_aftermath, teardown_control, teardown_data, teardown_exits
+from conformance.scenarios import teardown_waiters
 
 KEPT = []
 
@@ -57,6 +61,44 @@ FAULTS = {
     "cut": replacing(teardown_aftermath, "send", cut),
     "torn": replacing(teardown_aftermath, "send", torn),
 }
+
+def deaf(thread):
+    return lambda waiter: teardown_waiters.WAITS
+
+def broken(name):
+    return lambda number: "EPIPE"
+
+# What only sockets in a map meet: the controls are there before it is planted.
+KERNEL_FAULTS = FAULTS | {
+    "deaf": replacing(teardown_waiters.Waiter, "answer", deaf),
+    "broken": replacing(teardown_aftermath, "error_name", broken),
+}
+
+def observe(arguments):
+    teardown_control._known.clear()
+    if arguments["fault"] in ("", "skips the control"):
+        return plant(arguments)
+    teardown_control.control(arguments["params"])
+    undo = KERNEL_FAULTS[arguments["fault"]]()
+    try:
+        return teardown.run(arguments["params"])
+    finally:
+        undo()
+
+def controls(arguments):
+    teardown_control._known.clear()
+    for params in arguments["params"]:
+        teardown.run(params)
+    return len(teardown_control._known)
+
+def plant(arguments):
+    original = teardown.control
+    if arguments["fault"]:
+        teardown.control = lambda params: {"exit": "ok", "data": "so", "receive": "ok", "send": "ok", "error": "ok"}
+    try:
+        return teardown.run(arguments["params"])
+    finally:
+        teardown.control = original
 
 def known(arguments):
     return [sorted(teardown_exits.EXITS), sorted(teardown_data.DATA)]
@@ -112,6 +154,47 @@ def test_what_is_wrong_is_seen(host: Session, fault: str, name: str, step: str, 
     """A departure that is skipped, a leaked duplicate, bytes lost, doubled, cut or torn, a sleeping reader."""
     assert run(host, name).get(step, "") == sound
     assert run(host, name, fault).get(step, "") == seen
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "difference"),
+    [
+        ("skipped", "delete-sockmap-unix_stream-verdict-none", "wanted entry to give gone, got there"),
+        ("lost", "delete-sockmap-unix_stream-member-none", "wanted receive to give socket, as the control did, got "),
+        ("cut", "delete-sockmap-unix_stream-member-none", "wanted send to give peer, as the control did, got "),
+        (
+            "deaf",
+            "delete-sockmap-unix_stream-member-reader",
+            "wanted reader-then to give data, as the control did, got ",
+        ),
+        ("broken", "delete-sockmap-unix_stream-member-none", "wanted error to give ok, as the control did, got EPIPE"),
+        (
+            "skips the control",
+            "delete-sockmap-unix_stream-member-none",
+            "wanted control receive to give socket, got ok",
+        ),
+        ("skips the control", "close-sockhash-unix_dgram-member-none", "wanted receive to give ok, as the control did"),
+    ],
+)
+def test_what_a_socket_outside_of_a_map_does_not_do_is_judged_wrong(
+    host: Session, fault: str, name: str, difference: str
+) -> None:
+    """A socket in a map that differs from its control is named with the step; so is a control that was not run."""
+    case = next(case for case in teardown_cases() if case.name == name)
+    sound = ask(host, "observe", params=dict(case.params), fault="")
+    assert judge_steps(case, facts("6.18.44"), sound).verdict is Verdict.PASS
+    judgement = judge_steps(case, facts("6.18.44"), ask(host, "observe", params=dict(case.params), fault=fault))
+    assert judgement.verdict is Verdict.FAIL
+    assert any(each.startswith(difference) for each in judgement.differences), judgement.differences
+
+
+def test_cases_share_a_control(host: Session) -> None:
+    """A control is carried out once for each way out, kind and state of the data as they are outside of a map."""
+    names = ("delete-sockmap-unix_stream-member-none", "replace-sockhash-unix_stream-verdict-none")
+    params = [dict(case.params) for case in teardown_cases() if case.name in names]
+    assert ask(host, "controls", params=params) == 1
+    other = [dict(case.params) for case in teardown_cases() if case.name == "close-sockmap-unix_stream-member-none"]
+    assert ask(host, "controls", params=params + other) == 2
 
 
 def test_nothing_stays_open(host: Session) -> None:

@@ -23,6 +23,7 @@ from conformance.model import Verdict
 from kernels.version import Version
 from tests.conformance.expectations import answers
 from tests.conformance.expectations import deciding
+from tests.conformance.expectations import observation
 from tests.conformance.expectations import rumours
 from tests.conformance.observations import facts
 
@@ -115,10 +116,31 @@ def test_no_wrong_answer_passes(version: str) -> None:
     """Each expected answer, turned into another or taken away, makes a case fail; one in seven stands for all."""
     kernel = facts(version)
     for case in teardown_cases()[::7]:
-        sane = answers(case, version)
-        assert judge_steps(case, kernel, {"steps": sane}).verdict is Verdict.PASS, case.id
-        for step in sane:
-            flipped = sane | {step: "something else"}
-            assert judge_steps(case, kernel, {"steps": flipped}).verdict is Verdict.FAIL, (case.id, step)
-            missing = {name: answer for name, answer in sane.items() if name != step}
-            assert not missing or judge_steps(case, kernel, {"steps": missing}).verdict is Verdict.FAIL, (case.id, step)
+        sane = observation(case, version)
+        seen = sane["steps"]
+        assert judge_steps(case, kernel, sane).verdict is Verdict.PASS, case.id
+        for step in seen:
+            flipped = sane | {"steps": seen | {step: "something else"}}
+            assert judge_steps(case, kernel, flipped).verdict is Verdict.FAIL, (case.id, step)
+            missing = sane | {"steps": {name: answer for name, answer in seen.items() if name != step}}
+            assert len(seen) == 1 or judge_steps(case, kernel, missing).verdict is Verdict.FAIL, (case.id, step)
+
+
+@pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
+def test_no_control_is_believed_whatever_it_answers(version: str) -> None:
+    """A control that is skipped, that answers `ok` to everything or that loses data makes a case fail."""
+    kernel = facts(version)
+    asked = [case for case in teardown_cases()[::7] if unmet(case, kernel) is None]
+    for case in asked:
+        sane = observation(case, version)
+        if "control" not in sane:
+            assert sane["steps"] == {"insert": "EOPNOTSUPP"}
+            continue
+        skipped = {"steps": sane["steps"]}
+        assert judge_steps(case, kernel, skipped).verdict is Verdict.INFRA, case.id
+        for control in ({}, dict.fromkeys(sane["control"], "ok")):
+            assert judge_steps(case, kernel, sane | {"control": control}).verdict is Verdict.FAIL, case.id
+        for step, answer in answers(case, version).items():
+            if step.startswith(steps.OF_CONTROL):
+                worse = sane["control"] | {step.removeprefix(steps.OF_CONTROL): f"not {answer}"}
+                assert judge_steps(case, kernel, sane | {"control": worse}).verdict is Verdict.FAIL, (case.id, step)
