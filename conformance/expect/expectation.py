@@ -87,14 +87,19 @@ def note(version: Version) -> str:
 @cache
 def table(name: str) -> Table:
     """Load one of the tables; UsageError names file and row of what is wrong with it."""
+    outcomes = frozenset(OUTCOMES) if name == "redirect" else _RESULTS
+    return Table.load(HERE / f"{name}.toml", universe=universe(name), outcomes=outcomes, families=FAMILIES)
+
+
+def universe(name: str) -> Sequence[Mapping[str, str]]:
+    """List the parameters that one of the tables is asked about."""
     universes: Mapping[str, Sequence[Mapping[str, str]]] = {
         "socket": [{"kind": kind} for kind in KINDS],
         "attach": [{"attach": program} for program in PROGRAMS[1:]],
         "insert": [{"kind": kind, "program": program} for kind in KINDS for program in PROGRAMS],
         "redirect": [case.params for case in redirect_cases()],
     }
-    universe, outcomes = universes[name], frozenset(OUTCOMES) if name == "redirect" else _RESULTS
-    return Table.load(HERE / f"{name}.toml", universe=universe, outcomes=outcomes, families=FAMILIES)
+    return universes[name]
 
 
 def _answer(name: str, params: Mapping[str, str], version: Version) -> Rule:
