@@ -62,6 +62,9 @@ def conclude(
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.
         return _deviant(troubled(*trouble), shown, shown, facts)
+    if shown and judge(case, facts, reply.value).verdict is Verdict.PASS:
+        # A control may answer what a row knows as a deviation: then nothing deviates.
+        shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
     excuses = dict.fromkeys(filter(None, map(known, titles)))
