@@ -61,7 +61,7 @@ class Measure:
 
 
 MEASURES = (
-    Measure("one", "one case, command to verdict", (*_ONE, "--", "--case", _CASE), 0.9, 0.6, quick=True),
+    Measure("one", "one case, command to verdict", (*_ONE, "--case", _CASE), 0.9, 0.6, quick=True),
     Measure("quick", "the cases of --quick, one kernel", (*_ONE, "--quick"), 15.0, 8.0),
     Measure("redirect", "whole redirect matrix, one kernel", (*_ONE, *_REDIRECT), 25.0, 12.0, quick=True),
     Measure("seventh", "a seventh of that matrix", (*_ONE, "--shard=1/7", *_REDIRECT), quick=True),
