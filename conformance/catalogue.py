@@ -11,6 +11,10 @@ from typing import Final
 
 from conformance.model import Case
 
+PROMISE: Final = (
+    "Data redirected from IN reaches exactly the sockets this kernel version promises, unchanged and in order."
+)
+
 SCENARIO: Final = "conformance.scenarios.redirect:run"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from conformance.klog import alarming
 from conformance.klog import find_reports
 from conformance.klog import meaning
 from conformance.model import Case
+from conformance.model import Ground
 from conformance.model import Judgement
 from conformance.model import KernelFacts
 from conformance.model import Verdict
@@ -26,8 +28,8 @@ from vm.machine import Fate
 from vm.machine import LogLine
 from vm.machine import Reply
 
-Known = Callable[[str], str]
-"""Why a report of a title is no news; empty if it is."""
+Known = Callable[[str], Ground | None]
+"""Why a report of a title is no news; None if it is."""
 
 _FATES = {
     Fate.PANICKED: (Verdict.PANIC, "the kernel died"),
@@ -43,7 +45,7 @@ _STARVED = "out of memory"
 
 
 def conclude(
-    case: Case, facts: KernelFacts, reply: Reply, *, neighbour: str = "", known: Known = lambda title: ""
+    case: Case, facts: KernelFacts, reply: Reply, *, neighbour: str = "", known: Known = lambda title: None
 ) -> Judgement:
     """Judge one reply; never raises.
 
@@ -53,8 +55,8 @@ def conclude(
     titles = [report.title for report in (*reports_of(reply.before), *reports_of(reply.log))]
     rows = deviations(case, facts.version)
 
-    def excused(title: str) -> str:
-        return known(title) or " ".join(str(row) for row in rows if row.excuses(title))
+    def excused(title: str) -> bool:
+        return known(title) is not None or any(row.excuses(title) for row in rows)
 
     trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
     symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, _whereabouts(reply))
@@ -67,11 +69,13 @@ def conclude(
         shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
-    excuses = dict.fromkeys(filter(None, map(known, titles)))
+    excuses = {ground.place: ground for ground in map(known, titles) if ground is not None}
     if excuses and judgement.verdict.expected:
         reasons = [judgement.reason] if judgement.deviation else []
-        reason = "; ".join([*reasons, f"known splat: {'; '.join(excuses)}"])
-        return replace(judgement, verdict=Verdict.XFAIL, reason=reason)
+        said = "; ".join(dict.fromkeys(ground.reason for ground in excuses.values()))
+        reason = "; ".join([*reasons, f"known splat: {said}"])
+        grounds = (*judgement.grounds, *excuses.values())
+        return replace(judgement, verdict=Verdict.XFAIL, reason=reason, grounds=grounds)
     return judgement
 
 
@@ -82,12 +86,32 @@ def _deviant(
     gone = [row for row in rows if row not in shown and not row.racy]
     if not (gone or shown) or (judgement.verdict is not Verdict.PASS and not any(row.verdict for row in shown)):
         return judgement
-    names = " ".join(map(str, gone or shown))
-    reason = "; ".join(row.because(facts.version) for row in gone or shown)
+    about = gone or shown
+    names = dict.fromkeys(map(str, about))
+    steps = {step for row in about for step in row.answers}
+    broken = (ground for ground in judgement.grounds if not steps.isdisjoint(ground.steps))
+    judgement = replace(
+        judgement,
+        verdict=Verdict.XPASS if gone else Verdict.XFAIL,
+        reason="; ".join(dict.fromkeys(row.because(facts.version) for row in about)),
+        differences=(),
+        deviation=" ".join(names),
+        grounds=(*_defects(about), *broken),
+    )
     if not gone:
-        return replace(judgement, verdict=Verdict.XFAIL, reason=reason, differences=(), deviation=names)
-    sentences = tuple(f"the known deviation {row} does not show: its row must go, or end here" for row in gone)
-    return replace(judgement, verdict=Verdict.XPASS, reason=reason, differences=sentences, deviation=names)
+        return judgement
+    sentences = tuple(f"the known deviation {name} does not show: its row must go, or end here" for name in names)
+    return replace(judgement, differences=sentences)
+
+
+def _defects(rows: Iterable[Deviation]) -> Iterator[Ground]:
+    """Yield the rows as grounds; the ways in which one shows together, where they are of one commit and version."""
+    found: dict[tuple[object, ...], Ground] = {}
+    for ground in (row.as_ground() for row in rows):
+        key = (ground.file, ground.row, ground.commit, str(ground.since), str(ground.until), ground.link)
+        steps = found[key].steps if key in found else ()
+        found[key] = replace(ground, steps=tuple(dict.fromkeys((*steps, *ground.steps))))
+    yield from found.values()
 
 
 def _whereabouts(reply: Reply) -> str:
@@ -103,7 +127,7 @@ def _answers(reply: Reply) -> Mapping[str, str]:
 
 
 def trouble_of(
-    reply: Reply, between: str = "before the call", known: Known = lambda title: ""
+    reply: Reply, between: str = "before the call", known: Callable[[str], object] = lambda title: None
 ) -> tuple[Verdict, str] | None:
     """Say what got the machine into trouble, whatever was asked of it; None for one that is as healthy as before."""
     own = reports_of(reply.log)

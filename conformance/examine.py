@@ -19,8 +19,10 @@ from conformance.expect.deviations import deviations
 from conformance.expect.judge import unmet
 from conformance.expect.lists import Lists
 from conformance.model import Case
+from conformance.model import Ground
 from conformance.model import Judgement
 from conformance.model import KernelFacts
+from conformance.model import Source
 from conformance.model import Verdict
 from conformance.sparing import unwrapped
 from conformance.tries import Repetition
@@ -52,8 +54,9 @@ def examine(
     After the `last` case that a machine answers, it is asked what its kernel has said since.
     """
     facts = workbench.facts(slug)
-    if missing := lists.refusal(case.id, facts.version) or unmet(case, facts) or _harm(workbench, slug, case, facts):
-        skipped = Try(Judgement(Verdict.SKIP, "", "skip", missing))
+    missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
+    if missing:
+        skipped = Try(_skip(missing))
         skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
         return skipped.judgement, _record(slug, case, skipped, [skipped])
     tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
@@ -150,12 +153,24 @@ def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try
     return replace(found, judgement=replace(judgement, differences=differences), log=(*found.log, *said))
 
 
-def _harm(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> str:
-    """Say why a case is not for the kernel that the user works on; empty if it is."""
-    harm = " ".join(str(row) for row in deviations(case, facts.version) if row.harmful)
-    if not harm or not workbench.kernels[slug].is_host:
-        return ""
-    return f"known to harm this kernel, which is the running one: {harm}"
+def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
+    """Yield why no kernel like this is asked this case."""
+    return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
+
+
+def _harms(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:
+    """Return the defects for which a case is not for the kernel that the user works on."""
+    harms = [row.as_ground() for row in deviations(case, facts.version) if row.harmful]
+    return harms if harms and workbench.kernels[slug].is_host else ()
+
+
+def _skip(grounds: Sequence[Ground]) -> Judgement:
+    """Judge a case that is not asked; the first reason outranks the others, and harm is told of all defects at once."""
+    first, harms = grounds[0], dict.fromkeys(each.row for each in grounds)
+    if first.source is not Source.DEFECT:
+        return Judgement(Verdict.SKIP, "", "skip", first.reason, grounds=(first,))
+    reason = f"known to harm this kernel, which is the running one: {' '.join(harms)}"
+    return Judgement(Verdict.SKIP, "", "skip", reason, grounds=tuple(grounds))
 
 
 def unanswered(slug: str, case: Case, sentence: str) -> tuple[Judgement, dict[str, Any]]:
@@ -204,6 +219,7 @@ def _record(
         "reason": judgement.reason,
         "differences": list(judgement.differences),
         "deviation": judgement.deviation,
+        "grounds": [asdict(ground) for ground in judgement.grounds],
         "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
         "error": reply.error if reply is not None else "",
         "log": [] if quiet else [asdict(line) for line in standing.log],

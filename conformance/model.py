@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+from typing import Final
 
 from kernels.version import Version
 
@@ -64,6 +66,65 @@ class KernelFacts:
     """CONFIG symbols without prefix; empty if unknown."""
 
 
+class Source(StrEnum):
+    """What kind of row a verdict rests on."""
+
+    PROMISE = "promise"
+    """What this kernel owes an application."""
+    DEFECT = "defect"
+    """What a kernel is known to do instead."""
+    NEED = "need"
+    """What a case cannot do without."""
+    LIST = "list"
+    """A line of a list that the user gave."""
+
+
+MAINLINE: Final = "mainline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """A row that decided a verdict."""
+
+    file: str
+    """The file it is in: relative to the package `conformance`, or as the user gave it."""
+    row: str
+    """Its id, or the number of its line."""
+    source: Source
+    ground: str = ""
+    """`control`, `conservation`, `contract` or `version`; empty where the row does not say."""
+    reason: str = ""
+    commit: str = ""
+    subject: str = ""
+    since: Mapping[str, str] = field(default_factory=dict)
+    """The first version that behaves so, by `mainline` and by each stable branch that got the change by backport."""
+    until: Mapping[str, str] = field(default_factory=dict)
+    """The first version that no longer does; empty if there is none."""
+    link: str = ""
+    steps: tuple[str, ...] = ()
+    """What it decided: steps of the case. Empty where it decided whether the case is asked or what is excused."""
+
+    @property
+    def place(self) -> str:
+        """Where to find the row: `expect/redirect.toml: send-egress-refused`."""
+        return f"{self.file}: {self.row}"
+
+    def told(self, version: str = "") -> str:
+        """Name the row, and since when and by which commit it holds on the branch of `version`."""
+        commit = f'{self.commit} "{self.subject}"' if self.subject else self.commit
+        bounds = [f"{word} {first_on(bound, version)}" for word, bound in self._bounds() if bound]
+        facts = ", ".join(filter(None, [*bounds, commit, self.link]))
+        return f"{self.place} ({facts})" if facts else self.place
+
+    def _bounds(self) -> tuple[tuple[str, Mapping[str, str]], ...]:
+        return ("since", self.since), ("until", self.until)
+
+
+def first_on(bound: Mapping[str, str], version: str = "") -> str:
+    """Return the first version of a bound on the branch of `version`, else on mainline."""
+    return bound.get(".".join(version.split(".")[:2]), bound.get(MAINLINE, ""))
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict with its grounds."""
@@ -79,3 +140,5 @@ class Judgement:
     """One sentence for each thing that was not as expected, what was wanted first."""
     deviation: str = ""
     """The known deviations it is about, by name and separated by blanks; only for xfail and xpass."""
+    grounds: tuple[Ground, ...] = ()
+    """The rows that decided it; of an unexpected verdict, those of the steps that went wrong."""

@@ -288,5 +288,6 @@ def _settle(judgement: Judgement) -> None:
             f"{judgement.verdict}: expected {judgement.expected}, observed {judgement.observed}",
             *(f"  {difference}" for difference in judgement.differences),
             f"  because: {judgement.reason}",
+            *(f"  row: {ground.told()}" for ground in judgement.grounds),
         ]
         pytest.fail("\n".join(lines), pytrace=False)

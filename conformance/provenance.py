@@ -68,14 +68,8 @@ def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None
     """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
     started = time.monotonic()
     identity = _identity(workbench, slug)
-    said: list[str] = []
-
-    def listen(text: str) -> None:
-        said.append(text)
-        progress(text)
-
     try:
-        info = workbench.prepare(slug, listen)
+        info = workbench.prepare(slug, progress)
     except KernelError as error:
         return replace(identity, error=str(error), hint=error.hint)
     return replace(
@@ -85,7 +79,7 @@ def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None
         why=info.why,
         factor=round(info.factor, 2),
         boot_seconds=round(info.boot_seconds, 3),
-        template=_template(info, said),
+        template=_template(info),
         template_seconds=round(time.monotonic() - started, 3),
         tools=dict(info.versions),
     )
@@ -123,8 +117,8 @@ def _notes(workbench: Workbench, slug: str) -> tuple[str, ...]:
     return (sentence,) if sentence else ()
 
 
-def _template(info: MachineInfo, said: Sequence[str]) -> str:
-    """Tell whether this run booted the kernel for its template, which is told before it is done."""
+def _template(info: MachineInfo) -> str:
+    """Tell whether this run booted the kernel for its template."""
     if info.kind is not MachineKind.CLONE:
         return ""
-    return "built" if any(text.startswith("booting ") for text in said) else "cached"
+    return "built" if info.built else "cached"

@@ -16,6 +16,8 @@ import pytest
 from common.errors import HostError
 from conformance.groups import cases
 from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 
@@ -83,10 +85,15 @@ def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], re
         "log": tuple(record.get("log", ())),
         "tries": tuple(record.get("tries", ())),
         "confirmed_by": tuple(record.get("confirmed_by", ())),
+        "grounds": tuple(map(_ground, record.get("grounds", ()))),
         "nodeid": nodeid,
         "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} --case {shlex.quote(record['id'])}",
     }
     return CaseEvent(**values)
+
+
+def _ground(record: Mapping[str, Any]) -> Ground:
+    return Ground(**{**record, "source": Source(record["source"]), "steps": tuple(record["steps"])})
 
 
 def named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
@@ -74,7 +75,8 @@ def prepare(
         return host.check_host()
     if options.kind is not MachineKind.CLONE:
         return plan.info(options.kind, stock.EXPOSES if options.kind is MachineKind.VNG else "")
-    return plan.prepared(bundle, warmup).info
+    info = plan.prepared(bundle, warmup).info
+    return replace(info, built=bool(plan.boots))
 
 
 def open_machine(
@@ -144,6 +146,8 @@ class Plan:
     kernel: Kernel
     options: MachineOptions
     say: Progress
+    boots: list[Path] = field(default_factory=list, compare=False)
+    """The memory of each guest that was booted for a template so far."""
 
     @cached_property
     def qemu(self) -> Path:
@@ -304,6 +308,7 @@ class Plan:
 
     def _fresh(self, ram: Path) -> Booted:
         self.say(f"booting {self.kernel.spec} ({self.kernel.release}) once for its template")
+        self.boots.append(ram)
         return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.CLONE), ram)
 
     def _derived(self, ram: Path) -> Booted | None:

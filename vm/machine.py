@@ -127,6 +127,8 @@ class MachineInfo:
     """The folder of the template it was cloned from."""
     generation: tuple[int, ...] = ()
     """Tells that template from one that has taken its place."""
+    built: bool = False
+    """Whether the kernel was booted just now to make that template."""
 
 
 class Machine(Protocol):

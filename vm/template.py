@@ -130,7 +130,7 @@ class Template:
                 raise DamagedError("its manifest has changed since it was saved")
             data = json.loads(text)
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
-            told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": ()}
+            told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": (), "built": False}
             info = MachineInfo(**{**data["info"], **told})
             return cls(folder, **{**data, "composition": composition, "info": info})
         except (OSError, ValueError, LookupError, TypeError) as error:

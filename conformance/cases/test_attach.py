@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_attach(case: Case, conform: Callable[[Case], None]) -> None:
-    """A program goes where this kernel version promises and stays there, and a socket runs what it was given."""
+    """Judge one case; the promise is PROMISES["attach"]."""
     conform(case)

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_enrol(case: Case, conform: Callable[[Case], None]) -> None:
-    """A socket is enrolled as this kernel promises, data is redirected through it, and its owner still uses it."""
+    """Judge one case; the promise is PROMISES["enrol"]."""
     conform(case)

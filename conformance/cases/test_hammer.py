@@ -12,6 +12,6 @@ from conformance.model import Case
 
 
 def test_hammer(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
-    """Whatever several threads do to maps, sockets and programs at once, nothing hangs, warns or stays behind."""
+    """Judge one case; the promise is PROMISES["hammer"]."""
     options = pytestconfig.option
     conform(of_force(case, options.conform_stress, options.conform_seed))

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_insert(case: Case, conform: Callable[[Case], None]) -> None:
-    """A map takes the sockets this kernel version promises, and answers everything else with the errno promised."""
+    """Judge one case; the promise is PROMISES["insert"]."""
     conform(case)

@@ -12,5 +12,5 @@ from conformance.model import Case
 
 
 def test_leaks(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
-    """Of sockets that left a map, whatever way, the kernel keeps nothing: no socket, object, descriptor or memory."""
+    """Judge one case; the promise is PROMISES["leaks"]."""
     conform(of_length(case, pytestconfig.option.conform_rounds))

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_redirect(case: Case, conform: Callable[[Case], None]) -> None:
-    """Data redirected from IN reaches exactly the sockets this kernel version promises, unchanged and in order."""
+    """Judge one case; the promise is PROMISES["redirect"]."""
     conform(case)

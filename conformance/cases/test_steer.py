@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_steer(case: Case, conform: Callable[[Case], None]) -> None:
-    """What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."""
+    """Judge one case; the promise is PROMISES["steer"]."""
     conform(case)

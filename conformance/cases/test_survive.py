@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_survive(case: Case, conform: Callable[[Case], None]) -> None:
-    """What is known to have killed other kernels this one survives, and the data arrives."""
+    """Judge one case; the promise is PROMISES["survive"]."""
     conform(case)

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_teardown(case: Case, conform: Callable[[Case], None]) -> None:
-    """A socket that leaves a map loses no byte, keeps nobody waiting, and works as if it had never been in."""
+    """Judge one case; the promise is PROMISES["teardown"]."""
     conform(case)

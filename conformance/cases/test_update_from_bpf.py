@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_update_from_bpf(case: Case, conform: Callable[[Case], None]) -> None:
-    """The verifier lets those programs change a map of sockets that this kernel version promises, and no others."""
+    """Judge one case; the promise is PROMISES["update_from_bpf"]."""
     conform(case)

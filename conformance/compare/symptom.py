@@ -19,6 +19,7 @@ from conformance.expect.seen import Seen
 from conformance.expect.seen import read
 from conformance.klog import Report
 from conformance.klog import find_reports
+from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 
@@ -31,7 +32,6 @@ _OPINIONS = {
     Verdict.XFAIL: Opinion.WRONG,
 }
 _NUMBER = re.compile(r"\d+")
-_KNOWN_SPLAT = "known splat: "
 
 
 def symptom_of(event: CaseEvent) -> Symptom:
@@ -46,8 +46,10 @@ def symptom_of(event: CaseEvent) -> Symptom:
     if not answers:
         said = event.differences[0] if event.differences else event.reason
         return Symptom((("infra", said),), Opinion.NOT_JUDGED, event.reason)
-    if event.reason.startswith(_KNOWN_SPLAT):
-        title = event.reason.removeprefix(_KNOWN_SPLAT)
+    if event.verdict is Verdict.XFAIL and not event.deviation:
+        # Only a list of known splats excuses it; an older log has no more than a sentence.
+        listed = [ground.reason for ground in event.grounds if ground.source is Source.LIST]
+        title = "; ".join(listed) or event.reason
         return Symptom((*answers, ("splat", title)), Opinion.WRONG, event.reason, title)
     return Symptom(answers, _OPINIONS.get(event.verdict, Opinion.NONE), event.reason)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import tomllib
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from conformance.expect.outcomes import OUTCOMES
 from conformance.expect.outcomes import Outcome
 from conformance.expect.rules import Rule
 from conformance.expect.rules import Table
+from conformance.expect.rules import grounds_of
 from conformance.model import Case
+from conformance.model import Ground
 from conformance.model import KernelFacts
 from kernels.version import Version
 
@@ -48,27 +51,49 @@ class Expectation:
     """Attempts in order, each with `ok` or errno; empty if it does not come to that."""
     insert: Mapping[str, str]
     """`ok` or errno for `in` and for the target as `out`; empty if it does not come to that."""
+    rows: tuple[tuple[str, Rule], ...]
+    """The rows that say so, each with its step: the one that `reason` is of is the last."""
+
+    def grounds(self, steps: Collection[str] = ()) -> tuple[Ground, ...]:
+        """Return the rows as what a verdict rests on: those of some steps, or all, and the one that decides first."""
+        *others, last = self.rows
+        chosen = [(step, rule) for step, rule in self.rows if step in steps]
+        return grounds_of(chosen or [last, *others])
+
+
+OUTCOME: Final = "outcome"
+"""The step that is what becomes of the data; the others are named by `step_of`."""
+
+
+def step_of(kind: str, of: str) -> str:
+    """Name a step of the set-up: `socket in`, `attach sk_msg_verdict`, `insert out`."""
+    return f"{kind} {of}"
 
 
 def expected_outcome(case: Case, facts: KernelFacts) -> Expectation:
     """Look up what this kernel should do with a redirect case; KernelError if the tables do not go back that far."""
     params, version = case.params, facts.version
-    answers = [_answer("socket", {"kind": params[role]}, version) for role in _pairs(params)]
-    sockets = {role: rule.outcome for role, rule in zip(_pairs(params), answers, strict=True)}
+    made = {role: _answer("socket", {"kind": params[role]}, version) for role in _pairs(params)}
+    sockets = {role: rule.outcome for role, rule in made.items()}
+    rows = [(step_of("socket", role), rule) for role, rule in made.items()]
     attach: tuple[tuple[str, str], ...] = ()
     insert: dict[str, str] = {}
-    name, refusal = _refusal("no-socket", answers)
+    name, refusal = _refusal("no-socket", list(made.values()))
     if refusal is None:
         tried = _attach(params, version)
         attach = tuple((kind, rule.outcome) for kind, rule in tried)
+        rows += [(step_of("attach", kind), rule) for kind, rule in tried]
         name, refusal = _refusal("not-attached", [rule for _, rule in tried[-1:]])
     if refusal is None:
         inserted = _insert(params, attach[0][0] if params["layout"] == "parser" else attach[-1][0], version)
         insert = {role: rule.outcome for role, rule in inserted.items()}
+        rows += [(step_of("insert", role), rule) for role, rule in inserted.items()]
         name, refusal = _refusal("not-inserted", list(inserted.values()))
     rule = refusal or _answer("redirect", params, version)
     name = name or rule.outcome
-    return Expectation(name, OUTCOMES.get(name), rule.because(version), sockets, attach, insert)
+    deciding = [each for each in rows if each[1] is rule] or [(OUTCOME, rule)]
+    rows = [*(each for each in rows if each[1] is not rule), *deciding]
+    return Expectation(name, OUTCOMES.get(name), rule.because(version), sockets, attach, insert, tuple(rows))
 
 
 @cache

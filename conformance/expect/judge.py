@@ -9,10 +9,12 @@ from types import MappingProxyType
 from common.errors import ConformError
 from conformance.expect.differences import flow_differences
 from conformance.expect.differences import setup_differences
+from conformance.expect.expectation import OUTCOME
 from conformance.expect.expectation import Expectation
 from conformance.expect.expectation import expected_outcome
 from conformance.expect.expectation import newest_known
 from conformance.expect.expectation import note
+from conformance.expect.expectation import step_of
 from conformance.expect.needs import unmet
 from conformance.expect.outcomes import OTHER
 from conformance.expect.outcomes import OUTCOMES
@@ -51,11 +53,13 @@ def _judge_redirect(case: Case, facts: KernelFacts, observation: Observation) ->
     try:
         seen = _read(case, observation)
     except MalformedError as error:
-        return Judgement(Verdict.INFRA, expected.name, "", reason, (f"the observation is malformed: {error}",))
+        malformed = (f"the observation is malformed: {error}",)
+        return Judgement(Verdict.INFRA, expected.name, "", reason, malformed, grounds=expected.grounds())
     differences = _differences(case.params, expected, seen)
     if not differences:
-        return Judgement(Verdict.PASS, expected.name, expected.name, reason)
-    return Judgement(Verdict.FAIL, expected.name, observed_outcome(case.params, seen), reason, differences)
+        return Judgement(Verdict.PASS, expected.name, expected.name, reason, grounds=expected.grounds())
+    observed, grounds = observed_outcome(case.params, seen), expected.grounds(_wrong(expected, seen))
+    return Judgement(Verdict.FAIL, expected.name, observed, reason, differences, grounds=grounds)
 
 
 def observed_outcome(params: Mapping[str, str], seen: Seen) -> str:
@@ -75,6 +79,19 @@ def _read(case: Case, observation: Observation) -> Seen:
     if ready != bool(seen.phases):
         raise MalformedError("phases were run although the set-up failed" if seen.phases else "no phase was run")
     return seen
+
+
+def _wrong(expected: Expectation, seen: Seen) -> frozenset[str]:
+    """Return the steps of the set-up that came out otherwise than a row says, up to the first kind that did."""
+    compared = (
+        ("socket", expected.sockets, seen.sockets),
+        ("attach", dict(expected.attach), dict(seen.attach)),
+        ("insert", expected.insert, seen.insert),
+    )
+    for kind, wanted, got in compared:
+        if wanted != got:
+            return frozenset(step_of(kind, each) for each in wanted if wanted[each] != got.get(each))
+    return frozenset({OUTCOME})
 
 
 def _differences(params: Mapping[str, str], expected: Expectation, seen: Seen) -> tuple[str, ...]:

@@ -24,10 +24,13 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from common.errors import UsageError
+from conformance.model import Ground
+from conformance.model import Source
 from kernels.version import Version
 
 _HINT = "conformance/expect/lists.py says how a line is written"
@@ -63,8 +66,9 @@ class Span:
 class Entry:
     """One line."""
 
-    where: str
-    """File and line."""
+    file: str
+    """As the user gave it."""
+    line: int
     pattern: str
     reason: str = ""
     link: str = ""
@@ -79,6 +83,17 @@ class Entry:
     def excuses(self, title: str) -> bool:
         """Whether it speaks of a report of this title."""
         return re.search(self.pattern, title) is not None
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return f"{self.file}, line {self.line}"
+
+    def as_ground(self, prefix: str = "") -> Ground:
+        """Return the line as what a verdict rests on."""
+        return Ground(
+            file=self.file, row=f"line {self.line}", source=Source.LIST, reason=f"{prefix}{self}", link=self.link
+        )
 
     def __str__(self) -> str:
         """Return why, with the link and the day on which the reason ends to count."""
@@ -100,18 +115,21 @@ class Lists:
         """Whether any kernel shall be asked this case."""
         return self.allow is None or any(entry.names(case_id) for entry in self.allow)
 
-    def refusal(self, case_id: str, version: Version) -> str:
-        """Return why this kernel is not asked this case; empty if it is."""
+    def refusal(self, case_id: str, version: Version) -> Ground | None:
+        """Return why this kernel is not asked this case; None if it is."""
         for entry in self.deny:
             if version in entry.kernels and entry.names(case_id):
-                return f"denied: {entry}"
+                return entry.as_ground("denied: ")
         if self.allow is None or any(version in entry.kernels and entry.names(case_id) for entry in self.allow):
-            return ""
-        return "not on the allow list for this kernel"
+            return None
+        # `selects` has left out every case that no entry names, on any kernel.
+        named = next(entry for entry in self.allow if entry.names(case_id))
+        return replace(named.as_ground(), reason="not on the allow list for this kernel")
 
-    def known(self, title: str, version: Version) -> str:
-        """Return why a report of this title is no news from this kernel; empty if it is."""
-        return next((str(entry) for entry in self.splats if version in entry.kernels and entry.excuses(title)), "")
+    def known(self, title: str, version: Version) -> Ground | None:
+        """Return why a report of this title is no news from this kernel; None if it is."""
+        entries = (entry for entry in self.splats if version in entry.kernels and entry.excuses(title))
+        return next((entry.as_ground() for entry in entries), None)
 
 
 EVERYTHING = Lists()
@@ -150,10 +168,11 @@ def _read(path: Path, today: dt.date, *, required: bool) -> Iterator[Entry]:
     for number, line in enumerate(lines, 1):
         pattern, *notes = _COMMENT.split(line.strip(), maxsplit=1)
         if pattern:
-            yield _entry(f"{path}, line {number}", pattern, notes[0] if notes else "", today, required=required)
+            yield _entry(str(path), number, pattern, notes[0] if notes else "", today, required=required)
 
 
-def _entry(where: str, pattern: str, notes: str, today: dt.date, *, required: bool) -> Entry:
+def _entry(file: str, line: int, pattern: str, notes: str, today: dt.date, *, required: bool) -> Entry:
+    where = f"{file}, line {line}"
     reason, *rest = (note.strip() for note in notes.split(";"))
     given = {key.strip(): value.strip() for key, _, value in (note.partition("=") for note in rest if note)}
     for unknown in sorted(given.keys() - set(_KEYS)):
@@ -172,7 +191,7 @@ def _entry(where: str, pattern: str, notes: str, today: dt.date, *, required: bo
         raise UsageError(
             f"{where}: {pattern!r} has expired on {until}", hint="remove it, or look again and say until when"
         )
-    return Entry(where, pattern, reason, given.get("link", ""), kernels, until)
+    return Entry(file, line, pattern, reason, given.get("link", ""), kernels, until)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

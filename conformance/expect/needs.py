@@ -16,14 +16,18 @@ from conformance.catalogue import LAYOUTS
 from conformance.expect.rules import Bound
 from conformance.expect.rules import bad
 from conformance.expect.rules import check_keys
+from conformance.expect.rules import name_of
 from conformance.expect.rules import read_bound
 from conformance.expect.rules import read_match
 from conformance.expect.rules import read_rows
 from conformance.groups import cases
 from conformance.model import Case
+from conformance.model import Ground
 from conformance.model import KernelFacts
+from conformance.model import Source
 from kernels.version import Version
 
+NEEDS: Final = Path(__file__).with_name("needs.toml")
 _SYMBOL: Final = frozenset({"id", "symbol", "disables"})
 _HAZARD: Final = frozenset({"id", "hazard", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
@@ -36,6 +40,8 @@ _KINDS: Final = ("in", "out", "kind")
 class Need:
     """One row of needs.toml."""
 
+    id: str
+    file: str
     symbol: str
     """Empty where nothing is missing, but something is wrong."""
     disables: str
@@ -59,32 +65,45 @@ class Need:
             and not (self.until and self.until.reached(version))
         )
 
+    def as_ground(self) -> Ground:
+        """Return the row as what a verdict rests on."""
+        return Ground(
+            file=self.file,
+            row=self.id,
+            source=Source.NEED,
+            reason=self.hazard or f"CONFIG_{self.symbol} is not set, which disables {self.disables}",
+            since=self.since.told() if self.since else {},
+            until=self.until.told() if self.until else {},
+        )
 
-def unmet(case: Case, facts: KernelFacts) -> str | None:
-    """Say why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
-    for need in load(Path(__file__).with_name("needs.toml")):
+
+def unmet(case: Case, facts: KernelFacts) -> Ground | None:
+    """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
+    for need in load(NEEDS):
         missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
         if (missing or need.hazard) and need.concerns(case, facts.version):
-            return need.hazard or f"CONFIG_{need.symbol} is not set, which disables {need.disables}"
+            return need.as_ground()
     return None
 
 
 def symbols_needed() -> tuple[str, ...]:
     """List the CONFIG symbols that some case needs."""
-    needs = load(Path(__file__).with_name("needs.toml"))
+    needs = load(NEEDS)
     return tuple(dict.fromkeys(need.symbol for need in needs if need.symbol))
 
 
 @cache
 def load(path: Path) -> tuple[Need, ...]:
     """Read a file of needs; UsageError names file and row of what is wrong with it."""
-    return tuple(_need(where, row) for where, row in read_rows(path, "need"))
+    return tuple(_need(where, row, name_of(path)) for where, row in read_rows(path, "need"))
 
 
-def _need(where: str, row: dict[str, Any]) -> Need:
+def _need(where: str, row: dict[str, Any], file: str) -> Need:
     lists = {key: row.pop(key, None) for key in ("kinds", "layouts", "match")}
     check_keys(where, row, _HAZARD if "hazard" in row else _SYMBOL, _OPTIONAL)
     return Need(
+        id=row["id"],
+        file=file,
         symbol=row.get("symbol", ""),
         disables=row.get("disables", ""),
         hazard=row.get("hazard", ""),

@@ -11,6 +11,7 @@ A file is a list of `[[rule]]` rows:
     outcome  what happens, a name the table knows
     commit   the commit that made it so; `subject`, its title, if known
     reason   one line
+    ground   why that may be expected: one of GROUNDS; optional
 
 The last row that matches and is in force wins, so a file reads from the general to the special and from old to new.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -27,15 +29,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from typing import Final
 
 from common.errors import UsageError
+from conformance.model import MAINLINE
+from conformance.model import Ground
+from conformance.model import Source
 from kernels.version import Version
 
 Params = Mapping[str, str]
 
 _HINT = "conformance/expect/rules.py says what a row may hold"
 _REQUIRED = frozenset({"id", "match", "since", "outcome", "commit", "reason"})
-_OPTIONAL = frozenset({"until", "subject"})
+_OPTIONAL = frozenset({"until", "subject", "ground"})
+GROUNDS: Final = ("control", "conservation", "contract", "version")
+_PACKAGE: Final = Path(__file__).parent.parent
 _ID = re.compile(r"[a-z0-9_.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{12,40}|")
 _BRANCH = re.compile(r"\d+\.\d+")
@@ -57,6 +65,10 @@ class Bound:
         """Return the first version with the change, on the branch of `version`."""
         return self.branches.get(version.branch, self.mainline)
 
+    def told(self) -> dict[str, str]:
+        """Return it as it stands in a row."""
+        return {MAINLINE: str(self.mainline), **{branch: str(first) for branch, first in self.branches.items()}}
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -70,6 +82,10 @@ class Rule:
     commit: str
     subject: str
     reason: str
+    file: str = ""
+    """Relative to the package `conformance`; a file from elsewhere, by its name."""
+    ground: str = ""
+    """One of GROUNDS, or empty."""
 
     def matches(self, params: Params) -> bool:
         """Whether the row speaks of a case with these parameters."""
@@ -87,6 +103,22 @@ class Rule:
         """Say why, with commit and first version on the branch of `version`."""
         source = f'{self.commit} "{self.subject}"' if self.subject else self.commit
         return f"{self.reason} ({source}{', ' if source else ''}since {self.since.first(version)})"
+
+    def as_ground(self, steps: Iterable[str], source: Source = Source.PROMISE, link: str = "") -> Ground:
+        """Return the row as what a verdict rests on, where it decided these steps."""
+        return Ground(
+            file=self.file,
+            row=self.id,
+            source=source,
+            ground=self.ground,
+            reason=self.reason,
+            commit=self.commit,
+            subject=self.subject,
+            since=self.since.told(),
+            until=self.until.told() if self.until else {},
+            link=link,
+            steps=tuple(steps),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +139,8 @@ class Table:
     ) -> Table:
         """Read a file; UsageError names file and row when a row is malformed or matches nothing in `universe`."""
         rows = read_rows(path, "rule")
-        rules = tuple(read_rule(where, row, universe, outcomes, families) for where, row in rows)
+        file = name_of(path)
+        rules = tuple(read_rule(where, row, universe, outcomes, families, file) for where, row in rows)
         return cls(path.name, rules)
 
     def find(self, params: Params, version: Version) -> Rule | None:
@@ -119,6 +152,19 @@ class Table:
 def _in_force(table: Table, version: Version) -> tuple[Rule, ...]:
     """List the rows in force, the one that wins first."""
     return tuple(rule for rule in reversed(table.rules) if rule.in_force(version))
+
+
+def grounds_of(rules: Iterable[tuple[str, Rule]]) -> tuple[Ground, ...]:
+    """Return the rows that decided steps, each once with all its steps, the first first."""
+    found: dict[tuple[str, str], tuple[Rule, list[str]]] = {}
+    for step, rule in rules:
+        found.setdefault((rule.file, rule.id), (rule, []))[1].append(step)
+    return tuple(rule.as_ground(steps) for rule, steps in found.values())
+
+
+def name_of(path: Path) -> str:
+    """Name a file of rows for a reader: relative to the package, or by its name if it is from elsewhere."""
+    return path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else path.name
 
 
 def read_rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -200,6 +246,7 @@ def read_rule(
     universe: Sequence[Params],
     outcomes: Collection[str] | None,
     families: Mapping[str, Sequence[str]],
+    file: str = "",
 ) -> Rule:
     """Read a row; any outcome will do where `outcomes` is None."""
     check_keys(where, row, _REQUIRED, _OPTIONAL)
@@ -207,6 +254,8 @@ def read_rule(
         raise bad(where, f"unknown outcome {row['outcome']!r}")
     if not _COMMIT.fullmatch(row["commit"]):
         raise bad(where, f"'commit' is 12 to 40 hex digits, not {row['commit']!r}")
+    if row.get("ground", GROUNDS[0]) not in GROUNDS:
+        raise bad(where, f"'ground' is one of {', '.join(GROUNDS)}, not {row['ground']!r}")
     since = read_bound(where, "since", row["since"])
     until = read_bound(where, "until", row["until"]) if "until" in row else None
     if until and until.mainline <= since.mainline:
@@ -220,4 +269,6 @@ def read_rule(
         commit=row["commit"],
         subject=row.get("subject", ""),
         reason=row["reason"],
+        file=file,
+        ground=row.get("ground", ""),
     )

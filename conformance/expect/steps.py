@@ -39,6 +39,8 @@ from conformance.expect.expectation import note
 from conformance.expect.rules import Params
 from conformance.expect.rules import Rule
 from conformance.expect.rules import bad
+from conformance.expect.rules import grounds_of
+from conformance.expect.rules import name_of
 from conformance.expect.rules import read_rows
 from conformance.expect.rules import read_rule
 from conformance.groups import GROUPS
@@ -100,25 +102,28 @@ def judge_steps(
     except ConformError as error:
         return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
     expected = {**{step: rule.outcome for step, rule in wanted.items()}, **deviant}
+    every = grounds_of(wanted.items())
     for part in ("steps", "control"):
         seen = observation.get(part)
         if _is_texts(seen) and set(seen) == {AVAILABLE}:
             why = f"this guest has no such socket or program: {seen[AVAILABLE]}"
             return Judgement(Verdict.SKIP, _summary(expected), _summary(seen), why)
     if flaw := _flaw(observation, expected):
-        return Judgement(Verdict.INFRA, _summary(expected), "", _because(wanted.values(), facts), (flaw,))
+        why = _because(wanted.values(), facts)
+        return Judgement(Verdict.INFRA, _summary(expected), "", why, (flaw,), grounds=every)
     expected, seen = _compared(expected, observation["steps"], observation.get("control", {}))
     wrong = [step for step in dict.fromkeys((*seen, *expected)) if seen.get(step) != expected.get(step)]
     if not wrong:
         answered = _summary(observation["steps"])
-        return Judgement(Verdict.PASS, answered, answered, _because(wanted.values(), facts))
-    grounds = [wanted[step] for step in wrong if step in wanted]
+        return Judgement(Verdict.PASS, answered, answered, _because(wanted.values(), facts), grounds=every)
+    concerned = {step: wanted[step] for step in wrong if step in wanted}
     return Judgement(
         verdict=Verdict.FAIL,
         expected=_summary({step: expected.get(step, "nothing") for step in wrong}),
         observed=_summary({step: seen.get(step, "nothing") for step in wrong}),
-        reason=_because(grounds, facts) or f"no row of {case.group} speaks of {', '.join(wrong)}",
+        reason=_because(concerned.values(), facts) or f"no row of {case.group} speaks of {', '.join(wrong)}",
         differences=tuple(_differences(wrong, expected, seen, wanted)),
+        grounds=grounds_of(concerned.items()),
     )
 
 
@@ -164,7 +169,7 @@ def load(paths: Iterable[Path], universe: Sequence[Params], families: Families =
     for path in paths:
         for where, row in read_rows(path, "rule"):
             answers, rest = _split(where, row)
-            read.append((answers, read_rule(where, rest, universe, None, families)))
+            read.append((answers, read_rule(where, rest, universe, None, families, name_of(path))))
     every = dict.fromkeys(step for answers, _ in read for step in answers if step != _EVERY)
     rules: dict[str, tuple[Rule, ...]] = {}
     for answers, rule in read:

@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Final
 
+from conformance import catalogue
 from conformance.catalogue import FAMILIES
 from conformance.catalogue import redirect_cases
+from conformance.groups import attach
+from conformance.groups import enrol
+from conformance.groups import hammer
+from conformance.groups import insert
+from conformance.groups import leaks
+from conformance.groups import steer
+from conformance.groups import survive
 from conformance.groups import teardown
+from conformance.groups import update_from_bpf
 from conformance.groups.attach import attach_cases
 from conformance.groups.enrol import enrol_cases
 from conformance.groups.hammer import hammer_cases
@@ -44,6 +53,20 @@ _FAMILIES: Final[Mapping[str, Families]] = {"teardown": teardown.FAMILIES}
 def families_of(group: str) -> Families:
     """Return what rows about a group may use in place of values of a parameter."""
     return {**FAMILIES, **_FAMILIES.get(group, {})}
+
+PROMISES: Final[Mapping[str, str]] = {
+    "redirect": catalogue.PROMISE,
+    "insert": insert.PROMISE,
+    "attach": attach.PROMISE,
+    "update_from_bpf": update_from_bpf.PROMISE,
+    "enrol": enrol.PROMISE,
+    "steer": steer.PROMISE,
+    "teardown": teardown.PROMISE,
+    "leaks": leaks.PROMISE,
+    "survive": survive.PROMISE,
+    "hammer": hammer.PROMISE,
+}
+"""What a kernel promises with each group, in one sentence."""
 
 
 def cases() -> tuple[Case, ...]:

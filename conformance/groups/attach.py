@@ -12,6 +12,10 @@ from bpf.guest.contexts import CONTEXTS
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "A program goes where this kernel version promises and stays there, and a socket runs what it was given."
+)
+
 TYPES: Final = {
     "msg": "sk_msg_verdict",
     "parser": "sk_skb_stream_parser",

@@ -12,6 +12,10 @@ from conformance.catalogue import KINDS
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "A socket is enrolled as this kernel promises, data is redirected through it, and its owner still uses it."
+)
+
 ROLES: Final = ("target", "source")
 """Whether data is redirected to the enrolled socket, or what arrives at it is redirected elsewhere."""
 

@@ -11,6 +11,10 @@ from typing import Final
 from conformance.catalogue import KINDS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "Whatever several threads do to maps, sockets and programs at once, nothing hangs, warns or stays behind."
+)
+
 GROUP: Final = "hammer"
 _SECONDS: Final = 5.0
 _SEED: Final = 1

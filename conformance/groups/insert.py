@@ -10,6 +10,10 @@ from typing import Final
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "A map takes the sockets this kernel version promises, and answers everything else with the errno promised."
+)
+
 _ENDS: Final = (
     "fresh", "bound", "listening", "established", "accepted", "unread", "shut_rd", "shut_wr", "shut_both",
     "peer_shut_wr", "peer_closed", "refused",

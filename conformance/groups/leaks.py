@@ -12,6 +12,10 @@ from typing import Final
 from conformance.catalogue import KINDS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "Of sockets that left a map, whatever way, the kernel keeps nothing: no socket, object, descriptor or memory."
+)
+
 ROUNDS: Final = 16
 """Enough to tell a leak from noise: the books show neither on a quiet kernel."""
 FEWEST_ROUNDS: Final = 8

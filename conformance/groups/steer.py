@@ -11,6 +11,10 @@ from typing import Final
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."
+)
+
 HOOKS: Final = ("sk_lookup", "sk_reuseport")
 _KINDS: Final = ("tcp4", "tcp6", "udp4", "udp6")
 _VARIANTS: Final = ("plain", "removed", "connected", "foreign")

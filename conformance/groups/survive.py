@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import product
+from typing import Final
 
 from conformance.catalogue import MAPS
 from conformance.model import Case
+
+PROMISE: Final = "What is known to have killed other kernels this one survives, and the data arrives."
 
 _TCP = ("tcp4", "tcp6")
 _DRAINED = (

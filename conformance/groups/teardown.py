@@ -34,6 +34,8 @@ from conformance.catalogue import KINDS
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = "A socket that leaves a map loses no byte, keeps nobody waiting, and works as if it had never been in."
+
 PARTS: Final = {
     "member": ("in", "none"),
     "msg": ("in", "msg"),

@@ -11,6 +11,10 @@ from bpf.guest.contexts import CONTEXTS
 from conformance.catalogue import MAPS
 from conformance.model import Case
 
+PROMISE: Final = (
+    "The verifier lets those programs change a map of sockets that this kernel version promises, and no others."
+)
+
 VERDICTS: Final = ("sk_skb", "sk_skb_parser", "sk_skb_verdict", "sk_msg")
 """The programs a map of sockets runs."""
 

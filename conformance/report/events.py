@@ -36,10 +36,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from typing import Self
+from typing import TypeVar
 
 from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import UsageError
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.model import Verdict
 
 SCHEMA = 1
@@ -136,6 +139,9 @@ class CaseEvent:
     differences: tuple[str, ...] = ()
     deviation: str = ""
     """The known deviations an `xfail` shows, or an `xpass` does not show any more: names, separated by blanks."""
+    grounds: tuple[Ground, ...] = ()
+    """The rows that decided the verdict, each with its file; empty in a log from before there were any. Of a row's
+    fields those that are empty may be left out."""
     observation: Mapping[str, Any] | None = None
     """What the scenario saw; None where it did not answer."""
     error: str = ""
@@ -183,7 +189,8 @@ _KINDS: Mapping[str, type[Event]] = {
     "finish": FinishEvent,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_TYPES = {kind: typing.get_type_hints(kind) for kind in _NAMES}
+_TYPES: Mapping[type, Mapping[str, Any]] = {kind: typing.get_type_hints(kind) for kind in (*_NAMES, Ground)}
+_Made = TypeVar("_Made")
 
 
 @dataclass(slots=True)
@@ -320,7 +327,14 @@ class EventLog:
 def encode(event: Event) -> str:
     """Return the event's line without its newline; the same event gives the same line."""
     values = {each.name: getattr(event, each.name) for each in fields(event)}
-    return json.dumps({"event": _NAMES[type(event)], **values}, default=dict, separators=(",", ":"))
+    return json.dumps({"event": _NAMES[type(event)], **values}, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """Return a value as JSON has it; of a ground, of which there are thousands, only what is not empty."""
+    if not isinstance(value, Ground):
+        return dict(value)
+    return {each.name: found for each in fields(value) if (found := getattr(value, each.name))}
 
 
 def decode(line: str) -> Event:
@@ -334,13 +348,7 @@ def decode(line: str) -> Event:
         raise ValueError(f"not an event: it needs a key `event` that is one of {', '.join(_KINDS)}")
     if kind is RunEvent and values.get("schema") != SCHEMA:
         raise ValueError(f"schema {values.get('schema')!r}; this suite reads schema {SCHEMA}")
-    wanted = _TYPES[kind]
-    if stray := sorted(values.keys() - wanted.keys()):
-        raise ValueError(f"a `{_NAMES[kind]}` event has no {', '.join(stray)}")
-    needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
-    if lacking := sorted(needed - values.keys()):
-        raise ValueError(f"a `{_NAMES[kind]}` event needs {', '.join(lacking)}")
-    return kind(**{name: _value(name, value, wanted[name]) for name, value in values.items()})
+    return _made(f"a `{_NAMES[kind]}` event", kind, values)
 
 
 def read(path: Path) -> Run:
@@ -369,6 +377,17 @@ def interrupted(run: Run) -> bool:
     return run.finish is None or run.finish.interrupted or run.finish.exit_code in codes
 
 
+def _made(what: str, kind: type[_Made], values: Mapping[str, Any]) -> _Made:
+    """Make a dataclass of JSON values; ValueError for one that is missing, of the wrong type, or that it has not."""
+    wanted, every = _TYPES[kind], fields(kind)  # type: ignore[arg-type]
+    if stray := sorted(values.keys() - wanted.keys()):
+        raise ValueError(f"{what} has no {', '.join(stray)}")
+    needed = {each.name for each in every if each.default is MISSING and each.default_factory is MISSING}
+    if lacking := sorted(needed - values.keys()):
+        raise ValueError(f"{what} needs {', '.join(lacking)}")
+    return kind(**{name: _value(name, value, wanted[name]) for name, value in values.items()})
+
+
 def _value(name: str, value: Any, wanted: Any) -> Any:
     """Check one JSON value against a field's type and return it as that type."""
     if isinstance(wanted, types.UnionType):  # Mapping | None
@@ -378,8 +397,10 @@ def _value(name: str, value: Any, wanted: Any) -> Any:
         return tuple(_value(name, each, typing.get_args(wanted)[0]) for each in value)
     if origin is Mapping and isinstance(value, dict):
         return {key: _value(name, each, typing.get_args(wanted)[1]) for key, each in value.items()}
-    if origin is Verdict:
-        return Verdict(value)
+    if origin is Ground and isinstance(value, dict):
+        return _made("a ground", Ground, value)
+    if origin in (Verdict, Source):
+        return origin(value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if origin is Any or (isinstance(value, origin) and not (origin is int and isinstance(value, bool))):

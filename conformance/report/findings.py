@@ -123,15 +123,27 @@ def evidence(case: CaseEvent) -> Iterator[Evidence]:
         yield Evidence(source, len(text), tuple(text[first : first + _EXCERPT]))
 
 
-def story(case: CaseEvent) -> list[str]:
+def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     """Tell in lines what was expected and why, what was seen instead, who bears witness, and how to repeat it."""
     told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
     told += [f"flaky: {tries(case)}"] if case.flaky else []
     told += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
-    told += [*case.differences, *([f"because {case.reason}"] if case.reason else [])]
+    told += [*case.differences, *([f"because {why(case)}"] if why(case) else []), *rows(case, kernel)]
     for witness in evidence(case):
         told += [f"{witness}:", *(f"  {line}" for line in witness.excerpt)]
     return told + ([f"repeat: {case.repeat}"] if case.repeat else [])
+
+
+def why(case: CaseEvent) -> str:
+    """Say why something else was expected; commit and version are left to the rows where there are any."""
+    if case.verdict is not Verdict.FAIL or not case.grounds:
+        return case.reason
+    return "; ".join(dict.fromkeys(ground.reason for ground in case.grounds))
+
+
+def rows(case: CaseEvent, kernel: KernelEvent) -> list[str]:
+    """Name the rows that decided a case: file, id, since when they hold on the kernel's branch, and commit."""
+    return [ground.told(kernel.version) for ground in case.grounds]
 
 
 def provenance(run: Run) -> str:

@@ -76,7 +76,7 @@ def _case(kernel: KernelEvent, case: CaseEvent) -> ET.Element:
     element = ET.Element(
         "testcase", classname=f"{kernel.slug}.{case.group}", name=case.name, time=_seconds(case.seconds)
     )
-    told = story(case)
+    told = story(case, kernel)
     if case.verdict in (Verdict.SKIP, Verdict.XFAIL):
         ET.SubElement(element, "skipped", type=str(case.verdict), message=_legal(case.reason))
     elif not case.verdict.expected:
@@ -92,6 +92,7 @@ def _properties(case: CaseEvent) -> Iterator[str]:
         "observed": case.observed,
         "deviation": case.deviation,
         **case.params,
+        "grounds": " ".join(ground.place.replace(" ", "") for ground in case.grounds),
         "repeat": case.repeat,
     }
     return (f"[[PROPERTY|{name}={_legal(' '.join(value.split()))}]]" for name, value in known.items() if value)

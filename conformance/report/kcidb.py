@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 from typing import Final
 
+from conformance.model import Ground
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -24,7 +25,8 @@ from conformance.report.events import Run
 from conformance.report.events import encode
 from conformance.report.findings import story
 from conformance.report.findings import witnesses
-from conformance.report.known import reasons_of
+from conformance.report.known import defects_of
+from conformance.report.known import summary_of
 
 ORIGIN: Final = "sockmap_conformance"
 
@@ -98,7 +100,7 @@ def _tests(run: Run, kernel: KernelEvent) -> Iterator[dict[str, Any]]:
 def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
     began = datetime.fromisoformat(run.start.started) + timedelta(seconds=max(0.0, case.at - case.seconds))
     excerpt = "\n".join(line for _, text in witnesses(case) for line in text)
-    about = {} if case.verdict is Verdict.PASS else {"comment": "\n".join(story(case))}
+    about = {} if case.verdict is Verdict.PASS else {"comment": "\n".join(story(case, run.kernel(case.kernel)))}
     return _filled(
         id=_test_id(run, case),
         path=f"sockmap.{case.group}.{case.name}",
@@ -106,19 +108,27 @@ def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
         start_time=began.isoformat(timespec="milliseconds"),
         duration=case.seconds,
         log_excerpt=excerpt[-_EXCERPT:],
-        misc={"verdict": str(case.verdict), **case.params, "expected": case.expected, "observed": case.observed},
+        misc=_misc(case),
         **about,
     )
 
 
+def _misc(case: CaseEvent) -> dict[str, Any]:
+    told = {"verdict": str(case.verdict), **case.params, "expected": case.expected, "observed": case.observed}
+    return told | _filled(grounds=[ground.place for ground in case.grounds])
+
+
 def _issues(case: CaseEvent) -> Iterator[dict[str, Any]]:
-    for name, told in reasons_of(case):
-        comment = f"known deviation {name}: {told}"
-        yield {"id": _id(name), "version": 1, "origin": ORIGIN, "culprit": {"code": True}, "comment": comment}
+    grounds: dict[str, list[Ground]] = {}
+    for ground in defects_of(case):
+        grounds.setdefault(ground.row, []).append(ground)
+    for name, told in grounds.items():
+        about = {"comment": f"known deviation {name}: {summary_of(told)}", "misc": _filled(file=told[0].file)}
+        yield _filled(id=_id(name), version=1, origin=ORIGIN, culprit={"code": True}, **about)
 
 
 def _incidents(run: Run, case: CaseEvent) -> Iterator[dict[str, Any]]:
-    for name in case.deviation.split():
+    for name in dict.fromkeys(ground.row for ground in defects_of(case)):
         yield {
             "id": f"{_test_id(run, case)}:{name}",
             "origin": ORIGIN,
@@ -145,4 +155,4 @@ def _id(*parts: str) -> str:
 
 def _filled(**fields: Any) -> dict[str, Any]:
     """Leave out what is empty: KCIDB takes nothing for data."""
-    return {name: value for name, value in fields.items() if value not in ("", {}, None)}
+    return {name: value for name, value in fields.items() if value not in ("", {}, [], None)}

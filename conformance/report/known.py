@@ -1,43 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known deviations of a run, each once: what is wrong, on which kernels, and the case that shows it best.
-
-A row of the tables has a name; rows that differ in nothing but a number behind it (`deaf-1`, `deaf-2`) say the same of
-other cases, and are one deviation here. A case that shows several counts for each.
-"""
+"""The known defects of a run, each once: what is wrong, on which kernels, and the case that shows it best."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
 
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.report.events import CaseEvent
-
-_PREFIX: Final = "known deviation "
-_NUMBER: Final = re.compile(r"-\d+$")
-_TOLD: Final = re.compile(
-    r"(?P<what>.*?) \((?:(?P<commit>[0-9a-f]{12,40}(?: \".*\")?), )?since (?P<since>[^\s()]+)\)(?:; (?P<link>.+))?"
-)
-"""What Deviation.because() says after the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One deviation, and the cases that show it."""
+    """One defect, and the cases that show it."""
 
     name: str
-    """Empty where only a list of known splats excuses a case."""
+    """The id of its row; empty where only a list of known splats excuses a case."""
     reason: str
-    """What is wrong, then commits and links; from which version on differs from branch to branch, and is not told."""
+    """What is wrong, then commits and links. The first version is left out: it differs from branch to branch."""
     cases: tuple[CaseEvent, ...]
+    places: tuple[str, ...] = ()
+    """Its row: the file and the id in it."""
 
     @property
     def example(self) -> str:
         """The id of a case that shows it: of those that show little else the shortest."""
-        return min(self.cases, key=lambda case: (case.deviation.count(" "), len(case.id), case.id)).id
+        return min(self.cases, key=lambda case: (len(defects_of(case)), len(case.id), case.id)).id
 
     def by_kernel(self) -> Counter[str]:
         """Return how many cases show it, by the kernel's slug."""
@@ -45,37 +37,46 @@ class Known:
 
 
 def known_deviations(cases: Iterable[CaseEvent]) -> list[Known]:
-    """Return the known deviations that such cases show, by name."""
-    found: dict[tuple[str, str], list[tuple[CaseEvent, str]]] = {}
+    """Return the known defects that such cases show, by name."""
+    found: dict[tuple[str, str], list[tuple[CaseEvent, Ground]]] = {}
     for case in cases:
-        for name, told in reasons_of(case):
+        for ground in defects_of(case):
+            name = ground.row if ground.source is Source.DEFECT else ""
             # What has no name is what its reason is.
-            key = _NUMBER.sub("", name), "" if name else told
-            found.setdefault(key, []).append((case, told))
+            found.setdefault((name, "" if name else ground.reason), []).append((case, ground))
     return [_known(name, shown) for (name, _), shown in sorted(found.items())]
 
 
-def reasons_of(case: CaseEvent) -> Iterator[tuple[str, str]]:
-    """Yield each deviation a case is about, by the name of its row, with what is said of it."""
+def defects_of(case: CaseEvent) -> tuple[Ground, ...]:
+    """Return the defects that a case is about; the lines of lists that excuse it where it is about none.
+
+    A log from before there were grounds has no more than names and one reason for all.
+    """
+    for source in (Source.DEFECT, Source.LIST):
+        if grounds := tuple(ground for ground in case.grounds if ground.source is source):
+            return grounds
     if not case.deviation:
-        yield "", case.reason
-        return
-    told = re.split(f"; (?={_PREFIX})", case.reason)
-    for name in case.deviation.split():
-        title = f"{_PREFIX}{name}: "
-        yield name, next((part.removeprefix(title) for part in told if part.startswith(title)), case.reason)
+        return (Ground(file="", row="", source=Source.LIST, reason=case.reason),)
+    return tuple(Ground(file="", row=name, source=Source.DEFECT, reason=case.reason) for name in case.deviation.split())
 
 
-def _known(name: str, shown: list[tuple[CaseEvent, str]]) -> Known:
-    """Put together what is said of one deviation; from when on it holds differs from branch to branch."""
-    parts = [_TOLD.fullmatch(told) for told in dict.fromkeys(told for _, told in shown)]
-    if None in parts:
-        reason = "; ".join(dict.fromkeys(told for _, told in shown))
-    else:
-        said = {what: dict.fromkeys(part[what] for part in parts if part) for what in ("what", "commit", "link")}
-        what, commits, links = ("; ".join(filter(None, each)) for each in said.values())
-        # A row has its own commit, which may have to do with some of the kernels or the kinds only.
-        partly = "in part " if len(said["commit"]) > 1 else ""
-        reason = "; ".join(filter(None, [f"{what} ({partly}{commits})" if commits else what, links]))
+def summary_of(grounds: Sequence[Ground]) -> str:
+    """Say once what such grounds of one defect say: what is wrong, commits and links."""
+    what, commits, links = (
+        "; ".join(filter(None, dict.fromkeys(each)))
+        for each in zip(*((ground.reason, _commit(ground), ground.link) for ground in grounds), strict=True)
+    )
+    # Each way in which a defect shows has its own commit, which may have to do with some of the kernels or kinds only.
+    partly = "in part " if len({ground.commit for ground in grounds}) > 1 else ""
+    return "; ".join(filter(None, [f"{what} ({partly}{commits})" if commits else what, links]))
+
+
+def _commit(ground: Ground) -> str:
+    return f'{ground.commit} "{ground.subject}"' if ground.subject else ground.commit
+
+
+def _known(name: str, shown: Sequence[tuple[CaseEvent, Ground]]) -> Known:
+    grounds = [ground if name else replace(ground, link="") for _, ground in shown]
     cases = {(case.kernel, case.id): case for case, _ in shown}
-    return Known(name, reason or "no reason given", tuple(cases.values()))
+    places = tuple(dict.fromkeys(ground.place for ground in grounds if ground.file))
+    return Known(name, summary_of(grounds) or "no reason given", tuple(cases.values()), places)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.findings import by_group
 from conformance.report.findings import identity
@@ -47,22 +48,22 @@ def _kernel(run: Run, slug: str) -> _Result:
     kernel, unseen = run.kernel(slug), run.unseen(slug)
     said = [f"{kernel.spec} {kernel.release}", *identity(kernel), *kernel.notes]
     said += [f"{unseen} of the selected cases never ran"] if unseen else []
-    groups = [_group(*each) for each in by_group(run.cases.get(slug, ())).items()]
+    groups = [_group(kernel, *each) for each in by_group(run.cases.get(slug, ())).items()]
     passed = all(group.passed for group in groups) and not kernel.error and not unseen
     return _Result(slug, passed, f"ERROR {kernel.error}" if kernel.error else "", said, groups)
 
 
-def _group(name: str, cases: Iterable[CaseEvent]) -> _Result:
-    results = [_case(case) for case in cases]
+def _group(kernel: KernelEvent, name: str, cases: Iterable[CaseEvent]) -> _Result:
+    results = [_case(kernel, case) for case in cases]
     return _Result(name, all(result.passed for result in results), nested=results)
 
 
-def _case(case: CaseEvent) -> _Result:
+def _case(kernel: KernelEvent, case: CaseEvent) -> _Result:
     bad = not case.verdict.expected
     directive = _DIRECTIVES.get(case.verdict, "")
     if directive and not bad:
         directive += f" {case.reason}"
-    return _Result(case.name, not bad, directive, [str(case.verdict), *story(case)] if bad else ())
+    return _Result(case.name, not bad, directive, [str(case.verdict), *story(case, kernel)] if bad else ())
 
 
 def _level(results: Sequence[_Result], about: Iterable[str] = ()) -> Iterator[str]:

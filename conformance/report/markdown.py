@@ -19,11 +19,13 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
+from conformance.report.findings import rows
 from conformance.report.findings import skips
 from conformance.report.findings import spared
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
+from conformance.report.findings import why
 from conformance.report.findings import xfails
 from conformance.report.known import known_deviations
 from conformance.report.style import Style
@@ -69,12 +71,13 @@ def _unexpected(run: Run) -> Iterator[str]:
         yield f"- case {_code(case.id)}"
         said = (
             ("expected", _text(case.expected)),
-            ("because", _text(case.reason)),
+            ("because", _text(why(case))),
             ("observed", _text(case.observed)),
             ("tries", _text(spared([case, *others]))),
         )
         yield from (f"- {label} {text}" for label, text in said if text)
         yield from (f"  - {_text(difference)}" for difference in case.differences)
+        yield from (f"- row {_text(row)}" for row in rows(case, run.kernel(case.kernel)))
         for witness in evidence(case):
             yield from ("", f"{witness}:", "", *_block(witness.excerpt))
         if case.repeat:

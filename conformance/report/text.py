@@ -19,11 +19,13 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
+from conformance.report.findings import rows
 from conformance.report.findings import skips
 from conformance.report.findings import spared
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
+from conformance.report.findings import why
 from conformance.report.findings import xfails
 from conformance.report.known import known_deviations
 from conformance.report.style import WIDTH
@@ -102,6 +104,7 @@ def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
         name = f"{each.name}: " if each.name else ""
         lines += style.wrap(f"{name}{each.reason} ({', '.join(kernels)})", first=f"{len(each.cases):6}  ")
         lines += style.wrap(each.example, first=" " * 8)
+        lines += [line for place in each.places for line in style.wrap(place, first=" " * 8)]
     return lines
 
 
@@ -137,7 +140,8 @@ def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     first, *rest = style.wrap(title, then="  ")
     verdict = style.paint(case.verdict.upper(), "bad")
     words = f"expected {case.expected}, observed {case.observed}" if case.expected else "; ".join(case.differences)
-    return [verdict + first.removeprefix(case.verdict.upper()), *rest, *style.wrap(words, first="  ")]
+    lines = [verdict + first.removeprefix(case.verdict.upper()), *rest, *style.wrap(words, first="  ")]
+    return lines + [line for row in rows(case, run.kernel(case.kernel)) for line in style.wrap(row, first="  ")]
 
 
 def _table(run: Run, style: Style) -> list[str]:
@@ -201,7 +205,9 @@ def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style)
             lines.extend(style.wrap(text, first=f"   {label:9} "))
 
     say("expected", case.expected)
-    say("because", case.reason)
+    say("because", why(case))
+    for each in rows(case, run.kernel(case.kernel)):
+        say("row", each)
     say("observed", case.observed)
     for difference in case.differences:
         say("", difference)

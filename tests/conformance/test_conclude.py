@@ -10,7 +10,9 @@ import pytest
 from conformance.catalogue import redirect_cases
 from conformance.conclude import conclude
 from conformance.conclude import trouble_of
+from conformance.model import Ground
 from conformance.model import KernelFacts
+from conformance.model import Source
 from conformance.model import Verdict
 from kernels.version import Version
 from tests.conformance.observations import case
@@ -88,16 +90,18 @@ def test_a_known_splat_is_expected_and_excuses_nothing_else() -> None:
     assert verdict(quiet) is Verdict.PASS
     assert conclude(local, FACTS, warned).verdict is Verdict.SPLAT
     assert verdict(warned) is Verdict.XFAIL
-    assert conclude(local, FACTS, warned, known=known).reason == "known splat: old friend"
+    excused = conclude(local, FACTS, warned, known=known)
+    assert (excused.reason, excused.grounds[-1].place) == ("known splat: old friend", "splats: line 7")
     assert verdict(replace(warned, log=(WARNING, other))) is Verdict.SPLAT
     assert verdict(replace(warned, value=flowed("out_peer"))) is Verdict.FAIL
     assert verdict(replace(warned, log_complete=False)) is Verdict.INFRA
     assert verdict(replace(quiet, taint=512)) is Verdict.SPLAT
 
 
-def known(title: str) -> str:
+def known(title: str) -> Ground | None:
     """Know one report."""
-    return "old friend" if "skmsg.c" in title else ""
+    line = Ground(file="splats", row="line 7", source=Source.LIST, reason="old friend")
+    return line if "skmsg.c" in title else None
 
 
 def test_a_silent_machine_is_not_named_after_our_own_nmi() -> None:

@@ -16,7 +16,9 @@ from conformance.expect import steps
 from conformance.expect.deviations import Deviation
 from conformance.groups import GROUPS
 from conformance.model import Case
+from conformance.model import Ground
 from conformance.model import Judgement
+from conformance.model import Source
 from conformance.model import Verdict
 from tests.conformance.observations import facts
 from vm.machine import Fate
@@ -49,9 +51,14 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jud
     def judge(reply: Reply, *rows: str, listed: str = "") -> Judgement:
         known = load(tmp_path, *rows)
         monkeypatch.setattr(concluding, "deviations", lambda case, version: known)
-        return concluding.conclude(CASE, facts("6.12.9"), reply, known=lambda title: listed)
+        return concluding.conclude(CASE, facts("6.12.9"), reply, known=lambda title: known_line(listed))
 
     return judge
+
+
+def known_line(reason: str) -> Ground | None:
+    """Return the line of a list that knows a report, if there is one."""
+    return Ground(file="splats", row="line 1", source=Source.LIST, reason=reason) if reason else None
 
 
 def answered(log: tuple[LogLine, ...] = (), **answers: str) -> Reply:
@@ -167,12 +174,54 @@ def test_every_file_of_deviations_can_be_read() -> None:
         assert load_all(group), path.name
 
 
-@pytest.mark.parametrize("group", sorted({path.stem.partition("-")[0] for path in table.HERE.glob("*.toml")}))
-def test_rows_of_one_name_say_the_same(group: str) -> None:
-    """What differs in nothing but a number behind its name is one deviation, and one deviation has one name."""
-    said = {(re.sub(r"-\d+$", "", str(row)), row.rule.reason) for row in load_all(group)}
+def test_a_defect_has_one_id() -> None:
+    """In all files together one id is one defect, one defect has one id, and no id has a number behind it."""
+    groups = {path.stem.partition("-")[0] for path in table.HERE.glob("*.toml")}
+    said = {(str(row), row.rule.reason) for group in groups for row in load_all(group)}
 
     assert len(said) == len({name for name, _ in said}) == len({reason for _, reason in said})
+    assert not [name for name, _ in said if re.search(r"-\d+$", name)]
+
+
+def test_a_row_may_show_in_several_ways(tmp_path: Path) -> None:
+    """Each match says what is different about it, and has the rest from the row; a title goes with its commit."""
+    path = tmp_path / "insert-x.toml"
+    path.write_text("""
+[[deviation]]
+id = "forgets"
+since = { mainline = "5.10" }
+until = { mainline = "6.1" }
+commit = "0123456789ab"
+subject = "its title"
+reason = "it forgets"
+answers = { read = "nothing" }
+
+[[deviation.match]]
+kind = ["tcp4"]
+
+[[deviation.match]]
+kind = ["udp4"]
+since = { mainline = "5.13" }
+commit = ""
+answers = { read = "half" }
+""")
+    one, other = table.load([path], [{"kind": "tcp4"}, {"kind": "udp4"}])
+
+    assert (str(one), dict(one.answers), one.rule.subject) == ("forgets", {"read": "nothing"}, "its title")
+    assert (str(other), dict(other.answers), other.rule.subject) == ("forgets", {"read": "half"}, "")
+    assert (one.rule.match, other.rule.match) == ({"kind": {"tcp4"}}, {"kind": {"udp4"}})
+    assert (str(one.rule.since.mainline), str(other.rule.since.mainline)) == ("5.10", "5.13")
+    assert one.rule.until == other.rule.until
+
+
+@pytest.mark.parametrize("match", ["[]", "[7]", '[{ kind = ["tcp4"], outcome = "x" }]', '[{ kind = ["udp4"] }]'])
+def test_a_match_that_is_wrong_is_refused(tmp_path: Path, match: str) -> None:
+    """A list of matches is as strict as one match."""
+    path = tmp_path / "insert-x.toml"
+    path.write_text(f'[[deviation]]\nid = "r0"\n{ROW.replace("match = {}", f"match = {match}")}{FORGETS}\n')
+
+    with pytest.raises(UsageError, match=r"^insert-x.toml, row 1 \(r0\): "):
+        table.load([path], [CASE.params])
 
 
 def load_all(group: str) -> tuple[Deviation, ...]:

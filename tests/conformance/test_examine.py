@@ -70,7 +70,7 @@ def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pyte
     judgement, _ = examine(workbench, "host", harmful)
 
     assert judgement.verdict is Verdict.SKIP
-    assert judgement.reason == ("known to harm this kernel, which is the running one: strparser-left-running-1")
+    assert judgement.reason == ("known to harm this kernel, which is the running one: strparser-left-running")
     assert not asked
     examine(workbench, "host", CASE)
     assert asked

@@ -1,48 +1,58 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known deviations of a run, each told once."""
+"""The known defects of a run, each told once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
+from conformance.report.known import defects_of
 from conformance.report.known import known_deviations
-from conformance.report.known import reasons_of
 from tests.conformance import report_runs
 
 
-def case(kernel: str, name: str, deviation: str, reason: str) -> CaseEvent:
-    """Return a case that shows deviations."""
+def case(kernel: str, name: str, *grounds: Ground) -> CaseEvent:
+    """Return a case that shows defects."""
     some = report_runs.healthy().cases["debian-6.12"][0]
-    return replace(
-        some, kernel=kernel, id=f"teardown/{name}", verdict=Verdict.XFAIL, deviation=deviation, reason=reason
-    )
+    deviation = " ".join(ground.row for ground in grounds if ground.source is Source.DEFECT)
+    told = {"verdict": Verdict.XFAIL, "deviation": deviation, "reason": "a sentence", "grounds": grounds}
+    return replace(some, kernel=kernel, id=f"teardown/{name}", **told)  # type: ignore[arg-type]
 
 
-DEAF = "known deviation deaf-1: recv(2) is deaf (since 5.10)"
-DEAF_TOO = 'known deviation deaf-2: recv(2) is deaf (c5d2177a72a1 "bpf: Fix (some) race", since 6.1.32); CVE-1'
-LOST = "known deviation lost-unix: bytes are gone (since 5.15)"
+def defect(row: str, reason: str, **more: str) -> Ground:
+    """Return a row about a defect."""
+    return Ground(file=f"expect/{row}.toml", row=row, source=Source.DEFECT, reason=reason, **more)  # type: ignore[arg-type]
 
 
-def test_rows_that_differ_in_a_number_are_one_deviation() -> None:
+DEAF = defect("deaf", "recv(2) is deaf")
+DEAF_TOO = replace(DEAF, commit="c5d2177a72a1", subject="bpf: Fix (some) race", link="CVE-1")
+LOST = defect("lost-unix", "bytes are gone; all of them (since ever); really")
+PROMISE = replace(DEAF, source=Source.PROMISE, row="receive")
+LINE = Ground(file="splats", row="line 1", source=Source.LIST, reason="x")
+
+
+def test_ways_of_one_row_are_one_defect() -> None:
     """What is wrong is said once, with every commit and link and no version; each case counts for all it shows."""
     cases = [
-        case("a", "long-name", "deaf-1", DEAF),
-        case("a", "name", "deaf-2", DEAF_TOO),
-        case("b", "n", "deaf-2 lost-unix", f"{DEAF_TOO}; {LOST}"),
+        case("a", "long-name", DEAF, PROMISE),
+        case("a", "name", DEAF_TOO, PROMISE),
+        case("b", "n", DEAF_TOO, LOST, PROMISE),
     ]
     deaf, lost = known_deviations(cases)
 
     assert (deaf.name, deaf.reason) == ("deaf", 'recv(2) is deaf (in part c5d2177a72a1 "bpf: Fix (some) race"); CVE-1')
-    assert (lost.name, lost.reason) == ("lost-unix", "bytes are gone")
+    assert (lost.name, lost.reason) == ("lost-unix", LOST.reason)
+    assert (deaf.places, lost.places) == (("expect/deaf.toml: deaf",), ("expect/lost-unix.toml: lost-unix",))
     assert deaf.by_kernel() == {"a": 2, "b": 1}
     assert lost.by_kernel() == {"b": 1}
 
 
 def test_the_example_shows_little_else() -> None:
-    """A case that shows nothing but the deviation is better than a shorter one."""
-    cases = [case("a", "n", "lost-unix deaf-1", f"{LOST}; {DEAF}"), case("a", "longer", "lost-unix", LOST)]
+    """A case that shows nothing but the defect is better than a shorter one."""
+    cases = [case("a", "n", LOST, DEAF), case("a", "longer", LOST, PROMISE)]
     deaf, lost = known_deviations(cases)
 
     assert (deaf.example, lost.example) == ("teardown/n", "teardown/longer")
@@ -50,14 +60,18 @@ def test_the_example_shows_little_else() -> None:
 
 def test_what_a_list_excuses_has_no_name() -> None:
     """Its reason is all there is, and another reason is another row."""
-    found = known_deviations([case("a", "n", "", "known splat: x"), case("a", "m", "", "known splat: y")])
+    found = known_deviations([case("a", "n", PROMISE, LINE), case("a", "m", replace(LINE, reason="y"))])
 
-    assert [(each.name, each.reason) for each in found] == [("", "known splat: x"), ("", "known splat: y")]
+    assert [(each.name, each.reason) for each in found] == [("", "x"), ("", "y")]
 
 
-def test_a_reason_of_another_form_is_told_whole() -> None:
-    """A log of another suite may say it otherwise."""
-    told = case("a", "n", "late", "late: a; b (c)")
+def test_a_log_without_rows_has_names_and_a_reason() -> None:
+    """An older log names defects, and says one sentence of all; of what a list excuses it has the sentence."""
+    named = replace(case("a", "n", DEAF, LOST), grounds=())
+    listed = replace(case("a", "n"), reason="known splat: x")
 
-    assert list(reasons_of(told)) == [("late", "late: a; b (c)")]
-    assert [each.reason for each in known_deviations([told])] == ["late: a; b (c)"]
+    assert [(each.row, each.reason) for each in defects_of(named)] == [
+        ("deaf", "a sentence"),
+        ("lost-unix", "a sentence"),
+    ]
+    assert [(each.name, each.reason) for each in known_deviations([listed])] == [("", "known splat: x")]

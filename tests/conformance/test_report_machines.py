@@ -14,6 +14,8 @@ from xml.etree import ElementTree as ET
 import kcidb_io
 import pytest
 
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report import features
 from conformance.report import junit
@@ -131,12 +133,11 @@ class TestKcidb:
         """What is the kernel's is FAIL, what is ours is ERROR; a known deviation fails and is an incident."""
         run = report_runs.healthy()
         cases = run.cases[CASES]
-        reason = "known deviation late: a; b; known deviation lost-wakeup: c"
+        late = Ground(file="expect/x.toml", row="late", source=Source.DEFECT, reason="a; b")
+        known = {"deviation": "late lost-wakeup", "grounds": (late, replace(late, row="lost-wakeup", reason="c"))}
         for number, verdict in enumerate(Verdict):
-            known = (
-                {"deviation": "late lost-wakeup", "reason": reason} if verdict in (Verdict.XFAIL, Verdict.XPASS) else {}
-            )
-            cases[number] = replace(cases[number], verdict=verdict, **known)  # type: ignore[arg-type]
+            shown = known if verdict in (Verdict.XFAIL, Verdict.XPASS) else {}
+            cases[number] = replace(cases[number], verdict=verdict, **shown)  # type: ignore[arg-type]
         report = json.loads(kcidb.render(run))
         statuses = {each["misc"]["verdict"]: each["status"] for each in report["tests"]}
         assert statuses == {

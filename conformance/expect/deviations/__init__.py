@@ -13,6 +13,10 @@ report if there is one, and the exact symptom, at least one of
 
 and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
 
+A defect has one row. Where it shows in several ways, `match` is a list, most readably one `[[deviation.match]]` a way:
+each may say otherwise what the row says of `since`, `until`, `commit` (with its `subject`), `link` and the symptom, and
+counts as a row of its own when the kernel is judged.
+
 A case whose symptom shows is `xfail`; if it shows no symptom and did well, it is `xpass`: the row must go. Of several
 rows about one case all must show. Everything that is wrong beyond the symptom is as wrong as ever.
 """
@@ -35,16 +39,21 @@ from conformance.catalogue import FAMILIES
 from conformance.expect.rules import Params
 from conformance.expect.rules import Rule
 from conformance.expect.rules import bad
+from conformance.expect.rules import name_of
 from conformance.expect.rules import read_rows
 from conformance.expect.rules import read_rule
 from conformance.groups import GROUPS
 from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import Source
 from conformance.model import Verdict
 from kernels.version import Version
 
 HERE: Final = Path(__file__).parent
 _SYMPTOM = ("answers", "splat", "verdict")
 _REST = ("where", "link", "racy")
+_OWN: Final = frozenset({*_SYMPTOM, *_REST, "since", "until", "commit", "subject"})
+"""What a match may say for itself; the other keys are parameters."""
 _ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
 
 
@@ -64,7 +73,7 @@ class Symptom:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One row."""
+    """One row, or one way in which it shows."""
 
     rule: Rule
     answers: Mapping[str, str]
@@ -94,6 +103,10 @@ class Deviation:
         there = self.where is None or self.where.search(symptom.console) is not None
         return answered and logged and there and symptom.verdict is self.verdict
 
+    def as_ground(self) -> Ground:
+        """Return the row as what a verdict rests on."""
+        return self.rule.as_ground(self.answers, Source.DEFECT, self.link)
+
     def because(self, version: Version) -> str:
         """Say what is wrong, with commit, first version and link."""
         return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.link]))
@@ -106,7 +119,12 @@ def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
 
 def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
     """Read files of rows about cases with the parameters in `universe`."""
-    return tuple(_row(where, row, universe) for path in paths for where, row in read_rows(path, "deviation"))
+    return tuple(
+        _row(where, variant, universe, name_of(path))
+        for path in paths
+        for where, row in read_rows(path, "deviation")
+        for variant in _variants(where, row)
+    )
 
 
 def files(group: str) -> Iterator[Path]:
@@ -124,7 +142,22 @@ def _rows(group: str) -> tuple[Deviation, ...]:
     return load(files(group), [case.params for case in GROUPS[group]()] if group in GROUPS else ())
 
 
-def _row(where: str, row: dict[str, Any], universe: Sequence[Params]) -> Deviation:
+def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the row once for each of its matches, with what that says otherwise."""
+    matches = row.get("match")
+    if not isinstance(matches, list):
+        yield row
+        return
+    if not matches or not all(isinstance(match, dict) for match in matches):
+        raise bad(where, f"'match' is a table or a list of tables, not {matches!r}")
+    for match in matches:
+        own = {key: value for key, value in match.items() if key in _OWN}
+        # The title is of the commit beside it.
+        kept = {key: value for key, value in row.items() if not ("commit" in own and key == "subject")}
+        yield {**kept, **own, "match": {key: value for key, value in match.items() if key not in _OWN}}
+
+
+def _row(where: str, row: dict[str, Any], universe: Sequence[Params], file: str) -> Deviation:
     symptom = {key: row[key] for key in _SYMPTOM if key in row}
     if not symptom:
         raise bad(where, f"lacks a symptom: {', '.join(_SYMPTOM)}")
@@ -144,7 +177,7 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params]) -> Deviati
         raise bad(where, f"'racy' is true or false, not {racy!r}")
     rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, *_REST)}
     rest["outcome"] = "deviates"
-    rule = read_rule(where, rest, universe, None, FAMILIES)
+    rule = read_rule(where, rest, universe, None, FAMILIES, file)
     splat, console = _pattern(where, row, "splat"), _pattern(where, row, "where")
     return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, console, link, racy)
 

@@ -21,8 +21,7 @@ from jinja2 import FileSystemLoader
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
-from conformance.coverage import promise
-from conformance.groups import GROUPS
+from conformance.groups import PROMISES
 from conformance.model import Verdict
 from conformance.report import findings
 from conformance.report import grid
@@ -85,7 +84,7 @@ def render(run: Run) -> str:
             reasons=reasons,
             signs=_SIGNS,
             layouts=grid.LAYOUT_WORDS,
-            promises={group: promise(group) for group in GROUPS},
+            promises=PROMISES,
             Verdict=Verdict,
         )
     )
