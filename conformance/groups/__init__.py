@@ -54,6 +54,7 @@ def families_of(group: str) -> Families:
     """Return what rows about a group may use in place of values of a parameter."""
     return {**FAMILIES, **_FAMILIES.get(group, {})}
 
+
 PROMISES: Final[Mapping[str, str]] = {
     "redirect": catalogue.PROMISE,
     "insert": insert.PROMISE,
