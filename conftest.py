@@ -3,4 +3,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("conformance.plugin",)
+pytest_plugins = ("conformance.run.plugin",)

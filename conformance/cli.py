@@ -127,7 +127,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run = commands.add_parser(
         "run", help="judge a kernel", epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    from conformance.options import add_options
+    from conformance.run.options import add_options
 
     add_options(run.add_argument)
     run.add_argument("-k", metavar="EXPRESSION", help="only cases whose id matches, as in pytest")
@@ -140,7 +140,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _add_shell(commands: argparse._SubParsersAction[_Parser]) -> None:
     shell = commands.add_parser("shell", help="open a shell in a kernel's clone, with a case standing in it")
-    from conformance.options import add_options
+    from conformance.run.options import add_options
 
     add_options(shell.add_argument, without=("--case",))
     shell.add_argument(
@@ -168,7 +168,7 @@ def _add_compare(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="judge two kernels and say what has become worse, better or neither",
         epilog="exit codes: 1 if head has regressed, 0 if not; the others as of `run`",
     )
-    from conformance.options import add_options
+    from conformance.run.options import add_options
 
     compare.add_argument("base", metavar="BASE", help="the reference: a kernel, or a folder that --results wrote")
     compare.add_argument("head", metavar="HEAD", help="the kernel in question, or a folder")
@@ -210,65 +210,65 @@ def _add_kernels(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if not options.resume:
-        from conformance.options import chosen_of
+        from conformance.run.options import chosen_of
 
         # Before the imports of all that a run needs, which take as long again.
         chosen_of(options)
-    from conformance.command import run
+    from conformance.run.session import run
 
     return run(options)
 
 
 def _shell(options: argparse.Namespace) -> int:
-    from conformance.shell import shell
+    from conformance.commands.shell import shell
 
     return shell(options)
 
 
 def _report(options: argparse.Namespace) -> int:
-    from conformance.reporting import report
+    from conformance.commands.report import report
 
     return report(options)
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from conformance.compare.run import compare
+    from conformance.commands.compare import compare
 
     return compare(options)
 
 
 def _config(options: argparse.Namespace) -> int:
-    from conformance.matrix.run import config
+    from conformance.commands.matrix import config
 
     return config(options)
 
 
 def _matrix(options: argparse.Namespace) -> int:
-    from conformance.matrix.run import matrix
+    from conformance.commands.matrix import matrix
 
     return matrix(options)
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from conformance.merging import merge
+    from conformance.commands.merge import merge
 
     return merge(options)
 
 
 def _history(options: argparse.Namespace) -> int:
-    from conformance.matrix.past import history
+    from conformance.commands.history import history
 
     return history(options)
 
 
 def _kernels(options: argparse.Namespace) -> int:
-    from conformance.shelf import kernels
+    from conformance.commands.kernels import kernels
 
     return kernels(options)
 
 
 def _benchmark(options: argparse.Namespace) -> int:
-    from conformance.benchmark import benchmark
+    from conformance.commands.benchmark import benchmark
 
     return benchmark(options)
 

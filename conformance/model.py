@@ -131,7 +131,7 @@ class Judgement:
 
     verdict: Verdict
     expected: str
-    """The outcome expected, by name (see conformance/expect)."""
+    """The outcome expected, by name (see conformance/groups/*/promises*.toml)."""
     observed: str
     """The outcome observed, by name, or `other`."""
     reason: str

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.groups.hammer import of_force
+from conformance.groups.hammer.cases import of_force
 from conformance.model import Case
 
 

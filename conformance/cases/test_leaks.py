@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.groups.leaks import of_length
+from conformance.groups.leaks.cases import of_length
 from conformance.model import Case
 
 

@@ -14,12 +14,12 @@ from functools import partial
 
 from conformance.compare.model import Symptom
 from conformance.compare.symptom import symptom_of
-from conformance.examine import examine
-from conformance.expect.lists import Lists
+from conformance.judge.lists import Lists
 from conformance.model import Case
-from conformance.record import case_event
-from conformance.tries import Repetition
-from conformance.workbench import Workbench
+from conformance.run.machine_pool import Workbench
+from conformance.run.record import case_event
+from conformance.run.retries import Repetition
+from conformance.run.try_case import examine
 from kernels.kernel import Kernel
 from vm.machine import MachineOptions
 from vm.qemu import end_all

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from conformance.expect.needs import symbols_needed
+from conformance.judge.needs import symbols_needed
 from conformance.report.events import KernelEvent
 from kernels.kernel import Kernel
 

@@ -14,10 +14,6 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import KernelError
 from common.errors import UsageError
-from conformance.command import hold
-from conformance.controller import Ledger
-from conformance.deadline import seconds_of
-from conformance.options import specs_asked
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -25,6 +21,10 @@ from conformance.report.events import Run
 from conformance.report.events import interrupted
 from conformance.report.events import read
 from conformance.report.live import Reporter
+from conformance.run.controller import Ledger
+from conformance.run.deadline import seconds_of
+from conformance.run.options import specs_asked
+from conformance.run.session import hold
 from kernels.kernel import Kernel
 from kernels.resolve import parse
 from kernels.resolve import resolve

@@ -10,15 +10,15 @@ from typing import Any
 
 from conformance.compare.model import Opinion
 from conformance.compare.model import Symptom
-from conformance.expect.differences import flow_differences
-from conformance.expect.judge import observed_outcome
-from conformance.expect.outcomes import OTHER
-from conformance.expect.outcomes import OUTCOMES
-from conformance.expect.seen import MalformedError
-from conformance.expect.seen import Seen
-from conformance.expect.seen import read
-from conformance.klog import Report
-from conformance.klog import find_reports
+from conformance.groups.redirect.differences import flow_differences
+from conformance.groups.redirect.outcomes import OTHER
+from conformance.groups.redirect.outcomes import OUTCOMES
+from conformance.groups.redirect.seen import MalformedError
+from conformance.groups.redirect.seen import Seen
+from conformance.groups.redirect.seen import read
+from conformance.judge.judge import observed_outcome
+from conformance.judge.klog import Report
+from conformance.judge.klog import find_reports
 from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent

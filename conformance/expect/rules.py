@@ -172,20 +172,25 @@ def read_rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         document = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path.name}: not TOML: {error}", hint=_HINT) from error
+        raise UsageError(f"{shown(path)}: not TOML: {error}", hint=_HINT) from error
     for unknown in sorted(document.keys() - {key}):
-        raise UsageError(f"{path.name}: unknown key {unknown!r}", hint=_HINT)
+        raise UsageError(f"{shown(path)}: unknown key {unknown!r}", hint=_HINT)
     seen: set[str] = set()
     rows = document.get(key, [])
     for number, row in enumerate(rows if isinstance(rows, list) else [rows], 1):
         name = row.get("id") if isinstance(row, dict) else None
-        where = f"{path.name}, row {number}" + (f" ({name})" if name else "")
+        where = f"{shown(path)}, row {number}" + (f" ({name})" if name else "")
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise bad(where, f"needs an id of [a-z0-9_.-], not {name!r}")
         if name in seen:
             raise bad(where, "its id is taken by a row above")
         seen.add(name)
         yield where, row
+
+
+def shown(path: Path) -> str:
+    """Name a table as it is found: with its group, if it is in the folder of one."""
+    return f"{path.parent.name}/{path.name}" if path.parent.parent.name == "groups" else path.name
 
 
 def bad(where: str, what: str) -> UsageError:

@@ -8,27 +8,27 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Final
 
-from conformance import catalogue
-from conformance.catalogue import FAMILIES
-from conformance.catalogue import redirect_cases
-from conformance.groups import attach
-from conformance.groups import enrol
-from conformance.groups import hammer
-from conformance.groups import insert
-from conformance.groups import leaks
-from conformance.groups import steer
-from conformance.groups import survive
-from conformance.groups import teardown
-from conformance.groups import update_from_bpf
-from conformance.groups.attach import attach_cases
-from conformance.groups.enrol import enrol_cases
-from conformance.groups.hammer import hammer_cases
-from conformance.groups.insert import insert_cases
-from conformance.groups.leaks import leak_cases
-from conformance.groups.steer import steer_cases
-from conformance.groups.survive import survive_cases
-from conformance.groups.teardown import teardown_cases
-from conformance.groups.update_from_bpf import update_from_bpf_cases
+from conformance.groups.attach import cases as attach
+from conformance.groups.attach.cases import attach_cases
+from conformance.groups.enrol import cases as enrol
+from conformance.groups.enrol.cases import enrol_cases
+from conformance.groups.hammer import cases as hammer
+from conformance.groups.hammer.cases import hammer_cases
+from conformance.groups.insert import cases as insert
+from conformance.groups.insert.cases import insert_cases
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.leaks import cases as leaks
+from conformance.groups.leaks.cases import leak_cases
+from conformance.groups.redirect import cases as catalogue
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.steer import cases as steer
+from conformance.groups.steer.cases import steer_cases
+from conformance.groups.survive import cases as survive
+from conformance.groups.survive.cases import survive_cases
+from conformance.groups.teardown import cases as teardown
+from conformance.groups.teardown.cases import teardown_cases
+from conformance.groups.update_from_bpf import cases as update_from_bpf
+from conformance.groups.update_from_bpf.cases import update_from_bpf_cases
 from conformance.model import Case
 
 GROUPS: Final[Mapping[str, Callable[[], tuple[Case, ...]]]] = {

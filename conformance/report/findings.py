@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.klog import is_header
+from conformance.judge.klog import is_header
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
-from conformance.catalogue import KINDS
-from conformance.catalogue import LAYOUTS
-from conformance.catalogue import MAPS
-from conformance.catalogue import MODES
-from conformance.catalogue import PLAIN
-from conformance.catalogue import redirect_cases
+from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import MAPS
+from conformance.groups.redirect.cases import LAYOUTS
+from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import PLAIN
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.style import WIDTH
@@ -46,7 +46,7 @@ class Mark:
 
 
 _UNSEEN = Mark("·", ".", "", "faint")
-# By the outcome's name (see conformance/expect/outcomes.py) without its errno, and by the verdict where there is none.
+# By the outcome's name (see groups/redirect/outcomes.py) without its errno, and by the verdict where there is none.
 _MARKS = {
     "delivered": Mark("●", "+", "delivered", "good"),
     "circulates": Mark("↻", "@", "circulated, then delivered", "good"),

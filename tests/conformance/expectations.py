@@ -6,13 +6,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from conformance.expect import steps
-from conformance.expect.deviations import deviations
-from conformance.expect.expectation import expected_outcome
 from conformance.groups import GROUPS
+from conformance.groups.redirect.expectation import expected_outcome
+from conformance.judge import steps
+from conformance.judge.defects import deviations
 from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
@@ -80,7 +79,7 @@ def deciding(group: str, versions: Iterable[str]) -> set[str]:
 
 def versioned(group: str) -> Iterator[dict[str, Any]]:
     """Yield the rows, as they are in the files, that do not hold for every kernel."""
-    for path in sorted(Path(steps.HERE).glob(f"{group}*.toml")):
+    for path in steps.files(group):
         for row in tomllib.loads(path.read_text())["rule"]:
             if "until" in row or Version.parse(row["since"]["mainline"]) > Version.parse("5.10"):
                 yield row

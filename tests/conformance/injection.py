@@ -23,12 +23,12 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from conformance.catalogue import redirect_cases
-from conformance.examine import examine
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import Verdict
-from conformance.workbench import Workbench
+from conformance.run.machine_pool import Workbench
+from conformance.run.try_case import examine
 from tests.conformance.conform import descendants
 from tests.conformance.conform import is_qemu
 from vm import template

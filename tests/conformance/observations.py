@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.catalogue import redirect_cases
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case
 from conformance.model import KernelFacts
 from kernels.version import Version

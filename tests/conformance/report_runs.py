@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformance.catalogue import redirect_cases
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent

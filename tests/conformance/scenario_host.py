@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bpf import build
-from conformance.bundle import guest_bundle
+from conformance.run.bundle import guest_bundle
 from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
@@ -21,7 +21,10 @@ FAULTS = Path(__file__).parents[1] / "bpf" / "faults"
 _INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
 _LIBRARY = """
 import os
-from conformance.scenarios import quiesce, receive, redirect, sockets
+from conformance.guestlib import quiesce
+from conformance.guestlib import receive
+from conformance.groups.redirect.guest import scenario as redirect
+from conformance.guestlib import sockets
 
 def many(arguments):
     return [redirect.run(case) for case in arguments["cases"]]

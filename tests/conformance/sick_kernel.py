@@ -17,7 +17,7 @@ from typing import Any
 from bpf.guest import assemble as asm
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.scenarios import attach_effect
+from conformance.groups.attach.guest import effect as attach_effect
 
 PROG_TEST_RUN = 10
 LOOKUP, UPDATE, CLOCK = 1, 2, 5
@@ -78,7 +78,7 @@ def lock_up(arguments: dict[str, Any]) -> None:
 
 
 def warn(arguments: dict[str, Any]) -> None:
-    """Ask what must not be asked (KERNEL_WARNS, conformance/groups/attach.py); some time later the kernel warns."""
+    """Ask what must not be asked (KERNEL_WARNS, groups/attach/cases.py); some time later the kernel warns."""
     attach_effect.leave({"attach": "sk_skb_stream_parser", "kind": "tcp4", "map": "sockmap", "way": "detached"})
     _await(b"WARNING: ")
 

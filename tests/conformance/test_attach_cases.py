@@ -8,19 +8,19 @@ from collections import Counter
 
 import pytest
 
-from conformance.expect import steps
-from conformance.expect.needs import unmet
 from conformance.groups import GROUPS
-from conformance.groups import attach
-from conformance.groups import update_from_bpf
+from conformance.groups.attach import cases as attach
+from conformance.groups.attach.guest import effect as attach_effect
+from conformance.groups.attach.guest import parser as attach_parser
+from conformance.groups.attach.guest import scenario
+from conformance.groups.update_from_bpf import cases as update_from_bpf
+from conformance.groups.update_from_bpf.guest import helpers as verdict_helpers
+from conformance.guestlib import kit
+from conformance.judge import steps
+from conformance.judge.needs import unmet
 from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
-from conformance.scenarios import attach as scenario
-from conformance.scenarios import attach_effect
-from conformance.scenarios import attach_parser
-from conformance.scenarios import kit
-from conformance.scenarios import verdict_helpers
 from kernels.version import Version
 from tests.conformance.expectations import answers
 from tests.conformance.expectations import deciding

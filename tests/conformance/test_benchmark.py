@@ -11,22 +11,22 @@ import pytest
 
 from common.errors import ConformError
 from common.errors import UsageError
-from conformance import benchmark as module
-from conformance import figures
-from conformance.benchmark import MEASURES
-from conformance.benchmark import benchmark
-from conformance.benchmark import chosen
-from conformance.benchmark import growths
 from conformance.cli import main
 from conformance.cli import parse
-from conformance.figures import Figures
-from conformance.figures import compared
-from conformance.figures import read
-from conformance.figures import write
-from conformance.yardstick import Timed
-from conformance.yardstick import look
-from conformance.yardstick import timed
-from conformance.yardstick import work
+from conformance.commands import benchmark as module
+from conformance.commands.benchmark import MEASURES
+from conformance.commands.benchmark import benchmark
+from conformance.commands.benchmark import chosen
+from conformance.commands.benchmark import growths
+from conformance.run import figures
+from conformance.run.figures import Figures
+from conformance.run.figures import compared
+from conformance.run.figures import read
+from conformance.run.figures import write
+from conformance.run.yardstick import Timed
+from conformance.run.yardstick import look
+from conformance.run.yardstick import timed
+from conformance.run.yardstick import work
 
 KEPT = Figures(cpus=2, yardstick=0.25, ratios={"one": 4.0, "redirect": 40.0, "broken": 100.0})
 

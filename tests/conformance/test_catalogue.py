@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from itertools import pairwise
 
-from conformance.catalogue import FAMILIES
-from conformance.catalogue import KINDS
-from conformance.catalogue import MODES
-from conformance.catalogue import redirect_cases
-from conformance.catalogue import roles
 from conformance.groups import cases
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.kinds import KINDS
+from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.cases import roles
 
 
 def test_the_redirect_matrix_has_736_cases_of_which_512_are_plain() -> None:

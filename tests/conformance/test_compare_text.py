@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from conformance.commands.compare import differences
 from conformance.compare.identity import unlike
 from conformance.compare.model import Change
 from conformance.compare.model import Comparison
-from conformance.compare.run import differences
 from conformance.compare.text import bisect_command
 from conformance.compare.text import comparison_lines
 from conformance.compare.text import counts_lines

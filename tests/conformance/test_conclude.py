@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.catalogue import redirect_cases
-from conformance.conclude import conclude
-from conformance.conclude import trouble_of
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.judge.conclude import conclude
+from conformance.judge.conclude import trouble_of
 from conformance.model import Ground
 from conformance.model import KernelFacts
 from conformance.model import Source

@@ -16,19 +16,19 @@ from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import Terminated
 from common.errors import UsageError
-from conformance import controller
-from conformance.controller import Controller
-from conformance.controller import Ledger
-from conformance.controller import planned_among
 from conformance.model import Verdict
-from conformance.options import by_slug
-from conformance.record import RECORD
-from conformance.record import event_of
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
+from conformance.run import controller
+from conformance.run.controller import Controller
+from conformance.run.controller import Ledger
+from conformance.run.controller import planned_among
+from conformance.run.options import by_slug
+from conformance.run.record import RECORD
+from conformance.run.record import event_of
 from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from conformance import coverage
 from conformance.groups import GROUPS
+from conformance.report import coverage
 
 
 def test_the_readme_is_up_to_date() -> None:
     """The README's table is the one made from the cases."""
     readme = coverage.README.read_text()
 
-    assert coverage.inserted(readme) == readme, "run: python -m conformance.coverage"
+    assert coverage.inserted(readme) == readme, "run: python -m conformance.report.coverage"
 
 
 def test_every_group_has_a_row() -> None:

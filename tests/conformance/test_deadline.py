@@ -17,17 +17,17 @@ from hypothesis import strategies
 from common.errors import DeadlinePassed
 from common.errors import KernelError
 from common.errors import UsageError
-from conformance import controller
-from conformance import provenance
-from conformance.controller import Controller
-from conformance.controller import Ledger
-from conformance.deadline import alarm
-from conformance.deadline import expiry
-from conformance.deadline import process_began
-from conformance.deadline import seconds_of
-from conformance.deadline import told
 from conformance.model import Verdict
-from conformance.workbench import Workbench
+from conformance.run import controller
+from conformance.run import provenance
+from conformance.run.controller import Controller
+from conformance.run.controller import Ledger
+from conformance.run.deadline import alarm
+from conformance.run.deadline import expiry
+from conformance.run.deadline import process_began
+from conformance.run.deadline import seconds_of
+from conformance.run.deadline import told
+from conformance.run.machine_pool import Workbench
 from vm.machine import MachineOptions
 
 NODES = [f"conformance/cases/test_redirect.py::test_redirect[host-sockmap-ingress-to-local-udp4-{kind}]"

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from conformance.expect import steps
-from conformance.expect.judge import judge
-from conformance.expect.needs import unmet
 from conformance.groups import GROUPS
+from conformance.judge import steps
+from conformance.judge.judge import judge
+from conformance.judge.needs import unmet
 from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from common.errors import HostError
-from conformance import evidence
-from conformance.catalogue import redirect_cases
-from conformance.controller import Ledger
-from conformance.evidence import collect
-from conformance.evidence import store
-from conformance.expect.lists import Lists
 from conformance.groups import cases
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.judge.lists import Lists
 from conformance.model import Verdict
 from conformance.report.events import read
 from conformance.report.live import PlainReporter
-from conformance.tries import Wish
+from conformance.run import artifacts as evidence
+from conformance.run.artifacts import collect
+from conformance.run.artifacts import store
+from conformance.run.controller import Ledger
+from conformance.run.retries import Wish
 from tests.conformance.conform import environment
 from tests.conformance.report_runs import KERNEL_6_12
 from tests.conformance.report_runs import judged
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_a_log_that_can_be_read(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from common.errors import HostError
-from conformance.evidence import store
+from conformance.run.artifacts import store
 from conformance.report.events import EventLog, RunEvent, read
 from dataclasses import replace
 from tests.conformance.test_evidence import BAD

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from common.errors import HostError
-from conformance.catalogue import redirect_cases
-from conformance.examine import examine
-from conformance.expect.lists import read_lists
-from conformance.groups.attach import attach_cases
+from conformance.groups.attach.cases import attach_cases
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.judge.lists import read_lists
 from conformance.model import Case
 from conformance.model import KernelFacts
 from conformance.model import Verdict
-from conformance.tries import Repetition
-from conformance.workbench import Workbench
+from conformance.run.machine_pool import Workbench
+from conformance.run.retries import Repetition
+from conformance.run.try_case import examine
 from kernels import symbols
 from kernels.version import Version
 from tests.conformance.workbenches import CASE as REDIRECT

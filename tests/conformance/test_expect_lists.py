@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.expect.lists import Lists
-from conformance.expect.lists import Span
-from conformance.expect.lists import read_lists
+from conformance.judge.lists import Lists
+from conformance.judge.lists import Span
+from conformance.judge.lists import read_lists
 from conformance.model import Source
 from kernels.version import Version
 

@@ -11,16 +11,16 @@ import pytest
 
 from common.errors import KernelError
 from common.errors import UsageError
-from conformance.catalogue import KINDS
-from conformance.catalogue import MODES
-from conformance.catalogue import redirect_cases
-from conformance.expect import needs
-from conformance.expect.expectation import expected_outcome
-from conformance.expect.expectation import newest_known
-from conformance.expect.expectation import note
-from conformance.expect.expectation import table
-from conformance.expect.needs import unmet
-from conformance.expect.outcomes import OUTCOMES
+from conformance.groups.kinds import KINDS
+from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.expectation import expected_outcome
+from conformance.groups.redirect.expectation import newest_known
+from conformance.groups.redirect.expectation import note
+from conformance.groups.redirect.expectation import table
+from conformance.groups.redirect.outcomes import OUTCOMES
+from conformance.judge import needs
+from conformance.judge.needs import unmet
 from tests.conformance.observations import case
 from tests.conformance.observations import facts
 

@@ -12,23 +12,24 @@ from pathlib import Path
 import pytest
 
 import conformance
-from conformance.conclude import conclude
-from conformance.examine import _record as record_of
-from conformance.expect import steps
-from conformance.expect.deviations import deviations
-from conformance.expect.expectation import expected_outcome
-from conformance.expect.judge import judge
-from conformance.expect.needs import unmet
 from conformance.groups import cases
+from conformance.groups.redirect.expectation import expected_outcome
+from conformance.judge import steps
+from conformance.judge.conclude import conclude
+from conformance.judge.defects import deviations
+from conformance.judge.judge import judge
+from conformance.judge.needs import unmet
 from conformance.model import Case
 from conformance.model import Ground
+from conformance.model import KernelFacts
 from conformance.model import Source
 from conformance.model import Verdict
-from conformance.record import case_event
 from conformance.report.events import decode
 from conformance.report.events import encode
 from conformance.report.formats import FORMATS
-from conformance.tries import Try
+from conformance.run.record import case_event
+from conformance.run.retries import Try
+from conformance.run.try_case import _record as record_of
 from tests.conformance import report_runs
 from tests.conformance.expectations import answers
 from tests.conformance.observations import case as redirect
@@ -75,9 +76,9 @@ def test_every_ground_is_where_it_says(version: str) -> None:
     }
 
     assert {
-        "expect/redirect.toml",
-        "expect/stepwise/leaks.toml",
-        "expect/deviations/teardown-data.toml",
+        "groups/redirect/promises-redirect.toml",
+        "groups/leaks/promises.toml",
+        "groups/teardown/defects-data.toml",
     } <= files.keys()
     for ground in found.values():
         row = files[ground.file][ground.row]
@@ -126,7 +127,7 @@ def test_a_known_defect_is_named_with_the_promise_it_breaks() -> None:
     assert promised >= set(known[0].answers)
 
 
-def _with_a_defect() -> tuple[Case, facts]:  # type: ignore[valid-type]
+def _with_a_defect() -> tuple[Case, KernelFacts]:
     kernel = facts("6.12.9")
     for case in cases():
         known = deviations(case, kernel.version)
@@ -140,7 +141,7 @@ def test_a_case_that_cannot_be_asked_names_what_it_needs() -> None:
     need = unmet(redirect("sockmap-send-to-local-tcp4-tcp4"), facts("6.12.9", INET="n", BPF_SYSCALL="y"))
 
     assert need is not None
-    assert (need.place, need.source) == ("expect/needs.toml: inet", Source.NEED)
+    assert (need.place, need.source) == ("judge/needs.toml: inet", Source.NEED)
     assert need.reason.startswith("CONFIG_INET is not set")
 
 
@@ -218,4 +219,4 @@ def test_the_page_names_the_rows_of_a_failure() -> None:
     run = report_runs.sick()
     run.add(replace(run.unexpected()[0], grounds=judge(LOCAL, facts("6.12.107"), flowed("out_peer")).grounds))
 
-    assert "<code>expect/redirect.toml: " in FORMATS["html"].render(run)
+    assert "<code>groups/redirect/promises-redirect.toml: " in FORMATS["html"].render(run)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GUEST = ("bpf/guest", "conformance/scenarios", "vm/guest")
+GROUPS = sorted((ROOT / "conformance/groups").glob("*/guest"))
+GUEST = ("bpf/guest", "conformance/guestlib", "vm/guest", *(str(path.relative_to(ROOT)) for path in GROUPS))
 FILES = sorted(path for folder in GUEST for path in (ROOT / folder).rglob("*.py"))
 
 

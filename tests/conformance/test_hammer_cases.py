@@ -8,16 +8,16 @@ import argparse
 import pytest
 
 from common.errors import UsageError
-from conformance.conclude import conclude
-from conformance.expect.judge import judge
 from conformance.groups import GROUPS
-from conformance.groups.hammer import hammer_cases
-from conformance.groups.hammer import of_force
+from conformance.groups.hammer.cases import hammer_cases
+from conformance.groups.hammer.cases import of_force
+from conformance.judge.conclude import conclude
+from conformance.judge.judge import judge
 from conformance.model import Case
 from conformance.model import Verdict
-from conformance.options import add_options
-from conformance.options import repeat_command
-from conformance.options import repetition
+from conformance.run.options import add_options
+from conformance.run.options import repeat_command
+from conformance.run.options import repetition
 from tests.conformance.observations import facts
 from vm.machine import Fate
 from vm.machine import LogLine

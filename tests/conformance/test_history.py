@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.matrix.history import SIGNS
-from conformance.matrix.history import Strip
-from conformance.matrix.history import strips
 from conformance.model import Verdict
+from conformance.nightly.history import SIGNS
+from conformance.nightly.history import Strip
+from conformance.nightly.history import strips
 from conformance.report.events import NAME
 from conformance.report.events import CaseEvent
 from conformance.report.events import EventLog

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance.catalogue import FAMILIES
-from conformance.expect import expectation
-from conformance.expect import steps
-from conformance.expect.needs import unmet
 from conformance.expect.rules import Params
 from conformance.expect.rules import Rule
 from conformance.groups import GROUPS
 from conformance.groups import families_of
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.redirect import expectation
+from conformance.judge import steps
+from conformance.judge.needs import unmet
 from kernels.version import Version
 from tests.conformance.observations import facts
 

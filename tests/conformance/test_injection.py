@@ -24,12 +24,12 @@ from typing import cast
 import pytest
 
 from common import cache
-from conformance import workbench as workbench_module
-from conformance.bundle import guest_bundle
 from conformance.model import Case
 from conformance.model import Verdict
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
+from conformance.run import machine_pool as workbench_module
+from conformance.run.bundle import guest_bundle
+from conformance.run.machine_pool import PRELOAD
+from conformance.run.machine_pool import Workbench
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.conformance.injection import CASES

@@ -17,11 +17,11 @@ import pytest
 
 from common import cache
 from common.errors import HostError
-from conformance.bundle import guest_bundle
 from conformance.model import Verdict
 from conformance.report.events import read
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
+from conformance.run.bundle import guest_bundle
+from conformance.run.machine_pool import PRELOAD
+from conformance.run.machine_pool import Workbench
 from kernels.resolve import resolve
 from tests.conformance.conform import command
 from tests.conformance.conform import conform

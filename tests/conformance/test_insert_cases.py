@@ -9,17 +9,17 @@ from itertools import pairwise
 
 import pytest
 
-from conformance.catalogue import KINDS
-from conformance.expect import steps
-from conformance.expect.needs import unmet
-from conformance.groups import insert
-from conformance.groups.insert import insert_cases
+from conformance.groups.insert import cases as insert
+from conformance.groups.insert.cases import insert_cases
+from conformance.groups.insert.guest import layer as insert_layer
+from conformance.groups.insert.guest import map as insert_map
+from conformance.groups.insert.guest import scenario
+from conformance.groups.kinds import KINDS
+from conformance.guestlib import states
+from conformance.judge import steps
+from conformance.judge.needs import unmet
 from conformance.model import Case
 from conformance.model import KernelFacts
-from conformance.scenarios import insert as scenario
-from conformance.scenarios import insert_layer
-from conformance.scenarios import insert_map
-from conformance.scenarios import states
 from kernels.version import Version
 from tests.conformance.expectations import answers
 from tests.conformance.expectations import deciding

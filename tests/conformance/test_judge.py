@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from conformance.catalogue import redirect_cases
-from conformance.expect import expectation
-from conformance.expect import seen
-from conformance.expect.judge import judge
-from conformance.expect.outcomes import OUTCOMES
+from conformance.groups.redirect import expectation
+from conformance.groups.redirect import seen
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.outcomes import OUTCOMES
+from conformance.judge.judge import judge
 from conformance.model import Judgement
 from conformance.model import Verdict
 from tests.conformance.observations import PHASES
@@ -278,7 +278,7 @@ def test_a_wrong_row_makes_the_judge_fail(tmp_path: Path, monkeypatch: pytest.Mo
     """The tables decide: with one outcome changed, a good kernel is reported."""
     for file in expectation.HERE.glob("*.toml"):
         (tmp_path / file.name).write_text(file.read_text())
-    table = tmp_path / "redirect.toml"
+    table = tmp_path / "promises-redirect.toml"
     head, row, tail = table.read_text().partition('id = "skb-egress"\n')
     table.write_text(head + row + tail.replace('outcome = "delivered"', 'outcome = "dropped"', 1))
     monkeypatch.setattr(expectation, "HERE", tmp_path)
@@ -354,7 +354,7 @@ def test_a_phase_that_never_settled_may_be_the_last() -> None:
 
 def test_the_judge_knows_the_phases_and_laps_of_the_scenario() -> None:
     """The scenario runs in the guest and cannot share constants with the host; this holds the two together."""
-    source = ast.parse((expectation.HERE.parent / "scenarios" / "redirect.py").read_text())
+    source = ast.parse((expectation.HERE / "guest" / "scenario.py").read_text())
     constants = {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in source.body

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.klog import Report
-from conformance.klog import Scanner
-from conformance.klog import find_reports
-from conformance.klog import find_splat
-from conformance.klog.report import HEADERS
-from conformance.klog.report import normalise
-from conformance.klog.scan import LONGEST
+from conformance.judge.klog import Report
+from conformance.judge.klog import Scanner
+from conformance.judge.klog import find_reports
+from conformance.judge.klog import find_splat
+from conformance.judge.klog.report import HEADERS
+from conformance.judge.klog.report import normalise
+from conformance.judge.klog.scan import LONGEST
 
 FOLDER = Path(__file__).parent / "klog"
 

@@ -8,15 +8,15 @@ import argparse
 import pytest
 
 from common.errors import UsageError
-from conformance.expect.judge import judge
-from conformance.groups.leaks import FEWEST_ROUNDS
-from conformance.groups.leaks import ROUNDS
-from conformance.groups.leaks import leak_cases
-from conformance.groups.leaks import of_length
+from conformance.groups.leaks.cases import FEWEST_ROUNDS
+from conformance.groups.leaks.cases import ROUNDS
+from conformance.groups.leaks.cases import leak_cases
+from conformance.groups.leaks.cases import of_length
+from conformance.judge.judge import judge
 from conformance.model import KernelFacts
 from conformance.model import Verdict
-from conformance.options import add_options
-from conformance.options import repetition
+from conformance.run.options import add_options
+from conformance.run.options import repetition
 from kernels.version import Version
 from tests.conformance.expectations import answers
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.matrix.config import DEFAULT
-from conformance.matrix.config import NAME
-from conformance.matrix.config import Matrix
-from conformance.matrix.config import read
+from conformance.nightly.config import DEFAULT
+from conformance.nightly.config import NAME
+from conformance.nightly.config import Matrix
+from conformance.nightly.config import read
 from tests.conformance.conform import conform
 
 

@@ -21,7 +21,7 @@ from conformance.report.events import FinishEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
 from conformance.report.events import read
-from conformance.shard import Shard
+from conformance.run.shard import Shard
 from tests.conformance.conform import conform
 
 KERNEL = KernelEvent(spec="debian:6.12", slug="debian-6.12", release="6.12.107+deb12-amd64", digest="5d" * 32)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.catalogue import redirect_cases
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.grid import Grid

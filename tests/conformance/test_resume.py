@@ -11,10 +11,7 @@ import pytest
 from bpf.build import object_hashes
 from common.errors import UsageError
 from conformance import cli
-from conformance import resume
-from conformance.controller import Ledger
 from conformance.model import Verdict
-from conformance.provenance import suite_commit
 from conformance.report.events import CaseEvent
 from conformance.report.events import EventLog
 from conformance.report.events import FinishEvent
@@ -22,6 +19,9 @@ from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
+from conformance.run import resume
+from conformance.run.controller import Ledger
+from conformance.run.provenance import suite_commit
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 

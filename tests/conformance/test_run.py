@@ -105,7 +105,7 @@ class TestPlantedFaults:
     def test_wrong_expectation(self, tmp_path: Path) -> None:
         """A row that expects the wrong outcome contradicts the kernel."""
         copy = copy_of_checkout(tmp_path)
-        rules = copy / "conformance/expect/redirect.toml"
+        rules = copy / "conformance/groups/redirect/promises-redirect.toml"
         rows = rules.read_text().split("[[rule]]")
         rows = [row.replace('"delivered"', '"dropped"') if 'id = "skb-egress"\n' in row else row for row in rows]
         rules.write_text("[[rule]]".join(rows))
@@ -130,7 +130,7 @@ class TestPlantedFaults:
     def test_duplicate(self, tmp_path: Path) -> None:
         """Bytes that arrive twice are named, although all that should arrive did."""
         copy = copy_of_checkout(tmp_path)
-        scenario = copy / "conformance/scenarios/redirect.py"
+        scenario = copy / "conformance/groups/redirect/guest/scenario.py"
         sending = "self._sender.send(message, socket.MSG_DONTWAIT)"
         source = scenario.read_text()
         assert sending in source

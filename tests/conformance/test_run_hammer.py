@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.groups.hammer import hammer_cases
+from conformance.groups.hammer.cases import hammer_cases
 from conformance.report.events import read
 from tests.conformance.conform import conform
 

@@ -12,7 +12,7 @@ import pytest
 from conformance.model import Verdict
 from conformance.report.events import Run
 from conformance.report.events import read
-from conformance.sparing import CONFIRMED
+from conformance.run.sparing import CONFIRMED
 from tests.conformance.conform import ROOT
 from tests.conformance.conform import environment
 
@@ -27,7 +27,7 @@ def fixture_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     results = tmp_path_factory.mktemp("lossy")
     arguments = ["run", "--kernel", "debian:6.12", "--results", str(results), "-k", CASES]
     done = subprocess.run(
-        [sys.executable, "-m", "conformance.lossy", *arguments],
+        [sys.executable, "-m", "conformance.run.lossy", *arguments],
         cwd=ROOT,
         env=environment(),
         capture_output=True,

@@ -102,7 +102,7 @@ def test_isolation(tmp_path: Path) -> None:
 def test_evidence_of_a_bad_case(tmp_path: Path) -> None:
     """A case that contradicts a planted expectation leaves its folder, with what the kernel did and returned."""
     copy = copy_of_checkout(tmp_path)
-    rules = copy / "conformance/expect/redirect.toml"
+    rules = copy / "conformance/groups/redirect/promises-redirect.toml"
     rows = rules.read_text().split("[[rule]]")
     rows = [row.replace('"delivered"', '"dropped"') if 'id = "skb-egress"\n' in row else row for row in rows]
     rules.write_text("[[rule]]".join(rows))

@@ -19,7 +19,11 @@ import os
 
 from bpf.guest import assemble as asm
 from bpf.guest import links
-from conformance.scenarios import attach, attach_effect, attach_link, kit, update_from_bpf
+from conformance.groups.attach.guest import scenario as attach
+from conformance.groups.attach.guest import effect as attach_effect
+from conformance.groups.attach.guest import link as attach_link
+from conformance.guestlib import kit
+from conformance.groups.update_from_bpf.guest import scenario as update_from_bpf
 
 MODULES = {"attach": attach, "attach_effect": attach_effect, "attach_link": attach_link}
 

@@ -20,9 +20,17 @@ import os
 import socket
 
 from bpf.guest import hooks, syscall
-from conformance.scenarios import (
-    enrol, enrol_iterator, enrol_refused, enrol_sock_ops, enrol_stolen, owner, pidfd, proof, servant, sockets, steer
-)
+from conformance.groups.enrol.guest import scenario as enrol
+from conformance.groups.enrol.guest import iterator as enrol_iterator
+from conformance.groups.enrol.guest import refused as enrol_refused
+from conformance.groups.enrol.guest import sock_ops as enrol_sock_ops
+from conformance.groups.enrol.guest import stolen as enrol_stolen
+from conformance.guestlib import owner
+from conformance.guestlib import pidfd
+from conformance.guestlib import proof
+from conformance.guestlib import servant
+from conformance.guestlib import sockets
+from conformance.groups.steer.guest import scenario as steer
 
 proof._GRACE = 0.05
 
@@ -110,7 +118,7 @@ def gone(arguments):
     # Cgroups go with the process they were made for.
     enrol.run(arguments["params"])
     kept = owner.another()
-    from conformance.scenarios import cgroups
+    from conformance.groups.enrol.guest import cgroups
     nest = cgroups.nest_of(kept)
     there = os.path.isdir(nest.inner)
     kept._control.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.scenarios import grace
+from conformance.guestlib import grace
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.scenario_host import ask
 from tests.conformance.scenario_host import open_host
@@ -21,7 +21,7 @@ GRACE = 1.0
 LIMIT = 0.05
 CODE = """
 import threading, time
-from conformance.scenarios import grace
+from conformance.guestlib import grace
 
 def limited(arguments):
     sound, lose = redirect._Flow._send, getattr(Faults, arguments["fault"])
@@ -75,7 +75,9 @@ def fixture_host() -> Iterator[Session]:
 
 def limited(host: Session, fault: str, limit: float = LIMIT, **changes: str) -> Any:
     """Run a redirect case with a limit; what is lost without one takes GRACE a phase."""
-    case = CASE | changes | {grace.SCENARIO: "conformance.scenarios.redirect:run", grace.SECONDS: str(limit)}
+    case = (
+        CASE | changes | {grace.SCENARIO: "conformance.groups.redirect.guest.scenario:run", grace.SECONDS: str(limit)}
+    )
     return ask(host, "limited", fault=fault, case=case, grace=GRACE)
 
 

@@ -26,7 +26,9 @@ import struct
 import threading
 import time
 
-from conformance.scenarios import hammer, sockets, ways_out
+from conformance.groups.hammer.guest import scenario as hammer
+from conformance.guestlib import sockets
+from conformance.guestlib import ways_out
 
 hammer._PATIENCE = 0.3
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conformance.groups.insert import insert_cases
+from conformance.groups.insert.cases import insert_cases
 from conformance.model import Case
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.scenario_host import ask

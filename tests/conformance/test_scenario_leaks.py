@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.groups.leaks import WAYS
+from conformance.groups.leaks.cases import WAYS
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.scenario_host import ask
 from tests.conformance.scenario_host import open_host
@@ -21,7 +21,12 @@ import signal
 import socket
 
 from bpf.guest import syscall
-from conformance.scenarios import books, leaks, netns, sock_diag, sockets, ways_out
+from conformance.guestlib import books
+from conformance.groups.leaks.guest import scenario as leaks
+from conformance.guestlib import netns
+from conformance.guestlib import sock_diag
+from conformance.guestlib import sockets
+from conformance.guestlib import ways_out
 
 leaks._NAMED = 1000
 

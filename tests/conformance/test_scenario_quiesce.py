@@ -15,7 +15,7 @@ pytestmark = needs_bpf
 CODE = """
 import socket, time
 from bpf.guest import syscall
-from conformance.scenarios import bench
+from conformance.guestlib import bench
 
 def fences(arguments):
     kind = arguments.get("kind")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.scenarios import receive
+from conformance.guestlib import receive
 
 SIZES = (1, 1500, 2, 64, 1000, 1, 1400)
 MESSAGES = [bytes((number,)) + random.Random(number).randbytes(size - 1) for number, size in enumerate(SIZES)]

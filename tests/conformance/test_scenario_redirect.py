@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conformance.catalogue import redirect_cases
+from conformance.groups.redirect.cases import redirect_cases
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.scenario_host import ask
 from tests.conformance.scenario_host import observe
@@ -182,7 +182,7 @@ def test_every_attempt_to_attach_is_observed() -> None:
     """Where sk_skb_verdict is unknown, as on 5.10, stream_verdict is tried and both answers are told."""
     old = """
 from bpf.guest import syscall
-from conformance.scenarios import bench
+from conformance.guestlib import bench
 def old(arguments):
     syscall.ATTACH_TYPES["sk_skb_verdict"] = 1000
     return many(arguments)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.scenarios import sockets
+from conformance.guestlib import sockets
 
 LOCAL = [kind for kind in sockets.KINDS if not sockets.is_vsock(kind)]
 LISTENING = ["tcp4", "tcp6"]

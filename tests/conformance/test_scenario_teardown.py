@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.expect.steps import judge_steps
-from conformance.groups.teardown import teardown_cases
+from conformance.groups.teardown.cases import teardown_cases
+from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.observations import facts
@@ -22,8 +22,12 @@ CODE = """
 import os
 import socket
 
-from conformance.scenarios import teardown, teardown_aftermath, teardown_control, teardown_data, teardown_exits
-from conformance.scenarios import teardown_waiters
+from conformance.groups.teardown.guest import scenario as teardown
+from conformance.groups.teardown.guest import aftermath as teardown_aftermath
+from conformance.groups.teardown.guest import control as teardown_control
+from conformance.groups.teardown.guest import data as teardown_data
+from conformance.groups.teardown.guest import exits as teardown_exits
+from conformance.groups.teardown.guest import waiters as teardown_waiters
 
 KEPT = []
 

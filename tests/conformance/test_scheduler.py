@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from conformance.catalogue import redirect_cases
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
-from conformance.scheduler import SHARDS
-from conformance.scheduler import durations
-from conformance.scheduler import longest_first
-from conformance.scheduler import scope_of
+from conformance.run.scheduler import SHARDS
+from conformance.run.scheduler import durations
+from conformance.run.scheduler import longest_first
+from conformance.run.scheduler import scope_of
 
 
 def _scope(kernel: str, name: str, slugs: tuple[str, ...] = ("debian-6.12",)) -> str:

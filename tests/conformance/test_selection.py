@@ -15,20 +15,20 @@ import pytest
 
 from common.errors import UsageError
 from conformance.cli import parse
+from conformance.commands.shell import _named
 from conformance.compare.text import bisect_command
 from conformance.groups import cases
 from conformance.model import Case
-from conformance.options import chosen_of
-from conformance.record import unjudged
 from conformance.report.events import KernelEvent
-from conformance.selection import Wanted
-from conformance.selection import choose
-from conformance.selection import count
-from conformance.selection import matcher
-from conformance.selection import nearest
-from conformance.selection import require
-from conformance.shard import Shard
-from conformance.shell import _named
+from conformance.run.options import chosen_of
+from conformance.run.record import unjudged
+from conformance.run.selection import Wanted
+from conformance.run.selection import choose
+from conformance.run.selection import count
+from conformance.run.selection import matcher
+from conformance.run.selection import nearest
+from conformance.run.selection import require
+from conformance.run.shard import Shard
 from tests.conformance.conform import ROOT
 from tests.conformance.conform import command
 from tests.conformance.conform import conform
@@ -341,7 +341,7 @@ class TestCost:
         """What only a run needs (workers, machines, reports) is not there yet."""
         program = (
             "import sys; from conformance.cli import main; code = main(['run', '-k', 'nonesuch']);"
-            "print(code, *({'conformance.controller', 'xdist', 'conformance.workbench'} & set(sys.modules)))"
+            "print(code, *({'conformance.run.controller', 'xdist', 'conformance.run.machine_pool'} & set(sys.modules)))"
         )
         done = subprocess.run(
             [sys.executable, "-c", program],

@@ -13,8 +13,8 @@ import pytest
 from pyroute2 import NetlinkError
 from pyroute2.netlink.diag import DiagSocket
 
-from conformance.scenarios.sock_diag import Lister
-from conformance.scenarios.sockets import pair
+from conformance.guestlib.sock_diag import Lister
+from conformance.guestlib.sockets import pair
 
 _SO_COOKIE = 57
 _STATES = {1: "established", 7: "closed", 10: "listening"}

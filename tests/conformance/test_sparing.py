@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from conformance.catalogue import redirect_cases
 from conformance.cli import parse
-from conformance.examine import examine
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.guestlib import grace
 from conformance.model import Case
 from conformance.model import Verdict
-from conformance.options import repetition
-from conformance.record import case_event
 from conformance.report.events import decode
 from conformance.report.events import encode
 from conformance.report.text import report_lines
-from conformance.scenarios import grace
-from conformance.sparing import CONFIRMED
-from conformance.tries import Repetition
+from conformance.run.options import repetition
+from conformance.run.record import case_event
+from conformance.run.retries import Repetition
+from conformance.run.sparing import CONFIRMED
+from conformance.run.try_case import examine
 from tests.conformance.observations import flowed
 from tests.conformance.report_runs import KERNEL_6_12
 from tests.conformance.report_runs import finished

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.expect import steps
-from conformance.expect.judge import judge
-from conformance.expect.steps import StepTable
-from conformance.expect.steps import judge_steps
-from conformance.groups.insert import insert_cases
+from conformance.groups.insert.cases import insert_cases
+from conformance.judge import steps
+from conformance.judge.judge import judge
+from conformance.judge.steps import StepTable
+from conformance.judge.steps import judge_steps
 from conformance.model import Case
 from conformance.model import Verdict
 from kernels.version import Version

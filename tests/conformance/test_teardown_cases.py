@@ -6,19 +6,18 @@ from __future__ import annotations
 import itertools
 import tomllib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from conformance.catalogue import KINDS
-from conformance.catalogue import MAPS
-from conformance.expect import deviations as known
-from conformance.expect import steps
-from conformance.expect.deviations import deviations
-from conformance.expect.needs import unmet
-from conformance.expect.steps import judge_steps
-from conformance.groups import teardown
-from conformance.groups.teardown import teardown_cases
+from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import MAPS
+from conformance.groups.teardown import cases as teardown
+from conformance.groups.teardown.cases import teardown_cases
+from conformance.judge import defects as known
+from conformance.judge import steps
+from conformance.judge.defects import deviations
+from conformance.judge.needs import unmet
+from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
 from kernels.version import Version
 from tests.conformance.expectations import answers
@@ -104,7 +103,7 @@ def test_deviations_deviate(version: str) -> None:
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     """A change without a commit is a rumour."""
-    paths = [*Path(steps.HERE).glob("teardown*.toml"), *known.HERE.glob("teardown*.toml")]
+    paths = [*steps.files("teardown"), *known.files("teardown")]
     rows = [row for path in paths for row in next(iter(tomllib.loads(path.read_text()).values()))]
     ended = [row for row in rows if "until" in row]
     assert ended

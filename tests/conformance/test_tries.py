@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from common.errors import ConformError
-from conformance.examine import examine
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import decode
 from conformance.report.events import encode
 from conformance.report.text import report_lines
-from conformance.tries import Repetition
+from conformance.run.retries import Repetition
+from conformance.run.try_case import examine
 from tests.conformance.report_runs import KERNEL_6_12
 from tests.conformance.report_runs import finished
 from tests.conformance.workbenches import CASE

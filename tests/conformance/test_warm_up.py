@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from conformance.bundle import warm_up
+from conformance.run.bundle import warm_up
 from vm.launch import UnfitError
 from vm.machine import Fate
 from vm.machine import LogLine

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import ConformError
 from conformance.model import Case
 from conformance.model import KernelFacts
-from conformance.workbench import Workbench
+from conformance.run.machine_pool import Workbench
 from kernels.version import Version
 from tests.conformance.observations import case
 from tests.conformance.observations import flowed

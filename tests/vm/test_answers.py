@@ -20,8 +20,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from common.errors import KernelError
-from conformance.catalogue import redirect_cases
-from conformance.conclude import conclude
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.judge.conclude import conclude
 from conformance.model import KernelFacts
 from conformance.model import Verdict
 from kernels.version import Version

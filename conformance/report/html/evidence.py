@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conformance.klog import is_header
+from conformance.judge.klog import is_header
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.findings import alike

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.catalogue import LAYOUTS
-from conformance.catalogue import MAPS
-from conformance.catalogue import MODES
-from conformance.catalogue import PLAIN
+from conformance.groups.kinds import MAPS
+from conformance.groups.redirect.cases import LAYOUTS
+from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import PLAIN
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.html.behaviour import Behaviour

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform history`: the strips of all nights in a folder, those first that say most."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from common.errors import UsageError
+from conformance.nightly.history import LEGEND
+from conformance.nightly.history import Strip
+from conformance.nightly.history import strips
+from conformance.report.events import NAME
+from conformance.report.night import Night
+from conformance.report.night import nights
+from conformance.report.style import WIDTH
+from conformance.report.style import Style
+
+_WIDEST = 40
+"""Nights that a strip has room for; older ones are left out."""
+
+
+def history(options: argparse.Namespace) -> int:
+    """Print what the cases have come to; never judges, so it is 0 unless there is nothing to read."""
+    found = nights(Path(options.folder))
+    if not found:
+        raise UsageError(f"no {NAME} below {options.folder}", hint="give the folder of the matrix's outputs")
+    found = found[-_WIDEST:]
+    chosen = [each for each in strips([night.run for night in found]) if _wanted(each, options)]
+    print("\n".join(history_lines(found, chosen, Style.of(sys.stdout))))
+    return 0
+
+
+def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style) -> Iterator[str]:
+    """Return the nights, then the strips of each case, a kernel a line."""
+    for number, night in enumerate(found, start=1):
+        run = night.run
+        bad, total = len(run.unexpected()), sum(run.counts().values())
+        kernels = f"{len(run.slugs)} kernel{'s' * (len(run.slugs) != 1)}"
+        yield style.cut(f"{number:3}  {run.start.started}  {kernels}, {total} cases, {bad} unexpected", WIDTH)
+    yield from ("", *style.wrap(LEGEND))
+    ordered = sorted(chosen, key=lambda each: each.id)
+    cases = {name: list(each) for name, each in groupby(ordered, key=lambda each: each.id)}
+    for name in sorted(cases, key=lambda name: (-max(each.flips + each.flaky for each in cases[name]), name)):
+        yield from ("", *style.wrap(name, then="  "))
+        wide = max(len(style.cut(each.kernel, 24)) for each in cases[name])
+        for each in cases[name]:
+            yield f"  {style.cut(each.kernel, 24):{wide}}  {each}  {_numbers(each)}".rstrip()
+    if not chosen:
+        yield from ("", "No case flipped, flaked, or was wrong at last.")
+
+
+def _wanted(strip: Strip, options: argparse.Namespace) -> bool:
+    named = not options.case or any(fnmatch.fnmatch(strip.id, pattern) for pattern in options.case)
+    return named and (options.all or strip.noteworthy)
+
+
+def _numbers(strip: Strip) -> str:
+    flips = f"{strip.flips} flip{'s' * (strip.flips != 1)}" if strip.flips else ""
+    flakes = f"flaky {strip.flaky} of {len(strip.judged)} ({strip.flake_rate:.0%})" if strip.flaky else ""
+    return ", ".join(filter(None, (flips, flakes)))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform matrix`: judge every kernel of a conform.toml in one session, and keep the night."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC
+from datetime import datetime
+from pathlib import Path
+
+from common.errors import ConformError
+from common.errors import UsageError
+from conformance.commands.report import write
+from conformance.nightly.config import DEFAULT
+from conformance.nightly.config import NAME
+from conformance.nightly.config import Matrix
+from conformance.nightly.config import read
+from conformance.report.events import Run
+from conformance.report.findings import provenance
+from conformance.report.live import choose
+from conformance.report.night import nights
+from conformance.report.style import Style
+from conformance.report.text import head
+from conformance.report.text import known_section
+from conformance.report.text import skipped_section
+from conformance.report.text import unexpected_section
+from conformance.report.text import unseen_section
+from conformance.report.text import verdict_lines
+from conformance.run.controller import Ledger
+from conformance.run.deadline import seconds_of
+from conformance.run.memory import Peak
+from conformance.run.scheduler import durations
+from conformance.run.session import hold
+
+_LOOK = 2.0
+"""Seconds between two looks at the memory."""
+
+
+def config(_: argparse.Namespace) -> int:
+    """Print the default configuration."""
+    print(DEFAULT.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def matrix(options: argparse.Namespace) -> int:
+    """Judge all kernels and return the exit code of the run."""
+    asked = _asked(options)
+    folder = Path(options.results) if options.results else _tonight(asked)
+    last = nights(asked.folder)
+    asked_for = asked.options(options.shard or "", options.case or ())
+    ledger = Ledger(
+        deadline=seconds_of(asked_for.conform_total_deadline),
+        reporter=choose(sys.stdout, _conclude),
+        results=folder,
+        forgiving=True,
+        durations=durations(last[-1].run) if last else {},
+    )
+    peak = Peak(os.getpid(), _LOOK)
+    try:
+        code = hold(asked_for, ledger)
+    finally:
+        most = peak.stop()
+    if ledger.run is not None:
+        for name in asked.formats:
+            write(ledger.run, name, folder)
+        print(_cost(ledger.run, most))
+        print(f"Kept in {folder}")
+    return int(code)
+
+
+def _asked(options: argparse.Namespace) -> Matrix:
+    if options.file:
+        return read(Path(options.file))
+    if not Path(NAME).is_file():
+        raise UsageError(f"there is no {NAME} here", hint=f"write one with: ./conform config > {NAME}")
+    return read(Path(NAME))
+
+
+def _tonight(asked: Matrix) -> Path:
+    """Name a folder after the moment; a second run within it is somebody's mistake."""
+    folder = asked.folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    if folder.exists():
+        raise ConformError(f"{folder} is there already", hint="another matrix has just begun; wait a second")
+    return folder
+
+
+def _conclude(run: Run, style: Style) -> Sequence[str]:
+    """Say what the night came to, without the grids: those are in the reports."""
+    lines = [*head(run, style), ""]
+    for slug in run.slugs:
+        kernel = run.kernel(slug)
+        if kernel.error:
+            lines += [*style.wrap(f"{kernel.spec}: {kernel.error}", first="NOT JUDGED: "), ""]
+    for section in (unexpected_section, known_section, skipped_section, unseen_section):
+        if found := section(run, style):
+            lines += [*found, ""]
+    return [*lines, *verdict_lines(run, style)]
+
+
+def _cost(run: Run, memory: float) -> str:
+    """Say what the night took."""
+    built = sum(kernel.template == "built" for kernel in run.kernels.values())
+    alive = sum(not kernel.error for kernel in run.kernels.values())
+    seconds = run.finish.seconds if run.finish is not None else 0.0
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{alive} kernels judged in {minutes} min {rest} s, {built} of them booted for a template,"
+        f" peak memory {memory:.0f} MiB, {provenance(run)}"
+    )

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Who may not steal a socket by pidfd_getfd(2), and what cannot be stolen."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import struct
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import closing
+from contextlib import contextmanager
+from typing import Final
+
+from bpf.guest import syscall
+from conformance.guestlib import pidfd
+from conformance.guestlib.answers import attempt
+from conformance.guestlib.owner import Elsewhere
+from conformance.guestlib.owner import another
+from conformance.guestlib.owner import meet
+
+Steps = dict[str, str]
+
+_USER = 65534
+_YAMA = "/proc/sys/kernel/yama/ptrace_scope"
+_PR_SET_DUMPABLE = 4
+_CAP_SYS_PTRACE = 19
+_CAPABILITIES = struct.Struct("=Ii")
+_CAPABILITY_VERSION_3 = 0x20080522
+_SETS = struct.Struct("=6I")
+
+# setresuid, capget, capset
+_NUMBERS = {"x86_64": (117, 125, 126), "s390x": (208, 184, 185), "ppc64le": (164, 183, 184)}
+_SETRESUID, _CAPGET, _CAPSET = _NUMBERS.get(platform.machine(), (147, 90, 91))
+
+
+def _drop_user() -> None:
+    pidfd.call(_SETRESUID, _USER, _USER, _USER)
+
+
+def _drop_capability(*, permitted: bool = False) -> None:
+    header = ctypes.create_string_buffer(_CAPABILITIES.pack(_CAPABILITY_VERSION_3, 0))
+    sets = ctypes.create_string_buffer(_SETS.size)
+    pidfd.call(_CAPGET, ctypes.addressof(header), ctypes.addressof(sets))
+    mask = ~(1 << _CAP_SYS_PTRACE)
+    effective, allowed, *rest = _SETS.unpack(sets)
+    _SETS.pack_into(sets, 0, effective & mask, allowed & mask if permitted else allowed, *rest)
+    pidfd.call(_CAPSET, ctypes.addressof(header), ctypes.addressof(sets))
+
+
+def _as_another(owner: Elsewhere, drop: Callable[[], None]) -> str:
+    """Steal in a thread that has given something up."""
+
+    def steal() -> str:
+        drop()
+        return pidfd.try_to_steal(owner.pid, owner.number)
+
+    answer = pidfd.in_thread(steal)
+    # A change of user makes the whole process undumpable; proc(5) would then show it as somebody else's.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    return answer
+
+
+def _user(steps: Steps) -> None:
+    """Steal as another user, and as root without CAP_SYS_PTRACE from who has more; both leave the socket alone."""
+    owner = another()
+    with closing(owner), closing(meet(owner, "tcp4")) as peer:
+        steps["other-user"] = _as_another(owner, _drop_user)
+        steps["not-effective"] = _as_another(owner, _drop_capability)
+        steps["not-permitted"] = _as_another(owner, lambda: _drop_capability(permitted=True))
+        steps["send"] = owner.send(b"mine")
+        steps["receive"] = "data" if peer.recv(4) == b"mine" else "something else"
+        steps["with-capability"] = pidfd.try_to_steal(owner.pid, owner.number)
+
+
+def _same_user(steps: Steps) -> None:
+    """Steal from a process of the same user, which may forbid it by not being dumpable."""
+    with _private() as owner, _scope("0"):
+        owner.command("become", _USER, 1)
+        steps["dumpable"] = _as_another(owner, _drop_user)
+        owner.command("become", _USER, 0)
+        steps["undumpable"] = _as_another(owner, _drop_user)
+        steps["undumpable-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
+
+
+def _yama(steps: Steps) -> None:
+    """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
+    with _private() as owner, _private() as thief:
+        for each in (owner, thief):
+            each.command("become", _USER, 1)
+        for scope in "012":
+            with _scope(scope):
+                steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
+                steps[f"scope-{scope}-stranger"] = thief.command("steal", owner.pid, owner.number)
+                owner.command("permit", thief.pid)
+                steps[f"scope-{scope}-permitted"] = thief.command("steal", owner.pid, owner.number)
+                owner.command("permit", 0)
+                steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
+
+
+def _user_namespace(steps: Steps) -> None:
+    """Steal out of a user namespace, into it from above, and between two."""
+    above = another()
+    with closing(above), closing(meet(above, "tcp4")), _private() as inside, _private() as beside:
+        for each in (inside, beside):
+            each.command("unshare_user")
+        steps["out"] = inside.command("steal", above.pid, above.number)
+        steps["across"] = inside.command("steal", beside.pid, beside.number)
+        steps["into"] = pidfd.try_to_steal(inside.pid, inside.number)
+
+
+def _bad_descriptor(steps: Steps) -> None:
+    """Steal what the process has not open, by what is no pidfd, with flags."""
+    owner = another()
+    with closing(owner), closing(meet(owner, "tcp4")) as peer:
+        pid, number = owner.pid, owner.number
+        steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)
+        steps["flag-cloexec"] = pidfd.try_to_steal(pid, number, os.O_CLOEXEC)
+        steps["flag-high"] = pidfd.try_to_steal(pid, number, 1 << 31)
+        steps["negative"] = pidfd.try_to_steal(pid, -1)
+        steps["beyond"] = pidfd.try_to_steal(pid, (1 << 31) - 1)
+        steps["no-pidfd"] = attempt(pidfd.steal, peer.fileno(), number)
+        steps["closed-pidfd"] = attempt(pidfd.steal, -1, number)
+        owner.close()
+        steps["closed"] = pidfd.try_to_steal(pid, number)
+
+
+def _dead(steps: Steps) -> None:
+    """Steal from a process that is dead, before and after it is reaped."""
+    with _private() as owner:
+        pid = owner.pid
+        handle = pidfd.open_pidfd(pid)
+        owner.kill()
+        steps["zombie"] = attempt(pidfd.steal, handle, owner.number)
+        owner.reap()
+        steps["reaped"] = attempt(pidfd.steal, handle, owner.number)
+        os.close(handle)
+        steps["open-reaped"] = attempt(pidfd.open_pidfd, pid)
+
+
+def _no_socket(steps: Steps) -> None:
+    """Steal a pipe and insert it."""
+    owner = another()
+    handle = pidfd.open_pidfd(owner.pid)
+    stolen = pidfd.steal(handle, owner.command("open_pipe"))
+    for kind, number in (("sockmap", syscall.MAP_TYPES["sockmap"]), ("sockhash", syscall.MAP_TYPES["sockhash"])):
+        map_fd = syscall.create_map(number, 4, 8, 1)
+        steps[f"insert-{kind}"] = attempt(syscall.update_wide, map_fd, 0, stolen)
+        os.close(map_fd)
+    for descriptor in (stolen, handle):
+        os.close(descriptor)
+    owner.command("close_pipe")
+
+
+REASONS: Final[Mapping[str, Callable[[Steps], None]]] = {
+    "user": _user,
+    "same-user": _same_user,
+    "yama": _yama,
+    "user-namespace": _user_namespace,
+    "bad-descriptor": _bad_descriptor,
+    "dead": _dead,
+    "no-socket": _no_socket,
+}
+
+
+def run(params: Mapping[str, str], steps: Steps) -> None:
+    """Try what `why` says."""
+    REASONS[params["why"]](steps)
+
+
+@contextmanager
+def _private() -> Iterator[Elsewhere]:
+    """Have a process for this case alone, with a socket."""
+    owner = Elsewhere()
+    try:
+        with closing(meet(owner, "tcp4")):
+            yield owner
+    finally:
+        owner.end()
+
+
+@contextmanager
+def _scope(value: str) -> Iterator[None]:
+    """Set Yama's scope, where there is Yama, and set it back."""
+    before = _exchange_scope(value)
+    try:
+        yield
+    finally:
+        _exchange_scope(before)
+
+
+def _exchange_scope(value: str) -> str:
+    try:
+        with open(_YAMA, encoding="ascii") as file:
+            before = file.read().strip()
+    except FileNotFoundError:
+        return value
+    if before != value:
+        with open(_YAMA, "w", encoding="ascii") as file:
+            file.write(value)
+    return before

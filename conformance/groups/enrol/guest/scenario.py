@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The five ways a socket gets into a map, each proved by what then can be done with the socket. See `proof`.
+
+The Observation is `{"steps": {name: answer}}`, the steps in the order they were taken; a step that could not be
+reached is absent; `available` is the only one where this kernel or guest has no such socket, and says why. Steps named
+after system calls and what programs did answer `"ok"` or an errno; `lookup...` whether the map shows the socket's
+`"cookie"`; `redirect...`, `send...` and `receive...` where data came out, `"data: WHERE"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from conformance.groups.enrol.guest import by_hand as enrol_by_hand
+from conformance.groups.enrol.guest import iterator as enrol_iterator
+from conformance.groups.enrol.guest import refused as enrol_refused
+from conformance.groups.enrol.guest import sock_ops as enrol_sock_ops
+from conformance.groups.enrol.guest import stolen as enrol_stolen
+from conformance.guestlib import owner
+from conformance.guestlib.proof import ImpossibleError
+
+Steps = dict[str, str]
+
+WAYS: Final[Mapping[str, Callable[[Mapping[str, str], Steps], None]]] = {
+    "own": enrol_by_hand.own,
+    "scm": enrol_by_hand.handed_over,
+    "pidfd": enrol_stolen.run,
+    "pidfd-refused": enrol_refused.run,
+    "sock_ops": enrol_sock_ops.run,
+    "iterator": enrol_iterator.run,
+}
+
+
+def run(params: Mapping[str, str]) -> dict[str, Steps]:
+    """Carry out one case; `params` are `way`, `map`, `kind` and what the way's module reads."""
+    steps: Steps = {}
+    try:
+        with suppress(ImpossibleError):
+            WAYS[params["way"]](params, steps)
+    except BaseException:
+        owner.discard()
+        raise
+    return {"steps": steps}
+
+
+def warm_up(params: Mapping[str, str]) -> dict[str, int]:
+    """Run a case of each way, so that code, the other process and its cgroups, and the kernel's BTF are at hand."""
+    usual = {"map": "sockhash", "kind": "tcp4", "role": "target"}
+    wanted: tuple[dict[str, str], ...] = (
+        {"way": "own", "by": "descriptor"},
+        {"way": "scm", "sender": "keeps"},
+        {"way": "pidfd", "variant": "plain"},
+        {"way": "sock_ops", "variant": "plain", "side": "active"},
+        {"way": "iterator", "variant": "copy", "from": "sockmap"},
+        {"way": "iterator", "variant": "all", "hook": "iter_tcp"},
+    )
+    done = 0
+    for case in wanted:
+        # What this kernel lacks, the cases will tell.
+        with suppress(Exception):
+            run({**usual, **case})
+            done += 1
+    return {"cases": done}

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Send sockets every way out of their maps from several threads, while others send and receive through them.
+
+A *lane* is a stage with an IN socket in its source map, an OUT socket in its target map, and the peers of both. What
+each thread does is drawn from a seed; how they meet is not. The Observation is `{"steps": {...}}`: what `insert`
+answered, what became of the `threads`, whether `traffic` flowed, then the books as in leaks.py, unless a thread is
+stuck and has what they would miss.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import closing
+from contextlib import suppress
+from typing import Final
+
+from bpf.guest import syscall
+from conformance.groups.leaks.guest.scenario import Account
+from conformance.groups.leaks.guest.scenario import told
+from conformance.guestlib import netns
+from conformance.guestlib import sockets
+from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.quiesce import fences
+from conformance.guestlib.sock_diag import Lister
+from conformance.guestlib.ways_out import ENDS_STAGE
+from conformance.guestlib.ways_out import WAYS
+from conformance.guestlib.ways_out import Stage
+from conformance.guestlib.ways_out import end
+
+_BREAKERS: Final = 2
+_TALKERS: Final = 2
+_WARM_UP: Final = 0.5
+"""Seconds."""
+_PATIENCE: Final = 10.0
+"""Seconds until a thread that should have ended is stuck, and what is kept is: two vsock sockets may wait for 8."""
+_SLACK: Final = 64
+"""Objects that a cache may have gained: what is drawn is not the same before and after."""
+_LARGEST: Final = 4096
+_RUNS: Final = "stuck running"
+_WAITS_FOR_US: Final = "stuck in futex_"
+_SYSRQ: Final = "/proc/sysrq-trigger"
+_RUNNING_AND_BLOCKED: Final = "lw"
+"""Documentation/admin-guide/sysrq.rst: the stacks of all CPUs and of blocked tasks."""
+_WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_BUDGETS: Final = (0, 1 << 10, 1 << 40)
+# Those that make sockets would be in each other's way at the listeners; replacing is done here.
+_WAYS: Final = tuple(way for way in WAYS if way not in ("namespace-destroyed", "replace"))
+
+
+class Lane:
+    """One stage with its sockets, any of which any thread may close at any time."""
+
+    def __init__(self, kinds: tuple[str, str], map_type: str, *, parser: bool) -> None:
+        self._kinds, self._map_type, self._parser = kinds, map_type, parser
+        self.ends: list[socket.socket] = []
+        self.renew(0)
+        self.renew(1)
+        self.stage = self._new_stage()
+
+    def renew(self, which: int) -> None:
+        """Put a new pair in the place of one: 0 is IN, 1 is OUT."""
+        old = self.ends[which * 2 : which * 2 + 2]
+        self.ends[which * 2 : which * 2 + 2] = sockets.pair(self._kinds[which])
+        if old:
+            end(self._kinds[which], *old)
+
+    def renew_stage(self) -> None:
+        """Put new maps and programs in the place of the old ones."""
+        old, self.stage = self.stage, self._new_stage()
+        old.close()
+
+    def enter(self) -> None:
+        """Insert both sockets."""
+        self.stage.enter(self.ends[0], target=self.ends[2])
+
+    def close(self) -> None:
+        """Close everything."""
+        for which, kind in enumerate(self._kinds):
+            end(kind, *self.ends[which * 2 : which * 2 + 2])
+        self.stage.close()
+
+    def _new_stage(self) -> Stage:
+        stage = Stage(self._kinds[0], self._map_type, parser=self._parser)
+        stage.load_spare()
+        return stage
+
+
+class Battle:
+    """Some lanes and the threads on them."""
+
+    def __init__(self, lanes: Sequence[Lane], seed: str) -> None:
+        self._lanes, self._seed = lanes, seed
+        self._end = 0.0
+        self._turn = threading.Lock()
+        self.received = 0
+        self.failures: list[str] = []
+
+    def fight(self, seconds: float) -> str:
+        """Let the threads loose; `"ended"`, or what became of them."""
+        self._end = time.monotonic() + seconds
+        deeds = [self._break] * _BREAKERS + [self._talk] * _TALKERS + [self._wait]
+        threads = [
+            threading.Thread(target=self._do, args=(deed, random.Random(f"{self._seed} {number}")), daemon=True)
+            for number, deed in enumerate(deeds)
+        ]
+        # Whoever makes fences stays on one processor with what it starts; who spins must not keep us from saying so.
+        ours = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, self._end + _PATIENCE - time.monotonic()))
+        stuck = {_whereabouts(thread) for thread in threads if thread.is_alive()}
+        if stuck:
+            _log_backtraces()
+        else:
+            os.sched_setaffinity(0, ours)
+        return ", ".join([*_culprits(stuck), *dict.fromkeys(self.failures)]) or "ended"
+
+    def _do(self, deed: Callable[[Lane, random.Random], None], dice: random.Random) -> None:
+        try:
+            while time.monotonic() < self._end:
+                # Closed or full by somebody else's doing; poll() says ValueError to a closed one.
+                with suppress(OSError, ValueError, IndexError):
+                    deed(dice.choice(self._lanes), dice)
+        except Exception as error:
+            self.failures.append(f"raised {error!r}")
+
+    def _break(self, lane: Lane, dice: random.Random) -> None:
+        way, which = dice.choice(_WAYS), dice.randrange(2)
+        with suppress(OSError):
+            WAYS[way](lane.stage, *lane.ends[which * 2 : which * 2 + 2])
+        with suppress(OSError):
+            lane.stage.enter(dice.choice(lane.ends), target=dice.choice(dice.choice(self._lanes).ends))
+        # Making sockets and programs is for one at a time.
+        with self._turn:
+            lane.renew(which)
+            if way in ENDS_STAGE:
+                lane.renew_stage()
+            lane.enter()
+
+    def _talk(self, lane: Lane, dice: random.Random) -> None:
+        lane.stage.order(dice.choice((0, syscall.F_INGRESS)), dice.choice(_BUDGETS))
+        for _ in range(4):
+            dice.choice(lane.ends).send(bytes(dice.randrange(1, _LARGEST)), _WITHOUT_WAITING)
+            self._receive(dice.choice(lane.ends))
+
+    def _wait(self, lane: Lane, dice: random.Random) -> None:
+        waiting = select.poll()
+        for each in lane.ends:
+            waiting.register(each, select.POLLIN | select.POLLRDHUP)
+        if waiting.poll(dice.randrange(20)):
+            for each in lane.ends:
+                self._receive(each)
+
+    def _receive(self, one: socket.socket) -> None:
+        with suppress(OSError):
+            self.received += len(one.recv(2 * _LARGEST, _WITHOUT_WAITING))
+
+
+def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Fight for `seconds` over lanes of `in` and `out`, as `seed` has it."""
+    kinds = params["in"], params["out"]
+    steps: dict[str, str] = {}
+    # Here, so that they are on one processor as for everybody else, and no thread makes them that ends.
+    fences()
+    with netns.inside(netns.ours()), closing(Lister()) as lister:
+        try:
+            if not _fight(kinds, params["seed"], _WARM_UP, steps):
+                return {"steps": steps}
+        except OSError as error:
+            return {"steps": {"available": name_of(error)}}
+        account = Account(lister, _PATIENCE)
+        _fight(kinds, params["seed"], float(params["seconds"]), steps)
+        if "stuck" not in steps["threads"]:
+            steps |= {"kept": told(account.kept()), "memory": told(account.memory({}, _SLACK))}
+    return {"steps": steps}
+
+
+def _fight(kinds: tuple[str, str], seed: str, seconds: float, steps: dict[str, str]) -> bool:
+    """Set up, fight, and clean up; whether there can be a fight."""
+    parsers = (False, True) if sockets.is_tcp(kinds[0]) else (False,)
+    lanes: list[Lane] = []
+    try:
+        lanes += (Lane(kinds, map_type, parser=parser) for map_type in ("sockmap", "sockhash") for parser in parsers)
+        for lane in lanes:
+            steps["insert"] = attempt(lane.enter)
+            if steps["insert"] != "ok":
+                return False
+        battle = Battle(lanes, seed)
+        steps["threads"] = battle.fight(seconds)
+        steps["traffic"] = "flowed" if battle.received else "none"
+    finally:
+        # What a thread is stuck in may be kept from being closed, too; this process is not used again.
+        if "stuck" not in steps.get("threads", ""):
+            for lane in lanes:
+                lane.close()
+            sockets.close_listeners()
+    return True
+
+
+def _culprits(stuck: Collection[str]) -> list[str]:
+    """Leave out who waits for one of the others: for its turn, or for what one that never rests may have."""
+    if _RUNS in stuck:
+        return [_RUNS]
+    return sorted(where for where in stuck if not where.startswith(_WAITS_FOR_US)) or sorted(stuck)
+
+
+def _log_backtraces() -> None:
+    """Have the kernel log where everybody is, for whoever wants to know why."""
+    with suppress(OSError):
+        for key in _RUNNING_AND_BLOCKED:
+            with open(_SYSRQ, "w", encoding="ascii") as trigger:
+                trigger.write(key)
+
+
+def _whereabouts(thread: threading.Thread) -> str:
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/wchan", encoding="ascii") as file:
+            where = file.read()
+            return _RUNS if where in ("", "0") else f"stuck in {where}"
+    except OSError:
+        return "stuck"

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The redirect cases; a mode or a layout is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import MAPS
+from conformance.model import Case
+
+PROMISE: Final = (
+    "Data redirected from IN reaches exactly the sockets this kernel version promises, unchanged and in order."
+)
+
+SCENARIO: Final = "conformance.groups.redirect.guest.scenario:run"
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A way to redirect: where the program runs decides who sends and who would get the data without it."""
+
+    sender: str
+    """The role that sends: `in` runs SK_MSG on its own sends, `in_peer` makes SK_SKB run on what IN receives."""
+    native: str
+    """The role that receives when no program runs."""
+
+
+_SEND: Final = Mode(sender="in", native="in_peer")
+_INGRESS: Final = Mode(sender="in_peer", native="in")
+
+MODES: Final[Mapping[str, Mode]] = {
+    "send-to-local": _SEND,
+    "send-to-egress": _SEND,
+    "ingress-to-egress": _INGRESS,
+    "ingress-to-local": _INGRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the four sockets and the two maps are arranged; roles are `in`, `in_peer`, `out`, `out_peer`."""
+
+    target: str = "out"
+    """The role that is the redirect target."""
+    target_peer: str = "out_peer"
+    """The role at the target's other end."""
+    modes: tuple[str, ...] = tuple(MODES)
+    """The modes in which the layout means something."""
+
+
+PLAIN: Final = "plain"
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    PLAIN: Layout(),
+    "same_map": Layout(),
+    "parser": Layout(modes=tuple(name for name, mode in MODES.items() if mode is _INGRESS)),
+    "self": Layout(target="in", target_peer="in_peer"),
+    "peer": Layout(target="in_peer", target_peer="in"),
+}
+
+
+def roles(layout: str) -> tuple[str, ...]:
+    """List the sockets of a layout by role, IN first."""
+    arranged = LAYOUTS[layout]
+    return tuple(dict.fromkeys(("in", "in_peer", arranged.target, arranged.target_peer)))
+
+
+@cache
+def redirect_cases() -> tuple[Case, ...]:
+    """List the redirect cases, neighbours sharing program, map type and IN kind."""
+    return tuple(_redirect())
+
+
+def _redirect() -> Iterator[Case]:
+    for mode in MODES:
+        extras = [name for name, layout in LAYOUTS.items() if name != PLAIN and mode in layout.modes]
+        for map_ in MAPS:
+            for in_ in KINDS:
+                for out in KINDS:
+                    yield _redirect_case(map_, mode, in_, out, PLAIN)
+                for layout in extras:
+                    yield _redirect_case(map_, mode, in_, in_, layout)
+
+
+def _redirect_case(map_: str, mode: str, in_: str, out: str, layout: str) -> Case:
+    name = f"{map_}-{mode}-{in_}-{out if layout == PLAIN else layout}"
+    params = {"map": map_, "mode": mode, "in": in_, "out": out, "layout": layout}
+    return Case(group="redirect", name=name, scenario=SCENARIO, params=params)

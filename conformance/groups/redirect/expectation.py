@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel version should do with a case: the rows of the tables put together."""
+
+from __future__ import annotations
+
+import errno
+import tomllib
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from common.errors import KernelError
+from conformance.expect.rules import Rule
+from conformance.expect.rules import Table
+from conformance.expect.rules import grounds_of
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.kinds import KINDS
+from conformance.groups.redirect.cases import LAYOUTS
+from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.outcomes import OUTCOMES
+from conformance.groups.redirect.outcomes import Outcome
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import KernelFacts
+from kernels.version import Version
+
+HERE: Final = Path(__file__).parent
+
+PROGRAMS: Final = ("none", "sk_msg_verdict", "sk_skb_verdict", "sk_skb_stream_verdict", "sk_skb_stream_parser")
+"""What a map can carry; a stream parser comes with a stream verdict."""
+
+_RESULTS: Final = frozenset({"ok", *(name for name in dir(errno) if name.startswith("E"))})
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The whole answer expected."""
+
+    name: str
+    """Of the outcome; one of OUTCOMES, or of the set-up step that fails with the errno it fails with."""
+    outcome: Outcome | None
+    """None where the set-up is expected to fail."""
+    reason: str
+    sockets: Mapping[str, str]
+    """`ok` or errno by role."""
+    attach: tuple[tuple[str, str], ...]
+    """Attempts in order, each with `ok` or errno; empty if it does not come to that."""
+    insert: Mapping[str, str]
+    """`ok` or errno for `in` and for the target as `out`; empty if it does not come to that."""
+    rows: tuple[tuple[str, Rule], ...]
+    """The rows that say so, each with its step: the one that `reason` is of is the last."""
+
+    def grounds(self, steps: Collection[str] = ()) -> tuple[Ground, ...]:
+        """Return the rows as what a verdict rests on: those of some steps, or all, and the one that decides first."""
+        *others, last = self.rows
+        chosen = [(step, rule) for step, rule in self.rows if step in steps]
+        return grounds_of(chosen or [last, *others])
+
+
+OUTCOME: Final = "outcome"
+"""The step that is what becomes of the data; the others are named by `step_of`."""
+
+
+def step_of(kind: str, of: str) -> str:
+    """Name a step of the set-up: `socket in`, `attach sk_msg_verdict`, `insert out`."""
+    return f"{kind} {of}"
+
+
+def expected_outcome(case: Case, facts: KernelFacts) -> Expectation:
+    """Look up what this kernel should do with a redirect case; KernelError if the tables do not go back that far."""
+    params, version = case.params, facts.version
+    made = {role: _answer("socket", {"kind": params[role]}, version) for role in _pairs(params)}
+    sockets = {role: rule.outcome for role, rule in made.items()}
+    rows = [(step_of("socket", role), rule) for role, rule in made.items()]
+    attach: tuple[tuple[str, str], ...] = ()
+    insert: dict[str, str] = {}
+    name, refusal = _refusal("no-socket", list(made.values()))
+    if refusal is None:
+        tried = _attach(params, version)
+        attach = tuple((kind, rule.outcome) for kind, rule in tried)
+        rows += [(step_of("attach", kind), rule) for kind, rule in tried]
+        name, refusal = _refusal("not-attached", [rule for _, rule in tried[-1:]])
+    if refusal is None:
+        inserted = _insert(params, attach[0][0] if params["layout"] == "parser" else attach[-1][0], version)
+        insert = {role: rule.outcome for role, rule in inserted.items()}
+        rows += [(step_of("insert", role), rule) for role, rule in inserted.items()]
+        name, refusal = _refusal("not-inserted", list(inserted.values()))
+    rule = refusal or _answer("redirect", params, version)
+    name = name or rule.outcome
+    deciding = [each for each in rows if each[1] is rule] or [(OUTCOME, rule)]
+    rows = [*(each for each in rows if each[1] is not rule), *deciding]
+    return Expectation(name, OUTCOMES.get(name), rule.because(version), sockets, attach, insert, tuple(rows))
+
+
+@cache
+def newest_known() -> Version:
+    """Return the newest kernel on which every row was seen to hold."""
+    document = tomllib.loads((HERE.parents[1] / "expect" / "verified.toml").read_text())
+    return max(Version.parse(kernel["id"]) for kernel in document["kernel"])
+
+
+def note(version: Version) -> str:
+    """Say by what a kernel is judged that is newer than the tables; empty if it is not."""
+    newest = newest_known()
+    return f"{version} is newer than the newest kernel known here and judged by {newest}" if version > newest else ""
+
+
+@cache
+def table(name: str) -> Table:
+    """Load one of the tables; UsageError names file and row of what is wrong with it."""
+    outcomes = frozenset(OUTCOMES) if name == "redirect" else _RESULTS
+    return Table.load(HERE / f"promises-{name}.toml", universe=universe(name), outcomes=outcomes, families=FAMILIES)
+
+
+def universe(name: str) -> Sequence[Mapping[str, str]]:
+    """List the parameters that one of the tables is asked about."""
+    universes: Mapping[str, Sequence[Mapping[str, str]]] = {
+        "socket": [{"kind": kind} for kind in KINDS],
+        "attach": [{"attach": program} for program in PROGRAMS[1:]],
+        "insert": [{"kind": kind, "program": program} for kind in KINDS for program in PROGRAMS],
+        "redirect": [case.params for case in redirect_cases()],
+    }
+    return universes[name]
+
+
+def _answer(name: str, params: Mapping[str, str], version: Version) -> Rule:
+    rule = table(name).find(params, version)
+    if rule is None:
+        described = ", ".join(f"{key} {value}" for key, value in params.items())
+        raise KernelError(
+            f"promises-{name}.toml says nothing of {described} on {version}",
+            hint="the tables begin at 5.10; judge a newer kernel, or add a row",
+        )
+    return rule
+
+
+def _refusal(step: str, rules: list[Rule]) -> tuple[str, Rule | None]:
+    """Return name and row of the first answer that is not ok."""
+    refusal = next((rule for rule in rules if rule.outcome != "ok"), None)
+    return (f"{step}-{refusal.outcome}", refusal) if refusal else ("", None)
+
+
+def _pairs(params: Mapping[str, str]) -> tuple[str, ...]:
+    """List the pairs of sockets that are made, by the role of their first end."""
+    return ("in", "out") if LAYOUTS[params["layout"]].target == "out" else ("in",)
+
+
+def _attach(params: Mapping[str, str], version: Version) -> list[tuple[str, Rule]]:
+    """List the attach types tried: a verdict falls back to a stream verdict, which older kernels know."""
+    if params["mode"].startswith("send-"):
+        order = ["sk_msg_verdict"]
+    elif params["layout"] == "parser":
+        order = ["sk_skb_stream_parser", "sk_skb_stream_verdict"]
+    else:
+        order = ["sk_skb_verdict", "sk_skb_stream_verdict"]
+    tried = []
+    for attach in order:
+        tried.append((attach, _answer("attach", {"attach": attach}, version)))
+        if (tried[-1][1].outcome == "ok") != (params["layout"] == "parser"):
+            break
+    return tried
+
+
+def _insert(params: Mapping[str, str], program: str, version: Version) -> dict[str, Rule]:
+    """Find what becomes of IN in the map with the program, and of the target in one without (or the same)."""
+    of_target = program if params["layout"] == "same_map" else "none"
+    return {
+        "in": _answer("insert", {"kind": params["in"], "program": program}, version),
+        "out": _answer("insert", {"kind": params["out"], "program": of_target}, version),
+    }

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Redirect data from one socket to another by a SOCKMAP or SOCKHASH, and look at every socket involved.
+
+IN is the socket whose program runs, OUT the target; each has a peer. In the two send modes IN sends and the program
+runs on the way out (sk_msg); in the two ingress modes IN's peer sends and the program runs when IN receives (sk_skb).
+
+Layouts: `plain` (IN in an input map with the program, OUT in an output map), `same_map` (both in one map with the
+program), `parser` (stream parser and stream verdict instead of verdict), `self` (the target is IN), `peer` (the target
+is IN's peer).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import random
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from conformance.guestlib import grace
+from conformance.guestlib import receive
+from conformance.guestlib import sockets
+from conformance.guestlib.answers import error_name
+from conformance.guestlib.bench import Bench
+from conformance.guestlib.quiesce import Fences
+from conformance.guestlib.quiesce import fences
+from conformance.guestlib.quiesce import renew_fences
+
+PHASES = {
+    "byte": (1,),
+    "kilobyte": (1024,),
+    # Nothing here is large enough for a kernel to split.
+    "burst": (1, 1500, 2, 64, 1000, 3, 700, 1, 128, 1400, 17, 512, 5, 1200, 256, 1400),
+}
+"""Name and message sizes of each phase."""
+LAPS = 2
+"""How often a message that comes back to the program is redirected again before it is let pass."""
+DEADLINE = 4.0
+"""Seconds after which a phase that is not quiescent is given up."""
+GRACE = 0.5
+"""Seconds to look for missing bytes although the kernel seems quiescent: more than twice TCP's shortest timeout."""
+
+_LAST = list(PHASES)[-1]
+_MARK = 64
+"""Bytes at the end of a message that tell it from all others."""
+
+_SIOCOUTQNSD = 0x894B
+_TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
+
+_TOTAL = sum(map(sum, PHASES.values()))
+_RANDOM = random.Random("sockmap").randbytes(1 << 17)
+_BYTES = [bytes((value,)) for value in range(256)]
+
+
+def run(params: Mapping[str, str]) -> dict[str, Any]:
+    """Carry out one case and return its Observation.
+
+    `params`: `map`, `mode`, `in`, `out`, `layout`, see the module. The Observation, all of it JSON:
+
+    - `socket`: `{"in": "ok", "out": "ok"}`, whether each pair could be made, else the errno's name; only `in` with
+      the layouts self and peer;
+    - `attach`: `[[attach type, "ok" or errno], ...]`, every attempt in order;
+    - `insert`: `{"in": "ok", "out": "EOPNOTSUPP"}`, both always attempted; `out` is the target, whichever socket it is;
+    - `phases`: empty when one of the above failed, else one for each of `PHASES`: `name`; `sent`, the sizes; `send`,
+      what each send() gave, bytes or errno; `runs`, how often the program returned SK_PASS and SK_DROP and for how
+      many bytes; `received`, for each of `in`, `in_peer`, `out`, `out_peer` that exists a list with one entry for
+      each message received, in order; `settled`, False when the deadline passed before the kernel was quiescent;
+    - `errors`: SO_ERROR of each socket at the end, `"ok"` or errno.
+
+    A message received is a list of segments, each `[offset, length]` into the concatenation of what the phase sent, or
+    a hex string for bytes it did not send; `[]` has no bytes. `"eof"` is the end of a stream, `"!ECONNRESET"` an error
+    of recv(), `"!MSG_TRUNC"` follows a message longer than the buffer.
+    """
+    bench = Bench(params)
+    try:
+        ready = bench.set_up()
+        return {
+            "socket": bench.made,
+            "attach": bench.attached,
+            "insert": bench.inserted,
+            "phases": _phases(bench, _content("-".join(params.values()))) if ready else [],
+            "errors": {name: _pending_error(end) for name, end in bench.ends.items()} if ready else {},
+        }
+    finally:
+        bench.close()
+
+
+def warmup(params: Mapping[str, str]) -> dict[str, Any]:
+    """Run one case of each family, so that code, listeners and fences are warm; returns how many cases ran."""
+    wanted = [
+        {"map": map_type, "mode": mode, "in": kind, "out": kind, "layout": "plain"}
+        for kind in sockets.KINDS
+        for map_type, mode in (("sockmap", "ingress-to-egress"), ("sockhash", "send-to-local"))
+    ]
+    wanted += [
+        {"map": "sockhash", "mode": "ingress-to-local", "in": kind, "out": kind, "layout": layout}
+        for kind in ("tcp4", "unix_dgram")
+        for layout in ("same_map", "parser", "self", "peer")
+    ]
+    for case in wanted:
+        run(case)
+    return {"cases": len(wanted)}
+
+
+def _phases(bench: Bench, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
+    _make_room()
+    flow = _Flow(bench, fences())
+    phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
+    if not all(phase["settled"] for phase in phases):
+        # Whatever held them up, the next case shall not suffer from it.
+        renew_fences()
+    return phases
+
+
+@cache
+def _make_room() -> None:
+    sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
+
+
+class _Flow:
+    """What flows through one bench: sent, followed until the kernel is quiescent, described."""
+
+    def __init__(self, bench: Bench, through: Fences) -> None:
+        self._bench, self._fences = bench, through
+        self._sender = bench.sender
+        self._vsock = bench.uses_vsock()
+        self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]
+        self._received: dict[str, list[bytes | str]] = {name: [] for name in bench.ends}
+        self._drains = [
+            (end.fileno(), sockets.has_end(bench.kind(name)), self._received[name]) for name, end in bench.ends.items()
+        ]
+        self._before = self._now = bench.tallies()
+        self._accepted = 0
+        self._given_up = 0
+        """Of what was accepted, the bytes that were looked for in vain."""
+
+    def phase(self, name: str, messages: Sequence[bytes], *, last: bool) -> dict[str, Any]:
+        """Run one phase, after the `last` one nothing is sent any more; returns its part of the Observation."""
+        self._before = self._now
+        self._accepted = self._given_up = 0
+        for found in self._received.values():
+            found.clear()
+        if self._bench.loops:
+            answers, settled = self._one_by_one(messages, last=last)
+        else:
+            answers, settled = [self._send(message) for message in messages], self._settle(messages[-1], last=last)
+        sent = receive.Sent(messages)
+        return {
+            "name": name,
+            "sent": [len(message) for message in messages],
+            "send": answers,
+            "runs": {
+                kind: now - before for kind, now, before in zip(_TALLY_NAMES, self._now, self._before, strict=True)
+            },
+            "received": {end: sent.describe(found) for end, found in self._received.items()},
+            "settled": settled,
+        }
+
+    def _one_by_one(self, messages: Sequence[bytes], *, last: bool) -> tuple[list[int | str], bool]:
+        """Let each message finish its laps before the next, or else theirs would mix."""
+        answers = []
+        settled = True
+        for number, message in enumerate(messages, start=1):
+            self._bench.allow(LAPS * len(message))
+            answers.append(self._send(message))
+            more = number < len(messages)
+            settled = self._settle(message, last=last and not more, more=more) and settled
+        return answers, settled
+
+    def _send(self, message: bytes) -> int | str:
+        try:
+            count = self._sender.send(message, socket.MSG_DONTWAIT)
+        except OSError as error:
+            return error_name(error.errno or errno.ETIMEDOUT)
+        self._accepted += count
+        return count
+
+    def _settle(self, message: bytes, *, last: bool, more: bool = False) -> bool:
+        """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`.
+
+        `message` was sent last so far, and after the `last` one of a case nothing follows; `more` of its phase may.
+        """
+        start = rest = 0.0
+        while True:
+            arrived = not self._vsock or self._fences.vsock()
+            runs = self._bench.tallies()
+            arrived = arrived and self._fences.backlog() and (not self._vsock or self._fences.vsock())
+            self._drain()
+            self._now = self._bench.tallies()
+            quiescent = arrived and runs == self._now and not any(map(_unsent, self._tcp))
+            missing = self._missing()
+            if quiescent and (missing <= 0 or (missing <= self._given_up and self._has_come(message))):
+                return True
+            now = time.monotonic()
+            start = start or now
+            rest = (rest or now) if quiescent else 0.0
+            if rest and now - rest > self._patience(message, last=last, more=more):
+                self._given_up = missing
+                grace.gave_up(now - rest, GRACE)
+                return True
+            if now - start > DEADLINE:
+                return False
+
+    def _patience(self, message: bytes, *, last: bool, more: bool) -> float:
+        """Return how many seconds to look for missing bytes at rest: less than GRACE only where that can do no harm."""
+        if self._given_up and more:
+            # The phase has lost something already. What else it loses is looked for again with its last message.
+            return GRACE / 10
+        limit = grace.limit()
+        if limit >= GRACE or (last and not self._has_come(message)):
+            return GRACE
+        return limit
+
+    def _has_come(self, message: bytes) -> bool:
+        """Whether the end of a message was received, on whatever socket: what was sent before it is not merely late.
+
+        Every way through the kernel keeps the order. What comes after all once its phase is over is a stray there.
+        """
+        end = message[-_MARK:]
+        return any(
+            isinstance(each, bytes) and each.endswith(end) for found in self._received.values() for each in found
+        )
+
+    def _drain(self) -> None:
+        for descriptor, stream, found in self._drains:
+            messages = receive.drain(descriptor, stream=stream)
+            # An end or an error that stays is told once, however often we look.
+            if messages and not (isinstance(messages[0], str) and messages == found[-1:]):
+                found.extend(messages)
+
+    def _missing(self) -> int:
+        """Return how many bytes the kernel took that were neither received nor dropped by the program."""
+        missing = self._accepted
+        for found in self._received.values():
+            missing -= sum([len(message) for message in found if isinstance(message, bytes)])
+        # What sk_msg drops, the sender was refused.
+        return missing if self._bench.sends else missing - self._now[3] + self._before[3]
+
+
+def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the name and the messages of each phase: random, and no two messages of a case begin alike."""
+    # A slice of one random block: seeding a generator for each case would take a quarter of the case's time.
+    seed = zlib.crc32(case.encode())
+    offset = seed % (len(_RANDOM) - _TOTAL)
+    first = seed >> 24
+    for name, sizes in PHASES.items():
+        messages = []
+        for size in sizes:
+            messages.append(_BYTES[first] + _RANDOM[offset : offset + size - 1])
+            offset += size - 1
+            # Odd, hence all 256 values come before one comes again.
+            first = (first + 101) % 256
+        yield name, messages
+
+
+def _unsent(end: socket.socket) -> int:
+    """Return how many bytes TCP has not sent even once."""
+    count: int = struct.unpack("=i", fcntl.ioctl(end, _SIOCOUTQNSD, bytes(4)))[0]
+    return count
+
+
+def _pending_error(end: socket.socket) -> str:
+    return error_name(end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

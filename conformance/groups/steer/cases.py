@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The steering cases: a map of sockets as the table that sk_lookup and reuseport programs pick from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from typing import Final
+
+from conformance.groups.kinds import MAPS
+from conformance.model import Case
+
+PROMISE: Final = (
+    "What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."
+)
+
+HOOKS: Final = ("sk_lookup", "sk_reuseport")
+_KINDS: Final = ("tcp4", "tcp6", "udp4", "udp6")
+_VARIANTS: Final = ("plain", "removed", "connected", "foreign")
+
+
+@cache
+def steer_cases() -> tuple[Case, ...]:
+    """List the steering cases."""
+    return tuple(_cases())
+
+
+def _cases() -> Iterator[Case]:
+    for hook, map_, kind, variant in product(HOOKS, MAPS, _KINDS, _VARIANTS):
+        yield _case(hook=hook, map=map_, kind=kind, variant=variant)
+    for map_, kind in product(MAPS, ("tcp4", "tcp6")):
+        yield _case(hook="sk_lookup", map=map_, kind=kind, variant="stolen")
+
+
+def _case(**params: str) -> Case:
+    return Case(
+        group="steer",
+        name="-".join(params.values()),
+        scenario="conformance.groups.steer.guest.scenario:run",
+        params=params,
+    )

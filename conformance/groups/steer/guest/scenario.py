@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Use a SOCKMAP or SOCKHASH as a steering table: let sk_lookup or reuseport programs pick a socket from it.
+
+Two sockets could get what arrives at a port: `native`, whose port it is or whom the kernel picks from the reuseport
+group, and `chosen`, which the map holds in the beginning. The Observation is `{"steps": {name: answer}}`. A step named
+`to...` says who got a connection or a datagram: `"native"`, `"chosen"`, `"either"` where the kernel draws lots,
+`"nobody"`, or the errno the sender got; `program...` what the kernel said to the program: `"ok"`, errno or
+`"not called"`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Final
+
+from bpf.guest import links
+from bpf.guest import syscall
+from bpf.guest.contexts import CONTEXTS
+from conformance.guestlib import owner as owners
+from conformance.guestlib import pidfd
+from conformance.guestlib import sockets
+from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import error_name
+from conformance.guestlib.orders import Orders
+from conformance.guestlib.quiesce import fences
+
+Steps = dict[str, str]
+
+_SO_ATTACH_REUSEPORT_EBPF = 52
+_PATIENCE = 2.0
+_ANOTHER_FAMILY = {"tcp4": "tcp6", "tcp6": "tcp4", "udp4": "udp6", "udp6": "udp4"}
+_ANOTHER_PROTOCOL = {"tcp4": "udp4", "tcp6": "udp6", "udp4": "tcp4", "udp6": "tcp6"}
+
+
+class Table:
+    """A map, the program that steers by it, and who may be steered to."""
+
+    def __init__(self, params: Mapping[str, str], steps: Steps, stack: ExitStack) -> None:
+        self.kind, self.hook, self.steps, self.stack = params["kind"], params["hook"], steps, stack
+        self.map = syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, 8, 4)
+        stack.callback(os.close, self.map)
+        self.orders = Orders(f"{self.hook}_steer", self.hook, {"table": self.map})
+        stack.callback(self.orders.close)
+        grouped = self.hook == "sk_reuseport"
+        self.native = self.open(self.kind, grouped=grouped)
+        self.address = self.native.getsockname()
+        self.chosen = self.open(self.kind, self.address if grouped else None, grouped=grouped)
+        self.orders.give(port=self.address[1])
+        self._attach()
+
+    def open(self, kind: str, address: tuple[str, int] | None = None, *, grouped: bool = False) -> socket.socket:
+        """Open a listener or a UDP socket, in a reuseport group if it is to share its address."""
+        opened = self.stack.enter_context(sockets.fresh(kind))
+        if grouped:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.bind(address or sockets.address_of(kind)[2])
+        if sockets.connects(kind):
+            opened.listen(8)
+        return opened
+
+    def insert(self, descriptor: int, step: str = "insert") -> None:
+        """Put a socket into the table."""
+        self.steps[step] = attempt(syscall.update_wide, self.map, 0, descriptor)
+
+    def send(self, suffix: str = "", *, refuse: bool = False, **more: socket.socket) -> None:
+        """Connect, or send a datagram; say who got it and what the program was told."""
+        self.orders.give(refuse=int(refuse))
+        with sockets.fresh(self.kind) as client:
+            receiver = self._arrived(client, {"native": self.native, "chosen": self.chosen, **more})
+        told = self.steps[f"program{suffix}"] = self.orders.answer()
+        # Where the program picks nobody from the group, the kernel does, by a hash of ports nobody can foresee.
+        both = self.hook == "sk_reuseport" and self.chosen.fileno() >= 0
+        by_hash = both and told != "ok" and receiver in ("native", "chosen")
+        self.steps[f"to{suffix}"] = "either" if by_hash else receiver
+
+    def _arrived(self, client: socket.socket, receivers: dict[str, socket.socket]) -> str:
+        try:
+            client.connect(self.address)
+            if not sockets.connects(self.kind):
+                client.send(b"steered")
+                fences().backlog()
+                # A datagram nobody wanted comes back as an error.
+                client.send(b"")
+        except OSError as error:
+            return error_name(error.errno or 0)
+        ready, _, _ = select.select([each for each in receivers.values() if each.fileno() >= 0], [], [], _PATIENCE)
+        for each in ready:
+            if sockets.connects(self.kind):
+                each.accept()[0].close()
+            else:
+                each.recv(16)
+                fences().backlog()
+                each.recv(16, socket.MSG_DONTWAIT)
+        return ", ".join(name for name, each in receivers.items() if each in ready) or "nobody"
+
+    def _attach(self) -> None:
+        if self.hook == "sk_reuseport":
+            self.native.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, self.orders.program)
+            return
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            link = links.create(namespace, self.orders.program, CONTEXTS["sk_lookup"].attach_type)
+        finally:
+            os.close(namespace)
+        self.stack.callback(os.close, link)
+
+
+def _plain(table: Table) -> None:
+    """Steer to a socket in the table, to another one put in its place, and by an empty slot."""
+    table.send("-empty")
+    table.send("-refused", refuse=True)
+    table.insert(table.chosen.fileno())
+    table.send()
+    table.insert(table.native.fileno(), "insert-another")
+    table.send("-another")
+    table.insert(table.chosen.fileno(), "insert-back")
+    table.send("-back")
+
+
+def _removed(table: Table) -> None:
+    """Remove the socket from the table: by delete, then by closing it."""
+    table.insert(table.chosen.fileno())
+    table.send()
+    table.steps["delete"] = attempt(syscall.delete, table.map, 0)
+    table.send("-deleted")
+    table.send("-deleted-refused", refuse=True)
+    table.insert(table.chosen.fileno(), "insert-again")
+    table.send("-again")
+    table.chosen.close()
+    table.send("-closed")
+
+
+def _connected(table: Table) -> None:
+    """Put a connected socket into the table."""
+    one, other = sockets.pair(table.kind)
+    with one, other:
+        table.insert(one.fileno())
+        table.send(refuse=True, connected=one)
+        table.send("-passed", connected=one)
+
+
+def _foreign(table: Table) -> None:
+    """Put sockets into the table that cannot get what arrives: of another family, protocol, or group."""
+    for name, kind in (("family", _ANOTHER_FAMILY[table.kind]), ("protocol", _ANOTHER_PROTOCOL[table.kind])):
+        strange = table.open(kind, grouped=table.hook == "sk_reuseport")
+        table.insert(strange.fileno(), f"insert-{name}")
+        table.send(f"-{name}", refuse=True)
+    alone = table.open(table.kind)
+    table.insert(alone.fileno(), "insert-alone")
+    table.send("-alone", refuse=True, alone=alone)
+    group = table.open(table.kind, grouped=True)
+    table.insert(group.fileno(), "insert-group")
+    table.send("-group", refuse=True, group=group)
+
+
+def _stolen(table: Table) -> None:
+    """Steer to a listener stolen from another process, which knows nothing of it and accepts."""
+    owner = owners.another()
+    table.stack.callback(owner.close)
+    owner.listen(table.kind)
+    handle = pidfd.open_pidfd(owner.pid)
+    stolen = pidfd.steal(handle, owner.number)
+    table.insert(stolen)
+    for descriptor in (stolen, handle):
+        os.close(descriptor)
+    with sockets.fresh(table.kind) as client:
+        client.connect(table.address)
+        owner.accept()
+        table.steps["program"] = table.orders.answer()
+        client.send(b"steered")
+        fences().backlog()
+        table.steps["owner"] = "data" if owner.receive() == [b"steered"] else "nothing"
+
+
+VARIANTS: Final[Mapping[str, Callable[[Table], None]]] = {
+    "plain": _plain,
+    "removed": _removed,
+    "connected": _connected,
+    "foreign": _foreign,
+    "stolen": _stolen,
+}
+
+
+def run(params: Mapping[str, str]) -> dict[str, Steps]:
+    """Steer by `hook`, as `variant` says."""
+    steps: Steps = {}
+    with ExitStack() as stack:
+        VARIANTS[params["variant"]](Table(params, steps, stack))
+    return {"steps": steps}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The survival cases: what is known to have killed kernels, and is everyday use."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import Final
+
+from conformance.groups.kinds import MAPS
+from conformance.model import Case
+
+PROMISE: Final = "What is known to have killed other kernels this one survives, and the data arrives."
+
+_TCP = ("tcp4", "tcp6")
+_DRAINED = (
+    ("sockmap", "tcp4"), ("sockhash", "tcp6"),
+    ("sockmap", "udp4"), ("sockhash", "udp6"),
+    ("sockmap", "unix_stream"), ("sockhash", "unix_dgram"),
+)  # fmt: skip
+_SOON = 1.0
+"""Seconds: where the kernel hangs, it need not be waited for long."""
+
+
+@cache
+def survive_cases() -> tuple[Case, ...]:
+    """List the survival cases; a case that kills its clone takes nothing but that along."""
+    return tuple(
+        Case(
+            group="survive",
+            name=f"{what}-{map_}-{kind}",
+            scenario="conformance.groups.survive.guest.scenario:run",
+            params={"what": what, "map": map_, "kind": kind},
+            deadline=_SOON,
+        )
+        for what, map_, kind in (
+            *product(("parser-pass", "empty-receive"), MAPS, _TCP),
+            *(("drained", *each) for each in _DRAINED),
+        )
+    )

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel keeps, counted: sockets, BPF objects, descriptors, memory; and what of it grew.
+
+Sockets are those of this thread's network namespace, so one of our own makes their number exact (netns.py); objects
+and memory are everybody's. `/proc/slabinfo` takes for used what waits in a cache of some processor, so those caches are
+emptied before it is read. Memory that RCU holds back for seconds (kfree_rcu) is freed where the kernel is asked to
+shrink its caches.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from bpf.guest import syscall
+from conformance.guestlib.sock_diag import Lister
+
+Growth = dict[str, int]
+"""What there is more of, by a name that says what it is; each at least 1."""
+
+CHARGED: Final = "pages charged to "
+RESERVE: Final = 256 * (os.cpu_count() or 1)
+"""Pages that a protocol may be charged with in advance: 3cd3399dd7a8 ("net: implement per-cpu reserves for
+memory_allocated"), 6.0."""
+
+_ID_FIELDS: Final = {"map_id": "map", "prog_id": "program", "link_id": "link"}
+_Item = tuple[str, bytes | int | str]
+"""What it is, and which."""
+
+_NEXT_ID: Final = {"map": 12, "program": 11, "link": 31}
+"""BPF_*_GET_NEXT_ID."""
+_NETWORK: Final = "/proc/thread-self/net"
+_NAMES: Final = (
+    r"kmalloc-(?:cg-)?\d+k?|skbuff_\S*|sock_inode_cache|(?:request|tw)_sock_TCP\S*|(?:TCP|UDP|UNIX)\S*|AF_VSOCK"
+    r"|net_namespace"
+)
+_CACHES: Final = re.compile(_NAMES)
+"""The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
+_ACTIVE: Final = re.compile(rf"^({_NAMES}) +(\d+)", re.MULTILINE)
+"""Such a cache and its objects, in /proc/slabinfo. One search of a long text is many times quicker than its lines."""
+_PERCPU: Final = re.compile(r"^Percpu: +(\d+)", re.MULTILINE)
+_CHUNK: Final = 1 << 14
+_SMALLEST: Final = "kmalloc-8"
+_SLABS: Final = "/sys/kernel/slab"
+_DROP_CACHES: Final = "/proc/sys/vm/drop_caches"
+_KMEMLEAK: Final = "/sys/kernel/debug/kmemleak"
+_UNREFERENCED: Final = "unreferenced object"
+
+
+class Books:
+    """Everything that can be counted exactly, as it is now; later `left` says what came since and stays."""
+
+    def __init__(self, lister: Lister) -> None:
+        self._lister = lister
+        self._items = self._list()
+        self._inuse = dict(_inuse())
+        self._suspects: set[_Item] | None = None
+
+    def left(self) -> Growth:
+        """Say what there is more of than in the beginning and was at each look since the first.
+
+        What came later, or what another process has open, is not what the looks are about.
+        """
+        items = self._list()
+        new = items.keys() - self._items.keys()
+        self._suspects = new if self._suspects is None else self._suspects & new
+        if any(what in _NEXT_ID for what, _ in self._suspects):
+            self._suspects -= set(_of_others())
+        return dict(Counter(items[each] for each in self._suspects)) | more(dict(_inuse()), self._inuse)
+
+    def _list(self) -> dict[_Item, str]:
+        """Return what there is, each with a name that it shares with its like."""
+        opened = {name: _target(name) for name in os.listdir("/proc/self/fd")}
+        return {
+            **{("socket", cookie): f"{name} socket" for cookie, name in self._lister.sockets().items()},
+            **{(kind, each): f"BPF {kind}" for kind, command in _NEXT_ID.items() for each in _ids(command)},
+            **{(name, what): f"descriptor of {what.partition(':[')[0]}" for name, what in opened.items() if what},
+        }
+
+
+def memory() -> dict[str, int]:
+    """Count objects of slab caches, areas of vmalloc by who has them, and pages of a few kinds."""
+    # Areas take the longest to list, long enough for RCU to free what the caches below are to be rid of.
+    found = {
+        **{f"vmalloc {name}": count for name, count in _areas().items()},
+        "pages of per-CPU memory": _percpu(),
+        **{f"{CHARGED}{name}": count for name, count in _charged()},
+    }
+    for shrinker in _shrinkers():
+        os.write(shrinker, b"1")
+    found |= {f"slab {name}": count for name, count in _slabs()}
+    if os.path.exists(_KMEMLEAK):
+        found["kmemleak"] = _suspects()
+    return found
+
+
+def more(now: Mapping[str, int], before: Mapping[str, int]) -> Growth:
+    """Say of what there is more now."""
+    return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}
+
+
+def release_memory() -> None:
+    """Have memory freed that only waits for being so many that it is worth while."""
+    with suppress(OSError):
+        _hush()
+        # What shrinks when asked to: kfree_rcu() is among it, and would else take five seconds.
+        _write(_DROP_CACHES, "2")
+
+
+@cache
+def _hush() -> None:
+    """Have the kernel log say nothing of it: it is asked hundreds of times."""
+    _write(_DROP_CACHES, "4")
+
+
+def _ids(command: int) -> Iterator[int]:
+    number = 0
+    while True:
+        attributes = bytearray(struct.pack("=III", number, 0, 0))
+        try:
+            syscall.call(command, attributes)
+        except OSError:
+            return
+        number = struct.unpack_from("=I", attributes, 4)[0]
+        yield number
+
+
+def _of_others() -> Iterator[_Item]:
+    """Yield the BPF objects that other processes have descriptors of; there are none but on a host."""
+    for path in glob.glob("/proc/[0-9]*/fdinfo/*"):
+        if path.split("/")[2] != str(os.getpid()):
+            for line in _read(path).splitlines():
+                name, _, value = line.partition(":")
+                if name in _ID_FIELDS:
+                    yield _ID_FIELDS[name], int(value)
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        # The one that lists them.
+        return ""
+
+
+def _inuse() -> Iterator[tuple[str, int]]:
+    """Count sockets by /proc/net/sockstat and /proc/net/protocols, which see some that nobody lists any more."""
+    for name in ("sockstat", "sockstat6"):
+        for line in _read(f"{_NETWORK}/{name}").splitlines():
+            protocol, *words = line.replace(":", "").split()
+            for what, count in zip(words[::2], words[1::2], strict=False):
+                # The others are not of this namespace alone.
+                if what in ("used", "inuse", "tw"):
+                    yield f"{protocol} {what} in {name}", int(count)
+    for protocol, inuse, _ in _protocols():
+        yield f"{protocol} in protocols", inuse
+
+
+def _charged() -> Iterator[tuple[str, int]]:
+    for protocol, _, pages in _protocols():
+        if pages >= 0:
+            yield protocol, pages
+
+
+def _protocols() -> Iterator[tuple[str, int, int]]:
+    """Yield name, number of sockets and pages of each protocol."""
+    for line in _read(f"{_NETWORK}/protocols").splitlines()[1:]:
+        name, _, count, pages, *_ = line.split()
+        yield name, int(count), int(pages)
+
+
+class _Allocators(dict[str, str]):
+    """The function that allocated an area, by its line; nearly every line is the same at the next look."""
+
+    def __missing__(self, line: str) -> str:
+        """Read a line that is new; an area without an allocator has none."""
+        words = line.split(maxsplit=3)
+        name = self[line] = words[2].partition("+")[0] if len(words) > 2 else ""
+        return name
+
+
+_allocators = _Allocators()
+_KNOWN: Final = 1 << 13
+"""Lines to remember at most."""
+
+
+@cache
+def _shrinkers() -> tuple[int, ...]:
+    """Open what empties a cache, once: opening it is what would fill another.
+
+    So is writing to it, for which the kernel takes an object of the smallest cache: that one is emptied last.
+    """
+    if not os.path.isdir(_SLABS):
+        return ()
+    names = sorted(filter(_CACHES.fullmatch, os.listdir(_SLABS)), key=_SMALLEST.__eq__)
+    return tuple(os.open(f"{_SLABS}/{name}/shrink", os.O_WRONLY) for name in names)
+
+
+def _slabs() -> Iterator[tuple[str, int]]:
+    return ((name, int(active)) for name, active in _ACTIVE.findall(_read("/proc/slabinfo")))
+
+
+def _areas() -> Counter[str]:
+    """Count areas by the function that allocated them."""
+    if len(_allocators) > _KNOWN:
+        _allocators.clear()
+    found = Counter(map(_allocators.__getitem__, _read("/proc/vmallocinfo").splitlines()))
+    # What is free already, and the stacks of threads: work queues have as many as they like.
+    for name in ("", "unpurged", "kernel_clone", "copy_process"):
+        del found[name]
+    return found
+
+
+def _percpu() -> int:
+    return sum(map(int, _PERCPU.findall(_read("/proc/meminfo")))) * 1024 // os.sysconf("SC_PAGE_SIZE")
+
+
+def _suspects() -> int:
+    _write(_KMEMLEAK, "scan")
+    return _read(_KMEMLEAK).count(_UNREFERENCED)
+
+
+def _write(path: str, what: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(what)
+
+
+def _read(path: str) -> str:
+    """Return a file's text, nothing if it cannot be read; a file object would cost more than the reading."""
+    chunks = []
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while chunk := os.read(descriptor, _CHUNK):
+                chunks.append(chunk)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    return b"".join(chunks).decode("ascii", "replace")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pidfd_open(2), pidfd_getfd(2), kcmp(2), which neither every libc nor every Python knows, and threads to call them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from collections.abc import Callable
+
+from conformance.guestlib.answers import error_name
+
+THREAD = os.O_EXCL
+"""PIDFD_THREAD."""
+
+_OPEN, _GETFD = 434, 438
+_KCMP = {"x86_64": 312, "s390x": 343, "ppc64le": 354}.get(platform.machine(), 272)
+_KCMP_FILE = 0
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+
+
+def call(number: int, *arguments: int) -> int:
+    """Make a system call with numbers for arguments; OSError with the kernel's errno."""
+    result = int(_syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def open_pidfd(pid: int, flags: int = 0) -> int:
+    """Return a descriptor for a process."""
+    return call(_OPEN, pid, flags)
+
+
+def steal(pidfd: int, number: int, flags: int = 0) -> int:
+    """Return a duplicate of a descriptor of another process."""
+    return call(_GETFD, pidfd, number, flags)
+
+
+def try_to_steal(pid: int, number: int, flags: int = 0) -> str:
+    """Steal and give up at once; `"ok"` or the errno of pidfd_getfd(2)."""
+    handle = open_pidfd(pid)
+    try:
+        os.close(steal(handle, number, flags))
+    except OSError as error:
+        return error_name(error.errno or 0)
+    finally:
+        os.close(handle)
+    return "ok"
+
+
+def same_file(pid: int, number: int, descriptor: int) -> str:
+    """Say whether another process's descriptor and ours are one open file: `"same"`, `"different"` or errno."""
+    try:
+        order = call(_KCMP, os.getpid(), pid, _KCMP_FILE, descriptor, number)
+    except OSError as error:
+        return error_name(error.errno or 0)
+    return "different" if order else "same"
+
+
+def in_thread(function: Callable[[], str]) -> str:
+    """Return what a function returns in a thread that ends with it: credentials set by system call are the thread's."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(function()))
+    thread.start()
+    thread.join()
+    return answers[0] if answers else "no answer"

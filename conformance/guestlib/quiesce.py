@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fences: know, without sleeping, that the kernel has nothing of ours left in flight.
+
+Between a send() and the queue it ends in, data waits in at most three kinds of places that user space cannot see:
+
+- the backlog of the network device (a softirq), for TCP and UDP over lo: usually empty when send() returns, but a
+  softirq that was handed to ksoftirqd runs later;
+- the psock backlog: sk_psock_backlog(), a work item of the target of an sk_skb redirect on the system work queue;
+- the packet list of the vsock loopback, emptied by one work item.
+
+Each is first in, first out on a CPU, so a byte of our own sent through the same place arrives after whatever was there
+before it. The process is pinned to one CPU (but for the hammer's threads, which ask of VSOCK only, whose loopback has
+one work item however many CPUs there are): bound work queues and softirqs stay on the CPU that raised them, hence one
+queue of each kind instead of one a CPU. A byte redirected from one UDP socket to the egress of another passes the
+device, the psock backlog and the device again; a byte over a plain vsock connection passes the vsock loopback. The
+sockets, maps and programs of the fences are their own and never those of a case.
+
+A *round* is vsock, then [device, psock backlog, device], then vsock: the longest way data can take between two runs
+of a verdict program. So what is in flight when a round begins has, when it ends, either landed in a receive queue or
+run a program. If no program ran after the round's first fence, everything has landed, and what is read next is all
+there will be. `redirect` asks for exactly this, and for TCP having sent all it was given.
+
+Limits, none met so far: a work item that sleeps (for a socket lock, for memory) may be overtaken by the fence; one that
+waits for a timer (the target was full: retried a jiffy later; a TCP segment was lost: RTO) is not on any queue. Both
+leave sent bytes unaccounted for, and the caller then keeps on for `redirect.GRACE` seconds. Only a *surplus* that
+takes such a way is missed in its phase; it is then seen as stray bytes of the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import time
+from functools import cache
+
+from bpf.guest import syscall
+from conformance.guestlib import sockets
+
+TIMEOUT = 2.0
+"""Seconds after which a fence that has not come back never will: the kernel is stuck, or a worker thread is."""
+_AGAIN = 0.01
+"""Seconds after which a fence is sent again, and after twice as many the next time, for a kernel may lose some."""
+
+_TOKEN = struct.Struct("=Q")
+
+
+class Fences:
+    """Ways through the kernel's asynchronous queues; made once in a process and used by all its cases."""
+
+    def __init__(self) -> None:
+        _stay_on_this_cpu()
+        self._open: list[socket.socket] = []
+        self._descriptors: list[int] = []
+        self._vsock: tuple[socket.socket, socket.socket] | None = None
+        try:
+            self._backlog = self._redirected()
+        except BaseException:
+            self.close()
+            raise
+
+    def backlog(self) -> bool:
+        """Send a byte through device, psock backlog and device; False if it did not come back in time."""
+        return _pass(*self._backlog)
+
+    def vsock(self) -> bool:
+        """Send a byte through the vsock loopback; False if it did not come back in time."""
+        if self._vsock is None:
+            self._vsock = sockets.pair("vsock_stream")
+            self._open.extend(self._vsock)
+            self._vsock[1].settimeout(_AGAIN)
+        return _pass(*self._vsock)
+
+    def round(self, *, vsock: bool) -> bool:
+        """Send a byte through everything, vsock first and last if that is wanted; False if one did not come back."""
+        first = not vsock or self.vsock()
+        # Also behind a first that did not: what can still arrive is to arrive.
+        return self.backlog() and (not vsock or self.vsock()) and first
+
+    def close(self) -> None:
+        """Close what they are made of."""
+        for end in self._open:
+            end.close()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._open.clear()
+        self._descriptors.clear()
+
+    def _redirected(self) -> tuple[socket.socket, socket.socket]:
+        # In the guest only: tests without one read the tables of scenarios that come here.
+        from bpf.guest.programs import PROGRAMS
+
+        program = syscall.Program(PROGRAMS["sk_skb_fence"])
+        source = self._keep(syscall.create_map(*program.maps["targets"]))
+        targets = self._keep(syscall.create_map(*program.maps["targets"]))
+        descriptor = self._keep(program.load({"targets": targets}))
+        try:
+            syscall.attach(source, descriptor, "sk_skb_verdict")
+            kind = "udp4"
+        except OSError:
+            # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, only TCP, and by the other name.
+            syscall.attach(source, descriptor, "sk_skb_stream_verdict")
+            kind = "tcp4"
+        sender, intake = sockets.pair(kind)
+        self._open += (sender, intake)
+        outlet, receiver = sockets.pair(kind)
+        self._open += (outlet, receiver)
+        syscall.update(source, 0, intake.fileno())
+        syscall.update(targets, 0, outlet.fileno())
+        receiver.settimeout(_AGAIN)
+        return sender, receiver
+
+    def _keep(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+
+@cache
+def fences() -> Fences:
+    """Return the ones that all cases of this process use."""
+    return Fences()
+
+
+def renew_fences() -> None:
+    """Close the fences that something has held up; the next to ask gets new ones."""
+    held_up = fences()
+    fences.cache_clear()
+    held_up.close()
+
+
+def _pass(sender: socket.socket, receiver: socket.socket) -> bool:
+    """Send a byte through; send it again where it may be lost, for whatever comes back was behind all that was before.
+
+    False if none comes back in time.
+    """
+    # Unique and rising, so that a late byte of a fence that was given up, or of a worker that was killed, is not taken
+    # for ours.
+    first = time.monotonic_ns()
+    try:
+        sender.send(_TOKEN.pack(first))
+        if _returns(receiver, first):
+            return True
+        wait, end = 2 * _AGAIN, first / 1e9 + TIMEOUT
+        try:
+            while (left := end - time.monotonic()) > 0:
+                sender.send(_TOKEN.pack(time.monotonic_ns()))
+                receiver.settimeout(min(wait, left))
+                if _returns(receiver, first):
+                    return True
+                wait *= 2
+        finally:
+            receiver.settimeout(_AGAIN)
+    except OSError:
+        pass
+    return False
+
+
+def _returns(receiver: socket.socket, first: int) -> bool:
+    """Wait for a byte that is as young as the first of its fence; False if that takes too long."""
+    try:
+        while True:
+            token = receiver.recv(_TOKEN.size)
+            if len(token) == _TOKEN.size and _TOKEN.unpack(token)[0] >= first:
+                return True
+            if not token:
+                raise OSError(errno.EPIPE, "the way of the fence is closed")
+    except TimeoutError:
+        return False
+
+
+def _stay_on_this_cpu() -> None:
+    os.sched_setaffinity(0, {ctypes.CDLL(None).sched_getcpu()})

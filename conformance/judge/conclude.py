@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a machine's reply to a verdict: what happened to the machine first, what the scenario saw second."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+
+from conformance.judge.defects import Deviation
+from conformance.judge.defects import Symptom
+from conformance.judge.defects import deviations
+from conformance.judge.judge import judge
+from conformance.judge.klog import Report
+from conformance.judge.klog import alarming
+from conformance.judge.klog import find_reports
+from conformance.judge.klog import meaning
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import Judgement
+from conformance.model import KernelFacts
+from conformance.model import Verdict
+from vm.machine import Fate
+from vm.machine import LogLine
+from vm.machine import Reply
+
+Known = Callable[[str], Ground | None]
+"""Why a report of a title is no news; None if it is."""
+
+_FATES = {
+    Fate.PANICKED: (Verdict.PANIC, "the kernel died"),
+    Fate.OVERRAN: (Verdict.HANG, "the case did not end by its deadline"),
+    Fate.LOST: (Verdict.LOST, "the machine vanished without a panic"),
+    Fate.RAISED: (Verdict.INFRA, "the scenario raised"),
+}
+
+_STALE = re.compile(r"(?:^|[\]\s])\? \S+\+0x")
+"""A frame that the unwinder found but does not believe in."""
+_STARVED = "out of memory"
+"""The family of reports that tell more about the size of the guest than about its kernel."""
+
+
+def conclude(
+    case: Case, facts: KernelFacts, reply: Reply, *, neighbour: str = "", known: Known = lambda title: None
+) -> Judgement:
+    """Judge one reply; never raises.
+
+    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `neighbour` is
+    the case that the same machine answered before this one.
+    """
+    titles = [report.title for report in (*reports_of(reply.before), *reports_of(reply.log))]
+    rows = deviations(case, facts.version)
+
+    def excused(title: str) -> bool:
+        return known(title) is not None or any(row.excuses(title) for row in rows)
+
+    trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
+    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, _whereabouts(reply))
+    shown = tuple(row for row in rows if row.shows_in(symptom))
+    if trouble:
+        # Of a machine in trouble nothing more can be seen than that.
+        return _deviant(troubled(*trouble), shown, shown, facts)
+    if shown and judge(case, facts, reply.value).verdict is Verdict.PASS:
+        # A control may answer what a row knows as a deviation: then nothing deviates.
+        shown = tuple(row for row in shown if row.harmful)
+    deviant = {step: answer for row in shown for step, answer in row.answers.items()}
+    judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
+    excuses = {ground.place: ground for ground in map(known, titles) if ground is not None}
+    if excuses and judgement.verdict.expected:
+        reasons = [judgement.reason] if judgement.deviation else []
+        said = "; ".join(dict.fromkeys(ground.reason for ground in excuses.values()))
+        reason = "; ".join([*reasons, f"known splat: {said}"])
+        grounds = (*judgement.grounds, *excuses.values())
+        return replace(judgement, verdict=Verdict.XFAIL, reason=reason, grounds=grounds)
+    return judgement
+
+
+def _deviant(
+    judgement: Judgement, rows: Sequence[Deviation], shown: Sequence[Deviation], facts: KernelFacts
+) -> Judgement:
+    """Take known deviations into account, now that nothing else is wrong."""
+    gone = [row for row in rows if row not in shown and not row.racy]
+    if not (gone or shown) or (judgement.verdict is not Verdict.PASS and not any(row.verdict for row in shown)):
+        return judgement
+    about = gone or shown
+    names = dict.fromkeys(map(str, about))
+    steps = {step for row in about for step in row.answers}
+    broken = (ground for ground in judgement.grounds if not steps.isdisjoint(ground.steps))
+    judgement = replace(
+        judgement,
+        verdict=Verdict.XPASS if gone else Verdict.XFAIL,
+        reason="; ".join(dict.fromkeys(row.because(facts.version) for row in about)),
+        differences=(),
+        deviation=" ".join(names),
+        grounds=(*_defects(about), *broken),
+    )
+    if not gone:
+        return judgement
+    sentences = tuple(f"the known deviation {name} does not show: its row must go, or end here" for name in names)
+    return replace(judgement, differences=sentences)
+
+
+def _defects(rows: Iterable[Deviation]) -> Iterator[Ground]:
+    """Yield the rows as grounds; the ways in which one shows together, where they are of one commit and version."""
+    found: dict[tuple[object, ...], Ground] = {}
+    for ground in (row.as_ground() for row in rows):
+        key = (ground.file, ground.row, ground.commit, str(ground.since), str(ground.until), ground.link)
+        steps = found[key].steps if key in found else ()
+        found[key] = replace(ground, steps=tuple(dict.fromkeys((*steps, *ground.steps))))
+    yield from found.values()
+
+
+def _whereabouts(reply: Reply) -> str:
+    """Return what a machine in trouble said of where it is, without what merely lay on a stack."""
+    logged = (line.text for line in (*reply.before, *reply.log))
+    lines = "\n".join((reply.console, reply.error, *logged)).splitlines()
+    return "\n".join(line for line in lines if not _STALE.search(line))
+
+
+def _answers(reply: Reply) -> Mapping[str, str]:
+    steps = reply.value.get("steps") if isinstance(reply.value, Mapping) else None
+    return steps if isinstance(steps, Mapping) else {}
+
+
+def trouble_of(
+    reply: Reply, between: str = "before the call", known: Callable[[str], object] = lambda title: None
+) -> tuple[Verdict, str] | None:
+    """Say what got the machine into trouble, whatever was asked of it; None for one that is as healthy as before."""
+    own = reports_of(reply.log)
+    before = reports_of(reply.before)
+    news = [report for report in own if not known(report.title)]
+    late = [report for report in before if not known(report.title)]
+    if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
+        verdict, sentence = _FATES[reply.fate]
+        # What the host found out about a silent machine beats its console, where our own NMI shows as a panic.
+        found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
+        witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
+        # What is known to be said is seldom what it died of.
+        witness = tuple(report for report in witness if not known(report.title)) or witness
+        detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
+        return verdict, f"{sentence}: {detail}" if detail else sentence
+    too_much = f"; {reply.cut}" if reply.cut else ""
+    if news:
+        return _splat(news, "the kernel logged", too_much)
+    if late:
+        return _splat(late, f"{between} the kernel logged", too_much)
+    if reply.cut:
+        return Verdict.SPLAT, reply.cut
+    if not reply.log_complete:
+        return Verdict.INFRA, "the kernel log of this case could not be read in full"
+    if alarming(reply.taint) and not own and not before:
+        return Verdict.SPLAT, f"the kernel became tainted, for {meaning(alarming(reply.taint))}"
+    return None
+
+
+def reports_of(log: Iterable[LogLine]) -> tuple[Report, ...]:
+    """Return the reports in a window of the log."""
+    return find_reports(f"[{line.microseconds / 1e6:12.6f}] {text}" for line in log for text in line.text.split("\n"))
+
+
+def _splat(reports: list[Report], how: str, too_much: str) -> tuple[Verdict, str]:
+    """Name the first report that accuses the kernel; if none does, the guest was too small."""
+    accusing = [report for report in reports if report.family != _STARVED]
+    if accusing:
+        return Verdict.SPLAT, f"{how}: {accusing[0]}{too_much}"
+    return Verdict.INFRA, f"the guest ran out of memory; {how}: {reports[0]}{too_much}"
+
+
+def troubled(verdict: Verdict, sentence: str) -> Judgement:
+    """Judge a case whose machine got into trouble."""
+    return Judgement(
+        verdict=verdict,
+        expected="a healthy kernel",
+        observed=str(verdict),
+        reason="every case leaves the kernel healthy",
+        differences=(sentence,),
+    )

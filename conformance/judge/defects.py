@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel does today and no sane application could want: known, but never blessed as normal.
+
+The rows of the other tables say what a kernel should do. Where a kernel is known to do otherwise, `defects.toml` and
+`defects-PART.toml` of its group have `[[deviation]]` rows: `id`, `match`, `since`, `until`, `commit`, `subject` and
+`reason` as in rules.py (`commit` is the one that mended it, else the one that brought it, else empty), `link` to a
+report if there is one, and the exact symptom, at least one of
+
+    answers  step -> answer of a stepwise group that this kernel gives instead; `absent`: the step is not there
+    splat    a regular expression that the title of a report in the kernel log matches somewhere
+    verdict  `hang`, `panic` or `lost`: what becomes of the machine; with `where`, a regular expression that matches
+             what it then tells of where in the kernel it is
+
+and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
+
+A defect has one row. Where it shows in several ways, `match` is a list, most readably one `[[deviation.match]]` a way:
+each may say otherwise what the row says of `since`, `until`, `commit` (with its `subject`), `link` and the symptom, and
+counts as a row of its own when the kernel is judged.
+
+A case whose symptom shows is `xfail`; if it shows no symptom and did well, it is `xpass`: the row must go. Of several
+rows about one case all must show. Everything that is wrong beyond the symptom is as wrong as ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from conformance.expect.rules import Params
+from conformance.expect.rules import Rule
+from conformance.expect.rules import bad
+from conformance.expect.rules import name_of
+from conformance.expect.rules import read_rows
+from conformance.expect.rules import read_rule
+from conformance.groups import GROUPS
+from conformance.groups.kinds import FAMILIES
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import Source
+from conformance.model import Verdict
+from kernels.version import Version
+
+HERE: Final = Path(__file__).parents[1] / "groups"
+_SYMPTOM = ("answers", "splat", "verdict")
+_REST = ("where", "link", "racy")
+_OWN: Final = frozenset({*_SYMPTOM, *_REST, "since", "until", "commit", "subject"})
+"""What a match may say for itself; the other keys are parameters."""
+_ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """What a case showed, as far as a deviation can speak of it."""
+
+    answers: Mapping[str, str]
+    """Of its steps; empty where it did not answer, or has none."""
+    titles: Sequence[str] = ()
+    """Of the reports in its kernel log."""
+    verdict: Verdict | None = None
+    """What became of the machine; None if nothing did."""
+    console: str = ""
+    """What it said of where in the kernel it is: on the console, in the log, or of its worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """One row, or one way in which it shows."""
+
+    rule: Rule
+    answers: Mapping[str, str]
+    splat: re.Pattern[str] | None
+    verdict: Verdict | None
+    where: re.Pattern[str] | None
+    link: str
+    racy: bool = False
+
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.rule.id
+
+    @property
+    def harmful(self) -> bool:
+        """Whether it leaves the kernel in no state to go on with."""
+        return self.splat is not None or self.verdict is not None
+
+    def excuses(self, title: str) -> bool:
+        """Whether it speaks of a report of this title."""
+        return self.splat is not None and self.splat.search(title) is not None
+
+    def shows_in(self, symptom: Symptom) -> bool:
+        """Whether exactly this is what the case showed."""
+        answered = all(symptom.answers.get(step, "absent") == answer for step, answer in self.answers.items())
+        logged = self.splat is None or any(map(self.excuses, symptom.titles))
+        there = self.where is None or self.where.search(symptom.console) is not None
+        return answered and logged and there and symptom.verdict is self.verdict
+
+    def as_ground(self) -> Ground:
+        """Return the row as what a verdict rests on."""
+        return self.rule.as_ground(self.answers, Source.DEFECT, self.link)
+
+    def because(self, version: Version) -> str:
+        """Say what is wrong, with commit, first version and link."""
+        return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.link]))
+
+
+def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
+    """Return the rows about this case that are in force on this kernel; UsageError for a row that is wrong."""
+    return tuple(row for row in _in_force(case.group, version) if row.rule.matches(case.params))
+
+
+def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
+    """Read files of rows about cases with the parameters in `universe`."""
+    return tuple(
+        _row(where, variant, universe, name_of(path))
+        for path in paths
+        for where, row in read_rows(path, "deviation")
+        for variant in _variants(where, row)
+    )
+
+
+def files(group: str) -> Iterator[Path]:
+    """Yield the files about a group, in the order they are read."""
+    return iter(sorted((HERE / group).glob("defects*.toml")))
+
+
+@lru_cache(maxsize=256)
+def _in_force(group: str, version: Version) -> tuple[Deviation, ...]:
+    return tuple(row for row in _rows(group) if row.rule.in_force(version))
+
+
+@cache
+def _rows(group: str) -> tuple[Deviation, ...]:
+    return load(files(group), [case.params for case in GROUPS[group]()] if group in GROUPS else ())
+
+
+def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the row once for each of its matches, with what that says otherwise."""
+    matches = row.get("match")
+    if not isinstance(matches, list):
+        yield row
+        return
+    if not matches or not all(isinstance(match, dict) for match in matches):
+        raise bad(where, f"'match' is a table or a list of tables, not {matches!r}")
+    for match in matches:
+        own = {key: value for key, value in match.items() if key in _OWN}
+        # The title is of the commit beside it.
+        kept = {key: value for key, value in row.items() if not ("commit" in own and key == "subject")}
+        yield {**kept, **own, "match": {key: value for key, value in match.items() if key not in _OWN}}
+
+
+def _row(where: str, row: dict[str, Any], universe: Sequence[Params], file: str) -> Deviation:
+    symptom = {key: row[key] for key in _SYMPTOM if key in row}
+    if not symptom:
+        raise bad(where, f"lacks a symptom: {', '.join(_SYMPTOM)}")
+    answers: Any = symptom.get("answers", {})
+    if not isinstance(answers, dict) or not all(isinstance(each, str) and each for each in answers.values()):
+        raise bad(where, f"'answers' gives each step an answer, not {answers!r}")
+    verdict = symptom.get("verdict")
+    if verdict is not None and verdict not in _ENDS:
+        raise bad(where, f"'verdict' is one of {', '.join(_ENDS)}, not {verdict!r}")
+    if "where" in row and verdict is None:
+        raise bad(where, "'where' says where a machine is that has a 'verdict'")
+    link: Any = row.get("link", "")
+    if not isinstance(link, str):
+        raise bad(where, f"'link' is text, not {link!r}")
+    racy: Any = row.get("racy", False)
+    if not isinstance(racy, bool):
+        raise bad(where, f"'racy' is true or false, not {racy!r}")
+    rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, *_REST)}
+    rest["outcome"] = "deviates"
+    rule = read_rule(where, rest, universe, None, FAMILIES, file)
+    splat, console = _pattern(where, row, "splat"), _pattern(where, row, "where")
+    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, console, link, racy)
+
+
+def _pattern(where: str, row: dict[str, Any], key: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(row[key]) if key in row else None
+    except (re.error, TypeError) as error:
+        raise bad(where, f"'{key}' is no regular expression: {error}") from None

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which CONFIG symbols a case cannot do without, and which cases a kernel would not survive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from conformance.expect.rules import Bound
+from conformance.expect.rules import bad
+from conformance.expect.rules import check_keys
+from conformance.expect.rules import name_of
+from conformance.expect.rules import read_bound
+from conformance.expect.rules import read_match
+from conformance.expect.rules import read_rows
+from conformance.groups import cases
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.kinds import KINDS
+from conformance.groups.redirect.cases import LAYOUTS
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import KernelFacts
+from conformance.model import Source
+from kernels.version import Version
+
+NEEDS: Final = Path(__file__).with_name("needs.toml")
+_SYMBOL: Final = frozenset({"id", "symbol", "disables"})
+_HAZARD: Final = frozenset({"id", "hazard", "until"})
+_OPTIONAL: Final = frozenset({"since", "until"})
+
+_KINDS: Final = ("in", "out", "kind")
+"""The parameters that are kinds of sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One row of needs.toml."""
+
+    id: str
+    file: str
+    symbol: str
+    """Empty where nothing is missing, but something is wrong."""
+    disables: str
+    hazard: str
+    """What would become of the machine, or what the kernel has not."""
+    kinds: frozenset[str] | None
+    layouts: frozenset[str] | None
+    match: Mapping[str, frozenset[str]]
+    """`group` and parameters."""
+    since: Bound | None
+    until: Bound | None
+
+    def concerns(self, case: Case, version: Version) -> bool:
+        """Whether the case needs the symbol on this kernel."""
+        params = case.params
+        return (
+            (self.kinds is None or not self.kinds.isdisjoint(params.get(name) for name in _KINDS))
+            and (self.layouts is None or params.get("layout") in self.layouts)
+            and all({"group": case.group, **params}.get(name) in values for name, values in self.match.items())
+            and (self.since is None or self.since.reached(version))
+            and not (self.until and self.until.reached(version))
+        )
+
+    def as_ground(self) -> Ground:
+        """Return the row as what a verdict rests on."""
+        return Ground(
+            file=self.file,
+            row=self.id,
+            source=Source.NEED,
+            reason=self.hazard or f"CONFIG_{self.symbol} is not set, which disables {self.disables}",
+            since=self.since.told() if self.since else {},
+            until=self.until.told() if self.until else {},
+        )
+
+
+def unmet(case: Case, facts: KernelFacts) -> Ground | None:
+    """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
+    for need in load(NEEDS):
+        missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
+        if (missing or need.hazard) and need.concerns(case, facts.version):
+            return need.as_ground()
+    return None
+
+
+def symbols_needed() -> tuple[str, ...]:
+    """List the CONFIG symbols that some case needs."""
+    needs = load(NEEDS)
+    return tuple(dict.fromkeys(need.symbol for need in needs if need.symbol))
+
+
+@cache
+def load(path: Path) -> tuple[Need, ...]:
+    """Read a file of needs; UsageError names file and row of what is wrong with it."""
+    return tuple(_need(where, row, name_of(path)) for where, row in read_rows(path, "need"))
+
+
+def _need(where: str, row: dict[str, Any], file: str) -> Need:
+    lists = {key: row.pop(key, None) for key in ("kinds", "layouts", "match")}
+    check_keys(where, row, _HAZARD if "hazard" in row else _SYMBOL, _OPTIONAL)
+    return Need(
+        id=row["id"],
+        file=file,
+        symbol=row.get("symbol", ""),
+        disables=row.get("disables", ""),
+        hazard=row.get("hazard", ""),
+        kinds=_names(where, "kinds", lists["kinds"], {name: (name,) for name in KINDS} | dict(FAMILIES)),
+        layouts=_names(where, "layouts", lists["layouts"], {name: (name,) for name in LAYOUTS}),
+        match=read_match(where, lists["match"], _universe(), FAMILIES) if lists["match"] is not None else {},
+        since=read_bound(where, "since", row["since"]) if "since" in row else None,
+        until=read_bound(where, "until", row["until"]) if "until" in row else None,
+    )
+
+
+@cache
+def _universe() -> list[dict[str, str]]:
+    return [{"group": case.group, **case.params} for case in cases()]
+
+
+def _names(where: str, key: str, values: Any, known: dict[str, tuple[str, ...]]) -> frozenset[str] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or not values:
+        raise bad(where, f"{key!r} is a list, not {values!r}")
+    for value in values:
+        if value not in known:
+            raise bad(where, f"{key!r} is never {value!r}")
+    return frozenset(name for value in values for name in known[value])

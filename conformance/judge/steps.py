@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The judge of every group whose observation is a list of steps, each with a short answer.
+
+The scenario returns `{"steps": {name: answer, ...}}`. What is expected is in `GROUP/promises.toml` and, where one
+file would be too long, `GROUP/promises-PART.toml`, read in the order of their names as if they were one file. Rows are
+those of rules.py, with three differences:
+
+- `match` must name a `step`, and `outcome` is the answer, word for word;
+- in place of both, `answers` may say what each of several steps answers: `{ insert = "ok", lookup = "cookie" }`;
+- the answer `absent` says that the step must not be there;
+- the answer `as control` says that the step answers what it answered of the control: the scenario then returns
+  `{"steps": {...}, "control": {...}}`, where `control` is the same scenario on sockets that were never in a map;
+- `control` says what each of several steps of the control answers, for what even a control must not get wrong;
+- the step `*` stands for every step that any row of the group speaks of, and this row does not.
+
+So the steps of a case are those for which a row matches and is in force, and no list of them is kept anywhere else: a
+step that no row speaks of is as wrong as one that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from typing import Final
+from typing import TypeGuard
+
+from common.errors import ConformError
+from conformance.expect.rules import Params
+from conformance.expect.rules import Rule
+from conformance.expect.rules import bad
+from conformance.expect.rules import grounds_of
+from conformance.expect.rules import name_of
+from conformance.expect.rules import read_rows
+from conformance.expect.rules import read_rule
+from conformance.groups import GROUPS
+from conformance.groups import Families
+from conformance.groups import families_of
+from conformance.groups.kinds import FAMILIES
+from conformance.groups.redirect.expectation import note
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import KernelFacts
+from conformance.model import Observation
+from conformance.model import Verdict
+from kernels.version import Version
+
+HERE: Final = Path(__file__).parents[1] / "groups"
+
+ABSENT: Final = "absent"
+"""The answer of a step that must not be there."""
+AVAILABLE: Final = "available"
+"""The only step of a case that could not be asked, for lack of a module perhaps; its answer is the errno."""
+AS_CONTROL: Final = "as control"
+"""The answer of a step that answers what the same step of the control did."""
+OF_CONTROL: Final = "control "
+"""What precedes the name of a step of the control, where rows speak of it."""
+_EVERY: Final = "*"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepTable:
+    """The rows of one group, by the step they speak of, in the order they are read."""
+
+    rules: Mapping[str, tuple[Rule, ...]]
+
+    def expected(self, params: Params, version: Version) -> dict[str, Rule]:
+        """Return the row that decides each step a case with these parameters has on this kernel."""
+        return {step: rule for step, rule in self.decided(params, version).items() if rule.outcome != ABSENT}
+
+    def decided(self, params: Params, version: Version) -> dict[str, Rule]:
+        """Return the row that decides about each step, those that are not to be there included."""
+        found = {
+            step: next((rule for rule in rules if rule.matches(params)), None)
+            for step, rules in _in_force(self, version).items()
+        }
+        return {step: rule for step, rule in found.items() if rule is not None}
+
+
+@lru_cache(maxsize=256)
+def _in_force(table: StepTable, version: Version) -> dict[str, tuple[Rule, ...]]:
+    """List the rows in force by step, the one that wins first."""
+    return {
+        step: tuple(rule for rule in reversed(rules) if rule.in_force(version)) for step, rules in table.rules.items()
+    }
+
+
+def judge_steps(
+    case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
+) -> Judgement:
+    """Compare every step with its row, or with its deviant answer; never raises: what cannot be judged is `infra`."""
+    try:
+        wanted = table(case.group).expected(case.params, facts.version)
+    except ConformError as error:
+        return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
+    expected = {**{step: rule.outcome for step, rule in wanted.items()}, **deviant}
+    every = grounds_of(wanted.items())
+    for part in ("steps", "control"):
+        seen = observation.get(part)
+        if _is_texts(seen) and set(seen) == {AVAILABLE}:
+            why = f"this guest has no such socket or program: {seen[AVAILABLE]}"
+            return Judgement(Verdict.SKIP, _summary(expected), _summary(seen), why)
+    if flaw := _flaw(observation, expected):
+        why = _because(wanted.values(), facts)
+        return Judgement(Verdict.INFRA, _summary(expected), "", why, (flaw,), grounds=every)
+    expected, seen = _compared(expected, observation["steps"], observation.get("control", {}))
+    wrong = [step for step in dict.fromkeys((*seen, *expected)) if seen.get(step) != expected.get(step)]
+    if not wrong:
+        answered = _summary(observation["steps"])
+        return Judgement(Verdict.PASS, answered, answered, _because(wanted.values(), facts), grounds=every)
+    concerned = {step: wanted[step] for step in wrong if step in wanted}
+    return Judgement(
+        verdict=Verdict.FAIL,
+        expected=_summary({step: expected.get(step, "nothing") for step in wrong}),
+        observed=_summary({step: seen.get(step, "nothing") for step in wrong}),
+        reason=_because(concerned.values(), facts) or f"no row of {case.group} speaks of {', '.join(wrong)}",
+        differences=tuple(_differences(wrong, expected, seen, wanted)),
+        grounds=grounds_of(concerned.items()),
+    )
+
+
+def _flaw(observation: Observation, expected: Mapping[str, str]) -> str:
+    """Say why an observation cannot be judged; empty if it can."""
+    seen, control = observation.get("steps"), observation.get("control", {})
+    strange = set(observation) - {"steps", "control"}
+    if strange or not _is_texts(seen) or not _is_texts(control) or not seen or any(map(_of_control, seen)):
+        return f"the observation is malformed: {observation!r:.200}"
+    lacking = [step for step, answer in expected.items() if answer == AS_CONTROL or _of_control(step)]
+    if lacking and "control" not in observation:
+        return f"the observation lacks the control, without which nobody can judge {', '.join(lacking)}"
+    return ""
+
+
+def _compared(
+    expected: Mapping[str, str], steps: Mapping[str, str], control: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what is expected and what was seen, step by step, now that the answers of the control are known.
+
+    Of the control itself only those steps are judged that a row speaks of.
+    """
+    wanted = {step: control.get(step, ABSENT) if answer == AS_CONTROL else answer for step, answer in expected.items()}
+    own = {f"{OF_CONTROL}{step}": answer for step, answer in control.items()}
+    seen = {**steps, **{step: answer for step, answer in own.items() if step in wanted}}
+    return {step: answer for step, answer in wanted.items() if answer != ABSENT}, seen
+
+
+def _of_control(step: str) -> bool:
+    return step.startswith(OF_CONTROL)
+
+
+@cache
+def table(group: str) -> StepTable:
+    """Load the rows of a group; UsageError names file and row of what is wrong with them."""
+    return load(files(group), [case.params for case in GROUPS[group]()], families_of(group))
+
+
+def files(group: str) -> list[Path]:
+    """List the files about a group, in the order they are read."""
+    return sorted((HERE / group).glob("promises*.toml"))
+
+
+def load(paths: Iterable[Path], universe: Sequence[Params], families: Families = FAMILIES) -> StepTable:
+    """Read files of rows about cases with the parameters in `universe`."""
+    read = []
+    for path in paths:
+        for where, row in read_rows(path, "rule"):
+            answers, rest = _split(where, row)
+            read.append((answers, read_rule(where, rest, universe, None, families, name_of(path))))
+    every = dict.fromkeys(step for answers, _ in read for step in answers if step != _EVERY)
+    rules: dict[str, tuple[Rule, ...]] = {}
+    for answers, rule in read:
+        rest = dict.fromkeys(every, answers[_EVERY]) if _EVERY in answers else {}
+        for step, answer in {**rest, **answers}.items():
+            if step != _EVERY:
+                rules[step] = (*rules.get(step, ()), replace(rule, outcome=answer))
+    return StepTable(rules)
+
+
+def _split(where: str, row: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Take a row apart: the answer of each step it speaks of, and what is left, with any one of them as outcome."""
+    match = row.get("match")
+    if not isinstance(match, dict):
+        raise bad(where, f"'match' is a table, not {match!r}")
+    steps = match.get("step")
+    answers: Any = row.get("answers")
+    control: Any = row.get("control", {})
+    if (answers is not None or control) and (steps is not None or "outcome" in row):
+        raise bad(where, "'answers' stands in place of 'outcome' and the steps in 'match'")
+    if not _is_texts(control):
+        raise bad(where, f"every step of the control has an answer, not {control!r}")
+    if answers is None and not control:
+        if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
+            raise bad(where, f"'match' names a list of steps, not {steps!r}")
+        answers = dict.fromkeys(steps, row.get("outcome"))
+    answers = answers if answers is not None else {}
+    if not _is_texts(answers) or not (answers or control) or not all((*answers.values(), *control.values())):
+        raise bad(where, f"every step has an answer, not {answers!r}")
+    if AS_CONTROL in control.values():
+        raise bad(where, "a step of the control cannot answer as the control")
+    told = {**answers, **{f"{OF_CONTROL}{step}": answer for step, answer in control.items()}}
+    rest = {key: value for key, value in row.items() if key not in ("answers", "control")}
+    rest["match"] = {name: values for name, values in match.items() if name != "step"}
+    rest["outcome"] = next(iter(told.values()))
+    return told, rest
+
+
+def _differences(
+    wrong: Iterable[str], expected: Mapping[str, str], seen: Mapping[str, str], wanted: Mapping[str, Rule]
+) -> Iterator[str]:
+    for step in wrong:
+        as_control = step in wanted and wanted[step].outcome == AS_CONTROL
+        if step not in expected:
+            yield f"{'the control has no' if as_control else 'no expectation for'} step {step}, got {seen[step]}"
+        else:
+            answer = f"{expected[step]}, as the control did" if as_control else expected[step]
+            yield f"wanted {step} to give {answer}, got {seen.get(step, 'no such step')}"
+
+
+def _summary(answers: Mapping[str, str]) -> str:
+    return ", ".join(f"{step} {answer}" for step, answer in answers.items())
+
+
+def _because(rules: Iterable[Rule], facts: KernelFacts) -> str:
+    reasons = [rule.because(facts.version) for rule in rules]
+    return "; ".join(filter(None, dict.fromkeys((*reasons, note(facts.version) if reasons else ""))))
+
+
+def _is_texts(value: Any) -> TypeGuard[Mapping[str, str]]:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))

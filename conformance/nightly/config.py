@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""conform.toml: read strictly, measured against the default file, which has every key with its type."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from common.errors import UsageError
+from conformance.report.formats import FORMATS
+from conformance.run.deadline import seconds_of
+from conformance.run.options import add_options
+from kernels.resolve import parse
+from kernels.spec import Preset
+from kernels.spec import amend
+
+NAME: Final = "conform.toml"
+DEFAULT: Final = Path(__file__).with_name("default.toml")
+
+_HINT: Final = "`./conform config` prints every key with its default"
+_LISTS: Final = {"allow": "--allowlist", "deny": "--denylist", "splats": "--splatlist"}
+_MACHINES: Final = {"cpus": "--cpus", "memory": "--memory", "accelerator": "--accel", "append": "--append"}
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What a configuration asks for."""
+
+    kernels: tuple[str, ...]
+    """Specs, a kernel that is built once for each preset."""
+    arguments: tuple[str, ...]
+    """Of `conform run`: lists and machines."""
+    cases: tuple[str, ...]
+    """Patterns of `--case`; empty for all."""
+    workers: int
+    folder: Path
+    formats: tuple[str, ...]
+
+    def options(self, shard: str = "", cases: Sequence[str] = ()) -> argparse.Namespace:
+        """Return what `conform run` would be told; `cases` of the command line stand for those of the file."""
+        parser = argparse.ArgumentParser()
+        add_options(parser.add_argument)
+        arguments = [f"--kernel={spec}" for spec in self.kernels] + [f"--shard={shard}"] * bool(shard)
+        arguments += [f"--case={pattern}" for pattern in cases or self.cases]
+        namespace = parser.parse_args([*arguments, *self.arguments])
+        namespace.k = None
+        namespace.n = str(self.workers or "auto")
+        namespace.pytest_arguments = []
+        return namespace
+
+
+def read(path: Path) -> Matrix:
+    """Read a configuration; UsageError names the file and the key that is wrong."""
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = f"./conform config > {NAME}"
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}", hint=_HINT) from error
+    values = _merge(path, tomllib.loads(DEFAULT.read_text(encoding="utf-8")), given)
+    try:
+        seconds_of(values["deadline"])
+    except UsageError as error:
+        raise UsageError(f"{path}: 'deadline': {error}", hint=error.hint) from error
+    return Matrix(
+        kernels=tuple(dict.fromkeys(_kernels(path, values))),
+        arguments=tuple(_arguments(path, values)),
+        cases=tuple(values["cases"]),
+        workers=_count(path, values["machines"]["workers"]),
+        folder=path.parent / values["outputs"]["folder"],
+        formats=_known(path, "outputs.formats", values["outputs"]["formats"], list(FORMATS)),
+    )
+
+
+def _merge(path: Path, default: Mapping[str, Any], given: Mapping[str, Any], table: str = "") -> dict[str, Any]:
+    """Lay what is given over the default; both the keys and the types are the default's."""
+    for key, value in given.items():
+        name = f"{table}{key}"
+        if key not in default:
+            raise UsageError(f"{path}: there is no key {name!r}", hint=_HINT)
+        wanted = default[key]
+        texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        if type(value) is not type(wanted) or (isinstance(value, list) and not texts):
+            words = {str: "a string", int: "a number", list: "a list of strings", dict: "a table"}
+            raise UsageError(f"{path}: {name!r} is {words[type(wanted)]}, not {value!r}", hint=_HINT)
+    return {
+        key: _merge(path, wanted, given.get(key, {}), f"{table}{key}.")
+        if isinstance(wanted, dict)
+        else given.get(key, wanted)
+        for key, wanted in default.items()
+    }
+
+
+def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
+    presets = _known(path, "presets", values["presets"], [str(preset) for preset in Preset])
+    if not values["kernels"] or not presets:
+        empty = "presets" if values["kernels"] else "kernels"
+        raise UsageError(f"{path}: {empty!r} is empty, so there is nothing to judge", hint=_HINT)
+    for spec in values["kernels"]:
+        try:
+            builds = parse(spec).builds
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}", hint=error.hint) from error
+        yield from (amend(spec, preset=preset) for preset in presets) if builds else (spec,)
+
+
+def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
+    for key, option in _LISTS.items():
+        yield from (f"{option}={os.fspath(path.parent / each)}" for each in values["lists"][key])
+    machines = values["machines"]
+    _known(path, "machines.accelerator", [machines["accelerator"]], ["auto", "kvm", "tcg"])
+    yield f"--total-deadline={values['deadline']}"
+    yield from (f"{option}={machines[key]}" for key, option in _MACHINES.items())
+
+
+def _known(path: Path, name: str, values: list[str], known: list[str]) -> tuple[str, ...]:
+    for value in values:
+        if value not in known:
+            raise UsageError(f"{path}: {name!r} cannot be {value!r}", hint=f"it can be {', '.join(known)}")
+    return tuple(values)
+
+
+def _count(path: Path, value: int) -> int:
+    if value < 0:
+        raise UsageError(f"{path}: 'machines.workers' cannot be {value}", hint=_HINT)
+    return value

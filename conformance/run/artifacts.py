@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a bad case leaves in the results folder, for whoever looks into it: `cases/KERNEL/GROUP/NAME/`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import HostError
+from conformance.judge.lists import Lists
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.run.machine_pool import Workbench
+from conformance.run.retries import Wish
+from conformance.run.try_case import once
+from vm.machine import SOCKMAP_PATHS
+from vm.machine import Evidence
+
+LOG = "log.txt"
+SERIAL = "serial.txt"
+OBSERVATION = "observation.json"
+COMMAND = "command.txt"
+TRACE = "trace.txt"
+MEMORY = "memory.elf"
+MISSING = "missing.txt"
+
+
+def folder_of(kernel: str, case: str) -> Path:
+    """Return where the evidence of a case is, below the results folder: slugs and case ids are fit for file names."""
+    return Path("cases") / kernel / case
+
+
+def has_evidence(event: CaseEvent) -> bool:
+    """Tell whether there is anything to keep: of a case that was never put to a machine there is not."""
+    seen = (event.log, event.console, event.observation, event.error, event.tries)
+    return not event.verdict.expected and (event.verdict is not Verdict.INFRA or any(seen))
+
+
+def store(results: Path, event: CaseEvent) -> Path:
+    """Write what the event says, each kind in its file; returns the folder. HostError leaves none of these files."""
+    folder = folder_of(event.kernel, event.id)
+    observation = json.dumps(event.observation, indent=2, default=dict)
+    texts = {
+        LOG: "".join(f"{line}\n" for line in _log_lines(event)),
+        SERIAL: event.console,
+        OBSERVATION: f"{observation}\n",
+        COMMAND: f"{event.repeat}\n",
+    }
+    try:
+        (results / folder).mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (results / folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        for name in texts:
+            with contextlib.suppress(OSError):
+                (results / folder / name).unlink()
+        sentence = f"cannot write the evidence of {event.id} to {results / folder}: {error.strerror}"
+        raise HostError(sentence, hint="free some space, or choose another directory with --results DIR") from error
+    return folder
+
+
+def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, wish: Wish) -> None:
+    """Run a bad case once more for a trace or a memory dump; what cannot be had is told in `missing.txt`."""
+    folder = wish.results / folder_of(slug, case.id)
+    memory = folder / MEMORY
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        evidence = Evidence(trace=SOCKMAP_PATHS if wish.trace else (), dump=memory if wish.dump else None)
+        found = once(workbench, slug, case, lists, fresh=True, evidence=evidence)
+        if found.reply is None:
+            return
+        if wish.trace and found.reply.trace:
+            verdict = f"# function graph of one more run, in a fresh clone; it came to: {found.judgement.verdict}\n"
+            (folder / TRACE).write_text(verdict + found.reply.trace, encoding="utf-8", errors="backslashreplace")
+        missing = [found.reply.dump] if found.reply.dump else []
+        missing += ["no trace: the machine died with it"] if wish.trace and not found.reply.trace else []
+        if wish.dump and not memory.exists() and not missing:
+            missing += _dump(workbench, memory)
+        if missing:
+            (folder / MISSING).write_text("".join(f"{line}\n" for line in missing))
+    except OSError:
+        return  # the controller, which writes here next, tells why
+
+
+def _dump(workbench: Workbench, memory: Path) -> Iterator[str]:
+    """Dump the memory of the healthy machine in use; yield why there is no dump."""
+    try:
+        if not workbench.dump(memory):
+            yield "no memory dump: its machine was gone before"
+    except HostError as error:
+        yield f"no memory dump: {error}"
+
+
+def _log_lines(event: CaseEvent) -> Iterator[str]:
+    """Yield the kernel log of the case; of each of its tries, if there were several."""
+    if not event.tries:
+        yield from _lines(event.log)
+    for number, each in enumerate(event.tries, start=1):
+        where = "a fresh clone" if each["fresh"] else "its shard's clone"
+        yield f"# try {number}, {each['times']} times, in {where}: {each['verdict']}"
+        yield from _lines(each["log"])
+
+
+def _lines(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for line in log:
+        yield f"[{line['microseconds'] / 1e6:12.6f}] {line['text']}"

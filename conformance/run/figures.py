@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The speed that the suite had when somebody last wrote it down, and what has become slower since."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.errors import UsageError
+
+PATH = Path(__file__).with_name("benchmark.toml")
+
+TENTH = 0.1
+"""A change of no more than that is called none."""
+
+_HEAD = """\
+# SPDX-License-Identifier: GPL-2.0-only
+# Written by `./conform benchmark --save`. Each figure is the median of what a measure takes, divided by what the
+# yardstick (conformance/run/yardstick.py) takes around it, so that figures of different machines can be compared.
+# They still differ with the number of processors, and with KVM.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured, in yardsticks by the name of the measure."""
+
+    cpus: int = 0
+    yardstick: float = 0.0
+    """Seconds it took then."""
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+    def updated(self, newer: Figures) -> Figures:
+        """Return these figures with those that were measured anew in their place."""
+        return replace(newer, ratios={**self.ratios, **newer.ratios})
+
+
+def read(path: Path = PATH) -> Figures:
+    """Read the figures, none where there is no file; UsageError where they make no sense."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Figures()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _bad(path, str(error)) from error
+    if unknown := content.keys() - {"cpus", "yardstick", "ratio"}:
+        raise _bad(path, f"there is no {min(unknown)}")
+    cpus, ratios = content.get("cpus", 0), content.get("ratio", {})
+    if type(cpus) is not int or cpus < 0:
+        raise _bad(path, f"cpus cannot be {cpus!r}")
+    if not isinstance(ratios, dict):
+        raise _bad(path, f"ratio cannot be {ratios!r}")
+    yardstick = _number(path, "yardstick", content.get("yardstick", 0.0))
+    return Figures(cpus, yardstick, {name: _number(path, name, value) for name, value in ratios.items()})
+
+
+def write(figures: Figures, path: Path = PATH) -> None:
+    """Write the figures; UsageError where they cannot be written."""
+    lines = [f"cpus = {figures.cpus}", f"yardstick = {figures.yardstick:.3f}", "", "[ratio]"]
+    lines += [f"{name} = {ratio:.3f}" for name, ratio in figures.ratios.items()]
+    try:
+        path.write_text(_HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the figures {path.name}: {error.strerror}", hint="run it in a checkout that is yours"
+        ) from error
+
+
+def compared(saved: Figures, now: Figures) -> Iterator[str]:
+    """Say in sentences what is slower than it was, or faster, by more than a tenth."""
+    common = [name for name in now.ratios if saved.ratios.get(name)]
+    changes = {name: now.ratios[name] / saved.ratios[name] - 1 for name in common}
+    slower = {name: change for name, change in changes.items() if change > TENTH}
+    faster = {name: change for name, change in changes.items() if change < -TENTH}
+    if saved.cpus not in (0, now.cpus):
+        yield f"the figures kept were measured on {saved.cpus} processors, these on {now.cpus}: compare with care"
+    for word, which in (("slower", slower), ("faster", faster)):
+        if which:
+            told = (
+                f"{name} {abs(change):.0%} ({saved.ratios[name]:.2f}, now {now.ratios[name]:.2f} yardsticks)"
+                for name, change in which.items()
+            )
+            yield f"{word} by more than a tenth: {', '.join(told)}"
+    if common and not slower and not faster:
+        yield f"nothing changed by more than a tenth: {', '.join(common)}"
+    if new := [name for name in now.ratios if name not in common]:
+        yield f"no figure is kept of: {', '.join(new)}"
+
+
+def _number(path: Path, name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+        raise _bad(path, f"{name} cannot be {value!r}")
+    return float(value)
+
+
+def _bad(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"the figures {path.name} are not as `benchmark --save` writes them: {why}", hint="save them anew"
+    )

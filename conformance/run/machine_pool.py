@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One process's workbench: the kernels under test and the machine it holds at the moment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import ConformError
+from common.errors import HostError
+from conformance.judge.conclude import reports_of
+from conformance.judge.klog import alarming
+from conformance.model import Case
+from conformance.model import KernelFacts
+from conformance.run.bundle import guest_bundle
+from conformance.run.bundle import warm_up
+from conformance.run.deadline import PASSED
+from conformance.run.sparing import Witnesses
+from kernels import symbols
+from kernels.config import check_bootable
+from kernels.kernel import Kernel
+from vm.launch import flaw
+from vm.launch import open_machine
+from vm.launch import prepare
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
+from vm.machine import Fate
+from vm.machine import Machine
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+from vm.machine import Reply
+
+PRELOAD = (
+    "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",
+    "tcp_diag", "udp_diag", "unix_diag", "vsock_diag",
+)  # fmt: skip
+"""Modules the cases need in the guest from the start."""
+_LEAST = 5.0
+"""Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""
+
+
+_BREAK = "\n\x1e\n"
+"""Between texts that are decoded at once; no kernel prints a line like that."""
+
+_ATTEMPTS = 2
+"""Machines that may fail to start in a row before a kernel is given up."""
+
+
+class Workbench:
+    """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
+
+    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf) -> None:
+        """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed."""
+        self.kernels = kernels
+        self.options = options
+        self.expires = expires
+        self.neighbour = ""
+        """The case that the machine answered before the one it was asked last; empty for its first."""
+        self.asked = ""
+        """The case that the machine was asked last; empty for none."""
+        self.witnesses = Witnesses()
+        """What need not be confirmed again."""
+        self._wanted: Path | None = None
+        """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
+        self._machine: Machine | None = None
+        self._info: MachineInfo | None = None
+        """What the machine asked last is, though it may be gone."""
+        self._slug = ""
+        self._failures: dict[str, int] = {}
+        self._debug_images: dict[str, Path | None] = {}
+
+    def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
+        """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
+        check_bootable(self.kernels[slug])
+        return prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
+
+    def facts(self, slug: str) -> KernelFacts:
+        """Return what the judge may know of a kernel."""
+        kernel = self.kernels[slug]
+        return KernelFacts(version=kernel.version, config=kernel.config)
+
+    def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
+        """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
+        if time.monotonic() >= self.expires:
+            raise ConformError(PASSED, hint="give a longer one with --total-deadline")
+        machine = self.machine(slug)
+        self.neighbour, self.asked = self.asked, case.id
+        factor = machine.info.factor
+        deadline = max(case.deadline, _LEAST / factor)
+        deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
+        reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
+        self._wanted = evidence.dump
+        return self._checked(machine, reply)
+
+    def farewell(self) -> Reply | None:
+        """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""
+        if self._machine is None:
+            return None
+        reply = self._machine.call("builtins:len", {}, deadline=_LEAST / self._machine.info.factor)
+        return self._checked(self._machine, reply)
+
+    def flaw(self) -> str:
+        """Say what became of the template under the machine asked last; empty where it is as it was."""
+        return flaw(self._info) if self._info is not None else ""
+
+    def dump(self, path: Path) -> bool:
+        """Write the memory of the machine in use; False if there is none. HostError where that fails."""
+        if self._machine is None:
+            return False
+        self._machine.dump(path)
+        return True
+
+    def _checked(self, machine: Machine, reply: Reply) -> Reply:
+        """Let go of a machine that should not be asked again, but not before it has left the dump that is wanted."""
+        if machine.usable and healthy(reply):
+            return reply
+        if machine.usable and self._wanted is not None:
+            try:
+                machine.dump(self._wanted)
+            except HostError as error:
+                reply = replace(reply, dump=f"no memory dump: {error}")
+        self.close()
+        return reply
+
+    def decoded(self, slug: str, reply: Reply) -> Reply:
+        """Have a reply's log and console tell file and line, where the kernel's debugging information is at hand."""
+        kernel = self.kernels[slug]
+        if slug not in self._debug_images:
+            self._debug_images[slug] = None if kernel.is_host else symbols.debug_image(kernel)
+        if (image := self._debug_images[slug]) is None:
+            return reply
+        lines = (*reply.before, *reply.log)
+        texts = symbols.decode(_BREAK.join([*(line.text for line in lines), reply.console]), image, kernel.modules)
+        *told, console = texts.split(_BREAK)
+        told_lines = tuple(replace(line, text=text) for line, text in zip(lines, told, strict=True))
+        count = len(reply.before)
+        return replace(reply, before=told_lines[:count], log=told_lines[count:], console=console)
+
+    def machine(self, slug: str) -> Machine:
+        """Return a machine that runs this kernel: the one in use, or a new one; ConformError where none can be had."""
+        if self._machine is not None and self._slug == slug:
+            return self._machine
+        self.close()
+        if self._failures.get(slug, 0) >= _ATTEMPTS:
+            raise ConformError(f"{slug}: given up after {_ATTEMPTS} machines in a row failed to start")
+        try:
+            machine = self._started(slug)
+        except HostError:
+            # Who ended a machine before it was asked anything may be content with one.
+            machine = self._started(slug)
+        self._machine, self._slug, self._info = machine, slug, machine.info
+        return machine
+
+    def _started(self, slug: str) -> Machine:
+        """Start a machine and give it its code."""
+        try:
+            machine = open_machine(self.kernels[slug], self._options(slug), bundle=guest_bundle(), warmup=warm_up)
+        except ConformError:
+            self._failures[slug] = self._failures.get(slug, 0) + 1
+            raise
+        try:
+            machine.load(guest_bundle())
+        except BaseException:
+            machine.close()
+            raise
+        self._failures[slug] = 0
+        return machine
+
+    def close(self) -> None:
+        """End the machine in use, if any."""
+        machine, self._machine = self._machine, None
+        self.asked = ""
+        if machine is not None:
+            machine.close()
+
+    def _options(self, slug: str) -> MachineOptions:
+        """The running kernel is judged where it runs, whatever machine was asked for."""
+        return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
+
+
+def healthy(reply: Reply) -> bool:
+    """Tell whether the next case may run on the same machine."""
+    quiet = not reports_of((*reply.before, *reply.log))
+    return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and quiet and not alarming(reply.taint)

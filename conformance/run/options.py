@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The options that `conform run` and pytest share, declared once."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable
+from collections.abc import Container
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from common.errors import UsageError
+from conformance.groups import cases
+from conformance.groups.leaks.cases import FEWEST_ROUNDS
+from conformance.groups.leaks.cases import ROUNDS
+from conformance.judge.lists import Lists
+from conformance.judge.lists import read_lists
+from conformance.run.deadline import DEFAULT
+from conformance.run.retries import Repetition
+from conformance.run.retries import Wish
+from conformance.run.selection import Chosen
+from conformance.run.selection import Wanted
+from conformance.run.selection import require
+from conformance.run.shard import Shard
+from kernels.resolve import amend
+from kernels.resolve import parse
+from kernels.spec import Preset
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+
+DEFAULT_KERNEL = "debian:6.12"
+_MEMORY = 256
+"""MiB that the largest of Debian's kernels, the root image and the cases need."""
+_WORKER_MEMORY = 150
+"""MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
+
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "--kernel",
+        {
+            "action": "append",
+            "metavar": "SPEC",
+            "help": "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host;"
+            f" repeatable (default: {DEFAULT_KERNEL})",
+        },
+    ),
+    (
+        "--case",
+        {
+            "action": "append",
+            "metavar": "GLOB",
+            "help": "only the cases whose id, GROUP/NAME, matches; GROUP or NAME alone will do; repeatable",
+        },
+    ),
+    (
+        "--machine",
+        {
+            "choices": [str(kind) for kind in MachineKind],
+            "default": "clone",
+            "help": "how the kernel is run (default: clone; host kernels always run on the host)",
+        },
+    ),
+    ("--accel", {"choices": ["auto", "kvm", "tcg"], "default": "auto", "help": "accelerator (default: auto, proved)"}),
+    (
+        "--patch",
+        {
+            "action": "append",
+            "metavar": "FILE",
+            "help": "apply a diff or mbox to every kernel that is built, by compare to HEAD only; repeatable",
+        },
+    ),
+    (
+        "--config",
+        {
+            "action": "append",
+            "metavar": "FRAGMENT",
+            "help": "configure every kernel that is built, by compare HEAD only, with this on top; repeatable",
+        },
+    ),
+    (
+        "--preset",
+        {"choices": [str(preset) for preset in Preset], "help": f"how kernels are configured (default: {Preset.FAST})"},
+    ),
+    ("--append", {"metavar": "STRING", "default": "", "help": "add to the kernel command line"}),
+    ("--cpus", {"type": int, "default": 1, "metavar": "N", "help": "virtual CPUs of a machine (default: 1)"}),
+    ("--memory", {"type": int, "default": 512, "metavar": "MIB", "help": "memory of a machine (default: 512)"}),
+    *(
+        (name, {"action": "append", "metavar": "FILE", "help": f"{text}; repeatable, see conformance/judge/lists.py"})
+        for name, text in (
+            ("--allowlist", "run only the cases it names"),
+            ("--denylist", "skip the cases it names, with its reasons"),
+            ("--splatlist", "reports of the kernel that it knows are xfail"),
+        )
+    ),
+    (
+        "--tries",
+        {
+            "type": int,
+            "metavar": "N",
+            "help": "try what is unexpected anew in fresh clones, until a try disagrees or it was tried N times"
+            " (default: 2, and once where three cases have confirmed the same)",
+        },
+    ),
+    (
+        "--repeat",
+        {"type": int, "metavar": "N", "help": "try every case N times; its worst verdict stands (default: 1)"},
+    ),
+    (
+        "--until-fail",
+        {"action": "store_true", "help": "repeat every case, for its share of the total deadline, until one fails"},
+    ),
+    (
+        "--total-deadline",
+        {
+            "metavar": "DURATION",
+            "default": DEFAULT,
+            "help": f"90s, 10m, 1h30m: the run is over by then, what was not judged is infra (default: {DEFAULT})",
+        },
+    ),
+    (
+        "--rounds",
+        {
+            "type": int,
+            "default": ROUNDS,
+            "metavar": "N",
+            "help": f"sockets that go each way out before leaks are looked for (default: {ROUNDS}; 1000 is thorough)",
+        },
+    ),
+    (
+        "--stress",
+        {
+            "type": float,
+            "default": 0.0,
+            "metavar": "SECONDS",
+            "help": "hammer every pair of kinds from several threads for so long; best with --cpus 2 (default: 0, not)",
+        },
+    ),
+    ("--seed", {"type": int, "metavar": "N", "help": "what the hammer's threads draw from (default: drawn, and told)"}),
+    (
+        "--isolation",
+        {
+            "choices": ["case", "shard"],
+            "default": "shard",
+            "help": "what has a clone to itself: every case, or a worker's share of them (default: shard)",
+        },
+    ),
+    ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
+    ("--results", {"metavar": "DIR", "help": "write the event log, a summary and the evidence of bad cases there"}),
+    ("--trace", {"action": "store_true", "help": "run a bad case once more for a function graph of sockmap's paths"}),
+    ("--dump", {"action": "store_true", "help": "run a bad case once more for a dump of the guest's memory"}),
+)
+
+_RENAMED = {"--trace": "--conform-trace"}
+"""What is called otherwise under pytest, which has an option of that name."""
+
+
+def add_options(add: Callable[..., Any], without: Container[str] = ()) -> None:
+    """Declare the shared options through argparse's adding function."""
+    for name, settings in _OPTIONS:
+        if name not in without:
+            add(name, dest=_destination(name), **settings)
+
+
+def add_pytest_options(add: Callable[..., Any]) -> None:
+    """Declare the shared options through pytest's adding function."""
+    for name, settings in _OPTIONS:
+        add(_RENAMED.get(name, name), dest=_destination(name), **settings)
+
+
+def by_slug(specs: Sequence[str]) -> dict[str, str]:
+    """Return slug to spec in the order given; of two different specs with one slug the second gets a number.
+
+    A spec that means nothing gets a slug too: whoever resolves it says what is wrong with it.
+    """
+    named: dict[str, str] = {}
+    for spec in dict.fromkeys(specs):
+        try:
+            slug = parse(spec).slug
+        except UsageError:
+            slug = re.sub(r"[^a-z0-9_.-]", "_", spec.lower())
+        count = sum(each == slug or each.startswith(f"{slug}.") for each in named)
+        named[f"{slug}.{count + 1}" if slug in named else slug] = spec
+    return named
+
+
+def specs_asked(namespace: Any) -> list[str]:
+    """Return the kernel specs of a parsed command line; `--machine host` alone means the running kernel."""
+    machine_is_host = namespace.conform_machine == MachineKind.HOST
+    specs: list[str] = namespace.conform_kernel or ["host" if machine_is_host else DEFAULT_KERNEL]
+    others = [spec for spec in specs if spec != "host"]
+    if machine_is_host and others:
+        raise UsageError(
+            f"--machine host judges the running kernel, not {others[0]}",
+            hint="leave --machine out",
+        )
+    build: dict[str, Any] = {
+        "patches": namespace.conform_patch or (),
+        "fragments": namespace.conform_config or (),
+        "preset": namespace.conform_preset or "",
+    }
+    if any(build.values()) and not any(parse(spec).builds for spec in specs):
+        raise UsageError(
+            f"--patch, --config and --preset are for kernels that are built, and {specs[0]} is built already",
+            hint="e.g. --kernel source:7.3, or --kernel tree:~/linux@v7.3",
+        )
+    return [amend(spec, **build) if parse(spec).builds else spec for spec in specs]
+
+
+def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
+    """Read the machine options from a parsed command line; UsageError for a machine that no kernel boots on."""
+    _check_least(namespace, cpus=1, memory=_MEMORY)
+    return MachineOptions(
+        kind=MachineKind(namespace.conform_machine),
+        accelerator=namespace.conform_accel,
+        cpus=namespace.conform_cpus,
+        memory=namespace.conform_memory,
+        append=namespace.conform_append,
+        preload=preload,
+    )
+
+
+def repetition(namespace: Any) -> Repetition:
+    """Read from a parsed command line how often a case is tried; UsageError for less than once."""
+    _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS, stress=0)
+    # Who says how often, or wants every case for itself, gets just that of every case.
+    asked = namespace.conform_tries, namespace.conform_repeat, namespace.conform_until_fail or None
+    return Repetition(
+        tries=namespace.conform_tries or Repetition().tries,
+        sparing=not any(asked) and namespace.conform_isolation != "case",
+        repeat=namespace.conform_repeat or (math.inf if namespace.conform_until_fail else 1),
+        until_fail=namespace.conform_until_fail,
+        isolated=namespace.conform_isolation == "case",
+    )
+
+
+def wish_of(namespace: Any) -> Wish | None:
+    """Read from a parsed command line what a bad case is run once more for; UsageError where that has no place."""
+    if not (namespace.conform_trace or namespace.conform_dump):
+        return None
+    if not namespace.conform_results:
+        raise UsageError("--trace and --dump write into the results folder", hint="name one with --results DIR")
+    return Wish(Path(namespace.conform_results).absolute(), trace=namespace.conform_trace, dump=namespace.conform_dump)
+
+
+def workers(namespace: Any) -> int:
+    """Return how many machines the processors and the memory of this host allow at a time."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
+    by_memory = memory // (int(namespace.conform_memory) + _WORKER_MEMORY)
+    by_cpus = len(os.sched_getaffinity(0)) // int(namespace.conform_cpus)
+    return max(1, min(by_cpus, by_memory))
+
+
+def lists_of(namespace: Any) -> Lists:
+    """Read the lists of a parsed command line; UsageError names file and line of an entry that is wrong."""
+    files = [getattr(namespace, f"conform_{name}") or () for name in ("allowlist", "denylist", "splatlist")]
+    return read_lists(*files, universe=[case.id for case in cases()]) if any(files) else Lists()
+
+
+def shard_of(namespace: Any) -> Shard:
+    """Read from a parsed command line which share of the cases is to be judged; all of them unless told otherwise."""
+    return Shard.parse(namespace.conform_shard or "1/1")
+
+
+def wanted_of(namespace: Any, expression: str) -> Wanted:
+    """Read from a parsed command line which cases it wants, `expression` being what it says with -k."""
+    return Wanted(
+        globs=tuple(dict.fromkeys(namespace.conform_case or ())),
+        expression=expression or "",
+        lists=lists_of(namespace),
+        shard=shard_of(namespace),
+        stressed=namespace.conform_stress > 0,
+    )
+
+
+def chosen_of(namespace: Any) -> Chosen | None:
+    """Choose the cases that a parsed command line wants; UsageError where there are none.
+
+    What else it tells pytest may take some of them away. None where it has pytest collect something else.
+    """
+    rest: list[str] = namespace.pytest_arguments
+    if any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-")):
+        return None
+    words = [value for option, value in pairwise(rest) if option == "-k"]
+    words += [each[2:] for each in rest if each.startswith("-k") and len(each) > 2]
+    expression = words[-1] if words else namespace.k
+    return require(wanted_of(namespace, expression), list(by_slug(specs_asked(namespace))), cases())
+
+
+def as_arguments(namespace: Any) -> list[str]:
+    """Write the shared options of a parsed command line as arguments again."""
+    arguments: list[str] = []
+    for name, settings in _OPTIONS:
+        value = getattr(namespace, _destination(name))
+        if settings.get("action") == "append":
+            arguments += [f"{name}={item}" for item in value or ()]
+        elif settings.get("action") == "store_true":
+            arguments += [_RENAMED.get(name, name)] * value
+        elif value is not None and value != settings.get("default"):
+            arguments.append(f"{name}={value}")
+    return arguments
+
+
+def repeat_command(namespace: Any) -> str:
+    """Return the command that runs the suite again with the same machines, without kernel, case and results."""
+    in_spec = ("--patch=", "--config=", "--preset=")
+    left = ["--kernel=", "--case=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline="]
+    left += in_spec
+    if not namespace.conform_stress:
+        left.append("--seed=")
+    kept = [each for each in as_arguments(namespace) if not each.startswith(tuple(left))]
+    return shlex.join(["./conform", "run", *kept])
+
+
+def _destination(option: str) -> str:
+    return f"conform_{option[2:].replace('-', '_')}"
+
+
+def _check_least(namespace: Any, **least: int) -> None:
+    for option, bound in least.items():
+        value = getattr(namespace, f"conform_{option}")
+        if value is not None and value < bound:
+            raise UsageError(f"--{option} {value} is too little", hint=f"--{option} {bound} is the least")

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest plugin: options, parametrisation by kernel, the `conform` fixture, and the scheduler.
+
+It stays out of the way of test modules that use none of its fixtures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import random
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
+from types import FunctionType
+from typing import Any
+from typing import TypeGuard
+
+import pytest
+
+from common.errors import ConformError
+from common.errors import DeadlinePassed
+from common.errors import HostError
+from conformance.groups import GROUPS
+from conformance.groups import cases
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import Verdict
+from conformance.run.artifacts import collect
+from conformance.run.controller import Controller
+from conformance.run.deadline import PASSED
+from conformance.run.deadline import alarm
+from conformance.run.deadline import exit_at
+from conformance.run.deadline import seconds_of
+from conformance.run.machine_pool import PRELOAD
+from conformance.run.machine_pool import Workbench
+from conformance.run.options import add_pytest_options
+from conformance.run.options import by_slug
+from conformance.run.options import machine_options
+from conformance.run.options import repetition
+from conformance.run.options import specs_asked
+from conformance.run.options import wanted_of
+from conformance.run.options import wish_of
+from conformance.run.options import workers
+from conformance.run.record import FAULT
+from conformance.run.record import RECORD
+from conformance.run.remote import at_home
+from conformance.run.remote import here
+from conformance.run.selection import admitting
+from conformance.run.selection import checked
+from conformance.run.stash import BROKEN
+from conformance.run.stash import DONE
+from conformance.run.stash import DURATIONS
+from conformance.run.stash import LAST
+from conformance.run.stash import LISTS
+from conformance.run.stash import REPETITION
+from conformance.run.stash import SPECS
+from conformance.run.stash import WANTED
+from conformance.run.stash import WISH
+from conformance.run.stash import WORKBENCH
+from conformance.run.stash import broken_in
+from conformance.run.stash import case_of
+from conformance.run.stash import chosen_in
+from conformance.run.stash import kernel_of
+from conformance.run.stash import specs_of
+from conformance.run.try_case import examine
+from conformance.run.try_case import unanswered
+from kernels.kernel import Kernel
+from vm.machine import MachineOptions
+
+_CASES = "conformance.cases"
+
+_SHARED = 0.9
+"""Of the time there is, for --until-fail; no two workers get the same number of cases."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    add_pytest_options(parser.getgroup("conform", "SOCKMAP conformance").addoption)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the kernel specs; on the controller, register what gathers the results."""
+    try:
+        config.stash[SPECS] = by_slug(specs_asked(config.option))
+        options = machine_options(config.option, PRELOAD)
+        config.stash[WANTED] = checked(wanted_of(config.option, config.option.keyword), cases())
+        config.stash[LISTS] = config.stash[WANTED].lists
+        config.stash[REPETITION] = repetition(config.option)
+        config.stash[WISH] = wish_of(config.option)
+        seconds_of(config.option.conform_total_deadline)
+    except ConformError as error:
+        raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
+    if config.option.conform_seed is None:
+        # Workers get the controller's.
+        config.option.conform_seed = random.getrandbits(32)
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None:
+        kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
+        expires = time.monotonic() + worker_input["conform_left"]
+        exit_at(expires)
+        config.stash[WORKBENCH] = _workbench(kernels, options, expires, tuple(worker_input["conform_home"]))
+        config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
+        config.stash[DONE] = frozenset(worker_input["conform_done"])
+        config.stash[DURATIONS] = worker_input["conform_durations"]
+    elif config.pluginmanager.get_plugin("conform-controller") is None:
+        config.pluginmanager.register(Controller(config), "conform-controller")
+
+
+def _workbench(
+    kernels: Mapping[str, Kernel], options: MachineOptions, expires: float, home: tuple[str, ...]
+) -> Workbench:
+    """Return a worker's workbench; one that is far from the controller's home finds and prepares kernels itself."""
+    if home == here():
+        return Workbench(kernels, options, expires)
+    workbench = Workbench(at_home(kernels), options, expires)
+    for slug in workbench.kernels:
+        workbench.prepare(slug, lambda _: None)
+    return workbench
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the machine in use."""
+    workbench = config.stash.get(WORKBENCH, None)
+    if workbench is not None:
+        workbench.close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> list[Any] | None:
+    """Make no tests of a group none of whose cases is chosen; pytest would make one that it skips."""
+    return [] if _is_of_cases(obj) and not _chosen_of(collector.config, obj.__name__) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every test that judges a kernel one variant for each kernel, which comes first in its id.
+
+    A test of a group gets those of its cases that are chosen for any of the kernels, and is made for no others.
+    """
+    if "conform" not in metafunc.fixturenames:
+        return
+    config, slugs = metafunc.config, list(specs_of(metafunc.config))
+    metafunc.parametrize("kernel", slugs, ids=slugs, indirect=True, scope="session")
+    if _is_of_cases(metafunc.function):
+        chosen = _chosen_of(config, metafunc.function.__name__)
+        metafunc.parametrize("case", chosen, ids=[case.name for case in chosen])
+
+
+def _is_of_cases(obj: object) -> TypeGuard[FunctionType]:
+    """Tell whether a function is the test of a group; nothing else in the folder of the cases is one."""
+    return isinstance(obj, FunctionType) and obj.__module__.rpartition(".")[0] == _CASES and obj.__name__[5:] in GROUPS
+
+
+def _chosen_of(config: pytest.Config, test: str) -> list[Case]:
+    """Return the cases of a group, named by its test, that are chosen for any kernel; as one list, in their order."""
+    chosen = chosen_in(config)
+    return [case for case in GROUPS[test[5:]]() if any(case.id in each for each in chosen.values())]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is done, what is chosen for other kernels only, and kernels that do not run.
+
+    A denied case stays: the event log has it as `skip`, with the reason.
+    """
+    broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[WANTED]
+    # Chosen once, not once an item: there are 20,000 of five kernels.
+    admitted = admitting(wanted)
+
+    def runs(item: pytest.Item) -> bool:
+        case, slug = case_of(item), kernel_of(item)
+        if slug in broken or item.nodeid in done:
+            return False
+        if isinstance(item, pytest.Function) and _is_of_cases(item.function):
+            return case is None or case.id in chosen_in(config).get(slug, ())
+        return case is None or admitted(case)
+
+    sides: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        sides[runs(item)].append(item)
+    left_out, items[:] = sides
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    if durations := config.stash.get(DURATIONS, {}):
+        from conformance.run.scheduler import longest_first
+
+        key = longest_first(durations, list(specs_of(config)))
+        items.sort(key=lambda item: key(kernel_of(item), item.nodeid))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Share out the time there is among the cases, if they are to be repeated until one fails."""
+    how, workbench = session.config.stash[REPETITION], session.config.stash.get(WORKBENCH, None)
+    cases = sum(1 for item in session.items if case_of(item))
+    if how.until_fail and workbench is not None and cases:
+        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
+        seconds = _SHARED * (workbench.expires - time.monotonic()) * workers / cases
+        session.config.stash[REPETITION] = replace(how, seconds=seconds)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Remember after which case a machine is not asked again."""
+    item.stash[LAST] = nextitem is None or kernel_of(nextitem) != kernel_of(item)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Schedule by kernel and shard, whatever distribution over all workers was asked for."""
+    if config.option.dist in ("no", "each"):
+        return None
+    # One case needs no workers, and their machinery takes a tenth of a second to import.
+    from conformance.run.scheduler import ShardScheduling
+
+    return ShardScheduling(config, log, list(specs_of(config)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run as many workers as there are processors and memory for their machines."""
+    return workers(config.option)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand a worker the kernels as the controller found them."""
+    workbench = node.config.stash.get(WORKBENCH, None)
+    controller = node.config.pluginmanager.get_plugin("conform-controller")
+    expires = workbench.expires if workbench is not None else math.inf
+    node.workerinput["conform_left"] = expires - time.monotonic()  # the clock of another machine has another zero
+    node.workerinput["conform_done"] = sorted(node.config.stash.get(DONE, ()))
+    node.workerinput["conform_home"] = list(here())
+    node.workerinput["conform_durations"] = dict(controller.ledger.durations)
+    node.workerinput["conform_broken"] = sorted(broken_in(node.config))
+    node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
+
+
+@pytest.fixture(scope="session")
+def kernel(request: pytest.FixtureRequest) -> str:
+    """The kernel under test, by its slug."""
+    return str(request.param)
+
+
+@pytest.fixture
+def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], None]:
+    """Examine a case on the kernel under test: returns for pass, and skips, xfails or fails for anything else."""
+
+    def conform_case(case: Case) -> None:
+        judgement, record = _examined(request, kernel, case)
+        request.node.user_properties.append((RECORD, json.dumps(record)))
+        _settle(judgement)
+
+    return conform_case
+
+
+def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
+    """Examine a case, with its evidence, in the time there is; where there is none or no host, stop the session."""
+    stash, found = request.config.stash, None
+    workbench, wish = stash[WORKBENCH], stash[WISH]
+    try:
+        with alarm(workbench.expires):
+            last = request.node.stash.get(LAST, False)
+            found = examine(workbench, kernel, case, stash[LISTS], stash[REPETITION], last=last)
+            if wish is not None and not found[0].verdict.expected:
+                collect(workbench, kernel, case, stash[LISTS], wish)
+    except DeadlinePassed:
+        # The controller gives the cases that are left their verdict.
+        request.session.shouldstop = PASSED
+        return found or unanswered(kernel, case, PASSED)
+    except HostError as error:
+        request.session.shouldstop = str(error)
+        request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
+        return found or unanswered(kernel, case, str(error))
+    return found
+
+
+def _settle(judgement: Judgement) -> None:
+    """Express a judgement in pytest's words."""
+    if judgement.verdict is Verdict.SKIP:
+        pytest.skip(judgement.reason)
+    if judgement.verdict is Verdict.XFAIL:
+        pytest.xfail(judgement.reason)
+    if judgement.verdict is not Verdict.PASS:
+        lines = [
+            f"{judgement.verdict}: expected {judgement.expected}, observed {judgement.observed}",
+            *(f"  {difference}" for difference in judgement.differences),
+            f"  because: {judgement.reason}",
+            *(f"  row: {ground.told()}" for ground in judgement.grounds),
+        ]
+        pytest.fail("\n".join(lines), pytrace=False)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Go on with a run that was interrupted: what its event log says is done, and whether the rest still fits to it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpf.build import object_hashes
+from common.errors import UsageError
+from conformance.model import Verdict
+from conformance.report.events import Run
+from conformance.report.events import read
+from conformance.run.provenance import suite_commit
+from kernels.kernel import Kernel
+
+_ANEW = "begin anew, with another --results DIR"
+
+
+def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) -> tuple[argparse.Namespace, Run]:
+    """Return the options of the run in a results folder, as `parse` reads them, and what it came to so far.
+
+    UsageError where it was no `conform run`, or another suite's.
+    """
+    run = read(Path(folder))
+    program, *words = run.start.command
+    if Path(program).name != "conform" or words[:1] != ["run"]:
+        raise UsageError(f"the run in {folder} was not made by ./conform run", hint=_ANEW)
+    if (run.start.suite_commit, run.start.bpf_objects) != (suite_commit(), object_hashes()):
+        was, now = run.start.suite_commit or "of no known commit", suite_commit() or "of no known commit"
+        differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
+        raise UsageError(f"the run in {folder} was begun {differs}", hint=f"check out that one, or {_ANEW}")
+    options = parse(words)
+    options.conform_results = folder
+    return options, run
+
+
+def done(run: Run) -> frozenset[str]:
+    """Return the node ids of the cases that need not be judged again: `infra` is no judgement."""
+    return frozenset(case.nodeid for cases in run.cases.values() for case in cases if case.verdict is not Verdict.INFRA)
+
+
+def is_complete(run: Run) -> bool:
+    """Tell whether nothing is left to judge."""
+    dead = any(kernel.error for kernel in run.kernels.values())
+    return not (dead or run.unseen() or run.counts()[Verdict.INFRA])
+
+
+def seconds_of(run: Run) -> float:
+    """Return how long a run has taken so far, as far as its log tells."""
+    last = max((case.at for cases in run.cases.values() for case in cases), default=0.0)
+    return max(last, run.finish.seconds if run.finish is not None else 0.0)
+
+
+def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:
+    """Raise UsageError unless each kernel that was judged before is the same still."""
+    for slug, event in run.kernels.items():
+        if not event.digest:
+            continue
+        if slug not in kernels:
+            raise UsageError(f"{event.spec}, which was judged before, is there no more", hint=_ANEW)
+        if kernels[slug].digest != event.digest:
+            sentence = (
+                f"{event.spec} is {kernels[slug].digest[:12]} now, and was {event.digest[:12]} when it was judged"
+            )
+            raise UsageError(sentence, hint=_ANEW)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which cases a run puts to which kernels, decided by their names alone: no test, kernel or machine exists yet.
+
+A pattern of `--case` names the cases whose id, `group/name`, it matches; the group or the name alone will do. `*`, `?`
+and `[...]` are those of the shell. A pattern that is an id names this case and no other.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from fnmatch import translate
+
+from common.errors import UsageError
+from conformance.groups.hammer import cases as hammer
+from conformance.judge.lists import EVERYTHING
+from conformance.judge.lists import Lists
+from conformance.model import Case
+from conformance.run.shard import WHOLE
+from conformance.run.shard import Shard
+
+LISTING = "list the cases with: ./conform run -- --collect-only -q"
+
+Chosen = Mapping[str, Mapping[str, Case]]
+"""By the kernel's slug, the cases that it is asked, by their ids and in the suite's order."""
+
+_NEAR = 3
+"""Ids that are offered in place of one that does not exist."""
+_CANDIDATES = 40
+"""Ids that share the most words with it are compared letter by letter; doing so with all takes a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command line says about cases; each part only takes cases away."""
+
+    globs: tuple[str, ...] = ()
+    """The cases that any of them names; empty for all."""
+    expression: str = ""
+    """Of `-k`, in pytest's grammar; empty for all."""
+    lists: Lists = EVERYTHING
+    shard: Shard = WHOLE
+    stressed: bool = False
+    """Whether the hammer's cases are asked, too."""
+
+    def __str__(self) -> str:
+        """Return it as the options of a command line."""
+        parts = [f"--case {shlex.quote(each)}" for each in self.globs]
+        parts += [f"-k {shlex.quote(self.expression)}"] * bool(self.expression)
+        return " ".join([*parts, *["--allowlist"] * (self.lists.allow is not None)])
+
+
+def choose(wanted: Wanted, slugs: Iterable[str], universe: Sequence[Case]) -> Chosen:
+    """Choose from all cases; UsageError for a pattern of no known case, or an expression that cannot be read."""
+    admitted = admitting(wanted, [case.id for case in universe])
+    reads = _reader(wanted.expression)
+    asked = [case for case in universe if admitted(case)]
+    return {slug: {case.id: case for case in asked if reads(slug, case)} for slug in slugs}
+
+
+def checked(wanted: Wanted, universe: Sequence[Case]) -> Wanted:
+    """Return it; UsageError for a pattern that names no case, or an expression that cannot be read."""
+    for pattern in wanted.globs:
+        _check_pattern(pattern, wanted, universe)
+    _reader(wanted.expression)
+    return wanted
+
+
+def admitting(wanted: Wanted, known: Iterable[str] = ()) -> Callable[[Case], bool]:
+    """Return what tells whether a case is wanted of some kernel, as far as `-k` does not say; `known` as in matcher."""
+    names = matcher(wanted.globs, known)
+    return lambda case: (
+        names(case.id)
+        and (wanted.stressed or case.group != hammer.GROUP)
+        and wanted.lists.selects(case.id)
+        and wanted.shard.holds(case.id)
+    )
+
+
+def require(wanted: Wanted, slugs: Sequence[str], universe: Sequence[Case]) -> Chosen:
+    """Choose at least one case, unless the shard is empty; UsageError says what is in the way."""
+    checked(wanted, universe)
+    chosen = choose(wanted, slugs, universe)
+    if count(chosen) or count(choose(replace(wanted, shard=WHOLE), slugs, universe)):
+        return chosen
+    hammering = choose(replace(wanted, shard=WHOLE, stressed=True), slugs, universe)
+    if count(hammering):
+        number = len({name for cases in hammering.values() for name in cases})
+        raise _needs_stress(number, str(wanted))
+    raise UsageError(f"no case matches {wanted}", hint=LISTING)
+
+
+def count(chosen: Chosen) -> int:
+    """Count the cases of all kernels."""
+    return sum(map(len, chosen.values()))
+
+
+def matcher(globs: Iterable[str], known: Iterable[str] = ()) -> Callable[[str], bool]:
+    """Return what tells whether any pattern names a case id; without patterns every id is named.
+
+    Patterns that are among the `known` ids match only themselves.
+    """
+    patterns = frozenset(globs)
+    if not patterns:
+        return lambda _: True
+    exact = patterns.intersection(known)
+    loose = "|".join(translate(pattern) for pattern in patterns - exact)
+    if not loose:
+        return exact.__contains__
+    pattern = re.compile(loose)
+    return lambda name: name in exact or any(map(pattern.match, (name, *name.split("/", 1))))
+
+
+def nearest(pattern: str, known: Iterable[str]) -> list[str]:
+    """Return the ids that look most like a pattern, best first; none where nothing does."""
+    from difflib import get_close_matches
+
+    words = set(_words(pattern))
+    shared = {name: len(words.intersection(_words(name))) for name in known}
+    ranked = sorted((name for name in shared if shared[name]), key=lambda name: -shared[name])
+    # Where not even a word is right, letters are all there is to go by.
+    return get_close_matches(pattern, ranked[:_CANDIDATES] or list(shared), _NEAR)
+
+
+def _check_pattern(pattern: str, wanted: Wanted, universe: Sequence[Case]) -> None:
+    """Raise UsageError for a pattern that names no case, or only such as are not asked without --stress."""
+    names = matcher([pattern], [case.id for case in universe])
+    found = [case for case in universe if names(case.id)]
+    if not found:
+        near = nearest(pattern, [case.id for case in universe])
+        hint = f"did you mean {' or '.join(near)}?" if near else LISTING
+        raise UsageError(f"--case {shlex.quote(pattern)} names no case", hint=hint)
+    if not wanted.stressed and all(case.group == hammer.GROUP for case in found):
+        raise _needs_stress(len(found), f"--case {shlex.quote(pattern)}")
+
+
+def _needs_stress(number: int, asked: str) -> UsageError:
+    cases = "1 case needs" if number == 1 else f"{number} cases need"
+    return UsageError(f"{cases} --stress SECONDS, and no other matches {asked}", hint="e.g. --stress 5 --cpus 2")
+
+
+def _reader(expression: str) -> Callable[[str, Case], bool]:
+    """Return what reads `-k` as pytest does: words are parts of the names of the test and of what holds it."""
+    if not expression.strip():
+        return lambda slug, case: True
+    # pytest has no public name for it; without -k, importing it would cost every start a tenth of a second.
+    from _pytest.mark.expression import Expression
+
+    try:
+        compiled = Expression.compile(expression.lstrip())
+    except SyntaxError as error:
+        at = f"at column {error.offset}: " if error.offset else ""
+        raise UsageError(
+            f"-k {shlex.quote(expression)} is no expression: {at}{error.msg}", hint="e.g. -k 'redirect and not vsock'"
+        ) from error
+
+    def reads(slug: str, case: Case) -> bool:
+        names = "\n".join(_names(slug, case)).lower()
+
+        def is_part(word: str, /, **arguments: str | int | bool | None) -> bool:
+            if arguments:
+                raise UsageError(f"-k {shlex.quote(expression)} has arguments", hint="a word of -k is part of a name")
+            return word.lower() in names
+
+        return compiled.evaluate(is_part)
+
+    return reads
+
+
+def _names(slug: str, case: Case) -> Iterator[str]:
+    """Return the names of a case's test and of its parents, as pytest's -k sees them."""
+    yield from ("conformance", "cases", f"test_{case.group}.py", f"test_{case.group}[{slug}-{case.name}]")
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]

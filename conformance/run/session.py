@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform run`: pytest underneath, the suite's own face and exit codes above."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.errors import ExitCode
+from common.errors import UsageError
+from conformance.report.live import choose
+from conformance.run import resume
+from conformance.run.controller import Controller
+from conformance.run.controller import Ledger
+from conformance.run.deadline import seconds_of
+from conformance.run.machine_pool import PRELOAD
+from conformance.run.options import as_arguments
+from conformance.run.options import by_slug
+from conformance.run.options import chosen_of
+from conformance.run.options import machine_options
+from conformance.run.options import repetition
+from conformance.run.options import specs_asked
+from conformance.run.options import wish_of
+from conformance.run.selection import LISTING
+from conformance.run.selection import count
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
+"""With one of these pytest arguments the default number of workers is none: few cases start faster in one process."""
+_FEW = 48
+"""So many cases take about as long as it takes to start the workers."""
+
+
+class _Quiet:
+    """Keep pytest's terminal silent: the suite speaks for itself."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        manager = config.pluginmanager
+        manager.unregister(name="terminalreporter")
+        manager.register(pytest.TerminalReporter(config, io.StringIO()), "terminalreporter")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the kernels asked for and return the exit code."""
+    before = None
+    if options.resume:
+        options, before = resume.recall(options.resume, _recalled(options))
+    native = any(
+        each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in options.pytest_arguments
+    )
+    results = Path(options.conform_results) if options.conform_results else None
+    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results, before=before)
+    if before is not None and resume.is_complete(before):
+        ledger.begin({})
+        code = ledger.end(ledger.earlier)
+    else:
+        code = hold(options, ledger, native=native)
+    return int(swapped(code) if options.find_fix and not native else code)
+
+
+def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
+    """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
+    ledger.deadline = seconds_of(options.conform_total_deadline)
+    ours = _Ours(ledger)
+    plugins: list[object] = [ours] if native else [ours, _Quiet()]
+    repetition(options)  # what is wrong is told before anything is booted
+    wish_of(options)
+    chosen = chosen_of(options)
+    if chosen is not None and not count(chosen):
+        return _empty(options.conform_shard, ledger)
+    if not native:
+        specs = by_slug(specs_asked(options))
+        ledger.open_log()
+        ledger.make_ready(
+            {slug: spec for slug, spec in specs.items() if chosen is None or chosen[slug]},
+            machine_options(options, PRELOAD),
+        )
+    few = chosen is not None and count(chosen) <= _FEW
+    status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
+    if isinstance(ledger.fault, Exception) and not native:
+        raise ledger.fault
+    return _exit_code(status, ledger, native=native)
+
+
+def swapped(code: ExitCode) -> ExitCode:
+    """Return the code for a bisection that looks for the commit that mended something."""
+    return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
+
+
+def _recalled(options: argparse.Namespace) -> Callable[[Sequence[str]], argparse.Namespace]:
+    """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
+    from conformance.cli import parse
+
+    if vars(options) != vars(parse(["run", "--resume", options.resume])):
+        raise UsageError(
+            "--resume goes on with the options that the run was begun with, and takes no others",
+            hint=f"./conform run --resume {options.resume}",
+        )
+    return parse
+
+
+class _Ours:
+    """Put this run's ledger behind the plugin."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.register(Controller(config, self._ledger), "conform-controller")
+
+
+def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool) -> list[str]:
+    # fmt: off
+    arguments = [
+        "--rootdir", os.fspath(_ROOT),
+        "-c", os.fspath(_ROOT / "pyproject.toml"),
+        "--capture", "no",
+        # A warning of a library is no finding about a kernel; our own tests turn warnings into errors.
+        "-o", "filterwarnings=ignore",
+        # Installed beside us for our own tests; its import alone takes half a second.
+        "-p", "no:hypothesispytest",
+        # Nothing may be left in /tmp, and xdist would make each of its workers a folder there.
+        "-p", "no:tmpdir",
+        *as_arguments(options),
+    ]
+    # fmt: on
+    if options.k:
+        arguments += ["-k", options.k]
+    if options.conform_until_fail:
+        arguments += ["--maxfail", "1"]
+    if any(each.startswith("--tx") for each in rest):
+        # Workers of somebody's own, elsewhere perhaps: they need our sources, and their share.
+        arguments += ["--dist", "load", "--rsyncdir", os.fspath(_ROOT)]
+    elif options.n:
+        arguments += ["-n", options.n]
+    elif not (few or options.k or any(each.split("=")[0] in _SELECTING or "::" in each for each in rest)):
+        arguments += ["-n", "auto"]
+    # The `net` of `-k net` is no path to cases, though a kernel tree has a directory of that name: with nothing else to
+    # collect, pytest would import the tests of that tree.
+    if not any(_ROOT in Path(each.split("::")[0]).resolve().parents for each in rest if not each.startswith("-")):
+        arguments.append(os.fspath(_ROOT / "conformance" / "cases"))
+    return arguments + rest
+
+
+def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
+    if ledger.run is not None:
+        return ledger.exit_code()
+    if ledger.interrupted is not None:
+        return ledger.interrupted
+    if native and status == pytest.ExitCode.OK:
+        return ExitCode.OK
+    if time.monotonic() >= ledger.expires:
+        raise ledger.too_late()
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.shard:
+        return _empty(ledger.shard, ledger)
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError("no case matches", hint=LISTING)
+    return ExitCode.BROKEN
+
+
+def _empty(shard: str, ledger: Ledger) -> ExitCode:
+    """Report a run of no cases: of few cases in many shares some are empty, and `merge` tells if all are."""
+    ledger.shard = shard
+    ledger.note(f"no case falls into shard {shard}")
+    ledger.begin({})
+    ledger.end(0.0)
+    return ExitCode.OK

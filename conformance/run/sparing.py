@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run need not wait for again: a symptom that the first cases to show it have shown twice, in fresh clones too.
+
+A kernel that loses every seventh message fails hundreds of cases in the same way. The first `CONFIRMED` cases of a
+symptom get all the time to look for what is missing, and another try in a fresh clone. From then on
+
+- the cases of that group look for a short time only, where what is missing cannot be merely late, see the scenarios;
+- a case whose every difference is confirmed is not tried again, and its record names the cases that confirmed them;
+- a case that shows anything else after a wait was cut short is tried again with all the time, and that try stands.
+
+Nothing is shared between kernels, nor between the workers of a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from typing import Final
+
+from conformance.groups.redirect.cases import roles
+from conformance.groups.redirect.seen import PHASES
+from conformance.guestlib import grace
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import Verdict
+from vm.machine import Reply
+
+CONFIRMED: Final = 3
+"""Cases that show a difference, each in a fresh clone too, before it is believed of others."""
+
+SHORT: Final = 0.05
+"""Seconds to look for missing data then: many times what data takes, and a tenth of what is waited otherwise."""
+
+_LIMITED: Final = f"{grace.__name__}:{grace.limited.__name__}"
+
+_SPARED: Final = (Verdict.FAIL, Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)
+"""Verdicts about the kernel. `infra` is the harness's trouble and `xpass` a row's: both are rare and tried as ever."""
+
+_PATH: Final = ("mode", "question", "way", "exit", "role", "program", "hook", "attach", "what")
+"""Parameters that choose another path through the kernel, whatever the sockets are."""
+
+_NUMBER: Final = re.compile(r"\d+")
+
+Kind = tuple[str, ...]
+"""One difference without what varies from case to case: kernel, group, path, verdict, and the sentence's bare bones."""
+
+
+class Witnesses:
+    """Which cases have confirmed which differences, in this process."""
+
+    def __init__(self) -> None:
+        self._cases: dict[Kind, list[str]] = {}
+
+    def confirm(self, slug: str, case: Case, first: Judgement, again: Judgement) -> None:
+        """Take note of what a case showed and showed again in a fresh clone."""
+        for kind in _kinds(slug, case, first) & _kinds(slug, case, again):
+            witnesses = self._cases.setdefault(kind, [])
+            if len(witnesses) < CONFIRMED and case.id not in witnesses:
+                witnesses.append(case.id)
+
+    def of(self, slug: str, case: Case, judgement: Judgement) -> tuple[str, ...]:
+        """Return the cases that confirmed all that this one shows; none unless every difference has enough."""
+        found: dict[str, None] = {}
+        kinds = _kinds(slug, case, judgement)
+        for kind in kinds:
+            witnesses = self._cases.get(kind, [])
+            if len(witnesses) < CONFIRMED:
+                return ()
+            found |= dict.fromkeys(witnesses)
+        return tuple(found)
+
+    def hurry(self, slug: str, case: Case) -> Case:
+        """Return the case as it is to be asked: with a short grace where failures of its group are confirmed."""
+        lossy = (slug, case.group, str(Verdict.FAIL))
+        if not any(kind[:3] == lossy and len(found) >= CONFIRMED for kind, found in self._cases.items()):
+            return case
+        return replace(
+            case,
+            scenario=_LIMITED,
+            params={**case.params, grace.SCENARIO: case.scenario, grace.SECONDS: str(SHORT)},
+        )
+
+
+def unwrapped(case: Case, reply: Reply) -> tuple[Reply, bool]:
+    """Return what a case showed as if it had been asked as ever, and whether any of its waits was cut short."""
+    value: Any = reply.value
+    if case.scenario != _LIMITED or not isinstance(value, Mapping) or set(value) != {"observation", "cut"}:
+        return reply, False
+    # A guest that counts strangely is believed to have cut: then what counts is another try.
+    return replace(reply, value=value["observation"]), value["cut"] != 0
+
+
+def _kinds(slug: str, case: Case, judgement: Judgement) -> frozenset[Kind]:
+    """Return what there is to confirm; empty for a verdict that is always tried again."""
+    if judgement.verdict not in _SPARED:
+        return frozenset()
+    path = tuple(f"{name} {case.params[name]}" for name in _PATH if name in case.params)
+    # Sentences are compared here and never read: numbers are left out, and where a group has them phases and roles,
+    # for a kernel that loses something now and then loses now this, now that.
+    vary = [*PHASES, *roles(case.params["layout"])] if "layout" in case.params else []
+    words = re.compile(rf"\b(?:{'|'.join(sorted(vary, key=len, reverse=True))})\b") if vary else None
+
+    def bare(sentence: str) -> str:
+        sentence = _NUMBER.sub("N", sentence)
+        return words.sub("R", sentence) if words else sentence
+
+    return frozenset((slug, case.group, str(judgement.verdict), *path, bare(each)) for each in judgement.differences)

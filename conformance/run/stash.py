@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where the plugin keeps its state in pytest's config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from conformance.groups import cases
+from conformance.judge.lists import Lists
+from conformance.model import Case
+from conformance.run.machine_pool import Workbench
+from conformance.run.retries import Repetition
+from conformance.run.retries import Wish
+from conformance.run.selection import Chosen
+from conformance.run.selection import Wanted
+from conformance.run.selection import choose
+
+SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
+"""Slug to spec of the kernels under test, in the order asked for."""
+WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
+"""The workbench of this process, once the kernels are known."""
+BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
+DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()
+"""Node ids of the cases that an earlier sitting of this run judged."""
+LISTS: pytest.StashKey[Lists] = pytest.StashKey()
+"""What the user allows, denies and knows."""
+WANTED: pytest.StashKey[Wanted] = pytest.StashKey()
+"""What the user says about cases."""
+CHOSEN: pytest.StashKey[Chosen] = pytest.StashKey()
+"""The cases of each kernel, once a test asks."""
+
+REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
+"""How often each case is tried."""
+WISH: pytest.StashKey[Wish | None] = pytest.StashKey()
+"""What a bad case is run once more for."""
+LAST: pytest.StashKey[bool] = pytest.StashKey()
+"""Of an item: whether it is the last case of its kernel in this process."""
+
+DURATIONS: pytest.StashKey[Mapping[str, float]] = pytest.StashKey()
+"""What kernels and their shards took the last time; on workers only."""
+
+
+def specs_of(config: pytest.Config) -> dict[str, str]:
+    """Return slug to spec of the kernels under test."""
+    return config.stash[SPECS]
+
+
+def broken_in(config: pytest.Config) -> frozenset[str]:
+    """Return the slugs of the kernels known not to run."""
+    return config.stash.get(BROKEN, frozenset[str]())
+
+
+def chosen_in(config: pytest.Config) -> Chosen:
+    """Return the cases of each kernel that runs; the same in every process of a session."""
+    chosen = config.stash.get(CHOSEN, None)
+    if chosen is None:
+        runs = [slug for slug in specs_of(config) if slug not in broken_in(config)]
+        chosen = config.stash[CHOSEN] = choose(config.stash[WANTED], runs, cases())
+    return chosen
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    """Return the case that an item is, None for any other test."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    case = params.get("case")
+    return case if "kernel" in params and isinstance(case, Case) else None
+
+
+def kernel_of(item: pytest.Item) -> str:
+    """Return the slug of the kernel that an item judges, empty for any other test."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(params.get("kernel", ""))

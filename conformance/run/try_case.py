@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Carry one case to one kernel and back: the record that becomes its line in the event log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import replace
+from typing import Any
+
+from common.errors import ConformError
+from common.errors import HostError
+from conformance.judge.conclude import conclude
+from conformance.judge.conclude import trouble_of
+from conformance.judge.conclude import troubled
+from conformance.judge.defects import deviations
+from conformance.judge.judge import unmet
+from conformance.judge.lists import Lists
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import Judgement
+from conformance.model import KernelFacts
+from conformance.model import Source
+from conformance.model import Verdict
+from conformance.run.machine_pool import Workbench
+from conformance.run.retries import Repetition
+from conformance.run.retries import Try
+from conformance.run.retries import disagree
+from conformance.run.retries import gathered
+from conformance.run.retries import worst
+from conformance.run.sparing import unwrapped
+from vm.machine import NO_EVIDENCE
+from vm.machine import Evidence
+from vm.machine import Fate
+
+_NO_LISTS = Lists()
+_ONCE = Repetition()
+
+
+def examine(
+    workbench: Workbench,
+    slug: str,
+    case: Case,
+    lists: Lists = _NO_LISTS,
+    how: Repetition = _ONCE,
+    *,
+    last: bool = False,
+) -> tuple[Judgement, dict[str, Any]]:
+    """Return the judgement and the record (JSON types only); HostError where this host cannot run a machine any more.
+
+    What the repetitions came to stands. Further tries, in fresh clones, only tell whether it comes to that each time.
+    After the `last` case that a machine answers, it is asked what its kernel has said since.
+    """
+    facts = workbench.facts(slug)
+    missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
+    if missing:
+        skipped = Try(_skip(missing))
+        skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
+        return skipped.judgement, _record(slug, case, skipped, [skipped])
+    tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
+    standing, witnesses = _confirmed(workbench, slug, case, lists, how, tries)
+    return standing.judgement, _record(slug, case, standing, tries, witnesses)
+
+
+def _confirmed(
+    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, tries: list[Try]
+) -> tuple[Try, tuple[str, ...]]:
+    """Add to the `tries` of a case those in fresh clones that only confirm it.
+
+    Returns the try that stands, and the cases that made others needless, see sparing.py.
+    """
+    standing = worst(tries)
+    witnesses = workbench.witnesses.of(slug, case, standing.judgement) if how.sparing else ()
+    if witnesses or standing.judgement.verdict.expected or standing.reply is None:
+        return standing, witnesses
+    if standing.hasty:
+        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        if again.reply is None:
+            return standing, ()
+        tries.append(again)
+        return _confirmed(workbench, slug, case, lists, how, tries)
+    for _ in range(how.tries - 1):
+        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        if again.reply is None:
+            break
+        tries.append(again)
+        if disagree(tries):
+            break
+        workbench.witnesses.confirm(slug, case, standing.judgement, again.judgement)
+    return standing, ()
+
+
+def once(
+    workbench: Workbench,
+    slug: str,
+    case: Case,
+    lists: Lists = _NO_LISTS,
+    *,
+    fresh: bool = False,
+    last: bool = False,
+    hurried: bool = False,
+    evidence: Evidence = NO_EVIDENCE,
+) -> Try:
+    """Put a case to a kernel once; HostError where this host cannot run a machine any more, nothing else is raised.
+
+    After the `last` case of a machine, and after what is unexpected, the kernel may say more: that counts too. One that
+    is `hurried` looks for a shorter time for what such cases are known to miss.
+    """
+    if fresh:
+        workbench.close()
+    facts = workbench.facts(slug)
+    asked = workbench.witnesses.hurry(slug, case) if hurried else case
+    try:
+        reply, hasty = unwrapped(asked, workbench.ask(slug, asked, evidence))
+    except HostError:
+        raise
+    except ConformError as error:
+        return _unanswered(f"no machine: {error}", error.hint, fresh=fresh)
+    judgement = conclude(
+        case,
+        facts,
+        reply,
+        neighbour=workbench.neighbour,
+        known=lambda title: lists.known(title, facts.version),
+    )
+    if not judgement.verdict.expected:
+        reply = workbench.decoded(slug, reply)
+    log = (*reply.before, *reply.log)
+    found = Try(judgement, reply, log=log, fresh=fresh, hasty=hasty, seconds=reply.seconds)
+    if last or not judgement.verdict.expected:
+        found = _and_after(found, workbench, slug, lists)
+    if not found.judgement.verdict.expected and (flaw := workbench.flaw()):
+        return replace(found, judgement=_unanswered(flaw).judgement, flawed=True)
+    return found
+
+
+def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
+    """Hold against a case what the kernel has said since its machine's last answer, if that machine still runs."""
+    since = f"after {workbench.asked}, the machine's last case,"
+    reply = workbench.farewell()
+    if reply is None:
+        return found
+    version = workbench.facts(slug).version
+    late = replace(reply, before=(*reply.before, *reply.log), log=())
+    trouble = trouble_of(late, since, known=lambda title: lists.known(title, version))
+    if trouble is None:
+        return found
+    said = workbench.decoded(slug, late).before
+    judgement = troubled(*trouble)
+    differences = (*judgement.differences, *found.judgement.differences)
+    return replace(found, judgement=replace(judgement, differences=differences), log=(*found.log, *said))
+
+
+def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
+    """Yield why no kernel like this is asked this case."""
+    return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
+
+
+def _harms(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:
+    """Return the defects for which a case is not for the kernel that the user works on."""
+    harms = [row.as_ground() for row in deviations(case, facts.version) if row.harmful]
+    return harms if harms and workbench.kernels[slug].is_host else ()
+
+
+def _skip(grounds: Sequence[Ground]) -> Judgement:
+    """Judge a case that is not asked; the first reason outranks the others, and harm is told of all defects at once."""
+    first, harms = grounds[0], dict.fromkeys(each.row for each in grounds)
+    if first.source is not Source.DEFECT:
+        return Judgement(Verdict.SKIP, "", "skip", first.reason, grounds=(first,))
+    reason = f"known to harm this kernel, which is the running one: {' '.join(harms)}"
+    return Judgement(Verdict.SKIP, "", "skip", reason, grounds=tuple(grounds))
+
+
+def unanswered(slug: str, case: Case, sentence: str) -> tuple[Judgement, dict[str, Any]]:
+    """Return the judgement and the record of a case that no machine answered, for a reason of the harness's own."""
+    found = _unanswered(sentence)
+    return found.judgement, _record(slug, case, found, [found])
+
+
+def _unanswered(sentence: str, hint: str = "", *, fresh: bool = False) -> Try:
+    return Try(Judgement(Verdict.INFRA, "", "infra", hint, (sentence,)), fresh=fresh)
+
+
+def _repetitions(
+    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, *, last: bool
+) -> Iterator[Try]:
+    """Yield each try of a case that is made whatever it comes to; at least one, the last one unanswered if need be."""
+    end = time.monotonic() + how.seconds
+    count = 0
+    while not count or (count < how.repeat and time.monotonic() < end):
+        count += 1
+        ending = last and count >= how.repeat
+        found = once(workbench, slug, case, lists, fresh=how.isolated, last=ending or how.isolated, hurried=how.sparing)
+        if found.flawed:
+            yield found
+            found = once(workbench, slug, case, lists, fresh=True, last=ending or how.isolated)
+        yield found
+        if found.reply is None or (how.until_fail and not found.judgement.verdict.expected):
+            return
+
+
+def _record(
+    slug: str, case: Case, standing: Try, tries: Sequence[Try], witnesses: Sequence[str] = ()
+) -> dict[str, Any]:
+    judgement, reply = standing.judgement, standing.reply
+    several = len(tries) > 1 or standing.times > 1
+    quiet = judgement.verdict in (Verdict.PASS, Verdict.SKIP)
+    return {
+        "kernel": slug,
+        "group": case.group,
+        "name": case.name,
+        "id": case.id,
+        "params": dict(case.params),
+        "verdict": str(judgement.verdict),
+        "expected": judgement.expected,
+        "observed": judgement.observed,
+        "reason": judgement.reason,
+        "differences": list(judgement.differences),
+        "deviation": judgement.deviation,
+        "grounds": [asdict(ground) for ground in judgement.grounds],
+        "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
+        "error": reply.error if reply is not None else "",
+        "log": [] if quiet else [asdict(line) for line in standing.log],
+        "console": reply.console if reply is not None else "",
+        "seconds": round(reply.seconds, 4) if reply is not None else 0.0,
+        "tries": [each.record() for each in tries] if several else [],
+        "flaky": disagree(tries),
+        "hasty": standing.hasty,
+        "confirmed_by": list(witnesses),
+    }
