@@ -29,10 +29,11 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._done.wait(self._interval):
-            self._most = max(self._most, sum(_proportional(pid) for pid in _family(self._pid)))
+            self._most = max(self._most, sum(_proportional(pid) for pid in family(self._pid)))
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and all its descendants."""
     yield pid
     try:
         children = [
@@ -43,7 +44,7 @@ def _family(pid: int) -> Iterator[int]:
     except OSError:  # it ended while we looked
         return
     for child in children:
-        yield from _family(int(child))
+        yield from family(int(child))
 
 
 def _proportional(pid: int) -> int:

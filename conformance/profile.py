@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Measure what cases cost, and where in the guest: `python -m conformance.profile --group leaks`; docs/measuring.md.
+
+The first table has the processor time that QEMU takes for a case of each group. It holds on a busy host too, where
+seconds by the clock say more about the neighbours. With `--inside` another table says in which functions of the guest
+the time goes (`conformance/stopwatch.py`); that one needs a quiet host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from conformance.bundle import guest_bundle
+from conformance.examine import once
+from conformance.groups import GROUPS
+from conformance.memory import family
+from conformance.model import Case
+from conformance.workbench import PRELOAD
+from conformance.workbench import Workbench
+from kernels.resolve import resolve
+from vm.machine import Fate
+from vm.machine import MachineOptions
+
+_SLUG = "kernel"
+_DEADLINE = 60.0
+_PASSES = 3
+"""So often each sample is measured, the first time on a machine that is cold; the least is told."""
+
+
+def main() -> int:
+    """Profile the groups that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.profile", description="Measure what cases cost.")
+    parser.add_argument("--kernel", default="debian:6.12", metavar="SPEC")
+    parser.add_argument("--group", action="append", choices=sorted(GROUPS), help="default: all but hammer")
+    parser.add_argument("--every", type=int, default=20, metavar="N", help="take every N-th case (default: 20)")
+    parser.add_argument("--inside", action="store_true", help="also say in which functions of the guest")
+    parser.add_argument("--lines", type=int, default=24, metavar="N", help="functions to name (default: 24)")
+    options = parser.parse_args()
+    with closing(Workbench({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as workbench:
+        workbench.prepare(_SLUG, lambda text: print(text, file=sys.stderr))
+        for group in options.group or [name for name in GROUPS if name != "hammer"]:
+            cases = GROUPS[group]()
+            sample = cases[:: options.every]
+            seconds = min(_cost(workbench, sample) for _ in range(_PASSES)) / len(sample)
+            print(f"{group:16} {len(cases):5} cases, {1000 * seconds:7.1f} ms each, {seconds * len(cases):6.1f} s")
+            if options.inside:
+                _print(list(filter(None, [_looked_into(workbench, case) for case in sample])), options.lines)
+                workbench.close()
+    return 0
+
+
+def _cost(workbench: Workbench, cases: Sequence[Case]) -> float:
+    """Return the seconds of the processor that the machine takes for some cases."""
+    workbench.machine(_SLUG)
+    begin = _used()
+    for case in cases:
+        judgement = once(workbench, _SLUG, case).judgement
+        if not judgement.verdict.expected:
+            print(f"{case.id}: {judgement.verdict}, so the numbers are not to be trusted", file=sys.stderr)
+    return _used() - begin
+
+
+def _used() -> float:
+    """Return the seconds that our descendants have had a processor."""
+    paths = [path for pid in list(family(os.getpid()))[1:] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
+
+
+def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
+    """Return the stopwatch's answer about a case; None if the case does not come to an end."""
+    machine = workbench.machine(_SLUG)
+    machine.load({**guest_bundle(), "stopwatch": Path(__file__).with_name("stopwatch.py").read_text()})
+    arguments = {"scenario": case.scenario, "params": dict(case.params)}
+    reply = machine.call("stopwatch:run", arguments, deadline=_DEADLINE)
+    if reply.fate is Fate.ANSWERED and machine.usable:
+        return dict(reply.value)
+    print(f"{case.id}: {reply.fate} {reply.error}", file=sys.stderr)
+    workbench.close()
+    return None
+
+
+def _print(cases: Sequence[Mapping[str, Any]], lines: int) -> None:
+    """Print the mean of the stopwatch's answers, the dearest functions first."""
+    count = len(cases) or 1
+    total, user, system = (1000 * sum(case[name] for case in cases) / count for name in ("total", "user", "system"))
+    spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for case in cases:
+        for name, (calls, seconds) in case["spent"].items():
+            spent[name][0] += calls / count
+            spent[name][1] += 1000 * seconds / count
+    inside = sum(milliseconds for _, milliseconds in spent.values())
+    print(f"  {total:8.2f} ms in the guest, {user:.1f} ms of them user and {system:.1f} ms system time")
+    print(f"  {total - inside:8.2f} ms           Python")
+    for name, (calls, milliseconds) in sorted(spent.items(), key=lambda item: -item[1][1])[:lines]:
+        print(f"  {milliseconds:8.2f} ms {calls:8.1f}  {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
