@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Measure what cases cost, and where in the guest: `python -m conformance.profile --group leaks`; docs/measuring.md.
 
-The first table has the processor time that QEMU takes for a case of each group. It holds on a busy host too, where
-seconds by the clock say more about the neighbours. With `--inside` another table says in which functions of the guest
-the time goes (`conformance/stopwatch.py`); that one needs a quiet host.
+The first table has the processor time that QEMU takes for a case of each group. On a busy host it says more than
+seconds by the clock, but even so the same code can differ twofold. With `--inside` another table says in which
+functions of the guest the time goes (`conformance/stopwatch.py`); that one needs a quiet host.
 """
 
 from __future__ import annotations
