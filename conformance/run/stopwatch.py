@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a scenario's time goes, measured in the guest: sent there by `conformance.profile`, never part of a run.
+"""Where a scenario's time goes, measured in the guest: sent by `conformance.commands.profile`, no part of a run.
 
 Only calls of functions written in C are timed, for these make the system calls, and only while they run: what is
 left of a case is Python. The hook costs nothing inside of them, but it makes Python slower; so a case is run a

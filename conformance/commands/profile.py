@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Measure what cases cost, and where in the guest: `python -m conformance.profile --group leaks`; docs/measuring.md.
+"""Measure what cases cost, and where in the guest.
+
+Use it as `python -m conformance.commands.profile --group leaks`; docs/measuring.md says more.
 
 The first table has the processor time that QEMU takes for a case of each group. On a busy host it says more than
 seconds by the clock, but even so the same code can differ twofold. With `--inside` another table says in which
-functions of the guest the time goes (`conformance/stopwatch.py`); that one needs a quiet host.
+functions of the guest the time goes (`conformance/run/stopwatch.py`); that one needs a quiet host.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from conformance.bundle import guest_bundle
-from conformance.examine import once
 from conformance.groups import GROUPS
-from conformance.memory import family
 from conformance.model import Case
-from conformance.workbench import PRELOAD
-from conformance.workbench import Workbench
+from conformance.run import stopwatch
+from conformance.run.bundle import guest_bundle
+from conformance.run.machine_pool import PRELOAD
+from conformance.run.machine_pool import Workbench
+from conformance.run.memory import family
+from conformance.run.try_case import once
 from kernels.resolve import resolve
 from vm.machine import Fate
 from vm.machine import MachineOptions
@@ -37,7 +40,9 @@ _PASSES = 3
 
 def main() -> int:
     """Profile the groups that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m conformance.profile", description="Measure what cases cost.")
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance.commands.profile", description="Measure what cases cost."
+    )
     parser.add_argument("--kernel", default="debian:6.12", metavar="SPEC")
     parser.add_argument("--group", action="append", choices=sorted(GROUPS), help="default: all but hammer")
     parser.add_argument("--every", type=int, default=20, metavar="N", help="take every N-th case (default: 20)")
@@ -77,7 +82,7 @@ def _used() -> float:
 def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
     """Return the stopwatch's answer about a case; None if the case does not come to an end."""
     machine = workbench.machine(_SLUG)
-    machine.load({**guest_bundle(), "stopwatch": Path(__file__).with_name("stopwatch.py").read_text()})
+    machine.load({**guest_bundle(), "stopwatch": Path(stopwatch.__file__).read_text()})
     arguments = {"scenario": case.scenario, "params": dict(case.params)}
     reply = machine.call("stopwatch:run", arguments, deadline=_DEADLINE)
     if reply.fate is Fate.ANSWERED and machine.usable:
