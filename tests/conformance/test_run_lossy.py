@@ -47,7 +47,9 @@ def test_counts_add_up(run: Run) -> None:
     assert counts.keys() <= {Verdict.PASS, Verdict.FAIL}
     assert counts[Verdict.FAIL] > len(cases) / 2
     for case in run.unexpected():
-        assert all("nowhere" in difference for difference in case.differences), case.differences
+        # Where data circulates, what is lost does not run the program again either.
+        consequence = "the program" if case.params["layout"] == "peer" else "nowhere"
+        assert all("nowhere" in each or consequence in each for each in case.differences), case.differences
 
 
 def test_the_first_are_confirmed(run: Run) -> None:
