@@ -5,10 +5,8 @@ Schema version 1. Each line is one object; its key `event` says which of the fou
 fields of the dataclass of that kind below, all of them always present:
 
 - `run`     RunEvent, the first line, once;
-- `kernel`  KernelEvent, once a kernel has a machine or turned out not to get one; a later line about the same slug
-            replaces the earlier one, e.g. after a fallback to another kind of machine;
-- `case`    CaseEvent, one for each case that came to a verdict, in the order in which they did; a later line about the
-            same case replaces the earlier one;
+- `kernel`  KernelEvent, once a kernel has a machine or cannot get one; a later line about a slug replaces the earlier;
+- `case`    CaseEvent, one for each verdict, in their order; a later line about the same case replaces the earlier;
 - `finish`  FinishEvent, the last line. Without it the run was killed, and everything before still holds. A run that was
             gone on with has lines after it, and another one at its end.
 
@@ -77,6 +75,8 @@ class RunEvent:
     """Seconds after which the run is over, whatever is left to judge; 0 for none."""
     shard: str = ""
     """`I/N` where this run was to judge only the I-th of N shares of the cases."""
+    quick: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """With `--quick`, by the kernel's slug: how many cases it `chose`, from `among` how many, to decide all `rows`."""
     schema: int = SCHEMA
 
 
@@ -140,8 +140,7 @@ class CaseEvent:
     deviation: str = ""
     """The known deviations an `xfail` shows, or an `xpass` does not show any more: names, separated by blanks."""
     grounds: tuple[Ground, ...] = ()
-    """The rows that decided the verdict, each with its file; empty in a log from before there were any. Of a row's
-    fields those that are empty may be left out."""
+    """The rows that decided the verdict; empty in an older log. Fields of a row that are empty may be left out."""
     observation: Mapping[str, Any] | None = None
     """What the scenario saw; None where it did not answer."""
     error: str = ""
@@ -332,9 +331,8 @@ def encode(event: Event) -> str:
 
 def _plain(value: Any) -> dict[str, Any]:
     """Return a value as JSON has it; of a ground, of which there are thousands, only what is not empty."""
-    if not isinstance(value, Ground):
-        return dict(value)
-    return {each.name: found for each in fields(value) if (found := getattr(value, each.name))}
+    known = {each.name: getattr(value, each.name) for each in fields(value)} if isinstance(value, Ground) else value
+    return {name: each for name, each in known.items() if each or known is value}
 
 
 def decode(line: str) -> Event:

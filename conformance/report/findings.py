@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -68,6 +69,18 @@ def tally(run: Run) -> tuple[str, list[str]]:
     cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{total} case{'s' * (total != 1)}:"
     facts = [f"{counts[each]} {each}" for each in Verdict if counts[each]] or ["none judged"]
     return cases, facts + ([f"{run.finish.seconds:.1f} s"] if run.finish else [])
+
+
+def quick(run: Run) -> list[str]:
+    """Say what `--quick` left out of a run, and how to run it all; nothing where all was asked."""
+    told = []
+    for slug, choice in run.start.quick.items():
+        where = f" of {run.kernel(slug).title}" if len(run.start.quick) > 1 else ""
+        told.append(f"{choice['chose']} of {choice['among']} cases decide all {choice['rows']} rows{where}")
+    if not told:
+        return []
+    command = shlex.join(word for word in run.start.command if word != "--quick")
+    return [f"quick: {'; '.join(told)}; run all with: {command}"]
 
 
 def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:

@@ -19,6 +19,7 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
+from conformance.report.findings import quick
 from conformance.report.findings import rows
 from conformance.report.findings import skips
 from conformance.report.findings import spared
@@ -41,6 +42,7 @@ def render(run: Run) -> str:
     sentence, good = verdict(run)
     cases, facts = tally(run)
     lines = [f"## {'✅' if good else '❌'} {_text(sentence)}", "", f"{cases} {', '.join(facts)}", "", *_kernels(run)]
+    lines += [line for sentence in quick(run) for line in ("", _text(sentence))]
     lines += [*_unexpected(run), *_flaky(run)]
     lines += [*_known(run), *_skipped(run)]
     if run.unseen():

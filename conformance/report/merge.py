@@ -80,6 +80,7 @@ def _start(runs: Sequence[Run]) -> RunEvent:
         first,
         suite_commit=joined(lambda start: start.suite_commit),
         host_kernel=joined(lambda start: start.host_kernel),
+        quick={slug: choice for start in starts for slug, choice in start.quick.items()},
         tools={name: version for start in starts for name, version in start.tools.items()},
         bpf_objects={name: digest for start in starts for name, digest in start.bpf_objects.items()},
     )

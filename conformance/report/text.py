@@ -19,6 +19,7 @@ from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
+from conformance.report.findings import quick
 from conformance.report.findings import rows
 from conformance.report.findings import skips
 from conformance.report.findings import spared
@@ -42,6 +43,7 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
     for section in (unexpected_section, flaky_section, known_section, skipped_section, unseen_section):
         if found := section(run, style):
             lines += [*found, ""]
+    lines += [line for sentence in quick(run) for line in style.wrap(sentence, then="  ")]
     return [*lines, *verdict_lines(run, style)]
 
 

@@ -49,6 +49,8 @@ from conformance.run.options import machine_options
 from conformance.run.options import repeat_command
 from conformance.run.provenance import kernel_events
 from conformance.run.provenance import run_event
+from conformance.run.quick import Choice
+from conformance.run.quick_run import quick_of
 from conformance.run.record import event_of
 from conformance.run.record import fault_of
 from conformance.run.record import named
@@ -88,6 +90,8 @@ class Ledger:
     """`I/N` if only a share of the cases is to be judged."""
     forgiving: bool = False
     """Whether a run of kernels none of which can be had has a report all the same."""
+    quick: Mapping[str, Choice] = field(default_factory=dict)
+    """With `--quick`, what was chosen for each kernel."""
     durations: Mapping[str, float] = field(default_factory=dict)
     """What kernels and their shards took the last time, see `scheduler.durations`; the longest begin."""
     interrupted: ExitCode | None = None
@@ -156,7 +160,8 @@ class Ledger:
         self.open_log()
         if self.before is None:
             counts = {slug: len(ids) for slug, ids in planned.items()}
-            self.run = Run(replace(run_event(counts), deadline=self.deadline, shard=self.shard))
+            start = replace(run_event(counts), deadline=self.deadline, shard=self.shard)
+            self.run = Run(replace(start, quick={slug: each.told() for slug, each in self.quick.items()}))
             if self._log is not None:
                 self._log.write(self.run.start)
         else:
@@ -371,6 +376,7 @@ class Controller:
 
     def _begin(self, planned: Planned) -> None:
         if planned or broken_in(self._config):
+            self.ledger.quick = quick_of(self._config)
             self.ledger.begin(planned)
 
 

@@ -51,6 +51,11 @@ _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
 
 
+def facts_of(kernel: Kernel) -> KernelFacts:
+    """Return what the judge may know of a kernel."""
+    return KernelFacts(version=kernel.version, config=kernel.config)
+
+
 class Workbench:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
 
@@ -81,8 +86,7 @@ class Workbench:
 
     def facts(self, slug: str) -> KernelFacts:
         """Return what the judge may know of a kernel."""
-        kernel = self.kernels[slug]
-        return KernelFacts(version=kernel.version, config=kernel.config)
+        return facts_of(self.kernels[slug])
 
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
         """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""

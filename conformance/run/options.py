@@ -149,6 +149,13 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "what has a clone to itself: every case, or a worker's share of them (default: shard)",
         },
     ),
+    (
+        "--quick",
+        {
+            "action": "store_true",
+            "help": "only as many cases as decide every row that the tables have about the kernel; takes seconds",
+        },
+    ),
     ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
     ("--results", {"metavar": "DIR", "help": "write the event log, a summary and the evidence of bad cases there"}),
     ("--trace", {"action": "store_true", "help": "run a bad case once more for a function graph of sockmap's paths"}),
@@ -309,7 +316,7 @@ def repeat_command(namespace: Any) -> str:
     """Return the command that runs the suite again with the same machines, without kernel, case and results."""
     in_spec = ("--patch=", "--config=", "--preset=")
     left = ["--kernel=", "--case=", "--results=", "--shard=", "--conform-trace", "--dump", "--total-deadline="]
-    left += in_spec
+    left += ["--quick", *in_spec]
     if not namespace.conform_stress:
         left.append("--seed=")
     kept = [each for each in as_arguments(namespace) if not each.startswith(tuple(left))]

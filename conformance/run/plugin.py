@@ -44,6 +44,7 @@ from conformance.run.options import specs_asked
 from conformance.run.options import wanted_of
 from conformance.run.options import wish_of
 from conformance.run.options import workers
+from conformance.run.quick_run import chosen_cases
 from conformance.run.record import FAULT
 from conformance.run.record import RECORD
 from conformance.run.remote import at_home
@@ -62,7 +63,6 @@ from conformance.run.stash import WISH
 from conformance.run.stash import WORKBENCH
 from conformance.run.stash import broken_in
 from conformance.run.stash import case_of
-from conformance.run.stash import chosen_in
 from conformance.run.stash import kernel_of
 from conformance.run.stash import specs_of
 from conformance.run.try_case import examine
@@ -156,7 +156,7 @@ def _is_of_cases(obj: object) -> TypeGuard[FunctionType]:
 
 def _chosen_of(config: pytest.Config, test: str) -> list[Case]:
     """Return the cases of a group, named by its test, that are chosen for any kernel; as one list, in their order."""
-    chosen = chosen_in(config)
+    chosen = chosen_cases(config)
     return [case for case in GROUPS[test[5:]]() if any(case.id in each for each in chosen.values())]
 
 
@@ -167,14 +167,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[WANTED]
     # Chosen once, not once an item: there are 20,000 of five kernels.
-    admitted = admitting(wanted)
+    admitted, chosen = admitting(wanted), chosen_cases(config)
 
     def runs(item: pytest.Item) -> bool:
         case, slug = case_of(item), kernel_of(item)
         if slug in broken or item.nodeid in done:
             return False
         if isinstance(item, pytest.Function) and _is_of_cases(item.function):
-            return case is None or case.id in chosen_in(config).get(slug, ())
+            return case is None or case.id in chosen.get(slug, ())
         return case is None or admitted(case)
 
     sides: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])

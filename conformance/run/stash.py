@@ -31,6 +31,8 @@ WANTED: pytest.StashKey[Wanted] = pytest.StashKey()
 """What the user says about cases."""
 CHOSEN: pytest.StashKey[Chosen] = pytest.StashKey()
 """The cases of each kernel, once a test asks."""
+QUICKENED: pytest.StashKey[Chosen] = pytest.StashKey()
+"""Of these, the cases that `--quick` leaves."""
 
 REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
 """How often each case is tried."""

@@ -209,7 +209,8 @@ answers = { read = "half" }
 
     assert (str(one), dict(one.answers), one.rule.subject) == ("forgets", {"read": "nothing"}, "its title")
     assert (str(other), dict(other.answers), other.rule.subject) == ("forgets", {"read": "half"}, "")
-    assert (one.rule.match, other.rule.match) == ({"kind": frozenset({"tcp4"})}, {"kind": frozenset({"udp4"})})
+    assert one.rule.match == {"kind": frozenset({"tcp4"})}
+    assert other.rule.match == {"kind": frozenset({"udp4"})}
     assert (str(one.rule.since.mainline), str(other.rule.since.mainline)) == ("5.10", "5.13")
     assert one.rule.until == other.rule.until
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `--quick` chooses in a pytest session: the same in every process of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from common.errors import ConformError
+from conformance.run.machine_pool import facts_of
+from conformance.run.quick import Choice
+from conformance.run.quick import choices
+from conformance.run.selection import Chosen
+from conformance.run.stash import LISTS
+from conformance.run.stash import QUICKENED
+from conformance.run.stash import WORKBENCH
+from conformance.run.stash import chosen_in
+from conformance.run.stash import specs_of
+from kernels.resolve import resolve
+
+
+def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
+    """Return the cases chosen for each kernel, by its slug; nothing where everything is asked."""
+    if not config.option.conform_quick:
+        return {}
+    try:
+        if WORKBENCH in config.stash:
+            kernels = config.stash[WORKBENCH].kernels
+        else:
+            # The cases are only listed, or collected before the kernels are made ready.
+            kernels = {slug: resolve(spec) for slug, spec in specs_of(config).items()}
+    except ConformError as error:
+        raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
+    known = {slug: facts_of(kernel) for slug, kernel in kernels.items()}
+    return choices(known, config.stash[LISTS], stress=config.option.conform_stress > 0)
+
+
+def chosen_cases(config: pytest.Config) -> Chosen:
+    """Return the cases of each kernel that runs, with `--quick` only those that it takes; the same in every process."""
+    chosen = config.stash.get(QUICKENED, None)
+    if chosen is None:
+        quick = quick_of(config)
+        chosen = config.stash[QUICKENED] = {
+            slug: {name: case for name, case in each.items() if slug not in quick or name in quick[slug].ids}
+            for slug, each in chosen_in(config).items()
+        }
+    return chosen
