@@ -13,6 +13,7 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError
 from kernels.kernel import Kernel
+from vm import jail
 from vm.death import PANIC
 from vm.qemu import mortal
 
@@ -80,20 +81,22 @@ def _probe(kernel: Kernel, qemu: Path) -> str:
         "-nodefaults", "-no-user-config", "-no-reboot",
         "-display", "none",
         "-serial", "stdio",
-        "-kernel", os.fspath(kernel.image or ""),
         "-append", "console=ttyS0 quiet panic=-1",
+        *jail.sandbox(os.fspath(qemu)),
     ]
     # fmt: on
     try:
-        done = subprocess.run(
-            mortal(command),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
+        with jail.readable(kernel.image or Path()) as image:
+            done = subprocess.run(
+                mortal([*command, "-kernel", f"/proc/self/fd/{image}"], jail.runner(command)),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=PROBE_SECONDS,
+                check=False,
+                pass_fds=[image],
+            )
     except subprocess.TimeoutExpired:
         return f"a probe boot under KVM did not finish within {PROBE_SECONDS:g} s"
     if PANIC in done.stdout:

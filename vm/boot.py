@@ -16,6 +16,7 @@ from common.errors import ConformError
 from common.errors import HostError
 from common.errors import KernelError
 from kernels.kernel import Kernel
+from vm import jail
 from vm import modules
 from vm import rootfs
 from vm.compose import Composition
@@ -67,8 +68,13 @@ def boot(
 ) -> Booted:
     """Boot to the agent, with the guest's memory in the file `ram`; KernelError says what the kernel died of."""
     begin = time.monotonic()
-    with initramfs(kernel, options) as initrd:
-        qemu = Qemu([*composition.machine(ram, shared=True), *composition.payload(initrd)], passed=[initrd])
+    with contextlib.ExitStack() as files:
+        initrd = files.enter_context(initramfs(kernel, options))
+        image = files.enter_context(jail.readable(Path(composition.kernel)))
+        memory = files.enter_context(jail.memory(ram, create=True)) if ram is not None else None
+        command = [*composition.machine(memory, shared=True), *composition.payload(image, initrd)]
+        passed = [descriptor for descriptor in (initrd, image, memory) if descriptor is not None]
+        qemu = Qemu(command, passed=passed, runner=jail.runner(command, memory))
     session = Session(qemu, info)
     await_agent(session, kernel, begin)
     return Booted(session, qemu, composition)

@@ -16,6 +16,7 @@ from pathlib import Path
 from common.errors import HostError
 from common.errors import KernelError
 from kernels.kernel import Kernel
+from vm import jail
 from vm.machine import MachineOptions
 from vm.rootfs import INIT
 
@@ -63,11 +64,14 @@ class Composition:
     memory: int
     """MiB."""
 
-    def machine(self, ram: Path | None, *, shared: bool = False) -> list[str]:
-        """Return the command of the bare machine, its memory in the file `ram`: the guest's own or a private view."""
+    def machine(self, ram: int | None, *, shared: bool = False) -> list[str]:
+        """Return the command of the bare machine; the open file `ram` is its memory, or it has a private view of that.
+
+        Files are open for QEMU has no access to their folders, and what is no path needs no escapes.
+        """
         backend = "memory-backend-ram"
         if ram is not None:
-            backend = f"memory-backend-file,mem-path={ram},share={'on' if shared else 'off'}"
+            backend = f"memory-backend-file,mem-path=/proc/self/fd/{ram},share={'on' if shared else 'off'}"
         # fmt: off
         return [
             self.qemu, *self.arguments,
@@ -76,14 +80,14 @@ class Composition:
         ]
         # fmt: on
 
-    def payload(self, initrd: int) -> list[str]:
-        """Return the options that boot the kernel with the open file `initrd`.
+    def payload(self, image: int, initrd: int) -> list[str]:
+        """Return the options that boot the kernel in the open file `image` with the open file `initrd`.
 
         A restored guest does without: what they load is in its memory already, and loading takes time.
         """
         # fmt: off
         return [
-            "-kernel", self.kernel,
+            "-kernel", f"/proc/self/fd/{image}",
             "-append", self.append,
             "-initrd", f"/proc/self/fd/{initrd}",
         ]
@@ -147,6 +151,7 @@ def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, acce
             "-nodefaults",
             "-no-user-config",
             "-no-reboot",
+            *jail.sandbox(virtme[0]),
         ),
         kernel=os.fspath(kernel.image or ""),
         append=" ".join(filter(None, [CMDLINE, smp, "" if kvm else TCG_CMDLINE, options.append, INIT])),

@@ -26,6 +26,7 @@ from vm import accel
 from vm import boot
 from vm import compose
 from vm import host
+from vm import jail
 from vm import modules
 from vm import rootfs
 from vm import stock
@@ -128,8 +129,14 @@ def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Boot
         template=str(found.folder),
         generation=tuple(template.identity(found.folder)),
     )
-    with found.opened_state() as state:
-        qemu = Qemu(found.composition.machine(ram or found.ram, shared=ram is not None), state=state.fileno())
+    with contextlib.ExitStack() as files:
+        state = files.enter_context(found.opened_state())
+        try:
+            memory = files.enter_context(jail.memory(ram or found.ram))
+        except FileNotFoundError as error:
+            raise DamagedError("its ram cannot be read") from error
+        command = found.composition.machine(memory, shared=ram is not None)
+        qemu = Qemu(command, passed=[memory], state=state.fileno(), runner=jail.runner(command, memory))
     session = Session(qemu, info)
     try:
         session.greet(RESTORE_PATIENCE * info.factor, clock=True)

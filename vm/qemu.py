@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import HostError
+from vm import jail
 from vm.guest.agent import PORT
 from vm.monitor import Monitor
 from vm.monitor import QmpError
@@ -43,14 +44,15 @@ CRASHES = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.
 """Signals that QEMU brings upon itself; then its guest may have had a part in it. A full disk makes it SIGBUS."""
 
 
-def mortal(command: list[str]) -> list[str]:
+def mortal(command: list[str], runner: int = 0) -> list[str]:
     """Wrap a command so that the kernel kills it with us, even if we are killed before it has started.
 
-    "With us" is the calling thread (prctl(2), PR_SET_PDEATHSIG): call from one that lives as long as the machine.
+    "With us" is the calling thread (prctl(2), PR_SET_PDEATHSIG): call from one that lives as long as the machine. The
+    command runs as the user `runner`, if that is not 0.
     """
     # fmt: off
     return [
-        "setpriv", "--pdeathsig", "KILL",
+        "setpriv", "--pdeathsig", "KILL", *jail.options(runner),
         "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()),
         *command,
     ]
@@ -69,8 +71,14 @@ def end_all() -> None:
 class Qemu:
     """A running machine: control socket, monitor, serial console in memory."""
 
-    def __init__(self, command: Sequence[str], *, passed: Sequence[int] = (), state: int | None = None) -> None:
-        """Start it, with the descriptors `passed`; with `state` it comes up as the guest that was saved there."""
+    def __init__(
+        self, command: Sequence[str], *, passed: Sequence[int] = (), state: int | None = None, runner: int = 0
+    ) -> None:
+        """Start it, with the descriptors `passed`; with `state` it comes up as the guest that was saved there.
+
+        It runs as the user `runner`, if that is not 0.
+        """
+        self._runner = runner
         self.serial = os.memfd_create("serial")
         self._stderr = os.memfd_create("stderr")
         self.control, guest_end = socket.socketpair()
@@ -104,7 +112,7 @@ class Qemu:
         """Start the process; HostError, with everything let go of, if that fails."""
         try:
             return subprocess.Popen(
-                mortal(command),
+                mortal(command, self._runner),
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
@@ -211,6 +219,8 @@ class Qemu:
     def debug(self, path: Path) -> None:
         """Stop the guest and have gdb's protocol spoken on a Unix socket at `path`; QmpError if that fails."""
         self._monitor.execute("stop")
+        if self._runner:
+            os.chown(path.parent, self._runner, -1)
         command = f"gdbserver unix:{path},server=on,wait=off"
         self._monitor.execute("human-monitor-command", {"command-line": command})
 

@@ -24,6 +24,7 @@ from common.errors import HostError
 from common.errors import KernelError
 from kernels.kernel import Kernel
 from vm import compose
+from vm import jail
 from vm import modules
 from vm import rootfs
 from vm.boot import await_agent
@@ -43,10 +44,17 @@ EXPOSES = (
 )
 """What there is to say of such a machine, in every report on it."""
 
-SCRIPT = (
-    f"import sys\nsys.path.insert(0, '/{AGENT_ROOT}')\nfrom vm.guest import init\nfrom vm.guest import local\n"
-    "init.load_modules()\nlocal.main([])\n"
-)
+SCRIPT = f"""
+import os, sys
+sys.path.insert(0, "/{AGENT_ROOT}")
+from vm.guest import init
+from vm.guest import local
+for kind, target, data in init.MOUNTS:
+    if not os.path.ismount(target):
+        init.mount(kind, target, data)
+init.load_modules()
+local.main([])
+"""
 START = "stock.py"
 DIRECTORIES = ("etc", "home", "mnt", "opt", "sbin", "usr/sbin", "var/tmp", "var/log")
 """What virtme-ng's init mounts something over, or expects; it gets by without, but says so."""
@@ -64,7 +72,9 @@ def open_stock(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu:
     begin = time.monotonic()
     folder = _composed(kernel, options, info, qemu)
     command = json.loads((folder / "command.json").read_text())
-    session = Session(Qemu(list(_own_ports(command, os.fspath(folder / "initramfs")))), info)
+    # As the user that owns the exported directory: QEMU reads it for the guest.
+    own = [*_own_ports(command, os.fspath(folder / "initramfs")), *jail.sandbox(command[0])]
+    session = Session(Qemu(own), info)
     await_agent(session, kernel, begin)
     return session
 

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import HostError
-from tests.vm.nowhere import kernel
+from kernels.kernel import Kernel
+from tests.vm import nowhere
 from vm import accel
+
+
+def kernel() -> Kernel:
+    """Return a kernel that is nowhere but for its image."""
+    return replace(nowhere.kernel(), image=Path("/bin/sh"))
 
 
 @pytest.fixture(name="host")
@@ -17,6 +23,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host with a /dev/kvm that opens, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(accel, "DEVICE", tmp_path / "kvm")
+    monkeypatch.setattr("vm.jail.sandbox", lambda qemu: ())
     (tmp_path / "kvm").touch()
     return tmp_path
 

@@ -65,8 +65,8 @@ def test_options_reach_the_machine() -> None:
 def test_memory_is_written_only_while_a_template_is_made() -> None:
     """A clone has a private view of the template's memory."""
     composition = compose.compose(RECORDED, kernel(), MachineOptions(), "tcg")
-    assert "mem-path=/c/ram,share=on" in shlex.join(composition.machine(Path("/c/ram"), shared=True))
-    assert "mem-path=/c/ram,share=off" in shlex.join(composition.machine(Path("/c/ram")))
+    assert "mem-path=/proc/self/fd/7,share=on" in shlex.join(composition.machine(7, shared=True))
+    assert "mem-path=/proc/self/fd/7,share=off" in shlex.join(composition.machine(7))
 
 
 def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
