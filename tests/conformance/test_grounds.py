@@ -31,7 +31,9 @@ from conformance.run.record import case_event
 from conformance.run.retries import Try
 from conformance.run.try_case import _record as record_of
 from tests.conformance import report_runs
+from tests.conformance.expectations import USUAL
 from tests.conformance.expectations import answers
+from tests.conformance.expectations import observation
 from tests.conformance.observations import case as redirect
 from tests.conformance.observations import facts
 from tests.conformance.observations import flowed
@@ -115,9 +117,10 @@ def test_a_known_defect_is_named_with_the_promise_it_breaks() -> None:
     """An xfail has the defect's row, then the rows of the steps it is about."""
     case, kernel = _with_a_defect()
     known = deviations(case, kernel.version)
-    seen = answers(case, str(kernel.version)) | {step: each for row in known for step, each in row.answers.items()}
-    seen = {step: answer for step, answer in seen.items() if answer != steps.ABSENT}
-    judged = conclude(case, kernel, Reply(fate=Fate.ANSWERED, value={"steps": seen}))
+    shown = observation(case, str(kernel.version), USUAL)
+    shown["steps"] |= {step: each for row in known for step, each in row.answers.items()}
+    shown["steps"] = {step: answer for step, answer in shown["steps"].items() if answer != steps.ABSENT}
+    judged = conclude(case, kernel, Reply(fate=Fate.ANSWERED, value=shown))
 
     assert judged.verdict is Verdict.XFAIL
     defects = [ground for ground in judged.grounds if ground.source is Source.DEFECT]
