@@ -7,7 +7,9 @@ import os
 
 import pytest
 
+from bpf.guest import assemble
 from bpf.guest import syscall
+from bpf.guest.contexts import CONTEXTS
 
 
 def missing() -> str:
@@ -20,3 +22,19 @@ def missing() -> str:
 
 
 needs_bpf = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def untraceable() -> str:
+    """Say why this host takes no tracing program, or nothing; any other refusal than EPERM is for a test to see."""
+    if missing():
+        return missing()
+    try:
+        os.close(assemble.load_program(CONTEXTS["iter_sockmap"], assemble.put(assemble.R0, 0) + assemble.EXIT))
+    except PermissionError:
+        return "this host forbids tracing programs, as a kernel under lockdown or in a sandbox may"
+    except OSError:
+        return ""
+    return ""
+
+
+needs_tracing = pytest.mark.skipif(bool(untraceable()), reason=untraceable())

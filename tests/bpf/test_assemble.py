@@ -11,6 +11,7 @@ from bpf.guest import assemble as asm
 from bpf.guest.contexts import CONTEXTS
 from bpf.guest.contexts import Context
 from tests.bpf.privilege import needs_bpf
+from tests.bpf.privilege import needs_tracing
 
 FILTER = CONTEXTS["socket_filter"]
 KERNEL = Path("/sys/kernel/btf/vmlinux")
@@ -54,7 +55,7 @@ def test_a_program_loads() -> None:
     assert asm.verify(FILTER, smallest) == (0, "")
 
 
-@needs_bpf
+@needs_tracing
 @pytest.mark.skipif(not KERNEL.exists(), reason="the running kernel has no BTF")
 def test_an_iterator_loads() -> None:
     """The kernel takes the BTF id found for an iterator's function: any other is not an iterator's."""

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.groups import GROUPS
 from tests.bpf.privilege import needs_bpf
+from tests.bpf.privilege import needs_tracing
 from tests.conformance.scenario_host import ask
 from tests.conformance.scenario_host import open_host
 from vm.session import Session
@@ -192,6 +193,7 @@ def test_data_that_is_not_what_was_sent_is_seen(host: Session, fault: str, redir
     assert seen["redirect"] == redirect
 
 
+@needs_tracing
 def test_an_iterator_that_did_not_run_is_seen(host: Session) -> None:
     """A copy is judged by what is in it."""
     params = {"way": "iterator", "variant": "copy", "from": "sockmap", "map": "sockhash", "kind": "udp4"}
