@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform explain`: what a case does, what is expected of a kernel at each step and why, without booting anything."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from common.errors import ExitCode
+from common.errors import UsageError
+from conformance import words
+from conformance.expect import steps
+from conformance.expect.deviations import Deviation
+from conformance.expect.deviations import about as deviations_about
+from conformance.expect.deviations import deviations
+from conformance.expect.expectation import expected_outcome
+from conformance.expect.expectation import newest_known
+from conformance.expect.expectation import note
+from conformance.expect.expectation import table
+from conformance.expect.needs import needs_of
+from conformance.expect.needs import unmet
+from conformance.expect.outcomes import OUTCOMES
+from conformance.expect.rules import Rule
+from conformance.groups import PROMISES
+from conformance.groups import cases
+from conformance.model import MAINLINE
+from conformance.model import Case
+from conformance.model import Ground
+from conformance.model import KernelFacts
+from conformance.model import first_on
+from conformance.report.style import Style
+from conformance.workbench import facts_of
+from kernels.resolve import resolve
+from kernels.version import Version
+
+_OLDEST: Final = Version(5, 10)
+_NAMED: Final = 3
+"""So many cases are named where several, or none, are meant."""
+_REDIRECT: Final = ("socket", "attach", "insert", "redirect")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a step answers on one kernel, and by which row."""
+
+    step: str
+    answer: str
+    rule: Rule
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Print the explanation of one case."""
+    case = case_named(options.case)
+    facts, title = _kernel(options)
+    print("\n".join(explanation(case, facts, title, Style.of(sys.stdout))))
+    return int(ExitCode.OK)
+
+
+def case_named(pattern: str) -> Case:
+    """Return the only case that a glob of ids, or of names, means; UsageError names some where none or several are."""
+    every = {case.id: case for case in cases()}
+    if pattern in every:
+        return every[pattern]
+    found = [case for case in every.values() if fnmatchcase(case.id, pattern) or fnmatchcase(case.name, pattern)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(case.id for case in found[:_NAMED])
+        raise UsageError(f"{pattern!r} means {len(found)} cases, and one is explained", hint=f"e.g. one of {some}")
+    near = difflib.get_close_matches(pattern, every, _NAMED, 0.5)
+    near = near or [every_id for every_id in every if pattern.strip("*") in every_id][:_NAMED]
+    hint = f"the nearest are {', '.join(near)}" if near else "list the cases with: ./conform run -- --collect-only -q"
+    raise UsageError(f"there is no case {pattern!r}", hint=hint)
+
+
+def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
+    """Return what is known of the kernel asked about, and how to call it."""
+    if options.kernel and options.version:
+        raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
+    if options.kernel:
+        kernel = resolve(options.kernel, progress=lambda text: print(text, file=sys.stderr, flush=True))
+        return facts_of(kernel), f"{options.kernel} ({kernel.version})"
+    if not options.version:
+        newest = newest_known()
+        return KernelFacts(newest, {}), f"{newest}, the newest kernel that the tables know"
+    try:
+        version = Version.parse(options.version)
+    except ValueError as error:
+        raise UsageError(f"--version {options.version} is not a kernel version", hint="e.g. 6.12.107") from error
+    if version < _OLDEST:
+        raise UsageError(f"the tables begin at {_OLDEST}, not at {version}", hint="give a later --version")
+    return KernelFacts(version, {}), str(version)
+
+
+def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> list[str]:
+    """Return the whole explanation, folded to the page."""
+    lines = [style.paint(case.id, "strong")]
+    lines += style.wrap(words.about(case))
+    lines += style.wrap(f"Promise: {PROMISES[case.group]}")
+    lines += ["", *style.wrap(case.scenario, first="  carried out by ")]
+    lines += style.wrap(f"./conform run -k {case.name}", first="  run it with    ")
+    lines += ["", style.paint(style.cut(f"Expected on {title}", 80), "strong")]
+    newer = note(facts.version)
+    lines += style.wrap(newer, first="  ") if newer else []
+    need = unmet(case, facts)
+    lines += _unasked(need, style) if need is not None else []
+    told: set[str] = set()
+    for answer in expected(case, facts):
+        lines += _step(case, answer, facts, told, style)
+    lines += ["", style.paint("Known defects that the case may show", "strong"), *_defects(case, facts, style)]
+    return [*lines, "", style.paint("What the case needs", "strong"), *_needs(case, style)]
+
+
+def expected(case: Case, facts: KernelFacts) -> list[Answer]:
+    """Return the answer of each step, in order; of a step that is absent on this kernel, too, if it is on others."""
+    if case.group == "redirect":
+        wanted = expected_outcome(case, facts)
+        return [Answer(step, rule.outcome, rule) for step, rule in wanted.rows]
+    deciding = steps.table(case.group).deciding(case.params, facts.version)
+    answers = [Answer(step, rule.outcome, rule) for step, rule in deciding.items()]
+    shown = [each for each in answers if each.answer != steps.ABSENT or len(history(case, each.step)) > 1]
+    return sorted(shown, key=lambda each: words.order(case.group, each.step))
+
+
+def history(case: Case, step: str) -> list[tuple[Version, Answer]]:
+    """Return what a step of a case answers from which mainline version on, where that changes; oldest first."""
+    found: list[tuple[Version, Answer]] = []
+    for version in _turns(case):
+        answer = _answer(case, step, version)
+        if answer is not None and (not found or found[-1][1].answer != answer.answer):
+            found.append((version, answer))
+    return found
+
+
+def _answer(case: Case, step: str, version: Version) -> Answer | None:
+    if case.group == "redirect":
+        rows = dict(expected_outcome(case, KernelFacts(version, {})).rows)
+    else:
+        rows = steps.table(case.group).deciding(case.params, version)
+    return Answer(step, rows[step].outcome, rows[step]) if step in rows else None
+
+
+def _turns(case: Case) -> list[Version]:
+    """Return the mainline versions with which some row about the case begins or ends."""
+    if case.group == "redirect":
+        rules: Iterable[Rule] = (rule for name in _REDIRECT for rule in table(name).rules)
+    else:
+        every = (rule for rules in steps.table(case.group).rules.values() for rule in rules)
+        rules = (rule for rule in every if rule.matches(case.params))
+    bounds = {bound.mainline for rule in rules for bound in (rule.since, rule.until) if bound is not None}
+    return sorted({_OLDEST, *(version for version in bounds if version > _OLDEST)})
+
+
+def _unasked(need: Ground, style: Style) -> list[str]:
+    return [*style.wrap(f"not asked: {need.reason}", first="  "), *style.wrap(f"row {need.place}", first="    ")]
+
+
+def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], style: Style) -> list[str]:
+    """Explain one step: its answer, its words, why, which row says so, and what other kernels answer.
+
+    `before` holds the rows that were explained already, and grows.
+    """
+    ground = answer.rule.as_ground([answer.step])
+    lines = [style.paint(style.cut(f"  {answer.step}: {_told(answer.answer)}", 80), "strong")]
+    lines += style.wrap(words.step_words(case.group, answer.step), first="    ")
+    if answer.answer in OUTCOMES and case.group == "redirect":
+        lines += style.wrap(OUTCOMES[answer.answer].summary, first="    = ")
+    sentences = [f"row {ground.place}{', as above' if ground.place in before else ''}"]
+    if ground.place not in before:
+        sentences = [*_grounds(ground), *sentences]
+    before.add(ground.place)
+    sentences += _otherwise(history(case, answer.step), answer, facts.version)
+    for row in deviations(case, facts.version):
+        if answer.step in row.answers:
+            sentences.append(f"known defect {row} on this kernel: {_told(row.answers[answer.step])}")
+    return lines + [line for sentence in sentences for line in style.wrap(sentence, first="    ")]
+
+
+def _grounds(ground: Ground) -> Iterator[str]:
+    yield f"because {ground.ground + ': ' if ground.ground else ''}{ground.reason}"
+    until = f"; until {bound_words(ground.until)}" if ground.until else ""
+    yield "; ".join(filter(None, [f"expected since {bound_words(ground.since)}{until}", _commit(ground)]))
+
+
+def _told(answer: str) -> str:
+    return "no such step" if answer == steps.ABSENT else answer
+
+
+def _otherwise(turns: Sequence[tuple[Version, Answer]], now: Answer, version: Version) -> Iterator[str]:
+    """Yield what other kernels answer, by mainline version."""
+    for number, (first, answer) in enumerate(turns):
+        if answer.answer == now.answer:
+            continue
+        last = turns[number + 1] if number + 1 < len(turns) else None
+        if last is not None and last[0] <= version:
+            when = f"before {bound_words(_beginning(last[1].rule, last[0]))}"
+        else:
+            when = f"from {bound_words(_beginning(answer.rule, first))} on"
+        yield f"{when}: {_told(answer.answer)} (row {answer.rule.as_ground(()).place})"
+
+
+def _beginning(rule: Rule, version: Version) -> Mapping[str, str]:
+    """Return since when a row decides; that of another row that ended counts where it began earlier itself."""
+    since = rule.as_ground(()).since
+    return since if since[MAINLINE] == str(version) else {MAINLINE: str(version)}
+
+
+def _defects(case: Case, facts: KernelFacts, style: Style) -> list[str]:
+    lines: list[str] = []
+    for row in deviations_about(case):
+        ground = row.as_ground()
+        now = "on this kernel" if row.rule.in_force(facts.version) else "not on this kernel"
+        lines.append(f"  {style.paint(str(row), 'known')} ({now}{', by chance' if row.racy else ''})")
+        lines += style.wrap(ground.reason, first="    ")
+        for sentence in symptoms(row):
+            lines += style.wrap(sentence, first="    ")
+        until = f"; fixed in {bound_words(ground.until)}" if ground.until else "; not fixed"
+        lines += style.wrap(f"since {bound_words(ground.since)}{until}", first="    ")
+        facts_known = ", ".join(filter(None, [_commit(ground), ground.link]))
+        lines += style.wrap(facts_known, first="    ") if facts_known else []
+        lines += style.wrap(f"row {ground.place}", first="    ")
+    return lines or ["  none"]
+
+
+def symptoms(row: Deviation) -> Iterator[str]:
+    """Yield how a defect shows."""
+    if row.answers:
+        told = ", ".join(f"{step} {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
+        gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
+        yield "; ".join(filter(None, [f"answers {told}" if told else "", f"no step {gone}" if gone else ""]))
+    if row.splat is not None:
+        yield f"the kernel logs a report whose title has {row.splat.pattern}"
+    if row.verdict is not None:
+        where = f" in {row.where.pattern}" if row.where is not None else ""
+        yield f"the machine ends in a {row.verdict}{where}"
+
+
+def _needs(case: Case, style: Style) -> list[str]:
+    lines: list[str] = []
+    for need in needs_of(case):
+        said = f"CONFIG_{need.symbol}" if need.symbol else f"not asked: {need.hazard}"
+        begin = f" from {bound_words(need.since.told())} on" if need.since else ""
+        end = f" before {bound_words(need.until.told())}" if need.until else ""
+        lines += style.wrap(f"{said}{begin}{end} (row {need.file}: {need.id})", first="  ", then="    ")
+    return lines or ["  nothing but a map of sockets"]
+
+
+def _commit(ground: Ground) -> str:
+    return f'commit {ground.commit} "{ground.subject}"' if ground.subject else ground.commit
+
+
+def bound_words(bound: Mapping[str, str]) -> str:
+    """Say a bound: `6.4, 6.1.32 on 6.1`."""
+    branches = [f"{first} on {branch}" for branch, first in bound.items() if branch != MAINLINE]
+    return ", ".join([first_on(bound), *branches])

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Cases and their steps in words, from `expect/words.toml`.
+
+A step has the words of `step`. One that has none is taken apart at a blank, a comma, a colon or a hyphen: a part before
+or behind has words in `when`, and the rest in `step`, or is taken apart in turn.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from conformance.model import Case
+
+_FILE = Path(__file__).parent / "expect" / "words.toml"
+_JOINT = re.compile(r", |: | |-")
+_NUMBER = re.compile(r"\d+")
+_ANY = "*"
+
+
+def about(case: Case) -> str:
+    """Say in a sentence what a case does."""
+    words = _words()[case.group]["about"]
+    first = next(iter(case.params.values()), _ANY)
+    return words.get(first, words.get(_ANY, "")).format_map(defaultdict(str, case.params))
+
+
+def step_words(group: str, step: str) -> str:
+    """Say what a step is; empty if nobody has written it down."""
+    tables, numbers = _words()[group], _NUMBER.findall(step)
+    told = ", ".join(tables[table][key] for table, key in used_by(group, step))
+    told = told.replace("{step}", _JOINT.split(step)[0])
+    return re.sub(r"\bN\b", lambda _: numbers.pop(0) if numbers else "N", told)
+
+
+def used_by(group: str, step: str) -> tuple[tuple[str, str], ...]:
+    """Return the table and key of each piece that makes up the words of a step; nothing if it has none."""
+    tables = _words().get(group, {})
+    return next((found for key in (step, _NUMBER.sub("N", step)) if (found := _pieces_of(tables, key))), ())
+
+
+def _pieces_of(tables: Mapping[str, Mapping[str, str]], key: str) -> tuple[tuple[str, str], ...]:
+    steps, when = tables.get("step", {}), tables.get("when", {})
+    if key in steps:
+        return (("step", key),)
+    for joint in _JOINT.finditer(key):
+        head, tail = key[: joint.start()], key[joint.end() :]
+        for part, rest in ((tail, head), (head, tail)):
+            if part in when and (found := _pieces_of(tables, rest)):
+                return (*found, ("when", part))
+    return (("step", _ANY),) if _ANY in steps and not _JOINT.search(key) else ()
+
+
+def order(group: str, step: str) -> tuple[int, str]:
+    """Return what sorts steps as a case takes them, as far as that is written down."""
+    (_, key), *_ = used_by(group, step) or (("", ""),)
+    return list(_words()[group]["step"]).index(key) if key else -1, step
+
+
+def pieces() -> Iterator[tuple[str, str, str]]:
+    """Yield group, table and key of everything that words are made of."""
+    for group, tables in _words().items():
+        for table in ("step", "when"):
+            yield from ((group, table, key) for key in tables.get(table, {}))
+
+
+@cache
+def _words() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))

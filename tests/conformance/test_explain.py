@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform explain`: every step has words, and what is said of a case is what the tables say."""
+
+from __future__ import annotations
+
+import argparse
+import random
+
+import pytest
+
+from common.errors import UsageError
+from conformance import words
+from conformance.cli import main
+from conformance.expect import steps
+from conformance.expect.expectation import expected_outcome
+from conformance.explain import bound_words
+from conformance.explain import case_named
+from conformance.explain import expected
+from conformance.explain import explain
+from conformance.explain import explanation
+from conformance.explain import history
+from conformance.groups import GROUPS
+from conformance.groups import cases
+from conformance.model import KernelFacts
+from conformance.report.style import Style
+from kernels.version import Version
+from tests.conformance.expectations import answers
+from tests.conformance.observations import facts
+
+STYLE = Style()
+PASSED = "teardown/delete-sockmap-tcp4-verdict-passed"
+VERSIONS = ("5.10.262", "6.1.20", "6.12.117", "7.3.4")
+
+
+def steps_of(group: str) -> set[str]:
+    """Return every step that a case of a group can answer."""
+    if group != "redirect":
+        return set(steps.table(group).rules)
+    kernels = [facts(version) for version in ("5.10", "6.12")]
+    return {step for case in GROUPS["redirect"]() for each in kernels for step, _ in expected_outcome(case, each).rows}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_step_has_words(group: str) -> None:
+    """No step of any case is without words, and no two steps of a case have the same."""
+    without = [step for step in steps_of(group) if not words.step_words(group, step)]
+
+    assert without == []
+    told = [words.step_words(group, step) for step in steps_of(group)]
+    assert not [text for text in told if "{" in text or text != text.strip()]
+
+
+def test_no_words_are_unused() -> None:
+    """What no step needs is gone with the step."""
+    used = {(group, *key) for group in GROUPS for step in steps_of(group) for key in words.used_by(group, step)}
+
+    assert sorted(set(words.pieces()) - used) == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_case_says_what_it_does(group: str) -> None:
+    """The sentence names every parameter that it mentions; no blank is left where a value should be."""
+    for case in GROUPS[group]():
+        sentence = words.about(case)
+        assert sentence.endswith("."), case.id
+        assert "  " not in sentence, case.id
+        assert "()" not in sentence, case.id
+
+
+def test_numbers_and_parts_of_names_are_put_together() -> None:
+    """A number stands where N does, a qualifier behind what it qualifies."""
+    assert words.step_words("insert", "bit 13") == "create a map with flag bit 13 set"
+    assert words.step_words("enrol", "scope-2-child") == "steal with Yama's ptrace_scope at 2, from a child process"
+    assert words.step_words("attach", "deleted: data").endswith("which program ran, after the entry was deleted")
+    assert words.step_words("update_from_bpf", "sk_redirect_map of an array").endswith(
+        "bpf_sk_redirect_map, with an array"
+    )
+    assert words.step_words("teardown", "nonsense") == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_explained_is_what_is_expected(version: str) -> None:
+    """Of a draw of cases, each expected step stands there with its answer and its row, in a page of 80 columns."""
+    drawn = random.Random(7).sample(cases(), 150)
+    for case in drawn:
+        lines = explanation(case, facts(version), version, STYLE)
+        text = " ".join(" ".join(lines).split())
+        assert not [line for line in lines if len(line) > 80], case.id
+        told = {each.step: each for each in expected(case, facts(version))}
+        if case.group == "redirect":
+            assert expected_outcome(case, facts(version)).rows[-1][1].id in text
+            continue
+        present = {step: each.answer for step, each in told.items() if each.answer != steps.ABSENT}
+        assert present == answers(case, version)
+        for step, each in told.items():
+            assert f"{step}: " in text
+            assert f"{each.rule.file}: {each.rule.id}" in text
+
+
+def test_a_step_tells_its_other_answers() -> None:
+    """Before a commit it was another, from a later one on it is another; a stable branch has its own version."""
+    case = case_named("redirect/sockmap-send-to-local-udp4-unix_dgram")
+    past = history(case, "insert out")
+
+    assert [(str(version), each.answer) for version, each in past] == [("5.10", "EOPNOTSUPP"), ("5.15", "ok")]
+    old, new = (" ".join(explanation(case, facts(version), version, STYLE)) for version in ("5.10.262", "6.12.117"))
+    assert "from 5.15 on: ok (row expect/insert.toml: unix-dgram)" in " ".join(old.split())
+    assert "before 5.15: EOPNOTSUPP (row expect/insert.toml: neither-tcp-nor-udp)" in " ".join(new.split())
+
+
+def test_known_defects_say_where_they_are_in_force() -> None:
+    """All of them, on whatever kernel; with their symptom, both bounds, and where the row is."""
+    old, new = (
+        " ".join(" ".join(explanation(case_named(PASSED), facts(version), version, STYLE)).split())
+        for version in ("6.1.20", "6.1.40")
+    )
+
+    assert "lost (on this kernel)" in old
+    assert "wedged (not on this kernel)" in old
+    assert "lost (not on this kernel)" in new
+    assert "known defect lost on this kernel: nowhere" in old
+    assert "since 5.10; fixed in 6.4, 6.1.32 on 6.1" in old
+    assert "row expect/deviations/teardown-data.toml: lost" in old
+    assert "since 6.4, 6.1.32 on 6.1; not fixed" in new
+
+
+def test_a_case_that_is_not_asked_says_so() -> None:
+    """With what this kernel lacks, and the row."""
+    kernel = KernelFacts(Version.parse("6.12.9"), {"INET": "n", "BPF_SYSCALL": "y"})
+    text = " ".join(explanation(case_named(PASSED), kernel, "x", STYLE))
+
+    assert "not asked: CONFIG_INET is not set" in text
+    assert "row expect/needs.toml: inet" in text
+
+
+def test_a_bound_is_said_with_its_branches() -> None:
+    """Mainline first."""
+    assert bound_words({"mainline": "6.4", "6.1": "6.1.32"}) == "6.4, 6.1.32 on 6.1"
+
+
+def test_a_glob_means_one_case() -> None:
+    """An id, a name or a glob of either."""
+    assert {case_named(each).id for each in (PASSED, PASSED.split("/")[1], "*/delete-sockmap-tcp4-verdict-passed")} == {
+        PASSED
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence", "hint"),
+    [
+        ("teardown/delete-*-passed", "'teardown/delete-*-passed' means ", "e.g. one of teardown/delete-"),
+        ("teardown/delete-sockmap-tcp4-verdict-pased", "there is no case", f"the nearest are {PASSED}"),
+        ("\0", "there is no case", "list the cases with"),
+    ],
+)
+def test_a_name_that_means_no_case_is_told_with_a_hint(pattern: str, sentence: str, hint: str) -> None:
+    """Several are too many, none has neighbours."""
+    with pytest.raises(UsageError) as refused:
+        case_named(pattern)
+
+    assert sentence in str(refused.value)
+    assert refused.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--version", "soon"], "--version soon is not a kernel version"),
+        (["--version", "4.19"], "the tables begin at 5.10, not at 4.19"),
+        (["--version", "6.1", "--kernel", "host"], "--kernel and --version both name a kernel"),
+    ],
+)
+def test_a_wrong_kernel_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
+    """One sentence and a hint, and the exit code of wrong usage."""
+    assert main(["explain", PASSED, *arguments]) == 128
+    assert complaint in capsys.readouterr().err
+
+
+def test_without_a_kernel_it_is_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one up to which the tables were seen to hold."""
+    assert explain(argparse.Namespace(case=PASSED, kernel=None, version=None)) == 0
+    assert "the newest kernel that the tables know" in capsys.readouterr().out
