@@ -82,6 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
     _add_shell(commands)
+    _add_explain(commands)
     _add_report(commands)
     _add_compare(commands)
     _add_matrix(commands)
@@ -149,6 +150,14 @@ def _add_shell(commands: argparse._SubParsersAction[_Parser]) -> None:
     )  # fmt: skip
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and say how to attach gdb")
     shell.set_defaults(run=_shell)
+
+
+def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
+    explain = commands.add_parser("explain", help="say what a case does and what is expected of a kernel, and why")
+    explain.add_argument("case", metavar="CASE", help="its id, or a glob that means just one")
+    explain.add_argument("--kernel", metavar="SPEC", help="what is expected of this kernel; nothing is booted")
+    explain.add_argument("--version", metavar="V", help="what is expected of a kernel of this version, e.g. 6.1.192")
+    explain.set_defaults(run=_explain)
 
 
 def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -223,6 +232,12 @@ def _shell(options: argparse.Namespace) -> int:
     from conformance.commands.shell import shell
 
     return shell(options)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from conformance.explain import explain
+
+    return explain(options)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from conformance.model import Case
 
@@ -71,5 +70,5 @@ def pieces() -> Iterator[tuple[str, str, str]]:
 
 
 @cache
-def _words() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+def _words() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
     return tomllib.loads(_FILE.read_text(encoding="utf-8"))

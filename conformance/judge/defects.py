@@ -117,6 +117,11 @@ def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
     return tuple(row for row in _in_force(case.group, version) if row.rule.matches(case.params))
 
 
+def about(case: Case) -> tuple[Deviation, ...]:
+    """Return the rows about this case on whatever kernel."""
+    return tuple(row for row in _rows(case.group) if row.rule.matches(case.params))
+
+
 def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
     """Read files of rows about cases with the parameters in `universe`."""
     return tuple(

@@ -56,13 +56,16 @@ class Need:
 
     def concerns(self, case: Case, version: Version) -> bool:
         """Whether the case needs the symbol on this kernel."""
+        begun = self.since is None or self.since.reached(version)
+        return begun and not (self.until and self.until.reached(version)) and self.speaks_of(case)
+
+    def speaks_of(self, case: Case) -> bool:
+        """Whether the case needs the symbol on any kernel."""
         params = case.params
         return (
             (self.kinds is None or not self.kinds.isdisjoint(params.get(name) for name in _KINDS))
             and (self.layouts is None or params.get("layout") in self.layouts)
             and all({"group": case.group, **params}.get(name) in values for name, values in self.match.items())
-            and (self.since is None or self.since.reached(version))
-            and not (self.until and self.until.reached(version))
         )
 
     def as_ground(self) -> Ground:
@@ -84,6 +87,11 @@ def unmet(case: Case, facts: KernelFacts) -> Ground | None:
         if (missing or need.hazard) and need.concerns(case, facts.version):
             return need.as_ground()
     return None
+
+
+def needs_of(case: Case) -> tuple[Need, ...]:
+    """Return the rows about this case on whatever kernel."""
+    return tuple(need for need in load(NEEDS) if need.speaks_of(case))
 
 
 def symbols_needed() -> tuple[str, ...]:

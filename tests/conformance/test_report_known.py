@@ -75,3 +75,10 @@ def test_a_log_without_rows_has_names_and_a_reason() -> None:
         ("lost-unix", "a sentence"),
     ]
     assert [(each.name, each.reason) for each in known_deviations([listed])] == [("", "known splat: x")]
+
+
+def test_a_defect_that_was_reworded_is_one() -> None:
+    """Logs of two suites may say it otherwise; its id is what counts."""
+    (deaf,) = known_deviations([case("a", "n", DEAF), case("b", "n", replace(DEAF, reason="recv(2) hears nothing"))])
+
+    assert deaf.reason == "recv(2) is deaf; recv(2) hears nothing"
