@@ -146,7 +146,9 @@ def _test_id(run: Run, case: CaseEvent) -> str:
 
 def _run(run: Run) -> str:
     """Name the run, the same for the same log."""
-    return hashlib.sha256(encode(run.start).encode()).hexdigest()[:16]
+    # A field that came later must not give a run that has been reported another name.
+    told = encode(run.start).replace(',"quick":{}', "")
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _id(*parts: str) -> str:
