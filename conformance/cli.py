@@ -235,7 +235,7 @@ def _shell(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from conformance.explain import explain
+    from conformance.commands.explain import explain
 
     return explain(options)
 

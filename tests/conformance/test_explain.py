@@ -9,18 +9,18 @@ import random
 import pytest
 
 from common.errors import UsageError
-from conformance import words
 from conformance.cli import main
-from conformance.expect import steps
-from conformance.expect.expectation import expected_outcome
-from conformance.explain import bound_words
-from conformance.explain import case_named
-from conformance.explain import expected
-from conformance.explain import explain
-from conformance.explain import explanation
-from conformance.explain import history
+from conformance.commands.explain import bound_words
+from conformance.commands.explain import case_named
+from conformance.commands.explain import expected
+from conformance.commands.explain import explain
+from conformance.commands.explain import explanation
+from conformance.commands.explain import history
+from conformance.expect import words
 from conformance.groups import GROUPS
 from conformance.groups import cases
+from conformance.groups.redirect.expectation import expected_outcome
+from conformance.judge import steps
 from conformance.model import KernelFacts
 from conformance.report.style import Style
 from kernels.version import Version

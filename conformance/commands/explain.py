@@ -16,28 +16,28 @@ from typing import Final
 
 from common.errors import ExitCode
 from common.errors import UsageError
-from conformance import words
-from conformance.expect import steps
-from conformance.expect.deviations import Deviation
-from conformance.expect.deviations import about as deviations_about
-from conformance.expect.deviations import deviations
-from conformance.expect.expectation import expected_outcome
-from conformance.expect.expectation import newest_known
-from conformance.expect.expectation import note
-from conformance.expect.expectation import table
-from conformance.expect.needs import needs_of
-from conformance.expect.needs import unmet
-from conformance.expect.outcomes import OUTCOMES
+from conformance.expect import words
 from conformance.expect.rules import Rule
 from conformance.groups import PROMISES
 from conformance.groups import cases
+from conformance.groups.redirect.expectation import expected_outcome
+from conformance.groups.redirect.expectation import newest_known
+from conformance.groups.redirect.expectation import note
+from conformance.groups.redirect.expectation import table
+from conformance.groups.redirect.outcomes import OUTCOMES
+from conformance.judge import steps
+from conformance.judge.defects import Deviation
+from conformance.judge.defects import about as deviations_about
+from conformance.judge.defects import deviations
+from conformance.judge.needs import needs_of
+from conformance.judge.needs import unmet
 from conformance.model import MAINLINE
 from conformance.model import Case
 from conformance.model import Ground
 from conformance.model import KernelFacts
 from conformance.model import first_on
 from conformance.report.style import Style
-from conformance.workbench import facts_of
+from conformance.run.machine_pool import facts_of
 from kernels.resolve import resolve
 from kernels.version import Version
 
@@ -124,7 +124,7 @@ def expected(case: Case, facts: KernelFacts) -> list[Answer]:
     if case.group == "redirect":
         wanted = expected_outcome(case, facts)
         return [Answer(step, rule.outcome, rule) for step, rule in wanted.rows]
-    deciding = steps.table(case.group).deciding(case.params, facts.version)
+    deciding = steps.table(case.group).decided(case.params, facts.version)
     answers = [Answer(step, rule.outcome, rule) for step, rule in deciding.items()]
     shown = [each for each in answers if each.answer != steps.ABSENT or len(history(case, each.step)) > 1]
     return sorted(shown, key=lambda each: words.order(case.group, each.step))
@@ -144,7 +144,7 @@ def _answer(case: Case, step: str, version: Version) -> Answer | None:
     if case.group == "redirect":
         rows = dict(expected_outcome(case, KernelFacts(version, {})).rows)
     else:
-        rows = steps.table(case.group).deciding(case.params, version)
+        rows = steps.table(case.group).decided(case.params, version)
     return Answer(step, rows[step].outcome, rows[step]) if step in rows else None
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from conformance.model import Case
 
-_FILE = Path(__file__).parent / "expect" / "words.toml"
+_FILE = Path(__file__).with_name("words.toml")
 _JOINT = re.compile(r", |: | |-")
 _NUMBER = re.compile(r"\d+")
 _ANY = "*"
