@@ -73,7 +73,11 @@ def image(path: Path) -> Image:
                 )
             digest = vmlinux.build_id(path) or _hash(path)
             return Image(path, None, vmlinux.banner(path), vmlinux.embedded_config(path), digest)
-    raise KernelError(f"{path} is no x86-64 kernel", hint="give a bzImage, a vmlinuz or an uncompressed vmlinux")
+    told, hint = vmlinux.description(path)
+    raise KernelError(
+        f"{path} is no x86-64 kernel{': it is ' if told else ''}{told}",
+        hint=hint or "give a bzImage, a vmlinuz or an uncompressed vmlinux",
+    )
 
 
 def prepare(bzimage: Path, entry: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import tomllib
 from collections.abc import Iterable
@@ -12,8 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from common.errors import KernelError
+from kernels import unpack
 from kernels.kernel import Kernel
 from kernels.modules import names
+from kernels.vmlinux import CONFIG_LIMIT
 
 _SET = re.compile(r"^CONFIG_(\w+)=(.*)$", re.MULTILINE)
 
@@ -24,9 +25,20 @@ def parse(text: str) -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Read a .config, plain or gzipped."""
-    data = path.read_bytes()
-    return parse((gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace"))
+    """Read a .config, plain or gzipped; KernelError if it is none."""
+    with path.open("rb") as file:
+        data = file.read(CONFIG_LIMIT + 1)
+    if len(data) > CONFIG_LIMIT:
+        raise KernelError(
+            f"the configuration {path} is larger than {CONFIG_LIMIT >> 20} MiB", hint="that is none: give the .config"
+        )
+    try:
+        text = unpack.whole(data, CONFIG_LIMIT) if data[:2] == b"\x1f\x8b" else data
+    except unpack.TooLargeError as error:
+        raise KernelError(f"the configuration {path} is {error}", hint="that is none: give the .config") from error
+    except unpack.DamagedError as error:
+        raise KernelError(f"the configuration {path} is damaged: {error}", hint="copy it again") from error
+    return parse(text.decode("utf-8", "replace"))
 
 
 def missing(config: Mapping[str, str], symbols: Iterable[str]) -> list[str]:

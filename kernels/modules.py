@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
 import os
 import re
 import shutil
@@ -16,12 +14,16 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError
 from common.errors import KernelError
+from kernels import unpack
 from kernels.inside import inside
 
 MODULE = re.compile(r"\.ko(?:\.(?:xz|zst|gz))?$")
 
 INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 """What depmod reads beside the modules themselves."""
+
+_LARGEST = 256 << 20
+"""Bytes of a module, with what a debugger wants."""
 
 _BASE = "base"
 """Where in a root of links the directory is written that every link must lead into."""
@@ -56,17 +58,17 @@ def wanted(path: str) -> bool:
 
 
 def plain(data: bytes, name: str) -> bytes:
-    """Return the module itself, whatever its file's suffix says it was compressed with."""
-    match name.rpartition(".")[2]:
-        case "xz":
-            return lzma.decompress(data)
-        case "gz":
-            return gzip.decompress(data)
-        case "zst":
-            import zstandard
-
-            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    return data
+    """Return the module itself, if its file's suffix says that it was compressed; KernelError if it cannot be had."""
+    if name.rpartition(".")[2] not in ("xz", "gz", "zst"):
+        return data
+    try:
+        return unpack.whole(data, _LARGEST)
+    except unpack.TooLargeError as error:
+        raise KernelError(f"the module {name} is {error}", hint="that is none: build or fetch it again") from error
+    except (unpack.DamagedError, unpack.UnknownError) as error:
+        raise KernelError(
+            f"the module {name} cannot be decompressed: {error}", hint="build or fetch the kernel again"
+        ) from error
 
 
 def depmod(root: Path, release: str) -> None:

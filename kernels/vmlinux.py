@@ -6,23 +6,27 @@ The setup header is documented in Documentation/arch/x86/boot.rst, the PVH note 
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import mmap
 import re
 import struct
-import zlib
-from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
 
 from common.errors import KernelError
+from kernels import unpack
 
-_BANNER = re.compile(rb"Linux version (\d[^\0\n]*)")
-_CHUNK = 1 << 20
+_BANNER = re.compile(rb"Linux version (\d[^\0\n]{0,8000})")
+_BANNER_LIMIT = 4096
+_IMAGE_LIMIT = 1 << 30
+"""Bytes; with everything in it and KASAN a kernel is a third of that."""
+CONFIG_LIMIT = 16 << 20
+"""Bytes; a .config is 300 KB."""
+_SEGMENTS = 64
+"""Program headers that are looked at; a kernel has five."""
+_FOR_64_BITS = 1
+"""XLF_KERNEL_64 in `xloadflags`, since protocol 2.12, Linux 3.8."""
 _PT_NOTE = 4
 _XEN_ELFNOTE_PHYS32_ENTRY = 18
 _NT_GNU_BUILD_ID = 3
@@ -40,20 +44,50 @@ class UnsupportedError(Exception):
     """The payload is compressed in a way nothing here can undo; the bzImage itself still boots."""
 
 
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
 def kind(path: Path) -> ImageKind:
     """Tell what the file is by its first bytes."""
     with path.open("rb") as file:
-        head = file.read(0x210)
+        head = file.read(0x240).ljust(0x240, b"\0")
     if head[0x202:0x206] == b"HdrS" and head[0x1FE:0x200] == b"\x55\xaa":
-        return ImageKind.BZIMAGE
+        protocol, flags = struct.unpack_from("<H", head, 0x206)[0], struct.unpack_from("<H", head, 0x236)[0]
+        return ImageKind.BZIMAGE if protocol < 0x20C or flags & _FOR_64_BITS else ImageKind.OTHER
     # ELF64, little endian, ET_EXEC or ET_DYN, EM_X86_64; a module or an object file is ET_REL.
     if head[:6] == b"\x7fELF\x02\x01" and head[16] in (2, 3) and head[18:20] == b"\x3e\x00":
         return ImageKind.VMLINUX if banner(path) else ImageKind.OTHER
     return ImageKind.OTHER
+
+
+def description(path: Path) -> tuple[str, str]:
+    """Say what a file is that is no kernel for this suite, and what to do with it; both empty where nobody knows."""
+    with path.open("rb") as file:
+        head = file.read(0x240)
+    if head[0x202:0x206] == b"HdrS":
+        return "a bzImage for 32-bit x86", ""
+    if head[:4] == b"\x7fELF" and len(head) >= 20:
+        if head[4:5] == b"\x01":
+            return "a 32-bit ELF file", ""
+        machine, kind_ = int.from_bytes(head[18:20], "little"), int.from_bytes(head[16:18], "little")
+        if machine != 0x3E:
+            return f"an ELF file for {_MACHINES.get(machine, f'machine {machine}')}", ""
+        return ("an object file or a module" if kind_ == 1 else "a program, or a kernel without its banner"), ""
+    return next((told for magic, told in _OTHERS.items() if head[magic[0] :].startswith(magic[1])), ("", ""))
+
+
+_MACHINES = {183: "arm64", 40: "arm", 243: "RISC-V", 21: "PowerPC", 22: "s390", 258: "LoongArch", 8: "MIPS"}
+"""`EM_*` in elf.h."""
+
+_OTHERS = {
+    (0, b"!<arch>\ndebian-binary"): ("a Debian package", "unpack it with `dpkg-deb -x FILE DIR`, and give DIR"),
+    (0, b"\xed\xab\xee\xdb"): ("an RPM package", "unpack it with `rpm2cpio FILE | cpio -idD DIR`, and give DIR"),
+    (257, b"ustar"): ("a tar archive", "unpack it with `tar -xf FILE -C DIR`, and give DIR"),
+    (0, b"\xfd7zXZ"): ("compressed with xz", "unpack it with `unxz FILE`"),
+    (0, b"\x1f\x8b"): ("compressed with gzip", "unpack it with `gunzip FILE`"),
+    (0, b"\x28\xb5\x2f\xfd"): ("compressed with zstd", "unpack it with `unzstd FILE`"),
+    (0, b"BZh"): ("compressed with bzip2", "unpack it with `bunzip2 FILE`"),
+    (56, b"ARMd"): ("an Image for arm64", ""),
+    (0, b"MZ"): ("an EFI program", "give the bzImage itself"),
+}
+"""Offset and magic, what that is, and what to do."""
 
 
 def banner(path: Path) -> str:
@@ -67,8 +101,8 @@ def banner(path: Path) -> str:
             if not pointer:
                 return ""
             start = pointer + 0x200
-            end = data.find(b"\0", start)
-            return "Linux version " + data[start:end].decode("utf-8", "replace").strip()
+            end = data.find(b"\0", start, start + _BANNER_LIMIT)
+            return "Linux version " + data[start:end].decode("utf-8", "replace").strip() if end > start else ""
         found = [match[0].decode("utf-8", "replace").strip() for match in _BANNER.finditer(data)]
         # From 6.1 on there is another one before it, the same but for the build number and the time.
         return next((text for text in found if re.search(r"#\d", text)), found[-1] if found else "")
@@ -88,17 +122,18 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
                 f"{bzimage} is truncated: {len(data)} bytes where its header promises {start + length}",
                 hint="copy or download it again",
             )
-        decompressor = _decompressor(data[start : start + 6])
-        try:
-            with vmlinux.open("wb") as output:
-                for position in range(start, start + length, _CHUNK):
-                    if getattr(decompressor, "eof", False):
-                        break  # what follows is the size, appended by the build
-                    output.write(decompressor.decompress(data[position : min(position + _CHUNK, start + length)]))
-        except (lzma.LZMAError, zlib.error, ValueError, EOFError, _zstd_error()) as error:
-            raise KernelError(f"{bzimage} is damaged: {error}", hint="build, copy or download it again") from error
-    if not getattr(decompressor, "eof", True):
-        raise KernelError(f"{bzimage} is damaged: its payload ends too early", hint="build, copy or download it again")
+        payload = data[start : start + length]
+    try:
+        with vmlinux.open("wb") as output:
+            for piece in unpack.unpacked(payload, _IMAGE_LIMIT):
+                output.write(piece)  # what follows is the size, appended by the build
+    except unpack.UnknownError as error:
+        raise UnsupportedError(f"a kernel {error}") from error
+    except unpack.TooLargeError as error:
+        vmlinux.unlink(missing_ok=True)
+        raise KernelError(f"the kernel in {bzimage} is {error}", hint="that is no Linux: build it again") from error
+    except unpack.DamagedError as error:
+        raise KernelError(f"{bzimage} is damaged: {error}", hint="build, copy or download it again") from error
     with vmlinux.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             raise UnsupportedError(f"the payload of {bzimage} is not an ELF file")
@@ -107,13 +142,15 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
 def has_pvh(vmlinux: Path) -> bool:
     """Tell whether QEMU can start this ELF kernel directly (CONFIG_PVH)."""
     with _mapped(vmlinux) as data:
-        return any(name == b"Xen" and type_ == _XEN_ELFNOTE_PHYS32_ENTRY for name, type_, _ in _notes(data))
+        return any(name == b"Xen" and type_ == _XEN_ELFNOTE_PHYS32_ENTRY for name, type_, _ in _notes(vmlinux, data))
 
 
 def build_id(vmlinux: Path) -> str:
     """Return the GNU build id in hex, or "" if there is none."""
     with _mapped(vmlinux) as data:
-        found = (value.hex() for name, type_, value in _notes(data) if name == b"GNU" and type_ == _NT_GNU_BUILD_ID)
+        found = (
+            value.hex() for name, type_, value in _notes(vmlinux, data) if name == b"GNU" and type_ == _NT_GNU_BUILD_ID
+        )
         return next(found, "")
 
 
@@ -124,13 +161,28 @@ def embedded_config(vmlinux: Path) -> str:
         end = data.find(b"IKCFG_ED", start)
         if start < 0 or end < 0:
             return ""
-        return zlib.decompressobj(wbits=31).decompress(data[start + 8 : end]).decode("utf-8", "replace")
+        packed = data[start + 8 : end]
+    try:
+        return unpack.whole(packed, CONFIG_LIMIT).decode("utf-8", "replace")
+    except unpack.TooLargeError as error:
+        raise KernelError(f"the configuration in {vmlinux} is {error}", hint="that is none: build it again") from error
+    except (unpack.DamagedError, unpack.UnknownError) as error:
+        raise KernelError(f"the configuration in {vmlinux} is damaged: {error}", hint="build it again") from error
 
 
-def _notes(data: mmap.mmap) -> Iterator[tuple[bytes, int, bytes]]:
+def _notes(path: Path, data: mmap.mmap) -> Iterator[tuple[bytes, int, bytes]]:
+    try:
+        yield from _each_note(data)
+    except (struct.error, ValueError, OverflowError) as error:
+        raise KernelError(
+            f"{path} is no x86-64 kernel: its ELF headers are damaged", hint="build, copy or download it again"
+        ) from error
+
+
+def _each_note(data: mmap.mmap) -> Iterator[tuple[bytes, int, bytes]]:
     (table,) = struct.unpack_from("<Q", data, 0x20)
     size, count = struct.unpack_from("<HH", data, 0x36)
-    for header in range(table, table + size * count, size):
+    for header in range(table, table + size * min(count, _SEGMENTS), size):
         (type_,) = struct.unpack_from("<I", data, header)
         offset, _, _, length = struct.unpack_from("<QQQQ", data, header + 8)
         end = min(offset + length, len(data))
@@ -148,38 +200,3 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
             raise KernelError(f"{path} is too short to be a kernel", hint="give a bzImage, vmlinuz or vmlinux")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
-
-
-class _Plain:
-    def decompress(self, data: bytes, /) -> bytes:
-        return data
-
-
-def _zstd() -> _Decompressor:
-    import zstandard
-
-    # The kernel is packed with --ultra -22: a window of 128 MiB.
-    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return zstandard.ZstdError
-
-
-_FORMATS: dict[bytes, Callable[[], _Decompressor]] = {
-    b"\xfd7zXZ": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
-    b"\x28\xb5\x2f\xfd": _zstd,
-    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
-    b"BZh": bz2.BZ2Decompressor,
-    b"\x5d\0\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
-    b"\x7fELF": _Plain,
-}
-
-
-def _decompressor(magic: bytes) -> _Decompressor:
-    for prefix, make in _FORMATS.items():
-        if magic.startswith(prefix):
-            return make()
-    raise UnsupportedError(f"a kernel compressed with {magic.hex(' ')}, which is none of xz, zstd, gzip, bzip2, lzma")

@@ -60,6 +60,7 @@ def bzimage(payload: bytes, banner: str = BANNER) -> bytes:
     setup[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", setup, 0x206, 0x20F)
     struct.pack_into("<H", setup, 0x20E, 0x100)
+    struct.pack_into("<H", setup, 0x236, 1)
     text = banner.removeprefix("Linux version ").encode() + b"\0"
     setup[0x300 : 0x300 + len(text)] = text[:250]
     data = payload + struct.pack("<I", 4711)  # the size, as the kernel's build appends it
