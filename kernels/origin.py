@@ -20,6 +20,7 @@ from kernels.archive import Package
 from kernels.archive import catalogue
 from kernels.repository import GitError
 from kernels.repository import Repository
+from kernels.repository import filters
 from kernels.repository import git
 from kernels.repository import scratch
 from kernels.spec import Source
@@ -68,9 +69,24 @@ def _of_repository(spec: Spec) -> Origin:
             tree = working
             title += " with what is not committed"
             facts["uncommitted"] = f"tree {tree[:12]}"
+    _check_whole(spec, commit)
     if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():
         raise UsageError(f"{spec.text}: {top} is no kernel tree", hint="give the top of a git repository of Linux")
     return Origin(str(top), f"{top.name} at {title}", tree, repository, facts)
+
+
+def _check_whole(spec: Spec, commit: str) -> None:
+    """See that a partial clone has what is to be built; nothing is fetched from where the repository says."""
+    try:
+        git("-C", spec.wanted, "config", "--get-regexp", r"^remote\..*\.promisor$")
+    except GitError:
+        return
+    listed = _ask(spec, "rev-list", "--objects", "--missing=print", "--no-walk", commit).splitlines()
+    if lacking := sum(line.startswith("?") for line in listed):
+        raise UsageError(
+            f"{spec.wanted} is a partial clone, and {lacking} objects of {commit[:12]} are not in it",
+            hint=f"git -C {spec.wanted} archive {commit[:12]} > /dev/null   # fetches them",
+        )
 
 
 def _commit(spec: Spec) -> str:
@@ -96,8 +112,9 @@ def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:
         try:
             # With the user's index, and its time, git need not read 90,000 files to find the one that changed.
             shutil.copy2(index, folder / "index")
-            git("-C", spec.wanted, "-c", "core.fsmonitor=false", "add", "--update", ":/", environment=environment)
-            return git("-C", spec.wanted, "write-tree", environment=environment)
+            off = [*filters(spec.wanted)]
+            git("-C", spec.wanted, *off, "add", "--update", ":/", environment=environment)
+            return git("-C", spec.wanted, *off, "write-tree", environment=environment)
         except (GitError, OSError) as error:
             raise UsageError(
                 f"the working tree of {spec.wanted} cannot be read: {error}",

@@ -6,6 +6,8 @@ Nothing is ever written to the user's repository: no object, no index, no branch
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -27,13 +29,32 @@ class GitError(HostError):
     """git said no: the sentence is how its complaint begins, the hint all of it."""
 
 
+NEUTRAL = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.pager": "cat",
+    "core.sshCommand": "false",
+    "core.attributesFile": os.devnull,
+    "log.showSignature": "false",
+    "diff.external": "",
+    "gpg.program": "false",
+    "gpg.ssh.program": "false",
+    "gpg.x509.program": "false",
+    "protocol.allow": "never",
+}
+"""What a repository that is only read must not have run: its configuration comes with it."""
+
+
 def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: bytes = b"") -> str:
-    """Run git and return what it printed; GitError with its complaint if it fails."""
+    """Run git and return what it printed; GitError with its complaint if it fails.
+
+    Nothing is run that the configuration of a repository or of the user names.
+    """
     program = shutil.which("git")
     if program is None:
         raise HostError("git is not installed, and a kernel's source is kept by it", hint="apt-get install git")
     done = subprocess.run(
-        [program, *(os.fspath(argument) for argument in arguments)],
+        [program, *_settings(), *(os.fspath(argument) for argument in arguments)],
         env=_environment(environment or {}),
         input=stdin,
         capture_output=True,
@@ -54,7 +75,47 @@ def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     # A bisection, or a hook, would have us work on its repository.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return {**inherited, "LC_ALL": "C", **more}
+    return {**inherited, **_ALONE, "LC_ALL": "C", **more}
+
+
+_ALONE = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+}
+
+
+def _settings() -> Iterator[str]:
+    for name, value in NEUTRAL.items():
+        yield from ("-c", f"{name}={value}")
+    for folder in _trusted():
+        yield from ("-c", f"safe.directory={folder}")
+
+
+@functools.cache
+def _trusted() -> tuple[str, ...]:
+    """Return whose repositories the user has told git to read: all that counts of the user's own configuration."""
+    told = (
+        subprocess.run(
+            ["git", "config", scope, "--null", "--get-all", "safe.directory"],
+            capture_output=True, text=True, errors="surrogateescape", check=False, cwd="/",
+        ).stdout.split("\0")
+        for scope in ("--system", "--global")
+    )  # fmt: skip
+    return tuple(filter(None, itertools.chain.from_iterable(told)))
+
+
+def filters(repository: str) -> Iterator[str]:
+    """Yield what switches a repository's own filters off: they are programs that it names for files it names."""
+    try:
+        named = git("-C", repository, "config", "--null", "--name-only", "--get-regexp", r"^filter\..*")
+    except GitError:  # there are none
+        return
+    for name in sorted({each.rpartition(".")[0] for each in named.split("\0") if each}):
+        for key, value in (("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")):
+            yield from ("-c", f"{name}.{key}={value}")
 
 
 class Repository:
@@ -70,7 +131,7 @@ class Repository:
             git("--git-dir", folder, "config", "gc.auto", "0")
 
         self.path = cache.publish(cache.root() / "sources", build)
-        self._environment = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_DIR": str(self.path)}
+        self._environment = {"GIT_DIR": str(self.path)}
         if borrowed is not None:
             self._environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(borrowed)
 
@@ -93,7 +154,7 @@ class Repository:
                 left.unlink()  # by somebody who was killed
             # fmt: off
             command = [
-                "git", "fast-import",
+                "git", *_settings(), "fast-import",
                 "--quiet",
                 "--done",
                 "--depth=0",

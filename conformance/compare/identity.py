@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from common.errors import HostError
 from conformance.judge.needs import symbols_needed
 from conformance.report.events import KernelEvent
 from kernels.kernel import Kernel
+from kernels.repository import git
 
 _ELSEWHERE = ("commit", "config", "path", "repository", "sha256")
 """What is said better below, or by the spec."""
@@ -67,10 +68,12 @@ def _commits(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[str]:
 
 def _log(repository: str, was: str, now: str) -> Sequence[str]:
     # fmt: off
-    command = ["git", "-C", repository or os.curdir, "log",
-               "--no-decorate", "--no-color", "--abbrev=12", '--format=  %h ("%s")', f"{was}..{now}"]
+    arguments = ["-C", repository or os.curdir, "log", "--no-show-signature",
+                 "--no-decorate", "--no-color", "--abbrev=12", '--format=  %h ("%s")', "--end-of-options",
+                 f"{was}..{now}"]
     # fmt: on
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
+        # It takes no newline off the ends but the last, and each line begins with two spaces.
+        return ["  " + line.strip() for line in git(*arguments).splitlines()]
+    except HostError:
         return ()

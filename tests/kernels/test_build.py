@@ -22,13 +22,16 @@ from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import KernelError
 from common.errors import UsageError
+from conformance.compare import identity
 from kernels import apt
 from kernels import build
 from kernels import inventory
 from kernels import make
+from kernels import origin
 from kernels.kernel import Kernel
 from kernels.repository import Repository
 from kernels.resolve import resolve
+from kernels.spec import parse
 from tests.kernels import fakes
 from tests.waiting import wait_until
 
@@ -97,6 +100,54 @@ def commit(subject: str) -> None:
     """Commit everything."""
     git("add", "--all")
     git("commit", "--quiet", "-m", subject)
+
+
+@pytest.mark.parametrize("spec", ["tree:.", "tree:.@HEAD"])
+def test_reading_a_repository_runs_nothing_that_it_names(linux: Path, tmp_path: Path, spec: str) -> None:
+    """What a repository's configuration names is not run until its tree is built: filters, hooks, monitors, gpg."""
+    canary = tmp_path / "canary"
+    for name in ("post-index-change", "reference-transaction", "post-checkout", "run"):
+        script = tmp_path / "hooks" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\necho {name} $0 $* >> {canary}\ncat\n")
+        script.chmod(0o755)
+    (linux / ".gitattributes").write_text("*.c filter=evil\n")
+    commit("Attributes")
+    signed = git("cat-file", "commit", "HEAD").replace("\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n"
+                                                      " -----END PGP SIGNATURE-----\n\n", 1)  # fmt: skip
+    (tmp_path / "signed").write_text(signed)
+    git("reset", "--quiet", git("hash-object", "-w", "-t", "commit", str(tmp_path / "signed")).strip())
+    run = str(tmp_path / "hooks" / "run")
+    for name, value in {
+        "core.fsmonitor": run, "core.hooksPath": str(tmp_path / "hooks"), "log.showSignature": "true",
+        "gpg.program": run, "filter.evil.clean": run, "filter.evil.smudge": run, "filter.evil.required": "true",
+        "diff.external": run, "core.pager": run,
+    }.items():  # fmt: skip
+        git("config", name, value)
+    change("net/core/skmsg.c")
+    canary.unlink(missing_ok=True)
+
+    found = origin.find(parse(spec), False, print)
+    identity._log(str(linux), "HEAD~1", "HEAD")
+
+    assert not canary.exists(), canary.read_text()
+    assert found.tree
+    git("log", "-1")
+    assert canary.exists()
+
+
+def test_a_partial_clone_says_what_to_fetch(linux: Path, tmp_path: Path) -> None:
+    """A commit whose files were never fetched is named, with the command that fetches them."""
+    change("net/core/skmsg.c")
+    commit("Another")
+    git("config", "uploadpack.allowFilter", "true")
+    partial = tmp_path / "partial"
+    git("clone", "--quiet", "--filter=blob:none", f"file://{linux}", str(partial))
+    with pytest.raises(UsageError, match=r"is a partial clone, and 1 objects of [0-9a-f]{12} are not in it") as caught:
+        resolve(f"tree:{partial}@HEAD~1")
+    assert f"git -C {partial} archive" in caught.value.hint
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert resolve(f"tree:{partial}@HEAD~1").release == fakes.RELEASE
 
 
 def change(path: str, old: str = "one", new: str = "three") -> str:
