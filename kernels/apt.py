@@ -16,8 +16,10 @@ import tomllib
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import quote
+from urllib.parse import unquote
 
 from common import cache
 from common.errors import HostError
@@ -38,6 +40,8 @@ _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P
 
 # apt 3 has two styles of output: E: and Error:.
 _MESSAGE = re.compile(r"^(E|W|Error|Warning): (.*\S)", re.MULTILINE)
+_LOGIN = re.compile(r"(?P<scheme>[a-z+]+://)(?P<login>[^/@\s]*(?:@[^/@\s]*)*)@")
+_LOGIN_ANYWHERE = re.compile(r"(?P<scheme>\b[a-z+]+://)[^/\s]*@")
 _NO_SUCH_SUITE = (
     "404 ",
     "No such file or directory",
@@ -55,6 +59,7 @@ Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{home}/sources/";
+Dir::Etc::netrc "{home}/auth.conf";
 Acquire::PDiffs "false";
 Acquire::GzipIndexes "true";
 Acquire::IndexTargets::deb::Packages::KeepCompressedAs "xz";
@@ -76,6 +81,8 @@ class Archive:
     uri: str
     options: tuple[tuple[str, str], ...]
     suites: tuple[str, ...]
+    login: str = field(default="", repr=False)
+    """`user:password`, if its address has one; it is for apt's eyes only."""
 
     def stanza(self) -> str:
         """Return it as a deb822 stanza that asks for kernels' indexes and nothing else."""
@@ -108,7 +115,8 @@ class Apt:
 
     def __init__(self, etc: Path | None = None) -> None:
         self.home = cache.root() / "apt"
-        self.archives = archives(etc or ETC)
+        self._etc = etc or ETC
+        self.archives = archives(self._etc)
 
     @property
     def fingerprint(self) -> str:
@@ -125,6 +133,10 @@ class Apt:
                 (self.home / folder).mkdir(parents=True, exist_ok=True)
             (self.home / "apt.conf").write_text(_CONFIGURATION.format(home=self.home))
             (self.home / "sources" / "debian.sources").write_text(self._sources())
+            for path in self.home.glob("offers-*.json"):
+                if path.name != f"offers-{self.fingerprint}.json":
+                    path.unlink()  # of other sources; older versions of the suite kept logins there
+            _write_secret(self.home / "auth.conf", self._logins())
         done = self._run([_tool("apt-get"), "--config-file", str(self.home / "apt.conf"), "update"])
         return complaints(done.stdout + done.stderr)
 
@@ -161,6 +173,16 @@ class Apt:
             )
         raise HostError(f"cannot download {uri}: {reason[-1]}", hint=REACH_HINT)
 
+    def _logins(self) -> str:
+        """Return apt_auth.conf(5): the machine's own, which ours takes the place of, and what addresses have."""
+        own = self._etc / "auth.conf"
+        lines = [own.read_text(errors="replace")] if own.is_file() and os.access(own, os.R_OK) else []
+        for archive in self.archives:
+            if archive.login:
+                user, _, password = archive.login.partition(":")
+                lines.append(f"machine {archive.uri.rstrip('/')} login {unquote(user)} password {unquote(password)}\n")
+        return "\n".join(lines)
+
     def _sources(self) -> str:
         return "\n".join(archive.stanza() for archive in self.archives)
 
@@ -195,10 +217,11 @@ def archives(etc: Path) -> list[Archive]:
             continue
         named = set(stanza.get("suites", "").split())
         options = tuple((key, value) for key, value in stanza.items() if key not in _DROPPED)
-        for uri in stanza.get("uris", "").split():
+        for address in stanza.get("uris", "").split():
+            uri, login = _parted(address)
             for number, (known, wanted) in enumerate(families):
                 if named & known and not uri.startswith("cdrom:"):
-                    found.setdefault((uri, number), Archive(uri, options, wanted))
+                    found.setdefault((uri, number), Archive(uri, options, wanted, login))
     if not found:
         raise HostError(
             f"apt's sources in {etc} name no Debian archive",
@@ -212,10 +235,28 @@ def complaints(output: str) -> list[str]:
     grave = ("Failed to fetch", "GPG error", "signature")
     said = _MESSAGE.findall(output)
     return [
-        text
+        _without_logins(text)
         for kind, text in said
         if (kind[0] == "E" or any(word in text for word in grave)) and not any(word in text for word in _NO_SUCH_SUITE)
     ]
+
+
+def _parted(address: str) -> tuple[str, str]:
+    """Return an address without its login, and the login."""
+    match = _LOGIN.match(address)
+    return (match["scheme"] + address[match.end() :], match["login"]) if match is not None else (address, "")
+
+
+def _without_logins(text: str) -> str:
+    """Return a text that apt printed without the logins in its addresses: of a proxy, perhaps."""
+    return _LOGIN_ANYWHERE.sub(r"\g<scheme>", text)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, from the first byte on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
 
 
 def _families() -> tuple[tuple[set[str], tuple[str, ...]], ...]:
@@ -284,7 +325,7 @@ def _release(stem: Path) -> Fields:
 
 
 def _errors(stderr: str) -> list[str]:
-    return [text for kind, text in _MESSAGE.findall(stderr) if kind[0] == "E"]
+    return [_without_logins(text) for kind, text in _MESSAGE.findall(stderr) if kind[0] == "E"]
 
 
 def _tool(name: str | Path) -> str:

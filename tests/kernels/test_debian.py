@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import gzip
 import itertools
 import json
@@ -11,7 +13,10 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -231,6 +236,55 @@ def test_tampered_index(stocked: fakes.Archive) -> None:
     index.write_bytes(index.read_bytes().replace(b"kmod", b"evil"))
     with pytest.raises(HostError, match="archive does not answer"):
         resolve("debian:6.12")
+
+
+class _Guarded(SimpleHTTPRequestHandler):
+    """Serves those who know the password."""
+
+    def do_GET(self) -> None:
+        """Serve a file, or ask for the password."""
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me@home:s3cret/x").decode():
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_passwords_stay_where_they_are(stocked: fakes.Archive, own_cache: Path) -> None:
+    """A login in apt's sources opens the archive, and is in no file that others may read and in no error."""
+    stale = own_cache / "apt" / "offers-0123456789abcdef.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("http://me%40home:s3cret%2Fx@127.0.0.1/")
+    handler = functools.partial(_Guarded, directory=str(stocked.root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        address = f"http://me%40home:s3cret%2Fx@127.0.0.1:{server.server_port}"
+        (stocked.etc / "sources.list").write_text(f"deb [trusted=yes] {address} {stocked.suite} main\n")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            told: list[str] = []
+            kernel = resolve("debian:6.12", progress=told.append)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert kernel.release == fakes.RELEASE
+    with pytest.raises(HostError) as caught:
+        resolve("debian:6.12", refresh=True, progress=told.append)
+    shown = [*told, str(caught.value), caught.value.hint, repr(apt.Apt().archives), json.dumps(dict(kernel.provenance))]
+    for secret in ("s3cret", "me%40home", "me@home"):
+        assert not [text for text in shown if secret in text]
+        for path in (path for path in own_cache.rglob("*") if path.is_file()):
+            if path.stat().st_mode & 0o077:
+                assert secret.encode() not in path.read_bytes(), path
+    assert (own_cache / "apt" / "auth.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_logins_are_taken_out_of_what_apt_says() -> None:
+    """Not even a password with an @ in it, nor that of a proxy, is shown."""
+    said = apt.complaints("E: Failed to fetch http://u:p@x@proxy:3128/a b\nE: GPG error: https://host/x\n")
+    assert said == ["Failed to fetch http://proxy:3128/a b", "GPG error: https://host/x"]
 
 
 def test_unsigned_archive(stocked: fakes.Archive) -> None:
