@@ -21,7 +21,18 @@ from pathlib import Path
 from common.errors import HostError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENODEV,
+    errno.EOPNOTSUPP,
+}
 
 
 def root() -> Path:
@@ -29,6 +40,11 @@ def root() -> Path:
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The base directory specification: a relative path is invalid and to be ignored.
     base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    if not str(base).isprintable() or '"' in str(base):
+        raise HostError(
+            f"the cache cannot be in {str(base)!r}: apt and make take no such name",
+            hint="set XDG_CACHE_HOME to a directory without quotes and control characters",
+        )
     return base / "sockmap-conformance"
 
 
@@ -57,7 +73,10 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock of `key`; yields False at once if it is taken and `wait` is False. A killed holder frees it."""
     path = root() / "locks" / _flat(key)
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # /proc and its like: nothing can be made there
+            raise PermissionError(errno.EPERM, "", str(path.parent)) from error
         # Never unlinked: whoever waits on an unlinked file would hold a lock nobody else can see.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

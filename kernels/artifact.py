@@ -14,6 +14,7 @@ from common import cache
 from common.errors import KernelError
 from kernels import config as configuration
 from kernels import modules
+from kernels import seal
 from kernels import vmlinux
 from kernels.kernel import Kernel
 from kernels.spec import Spec
@@ -64,7 +65,10 @@ def image(path: Path) -> Image:
         case vmlinux.ImageKind.BZIMAGE:
             digest = _hash(path)
             path = path.resolve()
-            entry = cache.publish(cache.root() / "images" / digest, lambda temporary: prepare(path, temporary))
+            entry = cache.root() / "images" / digest
+            if entry.is_dir() and seal.flaw(entry):
+                cache.discard(entry)
+            cache.publish(entry, lambda temporary: _sealed(path, temporary))
             return prepared(entry, digest, compressed=path)
         case vmlinux.ImageKind.VMLINUX:
             if not vmlinux.has_pvh(path):
@@ -78,6 +82,11 @@ def image(path: Path) -> Image:
         f"{path} is no x86-64 kernel{': it is ' if told else ''}{told}",
         hint=hint or "give a bzImage, a vmlinuz or an uncompressed vmlinux",
     )
+
+
+def _sealed(bzimage: Path, entry: Path) -> None:
+    prepare(bzimage, entry)
+    seal.seal(entry)
 
 
 def prepare(bzimage: Path, entry: Path) -> None:

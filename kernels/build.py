@@ -29,6 +29,7 @@ from kernels import make
 from kernels import modules
 from kernels import origin
 from kernels import patches
+from kernels import seal
 from kernels.kernel import Kernel
 from kernels.origin import Origin
 from kernels.repository import GitError
@@ -90,6 +91,9 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
     fragments = (*(FRAGMENTS / f"{name}.config" for name in PRESETS[spec.preset]), *spec.fragments)
     recipe = Recipe(spec, found, tree, fragments, f"{make.compiler()}; virtme-ng {_virtme()}")
     entry = cache.root() / "built" / recipe.key
+    if entry.is_dir() and (flaw := seal.flaw(entry)):
+        progress(f"{spec.text}: the kernel in the cache is discarded: {flaw}")
+        cache.discard(entry)
     cache.publish(entry, lambda temporary: _build(recipe, temporary, progress))
     return _load(recipe, entry)
 
@@ -119,6 +123,7 @@ def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
         (entry / "kernel.json").write_text(json.dumps(facts))
         tell(f"built in {_minutes(begin)}")
         shutil.copyfile(log, entry / "build.log")
+        seal.seal(entry)
 
 
 def _configure(recipe: Recipe, log: Path) -> None:

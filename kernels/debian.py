@@ -17,6 +17,7 @@ from common.errors import UsageError
 from kernels import artifact
 from kernels import deb
 from kernels import modules
+from kernels import seal
 from kernels.apt import REACH_HINT
 from kernels.apt import Apt
 from kernels.archive import Catalogue
@@ -40,7 +41,7 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
     `refresh` asks the archive in any case. If the archive is away, what was resolved before still serves.
     """
     memory = cache.root() / "resolved" / f"{spec.slug}.json"
-    known = _remembered(memory)
+    known = _sound(spec, _remembered(memory), progress)
     if known is not None and not refresh and time.time() - known[1] < DAY:
         return _load(spec, known[0])
     try:
@@ -98,6 +99,8 @@ def _fetch(spec: Spec, refresh: bool, progress: Progress) -> Path:
             raise
         offer = choose(spec, catalogue(max_age=60))  # it may have come since
     entry = cache.root() / "kernels" / _key(offer)
+    if entry.is_dir() and seal.flaw(entry):
+        cache.discard(entry)
     return cache.publish(entry, lambda temporary: _build(spec, offer, temporary, progress))
 
 
@@ -129,6 +132,16 @@ def _build(spec: Spec, offer: Offer, root: Path, progress: Progress) -> None:
         "sha256": offer.image.sha256,
     }
     (root / "kernel.json").write_text(json.dumps(facts))
+    seal.seal(root)
+
+
+def _sound(spec: Spec, known: tuple[Path, float] | None, progress: Progress) -> tuple[Path, float] | None:
+    """Return a kernel found before if it still is what was fetched; else discard it."""
+    if known is None or not (flaw := seal.flaw(known[0])):
+        return known
+    progress(f"{spec.text}: the kernel in the cache is discarded: {flaw}")
+    cache.discard(known[0])
+    return None
 
 
 def _load(spec: Spec, entry: Path) -> Kernel:

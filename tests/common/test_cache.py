@@ -171,3 +171,22 @@ def test_forbidden_cache_is_explained(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(HostError, match="permission denied"):
         cache.write(cache.root() / "note", b"x")
+
+
+@pytest.mark.parametrize("place", ["/proc", "/proc/self/nosuch", "/dev/null", "/var/" + "x" * 300])
+def test_odd_caches_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache where nothing can be made is one sentence, which names it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    with pytest.raises(HostError, match="cannot write") as caught, cache.lock("x"):
+        pass
+    assert place in str(caught.value)
+    assert "XDG_CACHE_HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["/var/a\nb", '/var/a"b', "/var/\udcff"])
+def test_names_that_nobody_can_quote_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache whose name would end up in apt's configuration as something else is refused."""
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    with pytest.raises(HostError, match="the cache cannot be in") as caught:
+        cache.root()
+    assert str(caught.value).isprintable()

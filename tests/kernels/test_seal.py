@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel in the cache is what was put there, or it is put there anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kernels import modules
+from kernels import seal
+from kernels.resolve import resolve
+from tests.kernels import fakes
+from tests.kernels.test_debian import needs_apt
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    """A sealed entry."""
+    folder = tmp_path / "entry"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "vmlinux").write_bytes(b"kernel")
+    (folder / "lib" / "tls.ko").write_bytes(b"module")
+    (folder / "link").symlink_to("vmlinux")
+    seal.seal(folder)
+    assert seal.flaw(folder) == ""
+    return folder
+
+
+def rot(entry: Path) -> None:
+    """Change a bit as a disk does: no date tells."""
+    status = (entry / "vmlinux").stat()
+    (entry / "vmlinux").write_bytes(b"kernem")
+    os.utime(entry / "vmlinux", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (rot, "vmlinux has changed"),
+        (lambda entry: (entry / "lib/tls.ko").write_bytes(b"mod"), "tls.ko has changed"),
+        (lambda entry: (entry / "lib/tls.ko").unlink(), "does not hold"),
+        (lambda entry: (entry / "lib/more.ko").touch(), "does not hold"),
+        (lambda entry: (entry / "sums.json").write_text("{"), "cannot be read"),
+    ],
+    ids=["rot", "changed", "gone", "more", "sums"],
+)
+def test_harm_is_seen(entry: Path, harm: Callable[[Path], object], words: str) -> None:
+    """Whatever happens to an entry is told."""
+    harm(entry)
+    assert words in seal.flaw(entry)
+
+
+def test_it_is_read_once_a_boot(entry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While the host stays up, dates vouch for content; after a boot it is read again."""
+    monkeypatch.setattr(seal, "_sum", lambda path: pytest.fail("read again"))
+    assert seal.flaw(entry) == ""
+    monkeypatch.undo()
+    monkeypatch.setattr(seal, "BOOT_ID", tmp_path / "boot")
+    (tmp_path / "boot").write_text("another")
+    seen = json.loads((entry / "seen.json").read_text())
+    assert seal.flaw(entry) == ""
+    assert json.loads((entry / "seen.json").read_text()) != seen
+
+
+def test_an_entry_of_an_older_suite_is_sealed(entry: Path) -> None:
+    """What was never sealed is as it is found."""
+    (entry / "sums.json").unlink()
+    assert seal.flaw(entry) == ""
+    rot(entry)
+    assert "has changed" in seal.flaw(entry)
+
+
+@needs_apt
+def test_a_debian_kernel_that_changed_is_fetched_anew(archive: fakes.Archive, tmp_path: Path) -> None:
+    """No run judges something else under the name and digest of a kernel of the archive."""
+    archive.add(fakes.image_package(tmp_path))
+    first = resolve("debian:6.12")
+    assert first.modules is not None
+    module = modules.folder(first.modules, first.release) / "kernel/net/tls/tls.ko"
+    module.write_bytes(b"evil")
+    told: list[str] = []
+    assert resolve("debian:6.12", progress=told.append) == first
+    assert module.read_bytes() == fakes.module("tls")
+    assert any("is discarded" in each and "tls.ko has changed" in each for each in told)
