@@ -110,7 +110,11 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) ->
         for path, file in links.items():
             link = target / "kernel" / path
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(file)
+            if path.endswith(".gz"):
+                # Debian's kmod is built without zlib: it would index the module as one that needs no other.
+                link.with_suffix("").write_bytes(plain(file.read_bytes(), file.name))
+            else:
+                link.symlink_to(file)
         target.mkdir(parents=True, exist_ok=True)
         (root / _BASE).write_text(str(base.resolve()))
         for name in INDEX_INPUTS:
@@ -127,7 +131,7 @@ def checked(root: Path, path: Path) -> Path:
     The index of an unpacked package is the package's word, and a link may have been changed since it was made.
     """
     note = root / _BASE
-    is_ours = note.is_file() and root.parent == cache.root() / "modules"
+    is_ours = note.is_file() and root.parent == cache.root() / "modules" and path.is_symlink()
     return inside(Path(note.read_text()) if is_ours else root, path)
 
 

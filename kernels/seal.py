@@ -13,6 +13,8 @@ from common import cache
 
 SUMS = "sums.json"
 SEEN = "seen.json"
+_BOOT = ""
+"""Where the stamps have when the host was booted; no file has that name."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -35,9 +37,9 @@ def flaw(entry: Path) -> str:
         return ""
     except (OSError, ValueError):
         return f"{entry / SUMS} cannot be read"
-    if sorted(sums) != sorted(_names(entry)):
-        return f"{entry} does not hold the files it held"
     seen = _stamps(entry)
+    if sums.keys() != seen.keys() - {_BOOT}:
+        return f"{entry} does not hold the files it held"
     if _last_seen(entry) == seen:
         return ""
     for name, told in sums.items():
@@ -49,9 +51,9 @@ def flaw(entry: Path) -> str:
 
 
 def _stamps(entry: Path) -> dict[str, object]:
-    stamps: dict[str, object] = {"boot": BOOT_ID.read_text().strip()}
+    stamps: dict[str, object] = {_BOOT: BOOT_ID.read_text().strip()}
     for name in _names(entry):
-        status = (entry / name).lstat()
+        status = os.lstat(f"{entry}/{name}")
         # The change time is the kernel's to set, and nobody can set it back.
         stamps[name] = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return stamps
@@ -65,12 +67,9 @@ def _last_seen(entry: Path) -> object:
 
 
 def _names(entry: Path) -> list[str]:
-    return [
-        os.path.relpath(os.path.join(folder, name), entry)
-        for folder, _, names in os.walk(entry)
-        for name in names
-        if not (folder == os.fspath(entry) and name.partition(".json")[0] in ("sums", "seen"))
-    ]
+    start = len(os.fspath(entry)) + 1
+    found = [os.path.join(folder, name)[start:] for folder, _, names in os.walk(entry) for name in names]
+    return [name for name in found if not name.startswith((SUMS, SEEN))]
 
 
 def _sum(path: Path) -> str:
