@@ -87,7 +87,11 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
     make.check_tools()
     _check(spec.fragments)
     found = origin.find(spec, refresh, progress)
-    tree = patches.apply(found.repository, found.tree, spec.patches, found.title)
+
+    def tell(text: str) -> None:
+        progress(f"{spec.text}: {text}")
+
+    tree = patches.apply(found.repository, found.tree, spec.patches, found.title, tell)
     fragments = (*(FRAGMENTS / f"{name}.config" for name in PRESETS[spec.preset]), *spec.fragments)
     recipe = Recipe(spec, found, tree, fragments, f"{make.compiler()}; virtme-ng {_virtme()}")
     entry = cache.root() / "built" / recipe.key

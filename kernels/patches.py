@@ -4,33 +4,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import KernelError
 from common.errors import UsageError
+from kernels import unpack
 from kernels.repository import GitError
 from kernels.repository import Repository
 from kernels.repository import scratch
+
+_LIMIT = 64 << 20
+"""Bytes of a gzipped mailbox, unpacked."""
+
+_NUMBER = re.compile(r"\[[^\]]*\b(?P<number>\d+)/(?P<of>\d+)\]")
+"""A mail's place in its series."""
+_REPLY = re.compile(r"(?:re|aw|antw|sv)(?:\[\d+\])?:", re.IGNORECASE)
 
 _MAIL = re.compile(rb"^(From |Subject: )", re.MULTILINE)
 _DIFF = re.compile(rb"^(diff --git |--- \S)", re.MULTILINE)
 
 
-def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str) -> str:
-    """Return the tree with the patches applied in their order; KernelError names one that does not apply."""
+def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str, tell: Callable[[str], None]) -> str:
+    """Return the tree with the patches applied in their order; KernelError names one that does not apply.
+
+    `tell` is told which mails of a mailbox are left out.
+    """
     if not patches:
         return tree
     with scratch() as folder:
         index = folder / "index"
         repository.run("read-tree", tree, index=index)
         for place, path in enumerate(patches):
-            diffs = [diff for diff in _diffs(repository, path, folder / str(place)) if _DIFF.search(diff)]
+            diffs = [diff for diff in _diffs(repository, path, folder / str(place), tell) if _DIFF.search(diff)]
             if not diffs:
                 raise UsageError(f"{path} holds no diff", hint="give a diff, a mail with one, or an mbox of such mails")
             for number, diff in enumerate(diffs, 1):
                 try:
-                    repository.run("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=diff)
+                    _apply(repository, index, diff)
                 except GitError as error:
                     which = f"{path.name} ({number} of {len(diffs)})" if len(diffs) > 1 else path.name
                     raise KernelError(
@@ -39,16 +51,54 @@ def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str
         return repository.run("write-tree", index=index)
 
 
-def _diffs(repository: Repository, path: Path, folder: Path) -> list[bytes]:
-    """Return a diff as it is, and the diffs of mails decoded as `git am` would."""
-    data = path.read_bytes()
+def _apply(repository: Repository, index: Path, diff: bytes) -> None:
+    """Apply a diff, whose paths may begin with a/ and b/ or not."""
+    try:
+        repository.run("apply", "--cached", "--whitespace=nowarn", "-", index=index, stdin=diff)
+    except GitError:
+        try:
+            repository.run("apply", "--cached", "--whitespace=nowarn", "-p0", "-", index=index, stdin=diff)
+        except GitError:
+            pass
+        else:
+            return
+        raise
+
+
+def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str], None]) -> list[bytes]:
+    """Return a diff as it is, and the diffs of mails decoded as `git am` would, the mails of a series in its order.
+
+    A reply is a reviewer's, and a diff in it is a suggestion and no part of the series.
+    """
+    data = _content(path)
     if not _MAIL.search(data.partition(b"\n\n")[0]):
         return [data]
     folder.mkdir()
-    repository.run("mailsplit", "-b", f"-o{folder}", path)
-    found = []
-    for mail in sorted(folder.iterdir()):
-        diff = mail.with_suffix(".diff")
-        repository.run("mailinfo", mail.with_suffix(".message"), diff, stdin=mail.read_bytes())
-        found.append(diff.read_bytes())
-    return found
+    (folder / "mbox").write_bytes(data)
+    (folder / "mails").mkdir()
+    repository.run("mailsplit", "-b", f"-o{folder / 'mails'}", folder / "mbox")
+    found: list[tuple[int, bytes]] = []
+    for mail in sorted((folder / "mails").iterdir()):
+        diff, message = folder / f"{mail.name}.diff", folder / f"{mail.name}.message"
+        told = repository.run("mailinfo", "-k", "--quoted-cr=strip", message, diff, stdin=mail.read_bytes())
+        subject = next((line[9:] for line in told.splitlines() if line.startswith("Subject: ")), "")
+        content = diff.read_bytes()
+        if _REPLY.match(subject):
+            if _DIFF.search(content):
+                tell(f"{path.name}: the diff in the reply {subject!r} is left out")
+            continue
+        place = _NUMBER.search(subject)
+        found.append((int(place["number"]) if place is not None else len(found), content))
+    return [content for _, content in sorted(found, key=lambda each: each[0])]
+
+
+def _content(path: Path) -> bytes:
+    """Return a patch, unpacked, with the ends of its lines as git has them."""
+    data = path.read_bytes()
+    try:
+        data = unpack.whole(data, _LIMIT) if data[:2] == b"\x1f\x8b" else data
+    except (unpack.DamagedError, unpack.TooLargeError) as error:
+        raise UsageError(f"{path} cannot be unpacked: {error}", hint="give a diff, a mail or an mbox") from error
+    lines = data.split(b"\n")
+    # Only where all lines end so: a diff may be about a file that has such lines.
+    return data.replace(b"\r\n", b"\n") if all(line.endswith(b"\r") for line in lines[:-1]) else data

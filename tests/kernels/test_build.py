@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import lzma
 import os
@@ -264,6 +265,44 @@ def test_patches(linux: Path, tmp_path: Path) -> None:
     before = len(compiled())
     assert resolve(f"tree:.@HEAD~3,patch={plain}").digest == resolve("tree:.@HEAD~2").digest
     assert len(compiled()) > before
+
+
+@pytest.mark.parametrize("form", ["crlf", "p0", "mail-crlf", "gz", "base64"])
+def test_forms_of_patches(linux: Path, tmp_path: Path, form: str) -> None:
+    """A patch is applied as it comes out of a mailbox, a web page or another tool than git."""
+    patch = tmp_path / "fix.patch"
+    change("net/core/sock_map.c")
+    diff = git("diff", "--no-prefix") if form == "p0" else git("diff")
+    mail = f"From: a <a@invalid>\nSubject: [PATCH] x\n\nbody\n---\n{diff}-- \n2.39\n"
+    commit("Fix")
+    if form == "base64":
+        head, _, body = mail.partition("\n\n")
+        packed = base64.encodebytes(body.replace("\n", "\r\n").encode()).decode()
+        mail = f"{head}\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\n{packed}"
+    content = {
+        "crlf": diff.replace("\n", "\r\n"), "p0": diff, "mail-crlf": mail.replace("\n", "\r\n"), "gz": mail,
+        "base64": mail,
+    }[form].encode()  # fmt: skip
+    patch.write_bytes(gzip.compress(content) if form == "gz" else content)
+    assert resolve(f"tree:.@HEAD~1,patch={patch}").digest == resolve("tree:.@HEAD").digest
+
+
+def test_a_thread_is_its_series(linux: Path, tmp_path: Path) -> None:
+    """Of a thread as a mailbox the patches are applied by their numbers, and not what a reviewer suggests."""
+    mails = []
+    for number, (old, new) in enumerate([("int one", "int first"), ("int first", "int second")], 1):
+        mails.append(f"From a Mon Sep 17 00:00:00 2001\nFrom: a <a@invalid>\nSubject: [PATCH v2 {number}/2] n\n\n"
+                     f"---\n{change('net/core/skmsg.c', old, new)}-- \n2.39\n\n")  # fmt: skip
+        commit(f"Part {number}")
+    reply = change("net/core/sock_map.c")
+    git("checkout", "--quiet", ".")
+    mails.insert(0, f"From a Mon Sep 17 00:00:00 2001\nFrom: b <b@invalid>\nSubject: Re: [PATCH v2 1/2] n\n\n"
+                    f"Rather:\n---\n{reply}\n\n")  # fmt: skip
+    (tmp_path / "thread.mbox").write_text("".join(reversed(mails)))
+    told: list[str] = []
+    kernel = resolve(f"tree:.@HEAD~2,patch={tmp_path / 'thread.mbox'}", progress=told.append)
+    assert kernel.digest == resolve("tree:.@HEAD").digest
+    assert any("the diff in the reply 'Re: [PATCH v2 1/2] n' is left out" in each for each in told)
 
 
 def test_a_patch_that_does_not_apply(linux: Path, tmp_path: Path) -> None:
