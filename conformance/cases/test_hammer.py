@@ -12,6 +12,6 @@ from conformance.model import Case
 
 
 def test_hammer(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
-    """Judge one case; the promise is PROMISES["hammer"]."""
+    """Judge one case by what its group promises."""
     options = pytestconfig.option
     conform(of_force(case, options.conform_stress, options.conform_seed))

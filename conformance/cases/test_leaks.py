@@ -12,5 +12,5 @@ from conformance.model import Case
 
 
 def test_leaks(case: Case, conform: Callable[[Case], None], pytestconfig: pytest.Config) -> None:
-    """Judge one case; the promise is PROMISES["leaks"]."""
+    """Judge one case by what its group promises."""
     conform(of_length(case, pytestconfig.option.conform_rounds))

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_redirect(case: Case, conform: Callable[[Case], None]) -> None:
-    """Judge one case; the promise is PROMISES["redirect"]."""
+    """Judge one case by what its group promises."""
     conform(case)

@@ -9,5 +9,5 @@ from conformance.model import Case
 
 
 def test_update_from_bpf(case: Case, conform: Callable[[Case], None]) -> None:
-    """Judge one case; the promise is PROMISES["update_from_bpf"]."""
+    """Judge one case by what its group promises."""
     conform(case)

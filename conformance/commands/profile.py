@@ -44,15 +44,15 @@ def main() -> int:
         prog="python -m conformance.commands.profile", description="Measure what cases cost."
     )
     parser.add_argument("--kernel", default="debian:6.12", metavar="SPEC")
-    parser.add_argument("--group", action="append", choices=sorted(GROUPS), help="default: all but hammer")
+    parser.add_argument("--group", action="append", choices=sorted(GROUPS), help="default: all but those of --stress")
     parser.add_argument("--every", type=int, default=20, metavar="N", help="take every N-th case (default: 20)")
     parser.add_argument("--inside", action="store_true", help="also say in which functions of the guest")
     parser.add_argument("--lines", type=int, default=24, metavar="N", help="functions to name (default: 24)")
     options = parser.parse_args()
     with closing(Workbench({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as workbench:
         workbench.prepare(_SLUG, lambda text: print(text, file=sys.stderr))
-        for group in options.group or [name for name in GROUPS if name != "hammer"]:
-            cases = GROUPS[group]()
+        for group in options.group or [name for name, each in GROUPS.items() if not each.stress]:
+            cases = GROUPS[group].cases()
             sample = cases[:: options.every]
             seconds = min(_cost(workbench, sample) for _ in range(_PASSES)) / len(sample)
             print(f"{group:16} {len(cases):5} cases, {1000 * seconds:7.1f} ms each, {seconds * len(cases):6.1f} s")

@@ -3,20 +3,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from collections.abc import Mapping
-from typing import Any
 
 from conformance.compare.model import Opinion
 from conformance.compare.model import Symptom
-from conformance.groups.redirect.differences import flow_differences
-from conformance.groups.redirect.outcomes import OTHER
-from conformance.groups.redirect.outcomes import OUTCOMES
-from conformance.groups.redirect.seen import MalformedError
-from conformance.groups.redirect.seen import Seen
-from conformance.groups.redirect.seen import read
-from conformance.judge.judge import observed_outcome
+from conformance.groups import GROUPS
 from conformance.judge.klog import Report
 from conformance.judge.klog import find_reports
 from conformance.model import Source
@@ -31,7 +22,6 @@ _OPINIONS = {
     Verdict.FAIL: Opinion.WRONG,
     Verdict.XFAIL: Opinion.WRONG,
 }
-_NUMBER = re.compile(r"\d+")
 
 
 def symptom_of(event: CaseEvent) -> Symptom:
@@ -60,30 +50,8 @@ def _answers(event: CaseEvent) -> tuple[tuple[str, str], ...]:
     steps = observation.get("steps")
     if isinstance(steps, Mapping) and steps:
         return tuple((str(step), str(answer)) for step, answer in steps.items())
-    return _redirect(event.params, observation) if event.group == "redirect" and observation else ()
-
-
-def _redirect(params: Mapping[str, str], observation: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    try:
-        seen = read(observation, params["layout"])
-        outcome = observed_outcome(params, seen)
-    except (MalformedError, KeyError):
-        return ()
-    refused = tuple((f"attaching {kind}", answer) for kind, answer in seen.attach[:-1])
-    if outcome != OTHER:
-        return (("outcome", outcome), *refused)
-    return (("outcome", _nearest(params, seen)), *refused)
-
-
-def _nearest(params: Mapping[str, str], seen: Seen) -> str:
-    """Say how it misses the outcome that it misses least; numbers are left out, for a race loses now this, now that."""
-    missed = {name: tuple(flow_differences(params, outcome, seen)) for name, outcome in OUTCOMES.items()}
-    name = min(missed, key=lambda each: len(missed[each]))
-    return f"not {name}: {'; '.join(_without_numbers(missed[name]))}"
-
-
-def _without_numbers(sentences: Iterable[str]) -> list[str]:
-    return sorted({_NUMBER.sub("N", sentence) for sentence in sentences})
+    group = GROUPS.get(event.group)
+    return group.answers(event.params, observation) if group and group.answers and observation else ()
 
 
 def _reports(event: CaseEvent) -> tuple[Report, ...]:

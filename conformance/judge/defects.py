@@ -144,7 +144,7 @@ def _in_force(group: str, version: Version) -> tuple[Deviation, ...]:
 
 @cache
 def _rows(group: str) -> tuple[Deviation, ...]:
-    return load(files(group), [case.params for case in GROUPS[group]()] if group in GROUPS else ())
+    return load(files(group), [case.params for case in GROUPS[group].cases()] if group in GROUPS else ())
 
 
 def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:

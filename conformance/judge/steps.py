@@ -41,11 +41,10 @@ from conformance.expect.rules import grounds_of
 from conformance.expect.rules import name_of
 from conformance.expect.rules import read_rows
 from conformance.expect.rules import read_rule
+from conformance.expect.verified import note
 from conformance.groups import GROUPS
-from conformance.groups import Families
-from conformance.groups import families_of
+from conformance.groups.group import Families
 from conformance.groups.kinds import FAMILIES
-from conformance.groups.redirect.expectation import note
 from conformance.model import Case
 from conformance.model import Judgement
 from conformance.model import KernelFacts
@@ -159,7 +158,7 @@ def _of_control(step: str) -> bool:
 @cache
 def table(group: str) -> StepTable:
     """Load the rows of a group; UsageError names file and row of what is wrong with them."""
-    return load(files(group), [case.params for case in GROUPS[group]()], families_of(group))
+    return load(files(group), [case.params for case in GROUPS[group].cases()], GROUPS[group].families)
 
 
 def files(group: str) -> list[Path]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.groups import GROUPS
-from conformance.groups import PROMISES
 from conformance.model import Case
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +23,10 @@ def table() -> str:
     """Return the table as Markdown: a row for each group with its number of cases, its promise and what varies."""
     rows = ["| test | cases | the promise | what varies |", "|---|---|---|---|"]
     total = 0
-    for group, list_cases in GROUPS.items():
-        cases = list_cases()
+    for group in GROUPS.values():
+        cases = group.cases()
         total += len(cases)
-        rows.append(f"| `test_{group}` | {len(cases)} | {PROMISES[group]} | {', '.join(_varying(cases))} |")
+        rows.append(f"| `test_{group.name}` | {len(cases)} | {group.promise} | {', '.join(_varying(cases))} |")
     return "\n".join([*rows, f"| | **{total}** | | |", ""])
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 
+from conformance.groups import GROUPS
 from conformance.groups.kinds import KINDS
 from conformance.groups.kinds import MAPS
 from conformance.groups.redirect.cases import LAYOUTS
@@ -212,6 +213,11 @@ def by_mode(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
         if case.id in _redirects() and (case.id not in worst or worst[case.id].verdict.expected):
             worst[case.id] = case
     return {mode: [case for case in worst.values() if _redirects()[case.id]["mode"] == mode] for mode in MODES}
+
+
+def draws(group: str) -> bool:
+    """Tell whether the cases of a group are shown as grids."""
+    return group in GROUPS and GROUPS[group].matrix
 
 
 def redirect_ids() -> Collection[str]:

@@ -130,7 +130,7 @@ def _kernel(run: Run, slug: str) -> Iterator[str]:
     if shown:
         drawn = [*grid.lines(shown, marks, _STYLE), *grid.legend(marks, shown, _STYLE)]
         yield from ("", *_block(drawn))
-    groups = dict.fromkeys(case.group for case in cases if case.group != "redirect")
+    groups = dict.fromkeys(case.group for case in cases if not grid.draws(case.group))
     if groups:
         rows = [(group, *_counts([case for case in cases if case.group == group])) for group in groups]
         yield from ("", *_table(("group", *_COUNTS), rows))

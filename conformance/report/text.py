@@ -184,7 +184,7 @@ def rule(left: str, right: str, style: Style, colour: str = "strong") -> str:
 
 def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
     """Yield a row of counts for each group that has no grid."""
-    groups = list(dict.fromkeys(case.group for case in cases if case.group != "redirect"))
+    groups = list(dict.fromkeys(case.group for case in cases if not grid.draws(case.group)))
     wide = max(map(len, ("group", *groups)))
     if groups:
         yield style.paint(f"{'group':{wide}} cases  pass xfail skip UNEXPECTED", "faint")

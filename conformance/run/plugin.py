@@ -157,7 +157,7 @@ def _is_of_cases(obj: object) -> TypeGuard[FunctionType]:
 def _chosen_of(config: pytest.Config, test: str) -> list[Case]:
     """Return the cases of a group, named by its test, that are chosen for any kernel; as one list, in their order."""
     chosen = chosen_cases(config)
-    return [case for case in GROUPS[test[5:]]() if any(case.id in each for each in chosen.values())]
+    return [case for case in GROUPS[test[5:]].cases() if any(case.id in each for each in chosen.values())]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

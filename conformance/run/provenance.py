@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bpf.build import object_hashes
 from common.errors import KernelError
-from conformance.judge.judge import note
+from conformance.expect.verified import note
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
 from conformance.run.machine_pool import Workbench

@@ -24,9 +24,8 @@ from typing import Final
 
 from common import cache
 from common.errors import ConformError
+from conformance.groups import GROUPS
 from conformance.groups import cases
-from conformance.groups import hammer
-from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.judge.defects import deviations
 from conformance.judge.lists import Lists
@@ -79,7 +78,7 @@ class Choice:
 
 def choices(kernels: Mapping[str, KernelFacts], lists: Lists, *, stress: bool) -> dict[str, Choice]:
     """Choose for each kernel, by its slug, among the cases that the lists let it be asked."""
-    asked = [case for case in cases() if lists.selects(case.id) and (stress or case.group != hammer.GROUP)]
+    asked = [case for case in cases() if lists.selects(case.id) and (stress or not GROUPS[case.group].stress)]
     return {
         slug: quick_choice([case for case in asked if lists.refusal(case.id, facts.version) is None], facts)
         for slug, facts in kernels.items()
@@ -124,11 +123,9 @@ def _decided(case: Case, facts: KernelFacts) -> Iterator[Decided]:
             # One try decides nothing about a hang that shows by chance, and may cost more than all other cases.
             continue
         yield _ROW, row.rule.file, row.rule.id, str(sorted((name, *sorted(of)) for name, of in row.rule.match.items()))
-    if case.group == "redirect":
-        for step, rule in expected_outcome(case, facts).rows:
-            yield _ROW, rule.file, rule.id, step
-        return
-    for step, rule in steps.table(case.group).decided(case.params, facts.version).items():
+    own = GROUPS[case.group].decided
+    rows = own(case, facts) if own else steps.table(case.group).decided(case.params, facts.version).items()
+    for step, rule in rows:
         yield _ROW, rule.file, rule.id, step
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from fnmatch import translate
 
 from common.errors import UsageError
-from conformance.groups.hammer import cases as hammer
+from conformance.groups import GROUPS
 from conformance.judge.lists import EVERYTHING
 from conformance.judge.lists import Lists
 from conformance.model import Case
@@ -31,6 +31,8 @@ LISTING = "list the cases with: ./conform run -- --collect-only -q"
 Chosen = Mapping[str, Mapping[str, Case]]
 """By the kernel's slug, the cases that it is asked, by their ids and in the suite's order."""
 
+_STRESSING = frozenset(group.name for group in GROUPS.values() if group.stress)
+"""The groups that run only with --stress."""
 _NEAR = 3
 """Ids that are offered in place of one that does not exist."""
 _CANDIDATES = 40
@@ -78,7 +80,7 @@ def admitting(wanted: Wanted, known: Iterable[str] = ()) -> Callable[[Case], boo
     names = matcher(wanted.globs, known)
     return lambda case: (
         names(case.id)
-        and (wanted.stressed or case.group != hammer.GROUP)
+        and (wanted.stressed or case.group not in _STRESSING)
         and wanted.lists.selects(case.id)
         and wanted.shard.holds(case.id)
     )
@@ -137,7 +139,7 @@ def _check_pattern(pattern: str, wanted: Wanted, universe: Sequence[Case]) -> No
         near = nearest(pattern, [case.id for case in universe])
         hint = f"did you mean {' or '.join(near)}?" if near else LISTING
         raise UsageError(f"--case {shlex.quote(pattern)} names no case", hint=hint)
-    if not wanted.stressed and all(case.group == hammer.GROUP for case in found):
+    if not wanted.stressed and all(case.group in _STRESSING for case in found):
         raise _needs_stress(len(found), f"--case {shlex.quote(pattern)}")
 
 

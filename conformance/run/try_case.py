@@ -16,8 +16,8 @@ from conformance.judge.conclude import conclude
 from conformance.judge.conclude import trouble_of
 from conformance.judge.conclude import troubled
 from conformance.judge.defects import deviations
-from conformance.judge.judge import unmet
 from conformance.judge.lists import Lists
+from conformance.judge.needs import unmet
 from conformance.model import Case
 from conformance.model import Ground
 from conformance.model import Judgement

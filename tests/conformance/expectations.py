@@ -61,7 +61,7 @@ def observation(case: Case, version: str, usual: Mapping[str, str] | None = None
 
 def expected_event(kernel: KernelEvent, case: Case, facts: KernelFacts) -> CaseEvent:
     """Make the event of a case on a kernel that does what is expected of it, its certain deviations included."""
-    if case.group == "redirect":
+    if GROUPS[case.group].matrix:
         expectation = expected_outcome(case, facts)
         return judged(kernel, case, expectation.name, reason=expectation.reason)
     rows = steps.table(case.group).expected(case.params, facts.version)
@@ -87,7 +87,7 @@ def deciding(group: str, versions: Iterable[str]) -> set[str]:
     return {
         rule.id
         for version in map(Version.parse, versions)
-        for case in GROUPS[group]()
+        for case in GROUPS[group].cases()
         for rule in table.expected(case.params, version).values()
     }
 

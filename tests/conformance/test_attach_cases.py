@@ -28,7 +28,7 @@ from tests.conformance.expectations import rumours
 from tests.conformance.expectations import versioned
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
-ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group]()]
+ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group].cases()]
 
 
 def find(identity: str) -> Case:

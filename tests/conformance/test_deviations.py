@@ -227,4 +227,4 @@ def test_a_match_that_is_wrong_is_refused(tmp_path: Path, match: str) -> None:
 
 def load_all(group: str) -> tuple[Deviation, ...]:
     """Read all rows about a group."""
-    return table.load(table.files(group), [case.params for case in GROUPS[group]()])
+    return table.load(table.files(group), [case.params for case in GROUPS[group].cases()])

@@ -20,7 +20,7 @@ from tests.conformance.expectations import answers
 from tests.conformance.expectations import deciding
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
-ALL = [case for group in ("enrol", "steer") for case in GROUPS[group]()]
+ALL = [case for group in ("enrol", "steer") for case in GROUPS[group].cases()]
 
 
 def find(identity: str) -> Case:

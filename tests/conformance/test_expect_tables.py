@@ -11,12 +11,12 @@ import pytest
 
 from common.errors import KernelError
 from common.errors import UsageError
+from conformance.expect.verified import newest_known
+from conformance.expect.verified import note
 from conformance.groups.kinds import KINDS
 from conformance.groups.redirect.cases import MODES
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.groups.redirect.expectation import expected_outcome
-from conformance.groups.redirect.expectation import newest_known
-from conformance.groups.redirect.expectation import note
 from conformance.groups.redirect.expectation import table
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge import needs

@@ -30,7 +30,7 @@ LOCKUP = Reply(fate=Fate.OVERRAN, error="the guest does not answer")
 
 def find(group: str, name: str) -> Case:
     """Return a case."""
-    (case,) = (each for each in GROUPS[group]() if each.name == name)
+    (case,) = (each for each in GROUPS[group].cases() if each.name == name)
     return case
 
 

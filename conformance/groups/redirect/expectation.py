@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import tomllib
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -96,17 +95,9 @@ def expected_outcome(case: Case, facts: KernelFacts) -> Expectation:
     return Expectation(name, OUTCOMES.get(name), rule.because(version), sockets, attach, insert, tuple(rows))
 
 
-@cache
-def newest_known() -> Version:
-    """Return the newest kernel on which every row was seen to hold."""
-    document = tomllib.loads((HERE.parents[1] / "expect" / "verified.toml").read_text())
-    return max(Version.parse(kernel["id"]) for kernel in document["kernel"])
-
-
-def note(version: Version) -> str:
-    """Say by what a kernel is judged that is newer than the tables; empty if it is not."""
-    newest = newest_known()
-    return f"{version} is newer than the newest kernel known here and judged by {newest}" if version > newest else ""
+def deciding(case: Case, facts: KernelFacts) -> tuple[tuple[str, Rule], ...]:
+    """Return each step of a case with the row that decides it."""
+    return expected_outcome(case, facts).rows
 
 
 @cache

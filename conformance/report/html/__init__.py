@@ -21,7 +21,7 @@ from jinja2 import FileSystemLoader
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
-from conformance.groups import PROMISES
+from conformance.groups import GROUPS
 from conformance.model import Verdict
 from conformance.report import findings
 from conformance.report import grid
@@ -84,7 +84,7 @@ def render(run: Run) -> str:
             reasons=reasons,
             signs=_SIGNS,
             layouts=grid.LAYOUT_WORDS,
-            promises=PROMISES,
+            promises={name: group.promise for name, group in GROUPS.items()},
             Verdict=Verdict,
         )
     )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the other packages know of a group of cases: its promise, its cases, and what only this group can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+from conformance.expect.rules import Rule
+from conformance.groups.kinds import FAMILIES
+from conformance.model import Case
+from conformance.model import Judgement
+from conformance.model import KernelFacts
+from conformance.model import Observation
+
+Judge = Callable[[Case, KernelFacts, Observation], Judgement]
+Decided = Callable[[Case, KernelFacts], tuple[tuple[str, Rule], ...]]
+Answers = Callable[[Mapping[str, str], Mapping[str, Any]], tuple[tuple[str, str], ...]]
+Families = Mapping[str, Sequence[str]]
+"""Values of a parameter by a name that rows may use for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The cases of one subject."""
+
+    name: str
+    promise: str
+    """What a kernel promises with these cases, in one sentence."""
+    cases: Callable[[], tuple[Case, ...]]
+    judge: Judge | None = None
+    """Judges an observation; None where the observation is a list of steps, which one judge serves for all groups."""
+    decided: Decided | None = None
+    """Returns each step of a case with the row that decides it on a kernel; None where these are those of the steps."""
+    answers: Answers | None = None
+    """Reads parameters and observation as pairs of question and answer; None where these are the steps."""
+    matrix: bool = False
+    """Whether reports draw its cases as IN against OUT, and not as a row of counts."""
+    families: Families = field(default_factory=lambda: FAMILIES)
+    """What rows about the group may use in place of values of a parameter."""
+    stress: bool = False
+    """Whether its cases run only with --stress."""
