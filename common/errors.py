@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 
 
@@ -54,3 +55,10 @@ class Terminated(KeyboardInterrupt):
 
 class DeadlinePassed(KeyboardInterrupt):
     """The run's total deadline has passed, raised wherever it was then."""
+
+
+def complain(error: ConformError) -> None:
+    """Print an error as its sentence and its hint."""
+    print(f"conform: {error}", file=sys.stderr)
+    if error.hint:
+        print(f"  hint: {error.hint}", file=sys.stderr)

@@ -16,6 +16,7 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import Terminated
 from common.errors import UsageError
+from common.errors import complain
 
 _EXIT_CODES = """\
 exit codes, fit for `git bisect run`:
@@ -54,13 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ExitCode.BROKEN)
     except Exception as error:
         return _confess(error)
-
-
-def complain(error: ConformError) -> None:
-    """Print an error as its sentence and its hint."""
-    print(f"conform: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
 
 
 def _confess(error: Exception) -> int:
@@ -223,9 +217,9 @@ def _run(options: argparse.Namespace) -> int:
 
         # Before the imports of all that a run needs, which take as long again.
         chosen_of(options)
-    from conformance.run.session import run
+    from conformance.commands.run import run
 
-    return run(options)
+    return run(options, parse)
 
 
 def _shell(options: argparse.Namespace) -> int:

@@ -121,12 +121,11 @@ def benchmark(options: argparse.Namespace) -> int:
 
 
 def chosen(only: Sequence[str], *, quick: bool) -> list[Measure]:
-    """Return the measures asked for, but for options that this suite does not have; UsageError for an unknown name."""
+    """Return the measures asked for; UsageError for an unknown name."""
     names = [measure.name for measure in MEASURES]
     if unknown := [name for name in only if name not in names]:
         raise UsageError(f"there is no measure named {unknown[0]}", hint=f"the measures are {', '.join(names)}")
-    wanted = [each for each in MEASURES if (each.name in only if only else each.quick or not quick)]
-    return [each for each in wanted if _is_known(each)]
+    return [each for each in MEASURES if (each.name in only if only else each.quick or not quick)]
 
 
 def row(measure: Measure, runs: Sequence[Timed], kept: Figures) -> str:
@@ -167,17 +166,6 @@ def growths(found: Mapping[str, Sequence[Timed]]) -> list[str]:
 
 def _ratio(runs: Sequence[Timed]) -> float:
     return statistics.median(each.ratio for each in runs)
-
-
-def _is_known(measure: Measure) -> bool:
-    """Tell whether `conform run` has the options of a measure."""
-    from conformance.cli import parse
-
-    try:
-        parse(["run", *measure.arguments])
-    except UsageError:
-        return False
-    return True
 
 
 def _once(measure: Measure, label: str) -> tuple[float, float]:

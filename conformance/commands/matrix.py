@@ -13,7 +13,6 @@ from pathlib import Path
 
 from common.errors import ConformError
 from common.errors import UsageError
-from conformance.commands.report import write
 from conformance.nightly.config import DEFAULT
 from conformance.nightly.config import NAME
 from conformance.nightly.config import Matrix
@@ -22,6 +21,7 @@ from conformance.report.events import Run
 from conformance.report.findings import provenance
 from conformance.report.live import choose
 from conformance.report.night import nights
+from conformance.report.store import write
 from conformance.report.style import Style
 from conformance.report.text import head
 from conformance.report.text import known_section

@@ -8,23 +8,12 @@ import sys
 from pathlib import Path
 
 from common.errors import ExitCode
-from common.errors import HostError
-from conformance.report.events import Run
 from conformance.report.events import read
 from conformance.report.formats import FORMATS
 from conformance.report.merge import merged
+from conformance.report.store import store
 from conformance.report.style import Style
 from conformance.report.text import report_lines
-
-_SUFFIXES = {
-    "text": "txt",
-    "plain": "ascii.txt",
-    "markdown": "md",
-    "junit": "xml",
-    "kcidb": "kcidb.json",
-    "features": "json",
-}
-"""Where the name of a format is not what its files end with."""
 
 
 def report(options: argparse.Namespace) -> int:
@@ -38,24 +27,5 @@ def report(options: argparse.Namespace) -> int:
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
     else:
-        _store(Path(options.output), text)
+        store(Path(options.output), text)
     return int(ExitCode.OK)
-
-
-def write(run: Run, name: str, folder: Path) -> Path:
-    """Write one report into a folder, under the name of its format; HostError if it cannot be stored."""
-    path = folder / f"report.{_SUFFIXES.get(name, name)}"
-    _store(path, FORMATS[name].render(run).encode())
-    return path
-
-
-def _store(path: Path, text: bytes) -> None:
-    """Write beside and rename, so that nobody ever reads half a report; straight into what is no file."""
-    special = path.exists() and not path.is_file()
-    beside = path if special else path.with_name(f".{path.name}.new")
-    try:
-        beside.write_bytes(text)
-        beside.replace(path)
-    except OSError as error:
-        sentence = f"cannot write the report {path}: {error.strerror}"
-        raise HostError(sentence, hint="choose another --output FILE") from error

@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import time
 import zipfile
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import Terminated
-from conformance import cli
+from common.errors import complain
 from conformance.host import checks
 from conformance.host.environment import RUN
 from conformance.host.environment import Environment
@@ -38,20 +39,20 @@ from conformance.host.packages import missing
 _MORTAL = ("setpriv", "--pdeathsig", "KILL")
 
 
-def prepare(environment: Environment, arguments: Sequence[str]) -> int | None:
-    """Make this machine fit for `./conform ARGUMENTS`; returns an exit code if the command must not go on."""
+def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[[Sequence[str]], object]) -> int | None:
+    """Make this machine fit for `./conform ARGUMENTS`, which `parse` reads; an exit code if it must not go on."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # A command line that is wrong, or asks for help, must not install anything first.
         if arguments[0] == "test":
             checks.parse(arguments[1:])
         else:
-            cli.parse(arguments)
+            parse(arguments)
         with _alone(environment):
             _install_packages(environment, list(arguments))
             _install_requirements(environment, arguments[0])
     except ConformError as error:
-        cli.complain(error)
+        complain(error)
         return int(error.exit_code)
     except Terminated:
         return int(ExitCode.TERMINATED)

@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform run`: pytest underneath, the suite's own face and exit codes above."""
+"""One pytest session: pytest underneath, the suite's own face and exit codes above."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import os
-import sys
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from common.errors import ExitCode
 from common.errors import UsageError
-from conformance.report.live import choose
-from conformance.run import resume
 from conformance.run.controller import Controller
 from conformance.run.controller import Ledger
 from conformance.run.deadline import seconds_of
@@ -49,24 +44,6 @@ class _Quiet:
         manager.register(pytest.TerminalReporter(config, io.StringIO()), "terminalreporter")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Judge the kernels asked for and return the exit code."""
-    before = None
-    if options.resume:
-        options, before = resume.recall(options.resume, _recalled(options))
-    native = any(
-        each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in options.pytest_arguments
-    )
-    results = Path(options.conform_results) if options.conform_results else None
-    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results, before=before)
-    if before is not None and resume.is_complete(before):
-        ledger.begin({})
-        code = ledger.end(ledger.earlier)
-    else:
-        code = hold(options, ledger, native=native)
-    return int(swapped(code) if options.find_fix and not native else code)
-
-
 def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
     """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
     ledger.deadline = seconds_of(options.conform_total_deadline)
@@ -89,23 +66,6 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault
     return _exit_code(status, ledger, native=native)
-
-
-def swapped(code: ExitCode) -> ExitCode:
-    """Return the code for a bisection that looks for the commit that mended something."""
-    return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
-
-
-def _recalled(options: argparse.Namespace) -> Callable[[Sequence[str]], argparse.Namespace]:
-    """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
-    from conformance.cli import parse
-
-    if vars(options) != vars(parse(["run", "--resume", options.resume])):
-        raise UsageError(
-            "--resume goes on with the options that the run was begun with, and takes no others",
-            hint=f"./conform run --resume {options.resume}",
-        )
-    return parse
 
 
 class _Ours:

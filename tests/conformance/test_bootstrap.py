@@ -206,7 +206,7 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
         "        print('spawned', event)\n"
         f"sys.path.insert(0, {str(made)!r})\n"
         "sys.addaudithook(hook)\n"
-        "from conformance.host.launch import launch\n"
+        "from conformance.launch import launch\n"
         f"launch({str(made)!r}, ['run', '--', '-x'])\n"
     )
     unbuffered = [*PYTHON, "-u", "-c", watch]

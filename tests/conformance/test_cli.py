@@ -12,8 +12,8 @@ from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import UsageError
 from conformance import cli
+from conformance.commands.run import swapped
 from conformance.run.options import by_slug
-from conformance.run.session import swapped
 from tests.conformance.conform import command
 from tests.conformance.conform import conform
 from tests.conformance.conform import copy_of_checkout

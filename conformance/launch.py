@@ -35,9 +35,10 @@ def launch(root: str, arguments: list[str]) -> int:
 
             return main(arguments)
     elif stale or missing(arguments):
+        from conformance.cli import parse
         from conformance.host.setup import prepare
 
-        code = prepare(environment, arguments)
+        code = prepare(environment, arguments, parse)
         if code is not None:
             return code
     return _become(environment.python, command, arguments)
