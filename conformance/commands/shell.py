@@ -12,14 +12,11 @@ from common.errors import HostError
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.model import Case
-from conformance.run.machine_pool import PRELOAD
 from conformance.run.machine_pool import Workbench
-from conformance.run.options import machine_options
-from conformance.run.options import specs_asked
+from conformance.run.run_options import read_options
 from conformance.run.selection import Wanted
 from conformance.run.selection import checked
 from conformance.run.selection import matcher
-from kernels.resolve import parse
 from kernels.resolve import resolve
 from vm import shell as terminal
 from vm.machine import Reply
@@ -32,12 +29,12 @@ _SETTING_UP = 60.0
 def shell(options: argparse.Namespace) -> int:
     """Open a shell in a machine, with a case standing in it if one is named; returns the shell's status."""
     case = _named(options.conform_case or ())
-    spec, *others = specs_asked(options)
+    asked = read_options(options)
+    (slug, spec), *others = asked.specs.items()
     if others:
         raise UsageError("a shell is in one machine", hint="give one --kernel")
     kernel = resolve(spec, progress=_note)
-    slug = parse(spec).slug
-    workbench = Workbench({slug: kernel}, machine_options(options, PRELOAD))
+    workbench = Workbench({slug: kernel}, asked.machine)
     workbench.prepare(slug, _note)
     with contextlib.closing(workbench), contextlib.ExitStack() as stack:
         machine = workbench.machine(slug)

@@ -41,12 +41,8 @@ from conformance.run.deadline import PASSED
 from conformance.run.deadline import alarm
 from conformance.run.deadline import expiry
 from conformance.run.deadline import process_began
-from conformance.run.deadline import seconds_of
 from conformance.run.deadline import told
-from conformance.run.machine_pool import PRELOAD
 from conformance.run.machine_pool import Workbench
-from conformance.run.options import machine_options
-from conformance.run.options import repeat_command
 from conformance.run.provenance import kernel_events
 from conformance.run.provenance import run_event
 from conformance.run.quick import Choice
@@ -58,6 +54,7 @@ from conformance.run.record import unjudged
 from conformance.run.remote import outlive_lost_machines
 from conformance.run.stash import BROKEN
 from conformance.run.stash import DONE
+from conformance.run.stash import OPTIONS
 from conformance.run.stash import WORKBENCH
 from conformance.run.stash import broken_in
 from conformance.run.stash import kernel_of
@@ -249,10 +246,9 @@ class Controller:
 
     def __init__(self, config: pytest.Config, ledger: Ledger | None = None) -> None:
         self._config = config
-        results = config.option.conform_results
-        deadline = seconds_of(config.option.conform_total_deadline)
-        self.ledger = ledger or Ledger(results=Path(results) if results else None, deadline=deadline)
-        self.ledger.shard = config.option.conform_shard or ""
+        asked = config.stash[OPTIONS]
+        self.ledger = ledger or Ledger(results=asked.results, deadline=asked.deadline)
+        self.ledger.shard = asked.shard
         self._selected: list[str] = []
         """Node ids of all cases."""
         self._adopt()
@@ -292,7 +288,7 @@ class Controller:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a finished case."""
-        event = event_of(report, specs_of(self._config), repeat_command(self._config.option))
+        event = event_of(report, specs_of(self._config), self._config.stash[OPTIONS].repeat)
         if event is not None:
             self._add(event)
             if error := fault_of(report):
@@ -345,7 +341,7 @@ class Controller:
             return
         for nodeid in self._selected:
             if nodeid not in self.ledger.seen and named(nodeid, specs_of(self._config))[0]:
-                specs, repeat = specs_of(self._config), repeat_command(self._config.option)
+                specs, repeat = specs_of(self._config), self._config.stash[OPTIONS].repeat
                 self._add(unjudged(nodeid, f"not run: {PASSED}", specs, repeat))
 
     def _add(self, event: CaseEvent) -> None:
@@ -363,7 +359,7 @@ class Controller:
         if self.ledger.workbench is not None:
             return
         try:
-            self.ledger.make_ready(specs, machine_options(self._config.option, PRELOAD))
+            self.ledger.make_ready(specs, self._config.stash[OPTIONS].machine)
         except ConformError as error:
             pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
         self._adopt()

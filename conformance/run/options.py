@@ -284,18 +284,29 @@ def wanted_of(namespace: Any, expression: str) -> Wanted:
     )
 
 
+def expression_of(namespace: Any) -> str:
+    """Return the -k of a parsed command line, which it may leave to pytest."""
+    rest: list[str] = namespace.pytest_arguments
+    words = [value for option, value in pairwise(rest) if option == "-k"]
+    words += [each[2:] for each in rest if each.startswith("-k") and len(each) > 2]
+    return (words[-1] if words else namespace.k) or ""
+
+
+def collects_elsewhere(namespace: Any) -> bool:
+    """Tell whether a parsed command line has pytest collect something else than the suite's cases."""
+    rest: list[str] = namespace.pytest_arguments
+    return any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-"))
+
+
 def chosen_of(namespace: Any) -> Chosen | None:
     """Choose the cases that a parsed command line wants; UsageError where there are none.
 
     What else it tells pytest may take some of them away. None where it has pytest collect something else.
     """
-    rest: list[str] = namespace.pytest_arguments
-    if any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-")):
+    if collects_elsewhere(namespace):
         return None
-    words = [value for option, value in pairwise(rest) if option == "-k"]
-    words += [each[2:] for each in rest if each.startswith("-k") and len(each) > 2]
-    expression = words[-1] if words else namespace.k
-    return require(wanted_of(namespace, expression), list(by_slug(specs_asked(namespace))), cases())
+    wanted = wanted_of(namespace, expression_of(namespace))
+    return require(wanted, list(by_slug(specs_asked(namespace))), cases())
 
 
 def as_arguments(namespace: Any) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import random
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -33,33 +32,22 @@ from conformance.run.controller import Controller
 from conformance.run.deadline import PASSED
 from conformance.run.deadline import alarm
 from conformance.run.deadline import exit_at
-from conformance.run.deadline import seconds_of
-from conformance.run.machine_pool import PRELOAD
 from conformance.run.machine_pool import Workbench
 from conformance.run.options import add_pytest_options
-from conformance.run.options import by_slug
-from conformance.run.options import machine_options
-from conformance.run.options import repetition
-from conformance.run.options import specs_asked
-from conformance.run.options import wanted_of
-from conformance.run.options import wish_of
 from conformance.run.options import workers
 from conformance.run.quick_run import chosen_cases
 from conformance.run.record import FAULT
 from conformance.run.record import RECORD
 from conformance.run.remote import at_home
 from conformance.run.remote import here
+from conformance.run.run_options import read_options
 from conformance.run.selection import admitting
 from conformance.run.selection import checked
 from conformance.run.stash import BROKEN
 from conformance.run.stash import DONE
 from conformance.run.stash import DURATIONS
 from conformance.run.stash import LAST
-from conformance.run.stash import LISTS
-from conformance.run.stash import REPETITION
-from conformance.run.stash import SPECS
-from conformance.run.stash import WANTED
-from conformance.run.stash import WISH
+from conformance.run.stash import OPTIONS
 from conformance.run.stash import WORKBENCH
 from conformance.run.stash import broken_in
 from conformance.run.stash import case_of
@@ -84,24 +72,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the kernel specs; on the controller, register what gathers the results."""
     try:
-        config.stash[SPECS] = by_slug(specs_asked(config.option))
-        options = machine_options(config.option, PRELOAD)
-        config.stash[WANTED] = checked(wanted_of(config.option, config.option.keyword), cases())
-        config.stash[LISTS] = config.stash[WANTED].lists
-        config.stash[REPETITION] = repetition(config.option)
-        config.stash[WISH] = wish_of(config.option)
-        seconds_of(config.option.conform_total_deadline)
+        if OPTIONS not in config.stash:
+            config.stash[OPTIONS] = read_options(config.option, config.option.keyword)
+        asked = config.stash[OPTIONS]
+        checked(asked.wanted, cases())
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
-    if config.option.conform_seed is None:
-        # Workers get the controller's.
-        config.option.conform_seed = random.getrandbits(32)
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
         expires = time.monotonic() + worker_input["conform_left"]
         exit_at(expires)
-        config.stash[WORKBENCH] = _workbench(kernels, options, expires, tuple(worker_input["conform_home"]))
+        config.stash[WORKBENCH] = _workbench(kernels, asked.machine, expires, tuple(worker_input["conform_home"]))
         config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
         config.stash[DONE] = frozenset(worker_input["conform_done"])
         config.stash[DURATIONS] = worker_input["conform_durations"]
@@ -165,7 +147,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     A denied case stays: the event log has it as `skip`, with the reason.
     """
-    broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[WANTED]
+    broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[OPTIONS].wanted
     # Chosen once, not once an item: there are 20,000 of five kernels.
     admitted, chosen = admitting(wanted), chosen_cases(config)
 
@@ -193,12 +175,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Share out the time there is among the cases, if they are to be repeated until one fails."""
-    how, workbench = session.config.stash[REPETITION], session.config.stash.get(WORKBENCH, None)
+    asked, workbench = session.config.stash[OPTIONS], session.config.stash.get(WORKBENCH, None)
     cases = sum(1 for item in session.items if case_of(item))
-    if how.until_fail and workbench is not None and cases:
+    if asked.repetition.until_fail and workbench is not None and cases:
         workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
         seconds = _SHARED * (workbench.expires - time.monotonic()) * workers / cases
-        session.config.stash[REPETITION] = replace(how, seconds=seconds)
+        repetition = replace(asked.repetition, seconds=seconds)
+        session.config.stash[OPTIONS] = replace(asked, repetition=repetition)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -221,6 +204,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run as many workers as there are processors and memory for their machines."""
+    # xdist asks before anything is configured.
     return workers(config.option)
 
 
@@ -259,13 +243,13 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
 def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
     """Examine a case, with its evidence, in the time there is; where there is none or no host, stop the session."""
     stash, found = request.config.stash, None
-    workbench, wish = stash[WORKBENCH], stash[WISH]
+    workbench, asked = stash[WORKBENCH], stash[OPTIONS]
     try:
         with alarm(workbench.expires):
             last = request.node.stash.get(LAST, False)
-            found = examine(workbench, kernel, case, stash[LISTS], stash[REPETITION], last=last)
-            if wish is not None and not found[0].verdict.expected:
-                collect(workbench, kernel, case, stash[LISTS], wish)
+            found = examine(workbench, kernel, case, asked.lists, asked.repetition, last=last)
+            if asked.wish is not None and not found[0].verdict.expected:
+                collect(workbench, kernel, case, asked.lists, asked.wish)
     except DeadlinePassed:
         # The controller gives the cases that are left their verdict.
         request.session.shouldstop = PASSED

@@ -12,7 +12,7 @@ from conformance.run.machine_pool import facts_of
 from conformance.run.quick import Choice
 from conformance.run.quick import choices
 from conformance.run.selection import Chosen
-from conformance.run.stash import LISTS
+from conformance.run.stash import OPTIONS
 from conformance.run.stash import QUICKENED
 from conformance.run.stash import WORKBENCH
 from conformance.run.stash import chosen_in
@@ -22,7 +22,8 @@ from kernels.resolve import resolve
 
 def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
     """Return the cases chosen for each kernel, by its slug; nothing where everything is asked."""
-    if not config.option.conform_quick:
+    asked = config.stash[OPTIONS]
+    if not asked.quick:
         return {}
     try:
         if WORKBENCH in config.stash:
@@ -33,7 +34,7 @@ def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
     except ConformError as error:
         raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
     known = {slug: facts_of(kernel) for slug, kernel in kernels.items()}
-    return choices(known, config.stash[LISTS], stress=config.option.conform_stress > 0)
+    return choices(known, asked.lists, stress=asked.wanted.stressed)
 
 
 def chosen_cases(config: pytest.Config) -> Chosen:

@@ -13,19 +13,18 @@ import pytest
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from conformance.groups import cases
 from conformance.run.controller import Controller
 from conformance.run.controller import Ledger
-from conformance.run.deadline import seconds_of
-from conformance.run.machine_pool import PRELOAD
 from conformance.run.options import as_arguments
-from conformance.run.options import by_slug
-from conformance.run.options import chosen_of
-from conformance.run.options import machine_options
-from conformance.run.options import repetition
-from conformance.run.options import specs_asked
-from conformance.run.options import wish_of
+from conformance.run.options import collects_elsewhere
+from conformance.run.options import expression_of
+from conformance.run.run_options import RunOptions
+from conformance.run.run_options import read_options
 from conformance.run.selection import LISTING
 from conformance.run.selection import count
+from conformance.run.selection import require
+from conformance.run.stash import OPTIONS
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
@@ -46,21 +45,17 @@ class _Quiet:
 
 def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
     """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
-    ledger.deadline = seconds_of(options.conform_total_deadline)
-    ours = _Ours(ledger)
+    asked = read_options(options, expression_of(options))  # what is wrong is told before anything is booted
+    ledger.deadline = asked.deadline
+    ours = _Ours(ledger, asked)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
-    repetition(options)  # what is wrong is told before anything is booted
-    wish_of(options)
-    chosen = chosen_of(options)
+    chosen = None if collects_elsewhere(options) else require(asked.wanted, list(asked.specs), cases())
     if chosen is not None and not count(chosen):
-        return _empty(options.conform_shard, ledger)
+        return _empty(asked.shard, ledger)
     if not native:
-        specs = by_slug(specs_asked(options))
+        specs = {slug: spec for slug, spec in asked.specs.items() if chosen is None or chosen[slug]}
         ledger.open_log()
-        ledger.make_ready(
-            {slug: spec for slug, spec in specs.items() if chosen is None or chosen[slug]},
-            machine_options(options, PRELOAD),
-        )
+        ledger.make_ready(specs, asked.machine)
     few = chosen is not None and count(chosen) <= _FEW
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
@@ -69,13 +64,15 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
 
 
 class _Ours:
-    """Put this run's ledger behind the plugin."""
+    """Put this run's ledger and its options behind the plugin."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, asked: RunOptions) -> None:
         self._ledger = ledger
+        self._asked = asked
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[OPTIONS] = self._asked
         config.pluginmanager.register(Controller(config, self._ledger), "conform-controller")
 
 

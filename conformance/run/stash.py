@@ -8,36 +8,24 @@ from collections.abc import Mapping
 import pytest
 
 from conformance.groups import cases
-from conformance.judge.lists import Lists
 from conformance.model import Case
 from conformance.run.machine_pool import Workbench
-from conformance.run.retries import Repetition
-from conformance.run.retries import Wish
+from conformance.run.run_options import RunOptions
 from conformance.run.selection import Chosen
-from conformance.run.selection import Wanted
 from conformance.run.selection import choose
 
-SPECS: pytest.StashKey[dict[str, str]] = pytest.StashKey()
-"""Slug to spec of the kernels under test, in the order asked for."""
+OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
+"""What the command line asks for."""
 WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 """The workbench of this process, once the kernels are known."""
 BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
 DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Node ids of the cases that an earlier sitting of this run judged."""
-LISTS: pytest.StashKey[Lists] = pytest.StashKey()
-"""What the user allows, denies and knows."""
-WANTED: pytest.StashKey[Wanted] = pytest.StashKey()
-"""What the user says about cases."""
 CHOSEN: pytest.StashKey[Chosen] = pytest.StashKey()
 """The cases of each kernel, once a test asks."""
 QUICKENED: pytest.StashKey[Chosen] = pytest.StashKey()
 """Of these, the cases that `--quick` leaves."""
-
-REPETITION: pytest.StashKey[Repetition] = pytest.StashKey()
-"""How often each case is tried."""
-WISH: pytest.StashKey[Wish | None] = pytest.StashKey()
-"""What a bad case is run once more for."""
 LAST: pytest.StashKey[bool] = pytest.StashKey()
 """Of an item: whether it is the last case of its kernel in this process."""
 
@@ -45,9 +33,9 @@ DURATIONS: pytest.StashKey[Mapping[str, float]] = pytest.StashKey()
 """What kernels and their shards took the last time; on workers only."""
 
 
-def specs_of(config: pytest.Config) -> dict[str, str]:
+def specs_of(config: pytest.Config) -> Mapping[str, str]:
     """Return slug to spec of the kernels under test."""
-    return config.stash[SPECS]
+    return config.stash[OPTIONS].specs
 
 
 def broken_in(config: pytest.Config) -> frozenset[str]:
@@ -60,7 +48,7 @@ def chosen_in(config: pytest.Config) -> Chosen:
     chosen = config.stash.get(CHOSEN, None)
     if chosen is None:
         runs = [slug for slug in specs_of(config) if slug not in broken_in(config)]
-        chosen = config.stash[CHOSEN] = choose(config.stash[WANTED], runs, cases())
+        chosen = config.stash[CHOSEN] = choose(config.stash[OPTIONS].wanted, runs, cases())
     return chosen
 
 
