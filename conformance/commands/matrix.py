@@ -29,8 +29,8 @@ from conformance.report.text import skipped_section
 from conformance.report.text import unexpected_section
 from conformance.report.text import unseen_section
 from conformance.report.text import verdict_lines
-from conformance.run.controller import Ledger
 from conformance.run.deadline import seconds_of
+from conformance.run.ledger import Ledger
 from conformance.run.memory import Peak
 from conformance.run.scheduler import durations
 from conformance.run.session import hold

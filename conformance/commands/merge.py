@@ -16,11 +16,11 @@ from conformance.report.events import NAME
 from conformance.report.events import EventLog
 from conformance.report.events import Run
 from conformance.report.events import read
+from conformance.report.exit_code import exit_code_of
 from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.summary import write_summary
 from conformance.report.text import verdict_lines
-from conformance.run.controller import Ledger
 from conformance.run.shard import Shard
 
 
@@ -34,7 +34,7 @@ def merge(options: argparse.Namespace) -> int:
     lacking = missing(runs)
     run = merged(runs)
     run.start = replace(run.start, shard="")
-    code = ExitCode(Ledger(run=run).exit_code())
+    code = exit_code_of(run)
     if lacking and code is ExitCode.OK:
         code = ExitCode.CANNOT_JUDGE
     if run.finish is not None:

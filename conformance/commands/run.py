@@ -13,7 +13,7 @@ from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.report.live import choose
 from conformance.run import resume
-from conformance.run.controller import Ledger
+from conformance.run.ledger import Ledger
 from conformance.run.session import hold
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]

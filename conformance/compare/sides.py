@@ -21,8 +21,8 @@ from conformance.report.events import Run
 from conformance.report.events import interrupted
 from conformance.report.events import read
 from conformance.report.live import Reporter
-from conformance.run.controller import Ledger
 from conformance.run.deadline import seconds_of
+from conformance.run.ledger import Ledger
 from conformance.run.options import specs_asked
 from conformance.run.session import hold
 from kernels.kernel import Kernel

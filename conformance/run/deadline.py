@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from common.errors import DeadlinePassed
+from common.errors import KernelError
 from common.errors import UsageError
 
 DEFAULT = "1h"
@@ -88,3 +89,11 @@ def exit_at(at: float) -> None:
 
 def _ring(number: int, frame: FrameType | None) -> None:
     raise DeadlinePassed
+
+
+def too_late(seconds: float) -> KernelError:
+    """Say that time was up before there was any verdict."""
+    return KernelError(
+        f"the total deadline of {told(seconds)} passed before any case was judged",
+        hint="give a longer one with --total-deadline",
+    )

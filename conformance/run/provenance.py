@@ -8,30 +8,18 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait
-from dataclasses import replace
 from datetime import UTC
 from datetime import datetime
 from pathlib import Path
 
 from bpf.build import object_hashes
-from common.errors import KernelError
 from conformance.expect.verified import note
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
-from conformance.run.machine_pool import Workbench
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.qemu import end_all
+from kernels.kernel import Kernel
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PAUSE = 0.05
-"""Seconds between two looks at threads that are to end."""
 
 
 def run_event(selected: Mapping[str, int]) -> RunEvent:
@@ -48,45 +36,8 @@ def run_event(selected: Mapping[str, int]) -> RunEvent:
     )
 
 
-def kernel_events(workbench: Workbench, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:
-    """Make the kernels' machines ready, two at a time, and describe them; leaves nothing behind when interrupted."""
-    if len(slugs) == 1:
-        # A signal reaches this thread only: a boot that it does itself ends at once.
-        return [kernel_event(workbench, slugs[0], progress)]
-    pool = ThreadPoolExecutor(max_workers=2)
-    futures = [pool.submit(kernel_event, workbench, slug, progress) for slug in slugs]
-    try:
-        return [future.result() for future in futures]
-    finally:
-        running = [future for future in futures if not future.cancel()]
-        while wait(running, timeout=_PAUSE).not_done:
-            end_all()
-        pool.shutdown()
-
-
-def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
-    """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
-    started = time.monotonic()
-    identity = _identity(workbench, slug)
-    try:
-        info = workbench.prepare(slug, progress)
-    except KernelError as error:
-        return replace(identity, error=str(error), hint=error.hint)
-    return replace(
-        identity,
-        machine=str(info.kind),
-        accelerator=info.accelerator,
-        why=info.why,
-        factor=round(info.factor, 2),
-        boot_seconds=round(info.boot_seconds, 3),
-        template=_template(info),
-        template_seconds=round(time.monotonic() - started, 3),
-        tools=dict(info.versions),
-    )
-
-
-def _identity(workbench: Workbench, slug: str) -> KernelEvent:
-    kernel = workbench.kernels[slug]
+def identity(slug: str, kernel: Kernel) -> KernelEvent:
+    """Describe a kernel, without what it runs on."""
     return KernelEvent(
         spec=kernel.spec,
         slug=slug,
@@ -96,7 +47,7 @@ def _identity(workbench: Workbench, slug: str) -> KernelEvent:
         digest=kernel.digest,
         config_sha256=hashlib.sha256(json.dumps(dict(kernel.config), sort_keys=True).encode()).hexdigest(),
         package=dict(kernel.provenance),
-        notes=_notes(workbench, slug),
+        notes=_notes(kernel),
     )
 
 
@@ -112,13 +63,6 @@ def suite_commit() -> str:
         return ""
 
 
-def _notes(workbench: Workbench, slug: str) -> tuple[str, ...]:
-    sentence = note(workbench.kernels[slug].version)
+def _notes(kernel: Kernel) -> tuple[str, ...]:
+    sentence = note(kernel.version)
     return (sentence,) if sentence else ()
-
-
-def _template(info: MachineInfo) -> str:
-    """Tell whether this run booted the kernel for its template."""
-    if info.kind is not MachineKind.CLONE:
-        return ""
-    return "built" if info.built else "cached"

@@ -15,7 +15,9 @@ from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.run.controller import Controller
-from conformance.run.controller import Ledger
+from conformance.run.deadline import too_late
+from conformance.run.kernels import make_ready
+from conformance.run.ledger import Ledger
 from conformance.run.options import as_arguments
 from conformance.run.options import collects_elsewhere
 from conformance.run.options import expression_of
@@ -55,7 +57,7 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
     if not native:
         specs = {slug: spec for slug, spec in asked.specs.items() if chosen is None or chosen[slug]}
         ledger.open_log()
-        ledger.make_ready(specs, asked.machine)
+        make_ready(ledger, specs, asked.machine)
     few = chosen is not None and count(chosen) <= _FEW
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
@@ -117,7 +119,7 @@ def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
     if native and status == pytest.ExitCode.OK:
         return ExitCode.OK
     if time.monotonic() >= ledger.expires:
-        raise ledger.too_late()
+        raise too_late(ledger.deadline)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.shard:
         return _empty(ledger.shard, ledger)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:

@@ -22,10 +22,10 @@ from conformance.report.events import KernelEvent
 from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
-from conformance.run import controller
+from conformance.run import kernels
 from conformance.run.controller import Controller
-from conformance.run.controller import Ledger
 from conformance.run.controller import planned_among
+from conformance.run.ledger import Ledger
 from conformance.run.options import by_slug
 from conformance.run.record import RECORD
 from conformance.run.record import event_of
@@ -215,12 +215,12 @@ class TestBadSpecs:
 
     def _ready(self, monkeypatch: pytest.MonkeyPatch, *specs: str) -> Ledger:
         monkeypatch.setattr(
-            controller,
+            kernels,
             "kernel_events",
             lambda workbench, slugs, note: [KernelEvent(spec=slug, slug=slug) for slug in slugs],
         )
         ledger = Ledger()
-        ledger.make_ready(by_slug(specs), MachineOptions())
+        kernels.make_ready(ledger, by_slug(specs), MachineOptions())
         return ledger
 
     def test_one_of_several(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,14 +19,14 @@ from common.errors import KernelError
 from common.errors import UsageError
 from conformance.model import Verdict
 from conformance.run import controller
-from conformance.run import provenance
+from conformance.run import kernels
 from conformance.run.controller import Controller
-from conformance.run.controller import Ledger
 from conformance.run.deadline import alarm
 from conformance.run.deadline import expiry
 from conformance.run.deadline import process_began
 from conformance.run.deadline import seconds_of
 from conformance.run.deadline import told
+from conformance.run.ledger import Ledger
 from conformance.run.machine_pool import Workbench
 from vm.machine import MachineOptions
 
@@ -108,11 +108,11 @@ class TestTheRun:
 
     def test_kernels_that_are_not_ready_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Getting a kernel and making its template count, and the sentence says what was too short."""
-        monkeypatch.setattr(controller, "resolve", lambda spec, progress: threading.Event().wait(60))
+        monkeypatch.setattr(kernels, "resolve", lambda spec, progress: threading.Event().wait(60))
         ledger = Ledger(deadline=0.2, began=time.monotonic())
 
         with pytest.raises(KernelError, match=r"the total deadline of 0\.2s passed before any case was judged"):
-            ledger.make_ready({"host": "host"}, MachineOptions())
+            kernels.make_ready(ledger, {"host": "host"}, MachineOptions())
 
     def test_templates_that_are_made_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The other threads' machines are ended as soon as one thread is to end, and none is begun any more."""
@@ -123,11 +123,11 @@ class TestTheRun:
             begun.append(slug)
             ended.wait(5)
 
-        monkeypatch.setattr(provenance, "kernel_event", never_ready)
-        monkeypatch.setattr(provenance, "end_all", ended.set)
+        monkeypatch.setattr(kernels, "kernel_event", never_ready)
+        monkeypatch.setattr(kernels, "end_all", ended.set)
 
         with pytest.raises(DeadlinePassed), alarm(time.monotonic() + 0.2):
-            provenance.kernel_events(Workbench({}, MachineOptions()), ["a", "b", "c"], print)
+            kernels.kernel_events(Workbench({}, MachineOptions()), ["a", "b", "c"], print)
 
         assert ended.is_set()
         assert sorted(begun) == ["a", "b"]

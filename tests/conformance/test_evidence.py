@@ -22,7 +22,7 @@ from conformance.report.live import PlainReporter
 from conformance.run import artifacts as evidence
 from conformance.run.artifacts import collect
 from conformance.run.artifacts import store
-from conformance.run.controller import Ledger
+from conformance.run.ledger import Ledger
 from conformance.run.retries import Wish
 from tests.conformance.conform import environment
 from tests.conformance.report_runs import KERNEL_6_12

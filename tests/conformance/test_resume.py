@@ -20,7 +20,7 @@ from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
 from conformance.run import resume
-from conformance.run.controller import Ledger
+from conformance.run.ledger import Ledger
 from conformance.run.provenance import suite_commit
 from kernels.kernel import Kernel
 from kernels.resolve import resolve

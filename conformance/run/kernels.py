@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernels of a run: found, booted for their templates, and described."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
+from dataclasses import replace
+
+from common.errors import ConformError
+from common.errors import DeadlinePassed
+from common.errors import KernelError
+from conformance.report.events import KernelEvent
+from conformance.run import resume
+from conformance.run.deadline import alarm
+from conformance.run.deadline import too_late
+from conformance.run.ledger import Ledger
+from conformance.run.machine_pool import Workbench
+from conformance.run.provenance import identity
+from kernels.kernel import Kernel
+from kernels.resolve import resolve
+from vm.machine import MachineInfo
+from vm.machine import MachineKind
+from vm.machine import MachineOptions
+from vm.qemu import end_all
+
+_PAUSE = 0.05
+"""Seconds between two looks at threads that are to end."""
+
+
+def make_ready(ledger: Ledger, specs: Mapping[str, str], options: MachineOptions) -> None:
+    """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done."""
+    try:
+        with alarm(ledger.expires):
+            kernels, missing = _resolved(ledger, specs)
+            if ledger.before is not None:
+                resume.check_kernels(ledger.before, kernels)
+            workbench = Workbench(kernels, options, ledger.expires)
+            ledger.kernels = [*kernel_events(workbench, list(kernels), ledger.note), *missing]
+    except DeadlinePassed:
+        raise too_late(ledger.deadline) from None
+    ledger.workbench = workbench
+
+
+def _resolved(ledger: Ledger, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
+    """Resolve each spec; one that comes to no kernel costs only itself, unless there is no other."""
+    kernels: dict[str, Kernel] = {}
+    errors: dict[str, ConformError] = {}
+    for slug, spec in specs.items():
+        try:
+            kernels[slug] = resolve(spec, progress=ledger.note)
+        except ConformError as error:
+            errors[slug] = error
+    if not (kernels or ledger.forgiving):
+        raise next(iter(errors.values()))
+    missing = [
+        KernelEvent(spec=specs[slug], slug=slug, error=str(error), hint=error.hint) for slug, error in errors.items()
+    ]
+    return kernels, missing
+
+
+def kernel_events(workbench: Workbench, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:
+    """Make the kernels' machines ready, two at a time, and describe them; leaves nothing behind when interrupted."""
+    if len(slugs) == 1:
+        # A signal reaches this thread only: a boot that it does itself ends at once.
+        return [kernel_event(workbench, slugs[0], progress)]
+    pool = ThreadPoolExecutor(max_workers=2)
+    futures = [pool.submit(kernel_event, workbench, slug, progress) for slug in slugs]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        running = [future for future in futures if not future.cancel()]
+        while wait(running, timeout=_PAUSE).not_done:
+            end_all()
+        pool.shutdown()
+
+
+def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
+    """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
+    started = time.monotonic()
+    described = identity(slug, workbench.kernels[slug])
+    try:
+        info = workbench.prepare(slug, progress)
+    except KernelError as error:
+        return replace(described, error=str(error), hint=error.hint)
+    return replace(
+        described,
+        machine=str(info.kind),
+        accelerator=info.accelerator,
+        why=info.why,
+        factor=round(info.factor, 2),
+        boot_seconds=round(info.boot_seconds, 3),
+        template=_template(info),
+        template_seconds=round(time.monotonic() - started, 3),
+        tools=dict(info.versions),
+    )
+
+
+def _template(info: MachineInfo) -> str:
+    """Tell whether this run booted the kernel for its template."""
+    if info.kind is not MachineKind.CLONE:
+        return ""
+    return "built" if info.built else "cached"

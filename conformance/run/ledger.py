@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run has come to: events remembered, written into the event log, and shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import ExitCode
+from common.errors import HostError
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import Event
+from conformance.report.events import EventLog
+from conformance.report.events import FinishEvent
+from conformance.report.events import KernelEvent
+from conformance.report.events import Run
+from conformance.report.exit_code import exit_code_of
+from conformance.report.forecast import Planned
+from conformance.report.forecast import remember
+from conformance.report.live import Reporter
+from conformance.report.summary import write_summary
+from conformance.run import resume
+from conformance.run.artifacts import has_evidence
+from conformance.run.artifacts import store
+from conformance.run.deadline import expiry
+from conformance.run.deadline import process_began
+from conformance.run.machine_pool import Workbench
+from conformance.run.provenance import run_event
+from conformance.run.quick import Choice
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a run has come to so far: events in memory, in the log, and before somebody's eyes."""
+
+    reporter: Reporter | None = None
+    results: Path | None = None
+    deadline: float = 0.0
+    """Seconds that the run may take; 0 for as long as it likes."""
+    began: float = field(default_factory=process_began)
+    before: Run | None = None
+    """What the run had come to when it was interrupted, if it goes on now."""
+    earlier: float = 0.0
+    """Seconds that it took until then."""
+    run: Run | None = None
+    workbench: Workbench | None = None
+    """The kernels at hand and their machine; see `kernels.make_ready`."""
+    kernels: list[KernelEvent] = field(default_factory=list)
+    """The kernels under test, once they are ready."""
+    shard: str = ""
+    """`I/N` if only a share of the cases is to be judged."""
+    forgiving: bool = False
+    """Whether a run of kernels none of which can be had has a report all the same."""
+    quick: Mapping[str, Choice] = field(default_factory=dict)
+    """With `--quick`, what was chosen for each kernel."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """What kernels and their shards took the last time, see `scheduler.durations`; the longest begin."""
+    interrupted: ExitCode | None = None
+    fault: BaseException | None = None
+    """What broke the session itself: a full disk, or a fault of the suite."""
+    seen: set[str] = field(default_factory=set)
+    """Node ids of the cases that came to a verdict."""
+    _evidence_is_lost: bool = False
+    _log: EventLog | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take over what was done before."""
+        if self.before is not None:
+            self.earlier = resume.seconds_of(self.before)
+            self.seen |= resume.done(self.before)
+
+    def open_log(self) -> None:
+        """Open the event log, if one is wanted; raises HostError where it cannot be written."""
+        if self.results is not None and self._log is None:
+            self._log = EventLog(self.results / NAME, again=self.before is not None)
+
+    @property
+    def expires(self) -> float:
+        """When, on the monotonic clock, to stop judging."""
+        return expiry(self.deadline, self.began) if self.deadline else math.inf
+
+    def begin(self, planned: Planned) -> None:
+        """Open the log; called once the cases have been collected."""
+        self.open_log()
+        if self.before is None:
+            counts = {slug: len(ids) for slug, ids in planned.items()}
+            start = replace(run_event(counts), deadline=self.deadline, shard=self.shard)
+            self.run = Run(replace(start, quick={slug: each.told() for slug, each in self.quick.items()}))
+            if self._log is not None:
+                self._log.write(self.run.start)
+        else:
+            self.run = self.before
+        if self.reporter is not None:
+            self._retell(self.reporter, self.run, planned)
+        for event in self.kernels:
+            if event.slug in planned or event.error:
+                self.add(event)
+
+    @staticmethod
+    def _retell(reporter: Reporter, run: Run, planned: Planned) -> None:
+        """Tell a reporter what the run has come to already: for one that begins, nothing."""
+        judged = {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
+        slugs = dict.fromkeys((*judged, *planned))
+        reporter.start(run.start, {slug: judged.get(slug, _NONE) | planned.get(slug, _NONE) for slug in slugs})
+        for kernel in run.kernels.values():
+            reporter.kernel(kernel)
+        for cases in run.cases.values():
+            for case in cases:
+                reporter.case(case)
+
+    def note(self, text: str) -> None:
+        """Show a line of progress."""
+        if self.reporter is not None:
+            self.reporter.note(text)
+
+    def add(self, event: Event) -> None:
+        """Take in an event: remember it, log it, show it."""
+        if self.run is None:
+            return
+        if isinstance(event, CaseEvent) and self.results is not None and has_evidence(event):
+            event = self._with_evidence(event, self.results)
+        self.run.add(event)
+        if isinstance(event, CaseEvent):
+            self.seen.add(event.nodeid)
+        if self._log is not None:
+            self._log.write(event)
+        if self.reporter is not None and isinstance(event, KernelEvent):
+            self.reporter.kernel(event)
+        if self.reporter is not None and isinstance(event, CaseEvent):
+            self.reporter.case(event)
+
+    def _with_evidence(self, event: CaseEvent, results: Path) -> CaseEvent:
+        """Write a bad case's evidence and name its folder; that it cannot be written is told once."""
+        try:
+            return replace(event, evidence=str(store(results, event)))
+        except HostError as error:
+            if not self._evidence_is_lost:
+                self.note(str(error))
+            self._evidence_is_lost = True
+            return event
+
+    def end(self, seconds: float) -> ExitCode:
+        """Close the log and return the run's exit code."""
+        code = self.exit_code()
+        if self.run is not None:
+            self.add(FinishEvent(exit_code=int(code), seconds=round(seconds, 3), interrupted=bool(self.interrupted)))
+            if self.reporter is not None:
+                self.reporter.finish(self.run)
+            remember(self.run)
+            if self.results is not None:
+                write_summary(self.run, self.results)
+        if self._log is not None:
+            self._log.close()
+        return code
+
+    def exit_code(self) -> ExitCode:
+        """Say what the run came to: see `./conform run --help`."""
+        if self.interrupted is not None:
+            return self.interrupted
+        if self.run is None or isinstance(self.fault, HostError):
+            return ExitCode.BROKEN
+        return exit_code_of(self.run)
