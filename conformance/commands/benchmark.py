@@ -98,6 +98,8 @@ _GROWTH = (
 
 def benchmark(options: argparse.Namespace) -> int:
     """Time the measures asked for, compare them with the figures kept, and keep the new ones if that is wanted."""
+    if options.runs < 1:
+        raise UsageError(f"--runs must be at least 1, not {options.runs}", hint="give it 5 for a median")
     measures = chosen(options.only, quick=options.quick)
     kept = figures.read(figures.PATH)
     print(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs of each measure after one to warm up")

@@ -18,11 +18,11 @@ from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.expect import words
 from conformance.expect.rules import Rule
-from conformance.groups import PROMISES
+from conformance.expect.verified import newest_known
+from conformance.expect.verified import note
+from conformance.groups import GROUPS
 from conformance.groups import cases
 from conformance.groups.redirect.expectation import expected_outcome
-from conformance.groups.redirect.expectation import newest_known
-from conformance.groups.redirect.expectation import note
 from conformance.groups.redirect.expectation import table
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge import steps
@@ -104,7 +104,7 @@ def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> lis
     """Return the whole explanation, folded to the page."""
     lines = [style.paint(case.id, "strong")]
     lines += style.wrap(words.about(case))
-    lines += style.wrap(f"Promise: {PROMISES[case.group]}")
+    lines += style.wrap(f"Promise: {GROUPS[case.group].promise}")
     lines += ["", *style.wrap(case.scenario, first="  carried out by ")]
     lines += style.wrap(f"./conform run -k {case.name}", first="  run it with    ")
     lines += ["", style.paint(style.cut(f"Expected on {title}", 80), "strong")]

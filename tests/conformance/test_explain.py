@@ -37,7 +37,9 @@ def steps_of(group: str) -> set[str]:
     if group != "redirect":
         return set(steps.table(group).rules)
     kernels = [facts(version) for version in ("5.10", "6.12")]
-    return {step for case in GROUPS["redirect"]() for each in kernels for step, _ in expected_outcome(case, each).rows}
+    return {
+        step for case in GROUPS["redirect"].cases() for each in kernels for step, _ in expected_outcome(case, each).rows
+    }
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -60,7 +62,7 @@ def test_no_words_are_unused() -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_case_says_what_it_does(group: str) -> None:
     """The sentence names every parameter that it mentions; no blank is left where a value should be."""
-    for case in GROUPS[group]():
+    for case in GROUPS[group].cases():
         sentence = words.about(case)
         assert sentence.endswith("."), case.id
         assert "  " not in sentence, case.id
