@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 TRUNCATED = "truncated"
 """The family of a report of which only the announcement is there."""
@@ -20,7 +20,6 @@ _DEPTH = 5
 """Functions in a fingerprint."""
 
 _TABLE = tomllib.loads(Path(__file__).with_name("families.toml").read_text())
-_NOISE = re.compile("|".join(_TABLE["noise"]))
 
 _FRAME = re.compile(r"\s*(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_.$][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[\w ]+\])?\s*$")
 _HERE = re.compile(r"RIP: 0010:([A-Za-z_][\w.$]*)\+0x|(?:pc|EIP) ?: ([A-Za-z_][\w.$]*)\+0x")
@@ -65,7 +64,8 @@ class Header:
     """A row of the table: how a report begins."""
 
     family: str
-    pattern: re.Pattern[str]
+    pattern: str
+    """Of a whole message. Compiled when a message is held against it: all of them would cost each start 0.1 s."""
     title: str | None = None
     place: bool = False
     alone: bool = False
@@ -73,7 +73,7 @@ class Header:
 
     def entitle(self, message: str, functions: Sequence[str]) -> str:
         """Return the title of a report that begins with `message`."""
-        match = self.pattern.fullmatch(message)
+        match = _compiled(self.pattern).fullmatch(message)
         groups = match.groupdict(default="") if match else {}
         if "function" in groups:
             groups["function"] = _SUFFIX.sub("", groups["function"].partition("+")[0])
@@ -83,19 +83,29 @@ class Header:
         return title
 
 
-def _header(row: dict[str, Any]) -> Header:
-    return Header(**{**row, "pattern": re.compile(row["pattern"])})
+HEADERS = tuple(Header(**row) for row in _TABLE["header"])
 
 
-HEADERS = tuple(_header(row) for row in _TABLE["header"])
-_ANY = re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[a-z]+>', '(?:', header.pattern.pattern)})" for header in HEADERS))
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+@cache
+def _any_header() -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[a-z]+>', '(?:', header.pattern)})" for header in HEADERS))
+
+
+@cache
+def _noise() -> re.Pattern[str]:
+    return re.compile("|".join(_TABLE["noise"]))
 
 
 def header_of(message: str) -> Header | None:
     """Return the row that a message, without its prefix, begins a report by."""
-    if not _ANY.fullmatch(message):
+    if not _any_header().fullmatch(message):
         return None
-    return next(header for header in HEADERS if header.pattern.fullmatch(message))
+    return next(header for header in HEADERS if _compiled(header.pattern).fullmatch(message))
 
 
 def normalise(title: str) -> str:
@@ -116,7 +126,7 @@ def fingerprint(messages: Iterable[str]) -> tuple[str, ...]:
     Of what ends in a call of another function the stack has nothing.
     """
     lines = tuple(messages)
-    meaningful = tuple(dict.fromkeys(each for each in _functions(lines) if not _NOISE.fullmatch(each)))[:_DEPTH]
+    meaningful = tuple(dict.fromkeys(each for each in _functions(lines) if not _noise().fullmatch(each)))[:_DEPTH]
     return meaningful or tuple(found[1] for found in map(_WORK.match, lines) if found)[:1]
 
 
