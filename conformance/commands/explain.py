@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -42,8 +43,14 @@ from kernels.resolve import resolve
 from kernels.version import Version
 
 _OLDEST: Final = Version(5, 10)
+_WIDTH: Final = 80
 _NAMED: Final = 3
 """So many cases are named where several, or none, are meant."""
+_CONTROL: Final = "The control, in the same clone: the same scenario on sockets that were never in a map"
+_COMPARED: Final = (
+    "A step above that is expected `as the control` answers what the same step answers here; where the control has no "
+    "such step, neither has the case. These answers are owed by the control itself:"
+)
 _REDIRECT: Final = ("socket", "attach", "insert", "redirect")
 
 
@@ -102,21 +109,42 @@ def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
 
 def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> list[str]:
     """Return the whole explanation, folded to the page."""
-    lines = [style.paint(case.id, "strong")]
-    lines += style.wrap(words.about(case))
-    lines += style.wrap(f"Promise: {GROUPS[case.group].promise}")
-    lines += ["", *style.wrap(case.scenario, first="  carried out by ")]
-    lines += style.wrap(f"./conform run -k {case.name}", first="  run it with    ")
-    lines += ["", style.paint(style.cut(f"Expected on {title}", 80), "strong")]
+    lines = [style.paint(case.id, "strong"), *style.wrap(words.about(case))]
+    for name, value, told in words.values(case):
+        lines += style.wrap(f"{name} `{value}`: {told}", first="  ", then="    ")
+    lines += [*style.wrap(f"Promise: {GROUPS[case.group].promise}"), ""]
+    lines += style.wrap(case.scenario, first="  scenario     ")
+    lines += [*_command(case), ""]
+    lines.append(style.paint(style.cut(f"Expected on {title}", _WIDTH), "strong"))
     newer = note(facts.version)
     lines += style.wrap(newer, first="  ") if newer else []
     need = unmet(case, facts)
     lines += _unasked(need, style) if need is not None else []
-    told: set[str] = set()
-    for answer in expected(case, facts):
-        lines += _step(case, answer, facts, told, style)
+    lines += _steps(case, facts, style)
     lines += ["", style.paint("Known defects that the case may show", "strong"), *_defects(case, facts, style)]
-    return [*lines, "", style.paint("What the case needs", "strong"), *_needs(case, style)]
+    return [*lines, "", style.paint("What the case needs of a kernel", "strong"), *_needs(case, style)]
+
+
+def _command(case: Case) -> list[str]:
+    """Return the command that runs the case, to be copied as it stands."""
+    line = f"  run it with  ./conform run --case {case.id}"
+    return [line] if len(line) <= _WIDTH else ["  run it with  ./conform run --case \\", f"    {case.id}"]
+
+
+def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:
+    """Yield the steps of the case, then those of its control that rows speak of, if any do."""
+    before: set[str] = set()
+    every = expected(case, facts)
+    control = [answer for answer in every if steps.of_control(answer.step)]
+    for answer in every:
+        if answer not in control:
+            yield from _step(case, answer, facts, before, style)
+    if control:
+        yield ""
+        yield from (style.paint(line, "strong") for line in style.wrap(_CONTROL))
+        yield from style.wrap(_COMPARED, first="  ")
+    for answer in control:
+        yield from _step(case, answer, facts, before, style)
 
 
 def expected(case: Case, facts: KernelFacts) -> list[Answer]:
@@ -168,30 +196,43 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
 
     `before` holds the rows that were explained already, and grows.
     """
-    ground = answer.rule.as_ground([answer.step])
-    lines = [style.paint(style.cut(f"  {answer.step}: {_told(answer.answer)}", 80), "strong")]
+    ground = _ground(answer)
+    row = ground.place.removeprefix(f"groups/{case.group}/")
+    again = f"(row {row}, as above)" if ground.place in before else ""
+    told = style.cut(f"  {answer.step}: {_told(answer.answer)}", _WIDTH)
+    lines = [style.paint(told, "strong")]
+    if again and len(told) + 2 + len(again) <= _WIDTH:
+        lines[0] += f"  {again}"
+    elif again:
+        lines += style.wrap(again, first="    ")
     lines += style.wrap(words.step_words(case.group, answer.step), first="    ")
     if answer.answer in OUTCOMES and case.group == "redirect":
-        lines += style.wrap(OUTCOMES[answer.answer].summary, first="    = ")
-    sentences = [f"row {ground.place}{', as above' if ground.place in before else ''}"]
-    if ground.place not in before:
-        sentences = [*_grounds(ground), *sentences]
+        lines += style.wrap(f"{answer.answer}: {OUTCOMES[answer.answer].summary}", first="    ")
+    sentences = [] if again else list(_reasons(ground))
     before.add(ground.place)
     sentences += _otherwise(history(case, answer.step), answer, facts.version)
     for row in deviations(case, facts.version):
         if answer.step in row.answers:
             sentences.append(f"known defect {row} on this kernel: {_told(row.answers[answer.step])}")
-    return lines + [line for sentence in sentences for line in style.wrap(sentence, first="    ")]
+    return lines + [line for sentence in sentences for line in style.wrap(sentence, first="    ", then="      ")]
 
 
-def _grounds(ground: Ground) -> Iterator[str]:
-    yield f"because {ground.ground + ': ' if ground.ground else ''}{ground.reason}"
-    until = f"; until {bound_words(ground.until)}" if ground.until else ""
-    yield "; ".join(filter(None, [f"expected since {bound_words(ground.since)}{until}", _commit(ground)]))
+def _ground(answer: Answer) -> Ground:
+    """Return the row as a ground; what is expected as of the control has that for its ground, whatever the row says."""
+    ground = answer.rule.as_ground([answer.step])
+    return replace(ground, ground="control") if answer.answer == steps.AS_CONTROL else ground
+
+
+def _reasons(ground: Ground) -> Iterator[str]:
+    yield f"because: {ground.reason}"
+    named = f"ground: {ground.ground}" if ground.ground else ""
+    until = f", until {bound_words(ground.until)}" if ground.until else ""
+    yield "; ".join(filter(None, [named, f"expected since {bound_words(ground.since)}{until}", _commit(ground)]))
+    yield f"row {ground.place}"
 
 
 def _told(answer: str) -> str:
-    return "no such step" if answer == steps.ABSENT else answer
+    return {steps.ABSENT: "no such step", steps.AS_CONTROL: "as the control"}.get(answer, answer)
 
 
 def _otherwise(turns: Sequence[tuple[Version, Answer]], now: Answer, version: Version) -> Iterator[str]:
@@ -233,7 +274,7 @@ def _defects(case: Case, facts: KernelFacts, style: Style) -> list[str]:
 def symptoms(row: Deviation) -> Iterator[str]:
     """Yield how a defect shows."""
     if row.answers:
-        told = ", ".join(f"{step} {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
+        told = ", ".join(f"{step}: {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
         gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
         yield "; ".join(filter(None, [f"answers {told}" if told else "", f"no step {gone}" if gone else ""]))
     if row.splat is not None:

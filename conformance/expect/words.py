@@ -2,7 +2,8 @@
 """Cases and their steps in words, from `expect/words.toml`.
 
 A step has the words of `step`. One that has none is taken apart at a blank, a comma, a colon or a hyphen: a part before
-or behind has words in `when`, and the rest in `step`, or is taken apart in turn.
+or behind has words in `when`, and the rest in `step`, or is taken apart in turn. A step of the control has the words of
+the same step of the case.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _FILE = Path(__file__).with_name("words.toml")
 _JOINT = re.compile(r", |: | |-")
 _NUMBER = re.compile(r"\d+")
 _ANY = "*"
+_OF_CONTROL = "control "
+"""What precedes the name of a step of the control: OF_CONTROL of judge/steps.py, which is out of reach from here."""
 
 
 def about(case: Case) -> str:
@@ -40,7 +43,7 @@ def step_words(group: str, step: str) -> str:
 
 def used_by(group: str, step: str) -> tuple[tuple[str, str], ...]:
     """Return the table and key of each piece that makes up the words of a step; nothing if it has none."""
-    tables = _words().get(group, {})
+    tables, step = _words().get(group, {}), step.removeprefix(_OF_CONTROL)
     return next((found for key in (step, _NUMBER.sub("N", step)) if (found := _pieces_of(tables, key))), ())
 
 
@@ -56,6 +59,14 @@ def _pieces_of(tables: Mapping[str, Mapping[str, str]], key: str) -> tuple[tuple
     return (("step", _ANY),) if _ANY in steps and not _JOINT.search(key) else ()
 
 
+def values(case: Case) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and words of each parameter of a case whose value needs words."""
+    told = _words()[case.group].get("value", {})
+    for name, value in case.params.items():
+        if words := told.get(f"{name} {value}"):
+            yield name, value, words
+
+
 def order(group: str, step: str) -> tuple[int, str]:
     """Return what sorts steps as a case takes them, as far as that is written down."""
     (_, key), *_ = used_by(group, step) or (("", ""),)
@@ -65,7 +76,7 @@ def order(group: str, step: str) -> tuple[int, str]:
 def pieces() -> Iterator[tuple[str, str, str]]:
     """Yield group, table and key of everything that words are made of."""
     for group, tables in _words().items():
-        for table in ("step", "when"):
+        for table in ("step", "when", "value"):
             yield from ((group, table, key) for key in tables.get(table, {}))
 
 

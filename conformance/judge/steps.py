@@ -130,9 +130,9 @@ def _flaw(observation: Observation, expected: Mapping[str, str]) -> str:
     """Say why an observation cannot be judged; empty if it can."""
     seen, control = observation.get("steps"), observation.get("control", {})
     strange = set(observation) - {"steps", "control"}
-    if strange or not _is_texts(seen) or not _is_texts(control) or not seen or any(map(_of_control, seen)):
+    if strange or not _is_texts(seen) or not _is_texts(control) or not seen or any(map(of_control, seen)):
         return f"the observation is malformed: {observation!r:.200}"
-    lacking = [step for step, answer in expected.items() if answer == AS_CONTROL or _of_control(step)]
+    lacking = [step for step, answer in expected.items() if answer == AS_CONTROL or of_control(step)]
     if lacking and "control" not in observation:
         return f"the observation lacks the control, without which nobody can judge {', '.join(lacking)}"
     return ""
@@ -151,7 +151,8 @@ def _compared(
     return {step: answer for step, answer in wanted.items() if answer != ABSENT}, seen
 
 
-def _of_control(step: str) -> bool:
+def of_control(step: str) -> bool:
+    """Whether rows call a step of the control so."""
     return step.startswith(OF_CONTROL)
 
 

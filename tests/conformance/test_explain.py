@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import argparse
 import random
+from dataclasses import replace
 
 import pytest
 
 from common.errors import UsageError
 from conformance.cli import main
+from conformance.commands.explain import Answer
+from conformance.commands.explain import _ground
+from conformance.commands.explain import _reasons
 from conformance.commands.explain import bound_words
 from conformance.commands.explain import case_named
 from conformance.commands.explain import expected
@@ -55,6 +59,12 @@ def test_every_step_has_words(group: str) -> None:
 def test_no_words_are_unused() -> None:
     """What no step needs is gone with the step."""
     used = {(group, *key) for group in GROUPS for step in steps_of(group) for key in words.used_by(group, step)}
+    used |= {
+        (group, "value", f"{name} {value}")
+        for group in GROUPS
+        for case in GROUPS[group]()
+        for name, value in case.params.items()
+    }
 
     assert sorted(set(words.pieces()) - used) == []
 
@@ -99,6 +109,53 @@ def test_what_is_explained_is_what_is_expected(version: str) -> None:
             assert f"{each.rule.file}: {each.rule.id}" in text
 
 
+def test_the_control_comes_last_under_its_own_heading() -> None:
+    """First what the case answers, then what its control owes; `control` is the ground of what is compared with it."""
+    lines = explanation(case_named(PASSED), facts("6.12.117"), "6.12.117", STYLE)
+    names = [line.split(": ")[0].strip() for line in lines if line[:2] == "  " and line[2] != " " and ": " in line]
+    heading = next(number for number, line in enumerate(lines) if line.startswith("The control, in the same clone"))
+    before, after = (" ".join(" ".join(part).split()) for part in (lines[:heading], lines[heading:]))
+
+    assert [name for name in names if name.startswith("control ")] == [
+        "control data", "control queued", "control error", "control receive", "control send", "control memory",
+    ]  # fmt: skip
+    assert "control receive" not in before
+    assert after.startswith("The control, in the same clone: the same scenario on sockets that were never in a map A")
+    assert "control receive: socket (row promises.toml: control-talks, as above) the peer sends" in after
+    row = "ground: control; expected since 5.10 row groups/teardown/promises.toml: as-control"
+    assert row in before
+    assert "poll: as the control poll(2)" in before
+    assert before.count(row) == 1
+
+
+def test_a_case_without_a_control_has_no_such_heading() -> None:
+    """Nor a word about one."""
+    lines = explanation(case_named("insert/sockmap-tcp4-listening"), facts("6.12.117"), "6.12.117", STYLE)
+
+    assert "control" not in " ".join(lines)
+
+
+def test_the_ground_of_a_row_is_named() -> None:
+    """With its reason, if the row names one; a row that names none is given none."""
+    case = case_named(PASSED)
+    rule = replace(steps.table("teardown").expected(case.params, Version(6, 12))["insert"], outcome="ok")
+    named, none = (
+        " ".join(_reasons(_ground(Answer("insert", "ok", replace(rule, ground=ground))))) for ground in ("contract", "")
+    )
+
+    assert "leaves. ground: contract; expected since 5.10 row" in named
+    assert "leaves. expected since 5.10 row" in none
+
+
+def test_the_page_has_no_empty_line_but_before_a_heading() -> None:
+    """And the command it prints runs this case and no other."""
+    for case in random.Random(5).sample(cases(), 50):
+        lines = explanation(case, facts("6.12.117"), "6.12.117", STYLE)
+        after = [lines[number + 1] for number, line in enumerate(lines) if not line]
+        assert not [line for line in after if line.startswith(" ") and not line.startswith("  scenario ")]
+        assert f"./conform run --case {case.id}" in " ".join(" ".join(lines).replace("\\", "").split())
+
+
 def test_a_step_tells_its_other_answers() -> None:
     """Before a commit it was another, from a later one on it is another; a stable branch has its own version."""
     case = case_named("redirect/sockmap-send-to-local-udp4-unix_dgram")
@@ -106,8 +163,10 @@ def test_a_step_tells_its_other_answers() -> None:
 
     assert [(str(version), each.answer) for version, each in past] == [("5.10", "EOPNOTSUPP"), ("5.15", "ok")]
     old, new = (" ".join(explanation(case, facts(version), version, STYLE)) for version in ("5.10.262", "6.12.117"))
-    assert "from 5.15 on: ok (row expect/insert.toml: unix-dgram)" in " ".join(old.split())
-    assert "before 5.15: EOPNOTSUPP (row expect/insert.toml: neither-tcp-nor-udp)" in " ".join(new.split())
+    assert "from 5.15 on: ok (row groups/redirect/promises-insert.toml: unix-dgram)" in " ".join(old.split())
+    assert "before 5.15: EOPNOTSUPP (row groups/redirect/promises-insert.toml: neither-tcp-nor-udp)" in " ".join(
+        new.split()
+    )
 
 
 def test_known_defects_say_where_they_are_in_force() -> None:
@@ -122,7 +181,7 @@ def test_known_defects_say_where_they_are_in_force() -> None:
     assert "lost (not on this kernel)" in new
     assert "known defect lost on this kernel: nowhere" in old
     assert "since 5.10; fixed in 6.4, 6.1.32 on 6.1" in old
-    assert "row expect/deviations/teardown-data.toml: lost" in old
+    assert "row groups/teardown/defects-data.toml: lost" in old
     assert "since 6.4, 6.1.32 on 6.1; not fixed" in new
 
 
@@ -132,7 +191,7 @@ def test_a_case_that_is_not_asked_says_so() -> None:
     text = " ".join(explanation(case_named(PASSED), kernel, "x", STYLE))
 
     assert "not asked: CONFIG_INET is not set" in text
-    assert "row expect/needs.toml: inet" in text
+    assert "row judge/needs.toml: inet" in text
 
 
 def test_a_bound_is_said_with_its_branches() -> None:
