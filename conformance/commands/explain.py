@@ -23,7 +23,6 @@ from conformance.expect.verified import newest_known
 from conformance.expect.verified import note
 from conformance.groups import GROUPS
 from conformance.groups import cases
-from conformance.groups.redirect.expectation import expected_outcome
 from conformance.groups.redirect.expectation import table
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge import steps
@@ -149,9 +148,9 @@ def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:
 
 def expected(case: Case, facts: KernelFacts) -> list[Answer]:
     """Return the answer of each step, in order; of a step that is absent on this kernel, too, if it is on others."""
-    if case.group == "redirect":
-        wanted = expected_outcome(case, facts)
-        return [Answer(step, rule.outcome, rule) for step, rule in wanted.rows]
+    decided = GROUPS[case.group].decided
+    if decided is not None:
+        return [Answer(step, rule.outcome, rule) for step, rule in decided(case, facts)]
     deciding = steps.table(case.group).decided(case.params, facts.version)
     answers = [Answer(step, rule.outcome, rule) for step, rule in deciding.items()]
     shown = [each for each in answers if each.answer != steps.ABSENT or len(history(case, each.step)) > 1]
@@ -169,8 +168,9 @@ def history(case: Case, step: str) -> list[tuple[Version, Answer]]:
 
 
 def _answer(case: Case, step: str, version: Version) -> Answer | None:
-    if case.group == "redirect":
-        rows = dict(expected_outcome(case, KernelFacts(version, {})).rows)
+    decided = GROUPS[case.group].decided
+    if decided is not None:
+        rows = dict(decided(case, KernelFacts(version, {})))
     else:
         rows = steps.table(case.group).decided(case.params, version)
     return Answer(step, rows[step].outcome, rows[step]) if step in rows else None
@@ -178,7 +178,7 @@ def _answer(case: Case, step: str, version: Version) -> Answer | None:
 
 def _turns(case: Case) -> list[Version]:
     """Return the mainline versions with which some row about the case begins or ends."""
-    if case.group == "redirect":
+    if GROUPS[case.group].decided is not None:
         rules: Iterable[Rule] = (rule for name in _REDIRECT for rule in table(name).rules)
     else:
         every = (rule for rules in steps.table(case.group).rules.values() for rule in rules)
@@ -206,14 +206,16 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
     elif again:
         lines += style.wrap(again, first="    ")
     lines += style.wrap(words.step_words(case.group, answer.step), first="    ")
-    if answer.answer in OUTCOMES and case.group == "redirect":
+    if answer.answer in OUTCOMES and GROUPS[case.group].decided is not None:
         lines += style.wrap(f"{answer.answer}: {OUTCOMES[answer.answer].summary}", first="    ")
     sentences = [] if again else list(_reasons(ground))
     before.add(ground.place)
     sentences += _otherwise(history(case, answer.step), answer, facts.version)
-    for row in deviations(case, facts.version):
-        if answer.step in row.answers:
-            sentences.append(f"known defect {row} on this kernel: {_told(row.answers[answer.step])}")
+    sentences += [
+        f"known defect {defect} on this kernel: {_told(defect.answers[answer.step])}"
+        for defect in deviations(case, facts.version)
+        if answer.step in defect.answers
+    ]
     return lines + [line for sentence in sentences for line in style.wrap(sentence, first="    ", then="      ")]
 
 

@@ -62,7 +62,7 @@ def test_no_words_are_unused() -> None:
     used |= {
         (group, "value", f"{name} {value}")
         for group in GROUPS
-        for case in GROUPS[group]()
+        for case in GROUPS[group].cases()
         for name, value in case.params.items()
     }
 
