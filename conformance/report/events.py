@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The event log: what happened, one JSON object a line, written by the controller; every report reads only this.
 
-Schema version 1. Each line is one object; its key `event` says which of the four kinds it is, the other keys are the
-fields of the dataclass of that kind below, all of them always present:
+Schema version 1. The key `event` of each line names one of four kinds, the other keys are the fields of its dataclass:
 
 - `run`     RunEvent, the first line, once;
 - `kernel`  KernelEvent, once a kernel has a machine or cannot get one; a later line about a slug replaces the earlier;
@@ -11,8 +10,8 @@ fields of the dataclass of that kind below, all of them always present:
             gone on with has lines after it, and another one at its end.
 
 The log is ASCII. Each line is one write(2), so a log is whole up to its last line however the run ended; a last line
-without its newline was cut and is ignored. Everything else that is not as described is refused, not guessed at.
-Changes that an older reader would misread take a new schema number.
+without its newline was cut and is ignored. Everything else that is not as described is refused. Changes that an older
+reader would misread take a new schema number.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class RunEvent:
     command: tuple[str, ...]
     """The command line, word by word."""
     selected: Mapping[str, int] = field(default_factory=dict)
-    """How many cases were selected for each kernel slug, so that a case that never ran is missed."""
+    """Cases selected for each kernel slug, so that a case that never ran is missed."""
     suite_commit: str = ""
     """With `-dirty` where the checkout was."""
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -156,9 +155,8 @@ class CaseEvent:
     repeat: str = ""
     """The shell command that repeats just this case."""
     tries: tuple[Mapping[str, Any], ...] = ()
-    """Where it was tried more than once, what each try came to: `{"verdict", "expected", "observed", "differences",
-    "fresh", "hasty", "times", "seconds", "log"}`; `fresh` says in a clone that had seen no other case, `hasty` is as
-    below, `times` counts tries in a row that went alike, and `seconds` is all of these together."""
+    """Of a case tried more than once, each try: `{"verdict", "expected", "observed", "differences", "fresh", "hasty",
+    "times", "seconds", "log"}`; `fresh`: in a clone of its own; `times`: tries in a row that went alike."""
     evidence: str = ""
     """The folder with its evidence, below the log's own; only of unexpected cases."""
     flaky: bool = False
@@ -166,8 +164,7 @@ class CaseEvent:
     hasty: bool = False
     """Whether the try that stands looked for missing data for a short time only: other cases had missed it before."""
     confirmed_by: tuple[str, ...] = ()
-    """The cases that showed all this one shows, and showed it again in a fresh clone, so that it was not tried again;
-    none where it was."""
+    """The cases that showed, and showed again in a fresh clone, all this one shows, so that it was not tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,12 +178,7 @@ class FinishEvent:
 
 Event = RunEvent | KernelEvent | CaseEvent | FinishEvent
 
-_KINDS: Mapping[str, type[Event]] = {
-    "run": RunEvent,
-    "kernel": KernelEvent,
-    "case": CaseEvent,
-    "finish": FinishEvent,
-}
+_KINDS: Mapping[str, type[Event]] = {"run": RunEvent, "kernel": KernelEvent, "case": CaseEvent, "finish": FinishEvent}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _TYPES: Mapping[type, Mapping[str, Any]] = {kind: typing.get_type_hints(kind) for kind in (*_NAMES, Ground)}
 _Made = TypeVar("_Made")
