@@ -35,7 +35,7 @@ def test_every_way_out_is_asked() -> None:
         "close": 132,
         "delete": 150,
         "destroy": 144,
-        "disconnect": 109,
+        "disconnect": 113,
         "replace": 144,
         "shut_rd": 39,
         "shut_wr": 34,

@@ -19,9 +19,13 @@ Impossible, hence not there: data redirected to VSOCK (no kernel allows it), a b
 sender wait, data corked elsewhere than on TCP, a reset where the kind knows none, VSOCK in a network namespace. With
 its namespace goes the peer, too: nobody is left to see what became of what was corked. Polled by epoll, a socket that
 is closed meanwhile leaves the set, so `pollers` are not asked there. A TCP socket that has shut down reading still gets
-what comes, now and then: no sender waits for it in a way that can be told. Whether TCP may be disconnected while a
-thread waits has changed twice, in a map or not, and what then arrives of what is in flight is chance. What becomes of a
-backlog when the socket cannot send any more is told it a jiffy later, or two.
+what comes, now and then: no sender waits for it in a way that can be told. What arrives of what is in flight when a
+socket is disconnected is chance. What becomes of a backlog when the socket cannot send any more is told it a jiffy
+later, or two.
+
+Whether TCP may be disconnected while a thread waits has changed twice: 4faeee0cf8a5 ("tcp: deny tcp_disconnect() when
+threads are waiting"), 6.4, and 419ce133ab92 ("tcp: allow again tcp_disconnect() when threads are waiting"), 6.6. A
+reader is asked all the same: the control says what this kernel does without a map.
 """
 
 from __future__ import annotations
@@ -141,7 +145,6 @@ def possible(exit_: str, kind: str, part: str, data: str) -> bool:
             data == "pollers" and exit_ == "close",
             data in ("backlog", "sender") and exit_ in _DEAF and kind.startswith("tcp"),
             data in ("backlog", "sender") and exit_ == "disconnect" and kind in ("tcp4", "tcp6", "unix_dgram"),
-            data == "reader" and exit_ == "disconnect" and kind.startswith("tcp"),
             data == "backlog" and exit_ in _MUTE,
             exit_ == "peer_reset" and kind not in _RESET,
             exit_ == "namespace" and (kind.startswith("vsock") or data == "corked"),
