@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import subprocess
@@ -314,7 +315,7 @@ def test_a_build_that_is_killed_leaves_nothing(
     ram = "partial/templates@*/ram"
     wait_until(lambda: any(path.stat().st_blocks > 100_000 for path in cache.root().glob(ram)), "a guest has memory")
     (folder,) = cache.root().glob("partial/templates@*")
-    pids = [pid for pid in _pids() if str(folder) in _command_line(pid)]
+    pids = [pid for pid in _pids() if "qemu" in _command_line(pid) and str(folder / "ram") in _opened(pid)]
     assert len(pids) == 1
     user.kill()
     user.communicate()
@@ -364,6 +365,16 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
+
+
+def _opened(pid: int) -> set[str]:
+    """Return the files that a process has open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(each))
+    return found
 
 
 def _await_death(pid: int) -> None:
