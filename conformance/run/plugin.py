@@ -22,6 +22,7 @@ import pytest
 from common.errors import ConformError
 from common.errors import DeadlinePassed
 from common.errors import HostError
+from common.errors import UsageError
 from conformance.groups import GROUPS
 from conformance.groups import cases
 from conformance.model import Case
@@ -241,7 +242,7 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
 
 
 def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
-    """Examine a case, with its evidence, in the time there is; where there is none or no host, stop the session."""
+    """Examine a case, with its evidence; stop the session where no time is left, no host, or a table is wrong."""
     stash, found = request.config.stash, None
     workbench, asked = stash[WORKBENCH], stash[OPTIONS]
     try:
@@ -254,7 +255,8 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
         # The controller gives the cases that are left their verdict.
         request.session.shouldstop = PASSED
         return found or unanswered(kernel, case, PASSED)
-    except HostError as error:
+    except (HostError, UsageError) as error:
+        # A table with a wrong row is the usage error that shows up only here.
         request.session.shouldstop = str(error)
         request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
         return found or unanswered(kernel, case, str(error))

@@ -24,7 +24,7 @@ from conformance.report.events import CaseEvent
 RECORD = "conform"
 """The user property's name."""
 FAULT = "conform-fault"
-"""The name of another: what keeps this host from running machines, as a sentence and a hint."""
+"""The name of another: what keeps this host from judging any case, as a sentence and a hint."""
 
 
 def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -> CaseEvent | None:
@@ -52,7 +52,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
 
 
 def fault_of(report: pytest.TestReport) -> HostError | None:
-    """Return what broke the host while a test ran, if that is what happened."""
+    """Return what broke the host, or which table is wrong, if a test met with that."""
     found = _property(report, FAULT)
     return HostError(found[0], hint=found[1]) if found is not None else None
 

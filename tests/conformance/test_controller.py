@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 from xdist import dsession
 
+from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import Terminated
 from common.errors import UsageError
+from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -23,10 +27,13 @@ from conformance.report.events import Run
 from conformance.report.events import RunEvent
 from conformance.report.events import read
 from conformance.run import kernels
+from conformance.run import plugin
+from conformance.run import stash as stash_keys
 from conformance.run.controller import Controller
 from conformance.run.controller import planned_among
 from conformance.run.ledger import Ledger
 from conformance.run.options import by_slug
+from conformance.run.record import FAULT
 from conformance.run.record import RECORD
 from conformance.run.record import event_of
 from vm.machine import MachineOptions
@@ -243,6 +250,29 @@ class TestBadSpecs:
         """Where nothing can be judged the first error ends the run, with its own exit code."""
         with pytest.raises(UsageError, match="nowhere"):
             self._ready(monkeypatch, "./nowhere", "redhat:9")
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError("row 6: 'exit' is never 'x'", hint="h"), HostError("no space left", hint="h")]
+)
+def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch, error: ConformError) -> None:
+    """Before the next case, with the sentence for whoever reads the report, and the hint."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(plugin, "examine", fail)
+    options = SimpleNamespace(lists=None, repetition=None, wish=None)
+    stash = {stash_keys.WORKBENCH: SimpleNamespace(expires=math.inf), stash_keys.OPTIONS: options}
+    node = SimpleNamespace(stash={}, user_properties=[])
+    session = SimpleNamespace(shouldstop=False)
+    request = SimpleNamespace(config=SimpleNamespace(stash=stash), node=node, session=session)
+    judgement, record = plugin._examined(request, "debian-6.12", redirect_cases()[0])  # type: ignore[arg-type]
+
+    assert session.shouldstop == str(error)
+    assert judgement.verdict is Verdict.INFRA
+    assert record["differences"] == [str(error)]
+    assert node.user_properties == [(FAULT, json.dumps([str(error), "h"]))]
 
 
 def test_a_broken_host_stops_a_bisection() -> None:
