@@ -42,6 +42,7 @@ from conformance.expect.rules import name_of
 from conformance.expect.rules import read_rows
 from conformance.expect.rules import read_rule
 from conformance.groups import GROUPS
+from conformance.groups.group import Families
 from conformance.groups.kinds import FAMILIES
 from conformance.model import Case
 from conformance.model import Ground
@@ -122,10 +123,10 @@ def about(case: Case) -> tuple[Deviation, ...]:
     return tuple(row for row in _rows(case.group) if row.rule.matches(case.params))
 
 
-def load(paths: Iterable[Path], universe: Sequence[Params]) -> tuple[Deviation, ...]:
+def load(paths: Iterable[Path], universe: Sequence[Params], families: Families = FAMILIES) -> tuple[Deviation, ...]:
     """Read files of rows about cases with the parameters in `universe`."""
     return tuple(
-        _row(where, variant, universe, name_of(path))
+        _row(where, variant, universe, families, name_of(path))
         for path in paths
         for where, row in read_rows(path, "deviation")
         for variant in _variants(where, row)
@@ -144,7 +145,10 @@ def _in_force(group: str, version: Version) -> tuple[Deviation, ...]:
 
 @cache
 def _rows(group: str) -> tuple[Deviation, ...]:
-    return load(files(group), [case.params for case in GROUPS[group].cases()] if group in GROUPS else ())
+    if group not in GROUPS:
+        return load(files(group), ())
+    subject = GROUPS[group]
+    return load(files(group), [case.params for case in subject.cases()], subject.families)
 
 
 def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -162,7 +166,7 @@ def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**kept, **own, "match": {key: value for key, value in match.items() if key not in _OWN}}
 
 
-def _row(where: str, row: dict[str, Any], universe: Sequence[Params], file: str) -> Deviation:
+def _row(where: str, row: dict[str, Any], universe: Sequence[Params], families: Families, file: str) -> Deviation:
     symptom = {key: row[key] for key in _SYMPTOM if key in row}
     if not symptom:
         raise bad(where, f"lacks a symptom: {', '.join(_SYMPTOM)}")
@@ -182,7 +186,7 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params], file: str)
         raise bad(where, f"'racy' is true or false, not {racy!r}")
     rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, *_REST)}
     rest["outcome"] = "deviates"
-    rule = read_rule(where, rest, universe, None, FAMILIES, file)
+    rule = read_rule(where, rest, universe, None, families, file)
     splat, console = _pattern(where, row, "splat"), _pattern(where, row, "where")
     return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, console, link, racy)
 

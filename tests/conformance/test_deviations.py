@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import UsageError
 from conformance.groups import GROUPS
+from conformance.groups.teardown.cases import LAST
 from conformance.judge import conclude as concluding
 from conformance.judge import defects as table
 from conformance.judge import steps
@@ -225,6 +226,22 @@ def test_a_match_that_is_wrong_is_refused(tmp_path: Path, match: str) -> None:
         table.load([path], [CASE.params])
 
 
+def test_a_row_may_name_a_family_of_its_group(tmp_path: Path) -> None:
+    """Then it speaks of a way out that is added to the family later, too; a family of another group is unknown."""
+    path = tmp_path / "defects.toml"
+    path.write_text(
+        '[[deviation]]\nid = "x"\nmatch = { exit = ["closing_alone"] }\nsince = { mainline = "5.10" }\n'
+        'answers = { queued = "nowhere" }\ncommit = ""\nreason = "r"\n'
+    )
+    universe = [case.params for case in GROUPS["teardown"].cases()]
+    (row,) = table.load([path], universe, GROUPS["teardown"].families)
+
+    assert row.rule.match["exit"] == {"close", *LAST} - {"namespace"}
+    with pytest.raises(UsageError, match="'exit' is never 'closing_alone'"):
+        table.load([path], universe, GROUPS["insert"].families)
+
+
 def load_all(group: str) -> tuple[Deviation, ...]:
     """Read all rows about a group."""
-    return table.load(table.files(group), [case.params for case in GROUPS[group].cases()])
+    subject = GROUPS[group]
+    return table.load(table.files(group), [case.params for case in subject.cases()], subject.families)

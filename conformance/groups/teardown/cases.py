@@ -72,13 +72,18 @@ _REMOVING: Final = ("delete", "delete_one", "destroy", "replace", "unpin")
 _STAYING: Final = ("destroy_one", "detach", "itself", "link", "swap")
 FAMILIES: Final = {
     "closing": ("close", *LAST),
+    "closing_alone": ("close", *(way for way in LAST if way != "namespace")),
     "of_connection": ("disconnect", *SHUT),
     "of_map": (*_REMOVING, *_STAYING, "held"),
     "removing": _REMOVING,
     "staying": _STAYING,
     "arrived": ("native", "passed", "redirected"),
 }
-"""What rows may say in place of several ways out, or of several states of the data."""
+"""What rows may say in place of several ways out, or of several states of the data.
+
+A row names a family where the reason holds for every way out of that kind, so that a new one has its promises and its
+known defects at once. `closing_alone` closes the socket and leaves the peer open.
+"""
 
 _FEW: Final = {
     SHUT: {
