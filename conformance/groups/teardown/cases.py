@@ -64,7 +64,7 @@ SHUT: Final = (
     "shut_rd", "shut_wr", "shut_both", "peer_shut_rd", "peer_shut_wr", "peer_shut_both", "peer_close", "peer_reset",
 )  # fmt: skip
 """What happens to the connection."""
-LAST: Final = ("duplicate", "in_flight", "stolen", "killed", "namespace", "close_both")
+LAST: Final = ("duplicate", "dup2", "in_flight", "stolen", "killed", "namespace", "close_both")
 """What else closes a socket."""
 OTHERS: Final = ("itself", "detach", "link", "swap", "delete_one", "destroy_one", "unpin", "held")
 """What happens to the map or its programs."""

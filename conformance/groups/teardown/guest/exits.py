@@ -82,6 +82,14 @@ def _duplicate(scene: Scene) -> None:
     os.close(duplicate)
 
 
+def _dup2(scene: Scene) -> None:
+    """Have dup2(2) close the descriptor of the socket and give its number to another file."""
+    number = scene.end.detach()
+    with open(os.devnull, "rb") as other:
+        os.dup2(other.fileno(), number)
+    os.close(number)
+
+
 def _in_flight(scene: Scene) -> None:
     """Close the socket while a duplicate is in flight, then the socket whose queue that is in."""
     here, there = socket.socketpair()
@@ -185,6 +193,7 @@ EXITS: Final[Mapping[str, Callable[[Scene], None]]] = {
     "peer_close": _peer_close,
     "peer_reset": _peer_reset,
     "duplicate": _duplicate,
+    "dup2": _dup2,
     "in_flight": _in_flight,
     "stolen": _stolen,
     "killed": _killed,
