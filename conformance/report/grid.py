@@ -26,12 +26,6 @@ from conformance.report.events import CaseEvent
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 
-LAYOUT_WORDS = {
-    "same_map": "IN and OUT in one map",
-    "parser": "stream parser and stream verdict",
-    "self": "OUT is IN",
-    "peer": "OUT is IN's peer",
-}
 _LABEL = max(len(kind) for kind in KINDS)
 _GAP = "  "
 
@@ -171,7 +165,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     lines = style.flow([(_glyph(mark, style), mark.colour, mark.words) for mark in entries], gap=3)
     layouts = [name for name in LAYOUTS if any(name in grid.extras for grid in shown)]
     if layouts:
-        words = "; ".join(f"{name}: {LAYOUT_WORDS.get(name, name)}" for name in layouts)
+        words = "; ".join(f"{name}: {LAYOUTS[name].words}" for name in layouts)
         lines += style.wrap(f"IN like OUT: both of one kind. {words}.")
     return lines
 

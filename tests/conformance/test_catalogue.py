@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from itertools import pairwise
@@ -10,15 +11,28 @@ from itertools import pairwise
 from conformance.groups import cases
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import MAPS
+from conformance.groups.redirect.cases import LAYOUTS
 from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import PLAIN
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.groups.redirect.cases import roles
 
 
-def test_the_redirect_matrix_has_736_cases_of_which_512_are_plain() -> None:
-    """Every IN kind meets every OUT kind in every mode and map; each layout adds one case for each of its own."""
-    layouts = Counter(case.params["layout"] for case in redirect_cases())
-    assert layouts == {"plain": 512, "same_map": 64, "parser": 32, "self": 64, "peer": 64}
+def test_the_redirect_matrix_is_whole() -> None:
+    """Every IN kind meets every OUT kind in every mode and map; each layout adds a case for each of its own modes."""
+    names = ("layout", "mode", "map", "in", "out")
+    asked = Counter(tuple(case.params[name] for name in names) for case in redirect_cases())
+    plain = itertools.product([PLAIN], MODES, MAPS, KINDS, KINDS)
+    extras = (
+        (layout, mode, map_, kind, kind)
+        for layout in LAYOUTS.keys() - {PLAIN}
+        for mode, map_, kind in itertools.product(LAYOUTS[layout].modes, MAPS, KINDS)
+    )
+
+    assert asked == Counter([*plain, *extras])
+    assert sum(layout == PLAIN for layout, *_ in asked) == 512
+    assert all(layout.words for name, layout in LAYOUTS.items() if name != PLAIN)
 
 
 def test_ids_are_unique_and_plain_enough_for_every_format() -> None:

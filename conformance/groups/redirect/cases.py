@@ -51,16 +51,20 @@ class Layout:
     """The role at the target's other end."""
     modes: tuple[str, ...] = tuple(MODES)
     """The modes in which the layout means something."""
+    words: str = ""
+    """What the layout is, for the legend of the grids."""
 
 
 PLAIN: Final = "plain"
 
 LAYOUTS: Final[Mapping[str, Layout]] = {
     PLAIN: Layout(),
-    "same_map": Layout(),
-    "parser": Layout(modes=tuple(name for name, mode in MODES.items() if mode is _INGRESS)),
-    "self": Layout(target="in", target_peer="in_peer"),
-    "peer": Layout(target="in_peer", target_peer="in"),
+    "same_map": Layout(words="IN and OUT in one map"),
+    "parser": Layout(
+        modes=tuple(name for name, mode in MODES.items() if mode is _INGRESS), words="stream parser and stream verdict"
+    ),
+    "self": Layout(target="in", target_peer="in_peer", words="OUT is IN"),
+    "peer": Layout(target="in_peer", target_peer="in", words="OUT is IN's peer"),
 }
 
 

@@ -18,8 +18,8 @@ from conformance.expect.rules import Table
 from conformance.expect.rules import grounds_of
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.kinds import KINDS
-from conformance.groups.redirect.cases import LAYOUTS
 from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.cases import roles
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.groups.redirect.outcomes import Outcome
 from conformance.model import Case
@@ -137,7 +137,7 @@ def _refusal(step: str, rules: list[Rule]) -> tuple[str, Rule | None]:
 
 def _pairs(params: Mapping[str, str]) -> tuple[str, ...]:
     """List the pairs of sockets that are made, by the role of their first end."""
-    return ("in", "out") if LAYOUTS[params["layout"]].target == "out" else ("in",)
+    return tuple(role for role in roles(params["layout"]) if not role.endswith("_peer"))
 
 
 def _attach(params: Mapping[str, str], version: Version) -> list[tuple[str, Rule]]:

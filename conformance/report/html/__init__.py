@@ -22,6 +22,7 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from conformance.groups import GROUPS
+from conformance.groups.redirect.cases import LAYOUTS
 from conformance.model import Verdict
 from conformance.report import findings
 from conformance.report import grid
@@ -83,7 +84,7 @@ def render(run: Run) -> str:
             anchor=Anchors().of,
             reasons=reasons,
             signs=_SIGNS,
-            layouts=grid.LAYOUT_WORDS,
+            layouts={name: layout.words for name, layout in LAYOUTS.items() if layout.words},
             promises={name: group.promise for name, group in GROUPS.items()},
             Verdict=Verdict,
         )
