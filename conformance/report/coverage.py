@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is covered, as the README's table: made from the cases themselves, so that it cannot lag behind them.
 
+It counts nothing: another case of a group leaves the table as it is, and every run says how many there are.
 `python -m conformance.report.coverage` rewrites the table in the README; a test fails while the two differ.
 """
 
@@ -20,14 +21,11 @@ _TABLE = re.compile(r"(?<=<!-- cases -->\n).*?(?=<!-- /cases -->)", re.DOTALL)
 
 
 def table() -> str:
-    """Return the table as Markdown: a row for each group with its number of cases, its promise and what varies."""
-    rows = ["| test | cases | the promise | what varies |", "|---|---|---|---|"]
-    total = 0
-    for group in GROUPS.values():
-        cases = group.cases()
-        total += len(cases)
-        rows.append(f"| `test_{group.name}` | {len(cases)} | {group.promise} | {', '.join(_varying(cases))} |")
-    return "\n".join([*rows, f"| | **{total}** | | |", ""])
+    """Return the table as Markdown: a row for each group with its promise and the parameters that vary."""
+    rows = [
+        f"| `test_{group.name}` | {group.promise} | {', '.join(_varying(group.cases()))} |" for group in GROUPS.values()
+    ]
+    return "\n".join(["| test | the promise | what varies |", "|---|---|---|", *rows, ""])
 
 
 def inserted(readme: str) -> str:
@@ -37,9 +35,8 @@ def inserted(readme: str) -> str:
 
 def _varying(cases: Sequence[Case]) -> Iterator[str]:
     for name in dict.fromkeys(name for case in cases for name in case.params):
-        values = {case.params[name] for case in cases if name in case.params}
-        if len(values) > 1:
-            yield f"{len(values)} {name}"
+        if len({case.params[name] for case in cases if name in case.params}) > 1:
+            yield name
 
 
 if __name__ == "__main__":

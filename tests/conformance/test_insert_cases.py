@@ -15,6 +15,7 @@ from conformance.groups.insert.guest import layer as insert_layer
 from conformance.groups.insert.guest import map as insert_map
 from conformance.groups.insert.guest import scenario
 from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import MAPS
 from conformance.guestlib import states
 from conformance.judge import steps
 from conformance.judge.needs import unmet
@@ -34,10 +35,19 @@ def find(name: str) -> Case:
     return next(case for case in insert_cases() if case.name == name)
 
 
-def test_cases_by_question() -> None:
-    """A case that vanishes is noticed."""
-    questions = Counter(case.params["question"] for case in insert_cases())
-    assert questions == {"socket": 348, "descriptor": 20, "layer": 24, "map": 89}
+def test_everything_is_asked_of_both_types_of_map() -> None:
+    """A case that vanishes is noticed: each state of each kind, each descriptor, each layer and each topic is there."""
+    names = ("question", "map", "kind", "state", "what", "layer", "about")
+    asked = Counter(tuple(case.params.get(name, "") for name in names) for case in insert_cases())
+    wanted = [
+        *(("socket", kind, state, "", "", "") for kind, states_ in insert.STATES.items() for state in states_),
+        *(("descriptor", "", "", what, "", "") for what in insert.NO_SOCKETS),
+        *(("layer", kind, "", "", layer, "") for layer, kinds in insert.LAYERS.items() for kind in kinds),
+        *(("map", "", "", "", "", about) for about in insert.ABOUT),
+    ]
+    keys = [("map", "sockhash", "", "", "", "", f"keys-of-{size}") for size in insert.KEY_SIZES]
+
+    assert asked == Counter([*((each[0], map_, *each[1:]) for each in wanted for map_ in MAPS), *keys])
 
 
 def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_asks_for() -> None:

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.groups.redirect.cases import LAYOUTS
-from conformance.groups.redirect.cases import PLAIN
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
@@ -19,7 +17,9 @@ from conformance.report.grid import legend
 from conformance.report.grid import lines
 from conformance.report.grid import marks
 from conformance.report.style import Style
+from tests.conformance import report_runs
 from tests.conformance.report_runs import KERNEL_6_12
+from tests.conformance.report_runs import judged
 from tests.conformance.report_runs import observe_5_10
 from tests.conformance.report_runs import observe_6_12
 from tests.conformance.report_runs import passing
@@ -56,7 +56,8 @@ def test_equal_families_and_maps_collapse(observe: Callable[..., str]) -> None:
     for grid in shown:
         assert grid.columns == SIX
         assert tuple(grid.rows) == SIX
-        assert list(grid.extras) == [name for name in LAYOUTS if name != PLAIN and grid.mode in LAYOUTS[name].modes]
+        layouts = [name for name in report_runs.LAYOUTS if name != "plain"]
+        assert list(grid.extras) == [each for each in layouts if each != "parser" or grid.mode.startswith("ingress")]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ def test_map_types_of_one_mode_stand_side_by_side() -> None:
 
 def test_every_case_has_its_place() -> None:
     """All cases of the catalogue are in the grids: fully told apart they are as many cells as cases."""
-    cases = [replace(case, observed=case.id) for case in passing(KERNEL_6_12, observe_6_12)]
+    cases = [replace(judged(KERNEL_6_12, case, "delivered"), observed=case.id) for case in redirect_cases()]
     cells = [
         cell.outcome for grid in grids(cases) for row in (*grid.rows.values(), *grid.extras.values()) for cell in row
     ]
