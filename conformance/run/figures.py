@@ -15,7 +15,7 @@ from typing import Any
 
 from common.errors import UsageError
 
-PATH = Path(__file__).with_name("benchmark.toml")
+PATH = Path(__file__).parents[1] / "benchmark.toml"
 
 TENTH = 0.1
 """A change of no more than that is called none."""
