@@ -106,9 +106,15 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
         arguments += ["-n", "auto"]
     # The `net` of `-k net` is no path to cases, though a kernel tree has a directory of that name: with nothing else to
     # collect, pytest would import the tests of that tree.
-    if not any(_ROOT in Path(each.split("::")[0]).resolve().parents for each in rest if not each.startswith("-")):
+    if not any(_names_cases(each) for each in rest):
         arguments.append(os.fspath(_ROOT / "conformance" / "cases"))
     return arguments + rest
+
+
+def _names_cases(argument: str) -> bool:
+    """Tell whether an argument for pytest is a file or folder of this checkout, and no option or an option's value."""
+    path = Path(argument.split("::", maxsplit=1)[0])
+    return not argument.startswith("-") and path.exists() and _ROOT in path.resolve().parents
 
 
 def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
