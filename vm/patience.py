@@ -11,7 +11,7 @@ from pathlib import Path
 EXTENSION_LIMIT = 4.0
 """The agent may ask for more time, but for no more in all than so many times what it was given."""
 
-CEILING = 10.0
+CEILING = 16.0
 """A wait takes no more than so many times what it was given by the wall clock, though the machine may have starved."""
 
 FOREVER = 1e6

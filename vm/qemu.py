@@ -219,10 +219,15 @@ class Qemu:
     def debug(self, path: Path) -> None:
         """Stop the guest and have gdb's protocol spoken on a Unix socket at `path`; QmpError if that fails."""
         self._monitor.execute("stop")
-        if self._runner:
-            os.chown(path.parent, self._runner, -1)
-        command = f"gdbserver unix:{path},server=on,wait=off"
-        self._monitor.execute("human-monitor-command", {"command-line": command})
+        # QEMU may not write where the user wants the socket, so it is handed a bound one.
+        with socket.socket(socket.AF_UNIX) as stub:
+            stub.bind(os.fspath(path))
+            stub.listen(1)
+            self._monitor.execute("getfd", {"fdname": "gdb"}, descriptors=[stub.fileno()])
+        address = {"type": "fd", "data": {"str": "gdb"}}
+        backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+        self._monitor.execute("chardev-add", {"id": "gdb", "backend": backend})
+        self._monitor.execute("human-monitor-command", {"command-line": "gdbserver chardev:gdb"})
 
     def close(self) -> None:
         """Kill it and let go of everything; may be called twice."""

@@ -120,7 +120,7 @@ def test_evidence_of_a_bad_case(tmp_path: Path) -> None:
     }  # fmt: skip
     assert "sk_psock_init" in (folder / "trace.txt").read_text()
     assert (folder / "memory.elf").read_bytes()[:4] == b"\x7fELF"
-    assert (folder / "command.txt").read_text() == f"./conform run --kernel {KERNEL} -k {CASE}\n"
+    assert (folder / "command.txt").read_text() == f"./conform run --kernel {KERNEL} --case redirect/{CASE}\n"
 
 
 class TestResume:
