@@ -106,7 +106,7 @@ class Ground:
 
     @property
     def place(self) -> str:
-        """Where to find the row: `expect/redirect.toml: send-egress-refused`."""
+        """Where to find the row: `groups/redirect/promises-redirect.toml: send-egress-refused`."""
         return f"{self.file}: {self.row}"
 
     def told(self, version: str = "") -> str:
