@@ -11,9 +11,6 @@ from pathlib import Path
 EXTENSION_LIMIT = 4.0
 """The agent may ask for more time, but for no more in all than so many times what it was given."""
 
-CEILING = 16.0
-"""A wait takes no more than so many times what it was given by the wall clock, though the machine may have starved."""
-
 FOREVER = 1e6
 """Seconds; poll(2) would take less."""
 
@@ -39,17 +36,14 @@ class Patience:
 
     @property
     def starved(self) -> float:
-        """Seconds of this wait in which the machine had no processor and wanted one; never more than have passed.
-
-        The kernel counts each thread of QEMU, and two that wait at the same time would count twice.
-        """
-        return min(max(0.0, self._starved() - self._before), time.monotonic() - self._begin)
+        """Seconds of this wait that the machine would have used, had it been given a processor."""
+        return max(0.0, self._starved() - self._before)
 
     @property
     def left(self) -> float:
         """Seconds that are left; none or less when the wait is over."""
-        given, taken = self._seconds + self._granted, time.monotonic() - self._begin
-        return given - taken if taken < given else min(given + self.starved, CEILING * given) - taken
+        left = self._begin + self._seconds + self._granted - time.monotonic()
+        return left if left > 0 else left + self.starved
 
     def overtime(self) -> bool:
         """Whether to read what arrived when the wait was over; we may have been kept from it ourselves."""

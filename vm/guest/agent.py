@@ -26,8 +26,6 @@ CALIBRATION_ROUNDS = 20_000
 CALIBRATIONS = 4
 """The fastest of so many says what the machine can do; their mean, what it does while the host is busy."""
 
-CEILING = 16.0
-"""Whatever the host kept from us, a call takes no more than so many times its deadline."""
 STRETCH = 4.0
 """How many times slower than in its template a machine may get before a call that takes long is a hang."""
 
@@ -130,7 +128,7 @@ class Agent:
 
         def more() -> float:
             starved = self._starved(request)
-            left = min(deadline + starved, CEILING * deadline) - (time.monotonic() - begin)
+            left = deadline + starved - (time.monotonic() - begin)
             if left > LEAST_EXTENSION:
                 return left
             now = sum(calibrate() for _ in range(CALIBRATIONS)) / CALIBRATIONS
