@@ -36,8 +36,8 @@ def test_every_path_exists(page: str) -> None:
 
 def test_paths_are_found() -> None:
     """The pages name many: a pattern that finds none would let every one of them be wrong."""
-    assert "conformance/expect/rules.py" in paths_in("README.md")
-    assert "conformance/groups/*/" in paths_in("CONTRIBUTING.md")
+    assert "conformance/expect/rules.py" in paths_in("docs/expectations.md")
+    assert "conformance/groups/*/" in paths_in("docs/architecture.md")
     assert "conformance/guestlib/bench.py" in paths_in("docs/adding-a-case.md")
 
 
