@@ -21,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     parser.addoption("--faults", type=int, default=0, metavar="N", help="make N tries of each fault that is drawn")
     parser.addoption("--examples", type=int, default=0, metavar="N", help="make N examples of what a guest may say")
+    parser.addoption("--nested", action="store_true", help="also judge kernels under KVM in an emulated guest")
     parser.addoption("--faults-seed", type=int, default=SEED, metavar="SEED", help="draw them from another seed")
 
 

@@ -28,7 +28,7 @@ from vm.qemu import Qemu
 from vm.session import Session
 
 PATIENCE = {"kvm": 30.0, "tcg": 150.0}
-"""Seconds for a boot; thirty times what it takes, as nothing is known yet of how slow this host is."""
+"""Seconds for a boot, thirty times what it takes, multiplied by the slowness that the probe of KVM found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,10 @@ def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
     HostError if somebody put an end to it.
     """
     try:
-        release = session.greet(PATIENCE[session.info.accelerator])
+        patience = PATIENCE[session.info.accelerator] * session.info.factor
+        release = session.greet(patience)
         session.calibrate(time.monotonic() - begin)
-        session.greet(PATIENCE[session.info.accelerator], clock=True)
+        session.greet(patience, clock=True)
         session.drain()  # what was said before the first call belongs to no call
     except DeadMachineError as death:
         raise _explained(kernel, death) from death

@@ -200,7 +200,7 @@ class Plan:
             kind=kind,
             accelerator=self.choice.name,
             why="; ".join(filter(None, [self.choice.why, why])),
-            factor=1.0,
+            factor=self.choice.slowness,
             boot_seconds=0.0,
             versions={"qemu": self._qemu_version(), "virtme-ng": _virtme_version()},
         )

@@ -46,19 +46,32 @@ def test_kvm_is_chosen_when_a_probe_reached_its_panic(host: Path) -> None:
     ("script", "words"),
     [
         ("echo 'qemu: KVM internal error' >&2; exit 1", "KVM internal error"),
-        ("echo 'booting'", "stopped without a word"),
-        ("exec sleep 60", "did not finish within 0.2 s"),
+        ("echo 'booting'", "stopped without a message"),
+        ("case $* in *'-accel tcg'*) exit ;; esac; exec sleep 60", "did not finish within 0.2 s, and TCG was faster"),
+        ("exec sleep 60", "did not finish within 0.2 s, and neither did TCG"),
     ],
 )
 def test_kvm_that_only_opens_is_refused(host: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str) -> None:
     """A guest that fails, stops early or hangs proves nothing; the reason is given, and refuses a demand for KVM."""
     monkeypatch.setattr(accel, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(accel, "RACE_SECONDS", 2.0)
     fake = qemu(host, script)
     choice = accel.choose("auto", kernel(), fake)
     assert choice.name == "tcg"
     assert words in choice.why
     with pytest.raises(HostError, match=words):
         accel.choose("kvm", kernel(), fake)
+
+
+def test_a_slow_kvm_is_chosen_where_tcg_is_slower(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nested virtualization needs longer than the probe's seconds; its deadlines follow what the probe took."""
+    monkeypatch.setattr(accel, "PROBE_SECONDS", 0.2)
+    panic = "Kernel panic - not syncing: VFS"
+    fake = qemu(host, f"case $* in *'-accel tcg'*) exec sleep 60 ;; esac; sleep 1.2; echo '{panic}'")
+    choice = accel.choose("kvm", kernel(), fake)
+    assert choice.name == "kvm"
+    assert choice.slowness >= 1.2
+    assert accel.choose("auto", kernel(), fake).slowness == choice.slowness
 
 
 def test_a_probe_is_made_once(host: Path) -> None:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What test_nested_kvm.py runs inside of a guest that has a working /dev/kvm; prints one JSON object.
+
+`python -m tests.vm.nested RESULTS KERNEL...` makes a template and two clones of each kernel under KVM. It asks
+the clones for their clock and for random bytes, and judges about ten cases with `conform run`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from typing import Final
+
+from kernels.resolve import resolve
+from vm.launch import Plan
+from vm.launch import open_machine
+from vm.launch import prepare
+from vm.machine import MachineOptions
+from vm.template import Template
+
+CASES: Final = "redirect/sockmap-ingress-to-egress-tcp4-*"
+CODE: Final = """
+import os, time
+
+def ask(arguments):
+    return {"time": time.time(), "random": os.urandom(16).hex()}
+"""
+
+
+def asked(spec: str) -> dict[str, Any]:
+    """Return what two clones of a kernel say, and what their template is like."""
+    kernel = resolve(spec)
+    options = MachineOptions(accelerator="kvm", preload=("vsock_loopback",))
+    bundle = {"nested_question": CODE}
+    info = prepare(kernel, options, bundle, lambda machine: None)
+    answers = []
+    for _ in range(2):
+        machine = open_machine(kernel, options, bundle=bundle)
+        try:
+            before = time.time()
+            reply = machine.call("nested_question:ask", {}, deadline=10.0)
+            answers.append({"value": reply.value, "before": before, "after": time.time(), "fate": reply.fate})
+            template = Template.read(Path(machine.info.template))
+        finally:
+            machine.close()
+    plans = {name: Plan(kernel, MachineOptions(accelerator=name), print) for name in ("kvm", "tcg")}
+    return {
+        "accelerator": info.accelerator,
+        "why": info.why,
+        "factor": info.factor,
+        "boot_seconds": info.boot_seconds,
+        "answers": answers,
+        "state_bytes": template.state.stat().st_size,
+        "keys": {name: plan.key for name, plan in plans.items()},
+    }
+
+
+def judged(spec: str, results: str) -> dict[str, Any]:
+    """Return how some cases went."""
+    # fmt: off
+    command = [
+        sys.executable, "-P", "-m", "conformance", "run",
+        "--kernel", spec,
+        "--accel", "kvm",
+        "--case", CASES,
+        "-n", "1",
+        "--results", results,
+    ]
+    # fmt: on
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {"code": done.returncode, "tail": (done.stdout + done.stderr)[-2000:]}
+
+
+if __name__ == "__main__":
+    folder, *specs = sys.argv[1:]
+    told = {
+        spec: {"clones": asked(spec), "run": judged(spec, f"{folder}/{number}")} for number, spec in enumerate(specs)
+    }
+    print(json.dumps(told))
