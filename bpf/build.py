@@ -112,7 +112,7 @@ def _compile(source: Path, target: Path) -> None:
         header = "'linux/" in complaint or "'asm/" in complaint
         raise HostError(
             f"clang cannot compile {source.name}: {complaint.removeprefix(f'{source.parent}/')}",
-            hint="apt-get install linux-libc-dev" if header else "mend the source; clang 14 or newer is needed",
+            hint="apt-get install linux-libc-dev" if header else "fix the source; clang 14 or newer is needed",
         )
 
 

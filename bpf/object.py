@@ -41,7 +41,7 @@ class Program:
     licence: str
     instructions: bytes
     relocations: tuple[tuple[int, str], ...]
-    """Index of each two-slot load instruction that wants a map's descriptor as its immediate, and the map's name."""
+    """Index of each two-slot load instruction whose immediate becomes a map's descriptor, and the map's name."""
     maps: Mapping[str, MapDefinition]
     """The maps it refers to."""
     sha256: str

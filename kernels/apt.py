@@ -126,7 +126,7 @@ class Apt:
     def update(self) -> list[str]:
         """Fetch and verify the indexes; returns apt's complaints about archives it could not reach or believe.
 
-        A suite the archive does not have is no complaint. Indexes fetched before stay valid when the archive is away.
+        A suite that the archive lacks is not an error. Earlier indexes stay valid while the archive is unreachable.
         """
         with cache.explained(self.home):
             for folder in ("lists/partial", "archives/partial", "sources"):
@@ -260,7 +260,7 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 def _families() -> tuple[tuple[set[str], tuple[str, ...]], ...]:
-    """For the main and the security archive: names by which to know one, and the suites to ask it for."""
+    """For the main and the security archive: names that identify it, and the suites to ask it for."""
     names = tomllib.loads(Path(__file__).with_name("suites.toml").read_text())
     releases, every = names["releases"], [*names["releases"], *names["rolling"], *names["aliases"]]
     main = {f"{name}{suffix}" for name in every for suffix in ("", "-updates", "-backports", "-proposed-updates")}

@@ -46,7 +46,7 @@ class Image:
         match = _RELEASE.match(self.banner)
         if match is not None and not _NAME.fullmatch(match[1]):
             told = f"{match[1][:40]!r}" + (f" and {len(match[1]) - 40} characters more" if len(match[1]) > 40 else "")
-            raise KernelError(f"{told} is no kernel release", hint="64 letters, digits and .+~@:,=^-_ at most")
+            raise KernelError(f"{told} is not a kernel release", hint="64 letters, digits and .+~@:,=^-_ at most")
         return match[1] if match else ""
 
 
@@ -56,11 +56,13 @@ def upstream(banner: str, release: str) -> Version:
     try:
         return Version.parse(match[1] if match else release)
     except ValueError as error:
-        raise KernelError(f"{release!r} is no kernel release", hint="set CONFIG_LOCALVERSION, not VERSION") from error
+        raise KernelError(
+            f"{release!r} is not a kernel release", hint="set CONFIG_LOCALVERSION, not VERSION"
+        ) from error
 
 
 def image(path: Path) -> Image:
-    """Look at a kernel image, extracting the vmlinux of a bzImage once; KernelError if it is none or cannot boot."""
+    """Look at a kernel image, extracting the vmlinux of a bzImage once; KernelError if it cannot be booted."""
     match vmlinux.kind(path):
         case vmlinux.ImageKind.BZIMAGE:
             digest = _hash(path)
@@ -79,7 +81,7 @@ def image(path: Path) -> Image:
             return Image(path, None, vmlinux.banner(path), vmlinux.embedded_config(path), digest)
     told, hint = vmlinux.description(path)
     raise KernelError(
-        f"{path} is no x86-64 kernel{': it is ' if told else ''}{told}",
+        f"{path} is not an x86-64 kernel{': it is ' if told else ''}{told}",
         hint=hint or "give a bzImage, a vmlinuz or an uncompressed vmlinux",
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels built from source: cached by content, and built anew only where they differ from what was built before.
+"""Kernels built from source: cached by content, and compiled again only where they differ from an earlier build.
 
 Two folders of the cache: `trees/` has a tree for each origin and configuration, in which make finds what it made last
 time; `built/` has each kernel that came out of one, by what it was made of.
@@ -145,7 +145,7 @@ def _configure(recipe: Recipe, log: Path) -> None:
 
 
 def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
-    """See that the configuration is what was asked for; what a preset wants may be younger than the kernel."""
+    """Check that the configuration has each requested symbol; a preset's symbol may be newer than the kernel."""
     wanted = _wanted(recipe.fragments)
     lost = [symbol for symbol, value in wanted.items() if found.get(symbol, "n") != value]
     asked = _wanted(recipe.spec.fragments)
@@ -205,7 +205,7 @@ def _check(fragments: Sequence[Path]) -> None:
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if line.strip() and not line.startswith("#") and not _SYMBOL.fullmatch(line):
                 raise UsageError(
-                    f"{path}:{number}: {line.strip()!r} is no line of a configuration",
+                    f"{path}:{number}: {line.strip()!r} is not a line of a configuration",
                     hint="CONFIG_NAME=value, or # CONFIG_NAME is not set; a comment has a line of its own",
                 )
 

@@ -25,17 +25,15 @@ def parse(text: str) -> dict[str, str]:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Read a .config, plain or gzipped; KernelError if it is none."""
+    """Read a .config, plain or gzipped; KernelError if the file is not a configuration."""
     with path.open("rb") as file:
         data = file.read(CONFIG_LIMIT + 1)
     if len(data) > CONFIG_LIMIT:
-        raise KernelError(
-            f"the configuration {path} is larger than {CONFIG_LIMIT >> 20} MiB", hint="that is none: give the .config"
-        )
+        raise KernelError(f"the configuration {path} is larger than {CONFIG_LIMIT >> 20} MiB", hint="give a .config")
     try:
         text = unpack.whole(data, CONFIG_LIMIT) if data[:2] == b"\x1f\x8b" else data
     except unpack.TooLargeError as error:
-        raise KernelError(f"the configuration {path} is {error}", hint="that is none: give the .config") from error
+        raise KernelError(f"the configuration {path} is {error}", hint="give a .config") from error
     except unpack.DamagedError as error:
         raise KernelError(f"the configuration {path} is damaged: {error}", hint="copy it again") from error
     return parse(text.decode("utf-8", "replace"))

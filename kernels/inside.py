@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files of a tree or a package that is only judged: whoever made it must not choose what else is read or written."""
+"""Files of a tree or a package that is only judged: its author must not choose which other files we use."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def below(name: str, where: Path) -> str:
     """Return a relative path as it is; KernelError, naming the file it stands in, if it could lead anywhere else."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise KernelError(f"{where} names {name!r}, which is no path below it", hint="build the modules again")
+        raise KernelError(f"{where} names {name!r}, which is not a path below it", hint="build the modules again")
     return name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run make in a kernel tree: a log that is kept, progress that is told, and the first error in one sentence.
+"""Run make in a kernel tree: it keeps the log, reports progress, and gives the first error in one sentence.
 
 Not through `vng --build`: it leaves make running when it is ended, and would take the user's own configuration file
 (`~/.config/virtme-ng/kernel.config`) into a kernel that is cached by content. `vng --kconfig`, which has what virtme-ng
@@ -25,7 +25,7 @@ from kernels.toolchain import PACKAGES
 RELEASE_SUFFIX = "-conform"
 _ENVIRONMENT = {
     "LC_ALL": "C",
-    # The same source makes the same kernel, and what says when and where it was built is not built anew each time.
+    # The same source makes the same kernel. Files that record time and place of a build are not compiled each time.
     "KBUILD_BUILD_TIMESTAMP": "1970-01-01 00:00:00 UTC",
     "KBUILD_BUILD_USER": "conform",
     "KBUILD_BUILD_HOST": "conform",
@@ -82,7 +82,7 @@ def configure(tree: Path, fragments: Sequence[Path], log: Path) -> None:
     path = os.pathsep.join([os.path.dirname(command[0]), os.environ.get("PATH", os.defpath)])
     run(command, tree, log, lambda _: None, environment={"PATH": path, "HOME": os.fspath(tree)})
     if before is not None and file.read_bytes() == before[0]:
-        # Unchanged, so nothing is to be built anew.
+        # Unchanged, so that make compiles nothing again.
         os.utime(file, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
 
 

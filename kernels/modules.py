@@ -23,7 +23,7 @@ INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 """What depmod reads beside the modules themselves."""
 
 _LARGEST = 256 << 20
-"""Bytes of a module, with what a debugger wants."""
+"""Bytes of a module with its debugging information."""
 
 _BASE = "base"
 """Where in a root of links the directory is written that every link must lead into."""
@@ -64,7 +64,7 @@ def plain(data: bytes, name: str) -> bytes:
     try:
         return unpack.whole(data, _LARGEST)
     except unpack.TooLargeError as error:
-        raise KernelError(f"the module {name} is {error}", hint="that is none: build or fetch it again") from error
+        raise KernelError(f"the module {name} is {error}", hint="build or fetch it again") from error
     except (unpack.DamagedError, unpack.UnknownError) as error:
         raise KernelError(
             f"the module {name} cannot be decompressed: {error}", hint="build or fetch the kernel again"
@@ -126,7 +126,7 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) ->
 
 
 def checked(root: Path, path: Path) -> Path:
-    """Return a module's file, links followed, as it may be read; KernelError if that is none of the kernel's own.
+    """Return a module's file, links followed, as it may be read; KernelError if it lies outside the kernel's folder.
 
     The index of an unpacked package is the package's word, and a link may have been changed since it was made.
     """

@@ -37,7 +37,7 @@ class Origin:
     """Source to build from."""
 
     name: str
-    """What its later states have in common with it: they are built where it was built, anew only where they differ."""
+    """Shared with its later states, which are built in the same tree: only files that differ are compiled again."""
     title: str
     """What to call this state of it in a sentence."""
     tree: str
@@ -71,7 +71,7 @@ def _of_repository(spec: Spec) -> Origin:
             facts["uncommitted"] = f"tree {tree[:12]}"
     _check_whole(spec, commit)
     if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():
-        raise UsageError(f"{spec.text}: {top} is no kernel tree", hint="give the top of a git repository of Linux")
+        raise UsageError(f"{spec.text}: {top} is not a kernel tree", hint="give the top of a git repository of Linux")
     return Origin(str(top), f"{top.name} at {title}", tree, repository, facts)
 
 
@@ -129,7 +129,7 @@ def _ask(spec: Spec, *arguments: str) -> str:
         hint = f"give the built tree itself: {spec.wanted}"
         if "safe.directory" in error.hint:
             hint = f"git config --global --add safe.directory {spec.wanted}"
-        raise UsageError(f"{spec.wanted} is no git repository: {error}", hint=hint) from error
+        raise UsageError(f"{spec.wanted} is not a git repository: {error}", hint=hint) from error
 
 
 def _of_package(spec: Spec, refresh: bool, progress: Progress) -> Origin:

@@ -29,7 +29,7 @@ _DIFF = re.compile(rb"^(diff --git |--- \S)", re.MULTILINE)
 def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str, tell: Callable[[str], None]) -> str:
     """Return the tree with the patches applied in their order; KernelError names one that does not apply.
 
-    `tell` is told which mails of a mailbox are left out.
+    `tell` receives a sentence about each mail of a mailbox that is left out.
     """
     if not patches:
         return tree

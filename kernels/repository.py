@@ -96,7 +96,7 @@ def _settings() -> Iterator[str]:
 
 @functools.cache
 def _trusted() -> tuple[str, ...]:
-    """Return whose repositories the user has told git to read: all that counts of the user's own configuration."""
+    """Return the safe.directory entries of the user's git configuration, which is otherwise ignored."""
     told = (
         subprocess.run(
             ["git", "config", scope, "--null", "--get-all", "safe.directory"],
@@ -151,7 +151,7 @@ class Repository:
         """Import what an uncompressed tar holds below its one directory, and return the tree."""
         with cache.lock("sources"):
             for left in (self.path / "objects" / "pack").glob("tmp_*"):
-                left.unlink()  # by somebody who was killed
+                left.unlink()  # a killed process left it
             # fmt: off
             command = [
                 "git", *_settings(), "fast-import",
@@ -175,7 +175,7 @@ class Repository:
     def check_out(self, tree: str, folder: Path, index: Path) -> None:
         """Make the files of `folder` those of `tree`, touching only what differs; what git ignores stays."""
         folder.mkdir(parents=True, exist_ok=True)
-        index.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # left by somebody who was killed
+        index.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # a killed git left it
         self.run("--work-tree", folder, "read-tree", "--reset", "-u", tree, index=index)
 
     def changed(self, old: str, new: str) -> list[str]:

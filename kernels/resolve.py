@@ -27,8 +27,8 @@ Progress = Callable[[str], None]
 def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = None) -> Kernel:
     """Return the kernel a spec means, fetched, built and prepared if it is not in the cache.
 
-    `refresh` asks the archive again; `progress` is told, a line at a time, what takes long. Errors: UsageError for a
-    spec that means nothing, HostError for an archive, disk or tool that fails, KernelError for what is no kernel.
+    `refresh` asks the archive again; `progress` receives a line for each step that takes long. Errors: UsageError for a
+    spec that means nothing, HostError for an archive, disk or tool that fails, KernelError for any other file.
     """
     parsed = parse(spec)
     tell = progress or (lambda _: None)

@@ -20,7 +20,7 @@ _VERSION = re.compile(r"\d+\.\d+[\w.+~-]*")
 _SUITE = re.compile(r"[a-z][a-z-]*")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~-]*")
 _OPTION = re.compile(r",(?=[a-z]+=)")
-"""A comma in a path is none unless what follows looks like an option."""
+"""A comma in a path separates only if an option follows it."""
 
 
 class Source(StrEnum):
@@ -168,7 +168,7 @@ def _repository(text: str, wanted: str) -> tuple[str, str]:
     named = wanted.partition("@")[0]
     raise UsageError(
         f"no such directory: {named}" if named else f"{text!r} names no directory",
-        hint="tree: wants a git repository with a kernel, and may name a revision: tree:~/linux@v7.3",
+        hint="tree: needs a git repository of Linux, and may name a revision: tree:~/linux@v7.3",
     )
 
 

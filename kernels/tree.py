@@ -40,7 +40,7 @@ def resolve(spec: Spec, root: Path) -> Kernel:
 def modules_in(root: Path, release: str) -> Path | None:
     """Return a root with the modules that modules.order lists, indexed; None if no modules were built.
 
-    KernelError if a module is none of the tree's.
+    KernelError if a module does not lie in the tree.
     """
     order = root / "modules.order"
     if not order.is_file():

@@ -66,7 +66,7 @@ def _opener(data: bytes) -> Callable[[bytes], Iterator[bytes]]:
     for magic, opener in _FORMATS.items():
         if data.startswith(magic):
             return opener
-    raise UnknownError(f"compressed with {data[:6].hex(' ')}, which is none of xz, zstd, gzip, bzip2, lzma")
+    raise UnknownError(f"compressed with {data[:6].hex(' ')}, which is not xz, zstd, gzip, bzip2 or lzma")
 
 
 def _bounded(decompressor: _Bounded, data: bytes) -> Iterator[bytes]:

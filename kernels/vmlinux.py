@@ -58,7 +58,7 @@ def kind(path: Path) -> ImageKind:
 
 
 def description(path: Path) -> tuple[str, str]:
-    """Say what a file is that is no kernel for this suite, and what to do with it; both empty where nobody knows."""
+    """Say what a file is that is not a kernel for this suite, and what to do with it; both are empty if unknown."""
     with path.open("rb") as file:
         head = file.read(0x240)
     if head[0x202:0x206] == b"HdrS":
@@ -165,7 +165,7 @@ def embedded_config(vmlinux: Path) -> str:
     try:
         return unpack.whole(packed, CONFIG_LIMIT).decode("utf-8", "replace")
     except unpack.TooLargeError as error:
-        raise KernelError(f"the configuration in {vmlinux} is {error}", hint="that is none: build it again") from error
+        raise KernelError(f"the configuration in {vmlinux} is {error}", hint="build it again") from error
     except (unpack.DamagedError, unpack.UnknownError) as error:
         raise KernelError(f"the configuration in {vmlinux} is damaged: {error}", hint="build it again") from error
 
@@ -175,7 +175,7 @@ def _notes(path: Path, data: mmap.mmap) -> Iterator[tuple[bytes, int, bytes]]:
         yield from _each_note(data)
     except (struct.error, ValueError, OverflowError) as error:
         raise KernelError(
-            f"{path} is no x86-64 kernel: its ELF headers are damaged", hint="build, copy or download it again"
+            f"{path} is not an x86-64 kernel: its ELF headers are damaged", hint="build, copy or download it again"
         ) from error
 
 

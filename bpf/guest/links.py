@@ -62,7 +62,7 @@ def update(link: int, program: int, flags: int = 0, old: int = 0) -> None:
 
 
 def detach_link(link: int) -> None:
-    """Take a link's program away, whoever else holds the link."""
+    """Detach a link's program, even if other descriptors of the link exist."""
     call(_LINK_DETACH, bytearray(struct.pack("=I", link)))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Not at run time: who wants the system call alone need not have built the programs.
+    # Not at run time: a caller of bpf(2) alone need not have built the programs.
     from bpf.guest.programs import Definition
 
 MAP_TYPES = {"array": 2, "sockmap": 15, "sockhash": 18}

@@ -121,7 +121,7 @@ def for_32_bits() -> bytes:
 def test_what_a_file_is_that_is_no_kernel(tmp_path: Path, content: bytes, told: str, hint: str) -> None:
     """A file that cannot be judged is told apart from others, with what to do about it."""
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(KernelError, match=f"file is no x86-64 kernel: it is {told}$") as caught:
+    with pytest.raises(KernelError, match=f"file is not an x86-64 kernel: it is {told}$") as caught:
         resolve(str(tmp_path / "file"))
     assert hint in caught.value.hint
     assert caught.value.exit_code is ExitCode.CANNOT_JUDGE

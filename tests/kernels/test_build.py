@@ -356,11 +356,11 @@ def test_the_repository_and_the_revision_must_be_there(linux: Path, tmp_path: Pa
     assert str(failure("tree:.@v9.9")) == f"{linux} has no commit v9.9"
     assert str(failure("tree:.@--help")) == f"{linux} has no commit --help"
     (tmp_path / "bare").mkdir()
-    assert f"{tmp_path / 'bare'} is no git repository" in str(failure(f"tree:{tmp_path / 'bare'}"))
+    assert f"{tmp_path / 'bare'} is not a git repository" in str(failure(f"tree:{tmp_path / 'bare'}"))
     git("clone", "--quiet", "--no-checkout", ".", str(tmp_path / "empty"))
     assert f"the working tree of {tmp_path / 'empty'} cannot be read" in str(failure(f"tree:{tmp_path / 'empty'}"))
     Path("Kbuild").unlink()
-    assert str(failure("tree:.")) == f"tree:.: {linux} is no kernel tree"
+    assert str(failure("tree:.")) == f"tree:.: {linux} is not a kernel tree"
     assert all(failure(f"tree:.@{rev}").exit_code == ExitCode.BROKEN for rev in ("v9.9", "@{u}"))
 
 
@@ -376,7 +376,7 @@ def test_fragments(linux: Path, tmp_path: Path) -> None:
     error = failure(f"tree:.,config={absent}")
     assert isinstance(error, KernelError)
     assert str(error) == f"tree:.,config={absent} cannot be configured with CONFIG_ABSENT=y"
-    assert str(failure(f"tree:.,config={wrong}")).startswith(f"{wrong}:1: 'CONFIG_IPV6=y # inline' is no line of")
+    assert str(failure(f"tree:.,config={wrong}")).startswith(f"{wrong}:1: 'CONFIG_IPV6=y # inline' is not a line of")
 
 
 def test_the_debug_preset(linux: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_release_is_a_name(tree: Path, own_cache: Path, release: str) -> None:
     """What an image calls itself names folders, but cannot choose them."""
     (tree / "arch/x86/boot/bzImage").unlink()
     (tree / "vmlinux").write_bytes(fakes.vmlinux(fakes.BANNER.replace(RELEASE, release)))
-    with pytest.raises(KernelError, match="is no kernel release") as caught:
+    with pytest.raises(KernelError, match="is not a kernel release") as caught:
         resolve(str(tree))
     assert len(str(caught.value)) < 200
     assert str(caught.value).isprintable()
@@ -127,7 +127,7 @@ def test_modules_order_names_files_of_the_tree(tree: Path, elsewhere: Path, own_
     (tree / "net" / "a").symlink_to(elsewhere)
     (tree / "modules.order").write_text(f"net/tls/tls.o\n{place}\n")
     before = sorted(own_cache.parent.rglob("*"))
-    with pytest.raises(KernelError, match=r"modules.order names '.*', which is no path below it"):
+    with pytest.raises(KernelError, match=r"modules.order names '.*', which is not a path below it"):
         resolve(str(tree))
     made = {path for path in own_cache.parent.rglob("*") if path not in before}
     assert not [path for path in made if own_cache not in path.parents and path != own_cache]
@@ -286,7 +286,7 @@ def test_bzimage_without_pvh_boots_as_it_is(tmp_path: Path) -> None:
 def test_file_that_is_no_kernel(tmp_path: Path, content: bytes) -> None:
     """A file that is no kernel is named, and a bisection skips it."""
     path = write(tmp_path, {"thing": content}) / "thing"
-    with pytest.raises(KernelError, match=f"{path} is no x86-64 kernel") as caught:
+    with pytest.raises(KernelError, match=f"{path} is not an x86-64 kernel") as caught:
         resolve(str(path))
     assert caught.value.exit_code == ExitCode.CANNOT_JUDGE
 
