@@ -161,7 +161,8 @@ def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
     report.add_argument("directory", nargs="+", metavar="DIR", help="what --results wrote; several count as one run")
     readers = ", ".join(f"{name} ({each.reader})" for name, each in FORMATS.items())
     report.add_argument("--format", choices=list(FORMATS), default="text", help=f"{readers}; default: text")
-    report.add_argument("--output", metavar="FILE", help="write there instead of standard output")
+    report.add_argument("--output", metavar="FILE", help="write to FILE; - or nothing is standard output")
+    report.add_argument("--open", action="store_true", help="write the web page, DIR/report.html, and open it")
     report.set_defaults(run=_report)
 
 

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import shlex
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +50,8 @@ from conformance.run.options import lists_of
 from conformance.run.options import machine_options
 from conformance.run.options import workers
 from conformance.run.provenance import suite_commit
+from conformance.run.results import Claim
+from conformance.run.results import new_folder
 from conformance.run.selection import Wanted
 from conformance.run.selection import checked
 from conformance.run.selection import matcher
@@ -61,29 +67,51 @@ def compare(options: argparse.Namespace) -> int:
     checked(Wanted(tuple(options.conform_case or ()), stressed=True), cases())
     if options.again < 0:
         raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
-    sides = _sides(options)
-    found = [_compare(base, head, options) for base, head in pairs(*sides)]
-    style = Style.of(sys.stdout)
-    for comparison in found:
-        print("\n".join([*comparison_lines(comparison, style), "", *paragraph(comparison)]), flush=True)
-    if options.conform_results:
-        store(found, Path(options.conform_results))
+    runs = _runs(options)
+    with _results(options, judges=bool(runs)) as folder:
+        sides = _sides(options, runs, folder)
+        found = [_compare(base, head, options) for base, head in pairs(*sides)]
+        style = Style.of(sys.stdout)
+        for comparison in found:
+            print("\n".join([*comparison_lines(comparison, style), "", *paragraph(comparison)]), flush=True)
+        if folder is not None:
+            store(found, folder)
+            print(f"\nresults: {shlex.quote(os.fspath(folder))}", flush=True)
     changes = {each.change for comparison in found for each in comparison.differences}
     if Change.REGRESSION in changes:
         return int(ExitCode.UNEXPECTED)
     return int(ExitCode.CANNOT_JUDGE if Change.NOT_JUDGED in changes else ExitCode.OK)
 
 
-def _sides(options: argparse.Namespace) -> tuple[list[Subject], list[Subject]]:
+def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
+    """Return the options of the run over each side that is no folder of results; UsageError where there can be none."""
     asked = {"base": options.base, "head": options.head}
-    # Wrong usage is told before anything is judged.
     runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
     if (options.conform_patch or options.conform_config) and "head" not in runs:
         raise UsageError(f"HEAD is the folder {options.head}, so there is nothing to patch", hint="give a kernel")
+    return runs
+
+
+@contextlib.contextmanager
+def _results(options: argparse.Namespace, *, judges: bool) -> Iterator[Path | None]:
+    """Claim the results folder named, or make a new one; without a name there is none where no kernel is judged."""
+    if options.conform_results:
+        with Claim(Path(options.conform_results)) as claim:
+            yield claim.path
+    elif judges:
+        with new_folder("-compare") as path:
+            yield path
+    else:
+        yield None
+
+
+def _sides(
+    options: argparse.Namespace, runs: Mapping[str, argparse.Namespace], folder: Path | None
+) -> tuple[list[Subject], list[Subject]]:
     gathered = []
-    for name, text in asked.items():
+    for name, text in (("base", options.base), ("head", options.head)):
         if name in runs:
-            results = Path(options.conform_results) / name if options.conform_results else None
+            results = folder / name if folder is not None else None
             gathered.append(judged_now(text, runs[name], results, choose(sys.stderr, verdict_lines)))
         else:
             gathered.append(judged_before(text, _progress))
@@ -145,7 +173,8 @@ def _repeat(kernels: Mapping[str, Kernel], again: list[Case], options: argparse.
     workbench = Workbench(kernels, machines)
     for side in kernels:
         workbench.prepare(side, _progress)
-    _progress(f"repeating {len(again)} differing cases {options.again} times on each kernel")
+    count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
+    _progress(f"repeating {count} {options.again} time{'s' * (options.again != 1)} on each kernel")
     expires = expiry(seconds_of(options.conform_total_deadline), process_began())
     repeater = Repeater(kernels, machines, lists_of(options), workers(options), expires)
     return repeater.tries(again, options.again, _tenths())
@@ -158,7 +187,7 @@ def _tenths() -> Callable[[int, int], None]:
         nonlocal told
         if count * 10 // total > told:
             told = count * 10 // total
-            _progress(f"{count} of {total} clones are through")
+            _progress(f"{count}/{total} reruns done")
 
     return done
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from common.errors import ConformError
@@ -32,6 +33,8 @@ from conformance.report.text import verdict_lines
 from conformance.run.deadline import seconds_of
 from conformance.run.ledger import Ledger
 from conformance.run.memory import Peak
+from conformance.run.results import closing_lines
+from conformance.run.results import located
 from conformance.run.scheduler import durations
 from conformance.run.session import hold
 
@@ -53,7 +56,7 @@ def matrix(options: argparse.Namespace) -> int:
     asked_for = asked.options(options.shard or "", options.case or ())
     ledger = Ledger(
         deadline=seconds_of(asked_for.conform_total_deadline),
-        reporter=choose(sys.stdout, _conclude),
+        reporter=choose(sys.stdout, partial(_conclude, folder)),
         results=folder,
         forgiving=True,
         durations=durations(last[-1].run) if last else {},
@@ -67,7 +70,7 @@ def matrix(options: argparse.Namespace) -> int:
         for name in asked.formats:
             write(ledger.run, name, folder)
         print(_cost(ledger.run, most))
-        print(f"Kept in {folder}")
+        print("".join(f"{line}\n" for line in closing_lines(folder, ledger.run, resumable=False)), end="")
     return int(code)
 
 
@@ -87,8 +90,9 @@ def _tonight(asked: Matrix) -> Path:
     return folder
 
 
-def _conclude(run: Run, style: Style) -> Sequence[str]:
+def _conclude(folder: Path, run: Run, style: Style) -> Sequence[str]:
     """Say what the night came to, without the grids: those are in the reports."""
+    run = located(run, folder)
     lines = [*head(run, style), ""]
     for slug in run.slugs:
         kernel = run.kernel(slug)

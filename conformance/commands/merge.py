@@ -21,6 +21,8 @@ from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.summary import write_summary
 from conformance.report.text import verdict_lines
+from conformance.run.results import Claim
+from conformance.run.results import closing_lines
 from conformance.run.shard import Shard
 
 
@@ -39,8 +41,10 @@ def merge(options: argparse.Namespace) -> int:
         code = ExitCode.CANNOT_JUDGE
     if run.finish is not None:
         run.finish = replace(run.finish, exit_code=int(code))
-    _write(run, output)
+    with Claim(output):
+        _write(run, output)
     print("\n".join(verdict_lines(run, Style.of(sys.stdout))))
+    print("".join(f"{line}\n" for line in closing_lines(output, run, resumable=False)), end="")
     for shard in lacking:
         print(f"conform: shard {shard} is missing", file=sys.stderr)
     return int(code)

@@ -4,28 +4,59 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
+from common.errors import UsageError
+from conformance.report.events import NAME
 from conformance.report.events import read
 from conformance.report.formats import FORMATS
 from conformance.report.merge import merged
 from conformance.report.store import store
 from conformance.report.style import Style
 from conformance.report.text import report_lines
+from conformance.run.results import located
+
+_PAGE = "report.html"
 
 
 def report(options: argparse.Namespace) -> int:
     """Write the report of one log, or of several as one run."""
-    run = merged([read(Path(each)) for each in options.directory])
-    if options.format == "text" and options.output is None:
-        print("\n".join(report_lines(run, Style.of(sys.stdout))))
+    folders = [Path(each) for each in options.directory]
+    if options.open:
+        return _open(folders, options.output)
+    # On a terminal the evidence is named from here; in a file, from the folder of the results.
+    runs = [read(path) for path in folders]
+    if options.output in (None, "-") and options.format == "text":
+        here = [located(run, _folder(path)) for run, path in zip(runs, folders, strict=True)]
+        print("\n".join(report_lines(merged(here), Style.of(sys.stdout))))
         return int(ExitCode.OK)
-    text = FORMATS[options.format].render(run).encode()
-    if options.output is None:
+    text = FORMATS[options.format].render(merged(runs)).encode()
+    if options.output in (None, "-"):
         sys.stdout.buffer.write(text)
         sys.stdout.flush()
     else:
         store(Path(options.output), text)
     return int(ExitCode.OK)
+
+
+def _open(folders: Sequence[Path], output: str | None) -> int:
+    """Write the page, beside the log unless told where, and show it in the browser if there is a screen."""
+    if len(folders) > 1 and output is None:
+        raise UsageError("--open does not know where to write the page of several runs", hint="name it with --output")
+    path = Path(output) if output is not None else _folder(folders[0]) / _PAGE
+    store(path, FORMATS["html"].render(merged([read(each) for each in folders])).encode())
+    opener = shutil.which("xdg-open")
+    if opener is not None and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        subprocess.run([opener, path], stdin=subprocess.DEVNULL, check=False)
+    print(path.resolve().as_uri())
+    return int(ExitCode.OK)
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name == NAME else path

@@ -1,44 +1,76 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform run`: judge kernels, or go on with a run that was interrupted."""
+"""`conform run`: judge kernels, or continue a run that was interrupted."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from conformance.report.events import Run
 from conformance.report.live import choose
+from conformance.report.style import Style
+from conformance.report.text import report_lines
 from conformance.run import resume
 from conformance.run.ledger import Ledger
+from conformance.run.results import Claim
+from conformance.run.results import closing_lines
+from conformance.run.results import located
+from conformance.run.results import new_folder
 from conformance.run.session import hold
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
+_LISTING = ("--collect-only", "--co", "-h", "--help")
+"""pytest's options that judge nothing."""
+
 
 def run(options: argparse.Namespace, parse: Parse) -> int:
     """Judge the kernels asked for and return the exit code; `parse` reads the command line of an earlier sitting."""
-    before = None
-    if options.resume:
-        options, before = resume.recall(options.resume, _only_resuming(options, parse))
-    native = any(
-        each in ("--collect-only", "--co", "-h", "--help") or each.startswith("-v") for each in options.pytest_arguments
-    )
-    results = Path(options.conform_results) if options.conform_results else None
-    ledger = Ledger(reporter=None if native else choose(sys.stdout), results=results, before=before)
-    if before is not None and resume.is_complete(before):
-        ledger.begin({})
-        code = ledger.end(ledger.earlier)
-    else:
-        code = hold(options, ledger, native=native)
+    lists = any(each in _LISTING for each in options.pytest_arguments)
+    native = lists or any(each.startswith("-v") for each in options.pytest_arguments)
+    before, claim = None, None
+    with ExitStack() as stack:
+        if options.resume:
+            # Claimed before it is read: another run may be writing it.
+            claim = stack.enter_context(Claim(Path(options.resume), again=True))
+            options, before = resume.recall(options.resume, _only_resuming(options, parse))
+        elif options.conform_results:
+            claim = stack.enter_context(Claim(Path(options.conform_results)))
+        elif not lists:
+            options.conform_results = os.fspath(stack.enter_context(new_folder()))
+        results = Path(options.conform_results) if options.conform_results else None
+        reporter = None if native else choose(sys.stdout, partial(_report, results))
+        ledger = Ledger(reporter=reporter, results=results, claim=claim, before=before)
+        try:
+            code = _judged(options, ledger, native=native)
+        finally:
+            if results is not None:
+                print("".join(f"{line}\n" for line in closing_lines(results, ledger.run)), end="", flush=True)
     return int(swapped(code) if options.find_fix and not native else code)
 
 
+def _judged(options: argparse.Namespace, ledger: Ledger, *, native: bool) -> ExitCode:
+    if ledger.before is None or not resume.is_complete(ledger.before):
+        return hold(options, ledger, native=native)
+    ledger.begin({})
+    return ledger.end(ledger.earlier)
+
+
+def _report(results: Path | None, run: Run, style: Style) -> Sequence[str]:
+    """Return the report, with the evidence named as it is found from the current directory."""
+    return report_lines(located(run, results) if results is not None else run, style)
+
+
 def swapped(code: ExitCode) -> ExitCode:
-    """Return the code for a bisection that looks for the commit that mended something."""
+    """Return the code for a bisection that looks for the commit that fixed something."""
     return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
 
 
@@ -46,7 +78,7 @@ def _only_resuming(options: argparse.Namespace, parse: Parse) -> Parse:
     """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
     if vars(options) != vars(parse(["run", "--resume", options.resume])):
         raise UsageError(
-            "--resume goes on with the options that the run was begun with, and takes no others",
+            "--resume continues a run with the options it was started with, and takes no others",
             hint=f"./conform run --resume {options.resume}",
         )
     return parse

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.N
 
 def judged_now(spec: str, options: argparse.Namespace, results: Path | None, reporter: Reporter) -> list[Subject]:
     """Judge a kernel; KernelError where it cannot be, UsageError where no case was selected."""
+    options.conform_results = os.fspath(results) if results is not None else None
     ledger = Ledger(reporter=reporter, results=results, deadline=seconds_of(options.conform_total_deadline))
     code = hold(options, ledger)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):

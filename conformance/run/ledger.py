@@ -32,6 +32,7 @@ from conformance.run.deadline import process_began
 from conformance.run.machine_pool import Workbench
 from conformance.run.provenance import run_event
 from conformance.run.quick import Choice
+from conformance.run.results import Claim
 
 _NONE: frozenset[str] = frozenset()
 
@@ -42,6 +43,8 @@ class Ledger:
 
     reporter: Reporter | None = None
     results: Path | None = None
+    claim: Claim | None = None
+    """Of the results folder; made with the log where the command has made none."""
     deadline: float = 0.0
     """Seconds that the run may take; 0 for as long as it likes."""
     began: float = field(default_factory=process_began)
@@ -77,8 +80,9 @@ class Ledger:
             self.seen |= resume.done(self.before)
 
     def open_log(self) -> None:
-        """Open the event log, if one is wanted; raises HostError where it cannot be written."""
+        """Open the event log, if one is wanted; raises ConformError where it cannot be written, or must not be."""
         if self.results is not None and self._log is None:
+            self.claim = self.claim or Claim(self.results, again=self.before is not None)
             self._log = EventLog(self.results / NAME, again=self.before is not None)
 
     @property
@@ -158,6 +162,8 @@ class Ledger:
                 write_summary(self.run, self.results)
         if self._log is not None:
             self._log.close()
+        if self.claim is not None:
+            self.claim.release()
         return code
 
     def exit_code(self) -> ExitCode:

@@ -157,7 +157,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
-    ("--results", {"metavar": "DIR", "help": "write the event log, a summary and the evidence of bad cases there"}),
+    (
+        "--results",
+        {
+            "metavar": "DIR",
+            "help": "write the event log, a summary and the evidence of unexpected cases to DIR, which must hold no"
+            " results yet (default: a new folder, conform-results/DATE-TIME)",
+        },
+    ),
     ("--trace", {"action": "store_true", "help": "run a bad case once more for a function graph of sockmap's paths"}),
     ("--dump", {"action": "store_true", "help": "run a bad case once more for a dump of the guest's memory"}),
 )

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The results folder of a run: a new one for each run unless named, used by one run at a time, never overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from common.errors import HostError
+from common.errors import UsageError
+from conformance.model import Verdict
+from conformance.report import summary
+from conformance.report.events import NAME
+from conformance.report.events import CaseEvent
+from conformance.report.events import Run
+
+FOLDER = "conform-results"
+"""Below the current directory; holds a folder for each run that names none."""
+LATEST = "latest"
+"""A symbolic link beside those folders, to the one of the run that ended last."""
+
+_IGNORE = ".gitignore"
+_COMPARISON = "comparison.json"
+_SIDES = ("base", "head")
+"""What `compare` writes: a comparison, and the results of each side."""
+_ELSEWHERE = "choose another folder with --results DIR"
+
+
+class Claim:
+    """A results folder that no other run uses, as long as this object is not released."""
+
+    __slots__ = ("_lock", "_made", "path")
+
+    def __init__(self, path: Path, *, again: bool = False) -> None:
+        """Make and lock the folder; `again` wants the results of an earlier run there, otherwise there must be none.
+
+        UsageError where another run uses the folder, or has left its results; HostError where it cannot be made.
+        """
+        self.path = path
+        self._made = not again and _make(path)
+        self._lock = _lock(path)
+        if not again and _used(path):
+            self.release()
+            raise UsageError(
+                f"{path} already holds the results of a run",
+                hint=f"{_ELSEWHERE}; an interrupted run is continued with: {resume_command(path)}",
+            )
+
+    def release(self) -> None:
+        """Let others use the folder; remove it if this run made it and left nothing in it. May be called twice."""
+        if self._lock >= 0:
+            with suppress(OSError):  # a log to which nothing was written
+                if not (self.path / NAME).stat().st_size:
+                    (self.path / NAME).unlink()
+            if self._made:
+                with suppress(OSError):  # not empty
+                    self.path.rmdir()
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+@contextlib.contextmanager
+def new_folder(suffix: str = "") -> Iterator[Path]:
+    """Make a folder for a run that names none, `conform-results/2026-11-30T15-59-48`; remove it if it stays empty.
+
+    `latest` names it afterwards, unless it has a suffix.
+    """
+    above = Path(FOLDER)
+    if above.is_symlink():
+        # The current directory may be a kernel tree that nobody vouches for.
+        raise HostError(f"{above.absolute()} is a symbolic link", hint="name a results folder with --results DIR")
+    try:
+        above.mkdir(exist_ok=True)
+        with suppress(FileExistsError), (above / _IGNORE).open("x") as file:
+            file.write("*\n")  # as pytest's cache has it: the current directory may be somebody's kernel tree
+        path = _reserved(above, datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S") + suffix)
+    except OSError as error:
+        raise HostError(
+            f"cannot make a results folder in {above.absolute()}: {(error.strerror or str(error)).lower()}",
+            hint="name a folder that can be written with --results DIR",
+        ) from error
+    try:
+        yield path
+    finally:
+        try:
+            path.rmdir()
+        except OSError:
+            if not suffix:
+                _point(above / LATEST, path.name)
+        else:
+            with suppress(OSError):
+                if [each.name for each in above.iterdir()] == [_IGNORE]:
+                    (above / _IGNORE).unlink()
+                    above.rmdir()
+
+
+def closing_lines(folder: Path, run: Run | None, *, resumable: bool = True) -> list[str]:
+    """Say where the results of a run are, how to continue it if it did not come to its end, and how to see its page.
+
+    Nothing where the run never began; `run` is None also where a full disk or a fault of the suite ended it.
+    """
+    if run is None and not _began(folder):
+        return []
+    name = shlex.quote(os.fspath(folder))
+    lines = ["", f"results: {name}"]
+    if resumable and (run is None or run.unseen() or run.counts()[Verdict.INFRA]):
+        lines.append(f"resume:  {resume_command(folder)}")
+    return [*lines, f"page:    ./conform report {name} --open"]
+
+
+def located(run: Run, folder: Path) -> Run:
+    """Return the run with the evidence of its cases named from the current directory, not from the results folder."""
+
+    def moved(case: CaseEvent) -> CaseEvent:
+        return replace(case, evidence=os.fspath(folder / case.evidence)) if case.evidence else case
+
+    return replace(run, cases={slug: list(map(moved, cases)) for slug, cases in run.cases.items()})
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that continues the run in a folder."""
+    return f"./conform run --resume {shlex.quote(os.fspath(folder))}"
+
+
+def _make(path: Path) -> bool:
+    """Make a folder; tell whether it was not there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError as error:
+        if path.is_dir():
+            return False
+        raise _cannot(path, errno.ENOTDIR) from error
+    except OSError as error:
+        raise _cannot(path, error.errno or 0) from error
+    return True
+
+
+def _cannot(path: Path, number: int) -> HostError:
+    return HostError(f"cannot make the results folder {path}: {os.strerror(number)}", hint=_ELSEWHERE)
+
+
+def _lock(path: Path) -> int:
+    """Lock a folder and return what holds the lock; the kernel frees it however this process ends."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        hint = f"the folder of a run that was interrupted, e.g. one below {FOLDER}"
+        raise UsageError(f"there is no results folder {path}: {error.strerror}", hint=hint) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UsageError(
+            f"another run is writing its results to {path}",
+            hint=f"{_ELSEWHERE}; if that run is interrupted, continue it with: {resume_command(path)}",
+        ) from error
+    except OSError:
+        pass  # NFS locks no directory; the check for earlier results remains
+    return descriptor
+
+
+def _used(path: Path) -> bool:
+    """Tell whether a run has left anything in a folder; an empty log is that of a run that never began."""
+    others = [path / "cases", path / summary.NAME, path / _COMPARISON]
+    return any(map(_began, (path, *(path / side for side in _SIDES)))) or any(map(Path.exists, others))
+
+
+def _began(path: Path) -> bool:
+    """Tell whether a folder has the log of a run, one that is not empty."""
+    try:
+        return (path / NAME).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _reserved(above: Path, name: str) -> Path:
+    """Make a folder of this name; a number tells it from one that began in the same second."""
+    number = 1
+    while True:
+        path = above / (name if number == 1 else f"{name}.{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _point(link: Path, target: str) -> None:
+    """Make a symbolic link mean another folder at once; anything else of that name is left alone."""
+    beside = link.with_name(f".{link.name}.{os.getpid()}")
+    with suppress(OSError):
+        if link.is_symlink() or not link.exists():
+            beside.symlink_to(target)
+            beside.replace(link)

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results are safe: in a folder for each run, used by one run at a time, overwritten by none, and easy to find."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.errors import HostError
+from common.errors import UsageError
+from conformance import cli
+from conformance.report.events import NAME
+from conformance.report.events import EventLog
+from conformance.report.events import FinishEvent
+from conformance.report.events import Run
+from conformance.report.events import RunEvent
+from conformance.report.events import read
+from conformance.run.ledger import Ledger
+from conformance.run.results import Claim
+from conformance.run.results import closing_lines
+from conformance.run.results import new_folder
+from tests.conformance import report_runs
+from tests.conformance.conform import command
+from tests.conformance.conform import conform
+from tests.conformance.conform import environment
+
+KERNEL = "debian:6.12"
+CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"
+
+
+def begun(folder: Path) -> Path:
+    """Leave the log of a run in a folder."""
+    with EventLog(folder / NAME) as log:
+        log.write(RunEvent(started="", command=("./conform", "run", "--kernel", "host"), selected={"host": 3}))
+    return folder
+
+
+class TestTheFolderOfARun:
+    """A folder is used by one run."""
+
+    def test_another_run_is_refused(self, tmp_path: Path) -> None:
+        """Two runs cannot write one log; the sentence names the folder, the hint both ways out."""
+        with Claim(tmp_path / "out"), pytest.raises(UsageError) as caught:
+            Claim(tmp_path / "out")
+
+        assert str(caught.value) == f"another run is writing its results to {tmp_path / 'out'}"
+        assert "--results DIR" in caught.value.hint
+        assert "--resume" in caught.value.hint
+
+    def test_a_run_of_another_process_is_refused(self, tmp_path: Path) -> None:
+        """The lock holds between processes, and ends with the process that has it, however that ends."""
+        script = "import sys; from pathlib import Path; from conformance.run.results import Claim\n"
+        script += "claim = Claim(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+        with subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            with pytest.raises(UsageError, match="another run is writing"):
+                Claim(tmp_path)
+            other.kill()
+            other.wait(60)
+            Claim(tmp_path).release()
+
+    @pytest.mark.parametrize("left", [NAME, "base/events.jsonl", "summary.json", "comparison.json", "cases/x"])
+    def test_an_earlier_run_is_not_overwritten(self, left: str, tmp_path: Path) -> None:
+        """Whatever a run has left stays as it is, and the folder can be claimed to go on with it."""
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).write_text("{}\n")
+
+        with pytest.raises(UsageError, match="already holds the results of a run") as caught:
+            Claim(tmp_path)
+
+        assert f"./conform run --resume {tmp_path}" in caught.value.hint
+        assert (tmp_path / left).read_text() == "{}\n"
+        Claim(tmp_path, again=True).release()
+
+    def test_what_is_no_result_is_no_obstacle(self, tmp_path: Path) -> None:
+        """A folder of somebody's own may hold other files, and the empty log of a run that never began."""
+        (tmp_path / "notes").touch()
+        (tmp_path / NAME).touch()
+
+        Claim(tmp_path).release()
+
+        assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+    def test_a_run_that_never_began_leaves_nothing(self, tmp_path: Path) -> None:
+        """What was made for nothing is gone; what was there before stays."""
+        Claim(tmp_path / "new").release()
+        (tmp_path / "old").mkdir()
+        Claim(tmp_path / "old").release()
+
+        assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+    def test_the_log_is_claimed_whoever_writes_it(self, tmp_path: Path) -> None:
+        """A ledger, be it of plain pytest or of a matrix, claims its folder and lets it go at its end."""
+        ledger = Ledger(results=tmp_path)
+        ledger.begin({})
+        with pytest.raises(UsageError, match="another run"):
+            Ledger(results=tmp_path).begin({})
+        ledger.end(1.0)
+
+        with pytest.raises(UsageError, match="already holds"):
+            Ledger(results=tmp_path).begin({})
+
+    def test_what_is_no_folder(self, tmp_path: Path) -> None:
+        """A file, or nothing to go on with, is named."""
+        (tmp_path / "file").touch()
+        with pytest.raises(HostError, match="file: Not a directory"):
+            Claim(tmp_path / "file")
+        with pytest.raises(UsageError, match=r"there is no results folder .*nowhere: No such file"):
+            Claim(tmp_path / "nowhere", again=True)
+
+
+class TestANewFolder:
+    """A run that names no folder gets one of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_is_named_by_date_and_time(self) -> None:
+        """Two that begin within a second differ; git ignores them; `latest` is the one that ended last."""
+        with new_folder() as first, new_folder() as second:
+            assert re.fullmatch(r"conform-results/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", str(first))
+            assert first != second
+            begun(first)
+            begun(second)
+            assert not Path("conform-results/latest").exists()
+
+        assert Path("conform-results/latest").resolve() == first.resolve()
+        assert Path("conform-results/.gitignore").read_text() == "*\n"
+
+    def test_nothing_stays_of_a_run_that_left_nothing(self) -> None:
+        """Wrong usage makes no folders, and does not take away those of others."""
+        with new_folder():
+            pass
+        assert not Path("conform-results").exists()
+
+        with new_folder() as kept:
+            begun(kept)
+        with new_folder():
+            pass
+        assert Path("conform-results/latest").resolve() == kept.resolve()
+
+    def test_what_cannot_be_written(self) -> None:
+        """A file in the way is named with the option that goes round it; a planted link is not followed."""
+        Path("elsewhere").mkdir()
+        Path("conform-results").symlink_to("elsewhere")
+        with pytest.raises(HostError, match="conform-results is a symbolic link"), new_folder():
+            pass
+        assert not list(Path("elsewhere").iterdir())
+
+        Path("conform-results").unlink()
+        Path("conform-results").touch()
+        with pytest.raises(HostError, match=r"cannot make a results folder in .*: file exists") as caught, new_folder():
+            pass
+        assert "--results DIR" in caught.value.hint
+
+    def test_latest_is_never_somebodys_own(self) -> None:
+        """A file that is called so is left alone."""
+        Path("conform-results").mkdir()
+        Path("conform-results/latest").write_text("mine")
+        with new_folder() as folder:
+            begun(folder)
+
+        assert Path("conform-results/latest").read_text() == "mine"
+
+
+class TestTheLastLines:
+    """Where the results are, how to go on, how to open the page."""
+
+    def _run(self, *, seen: int, finish: FinishEvent | None) -> Run:
+        run = report_runs.healthy()
+        run.cases = {slug: cases[:seen] for slug, cases in run.cases.items()}
+        run.finish = finish
+        return run
+
+    def test_of_a_whole_run(self) -> None:
+        """There is nothing to go on with."""
+        run = self._run(seen=736, finish=FinishEvent(exit_code=0, seconds=1.0))
+
+        assert closing_lines(Path("a b"), run) == ["", "results: 'a b'", "page:    ./conform report 'a b' --open"]
+
+    @pytest.mark.parametrize("finish", [None, FinishEvent(exit_code=130, seconds=1.0, interrupted=True)])
+    def test_of_an_interrupted_run(self, finish: FinishEvent | None) -> None:
+        """The command that goes on with it is there to be pasted."""
+        lines = closing_lines(Path("out"), self._run(seen=100, finish=finish))
+
+        assert lines[1:] == [
+            "results: out", "resume:  ./conform run --resume out", "page:    ./conform report out --open",
+        ]  # fmt: skip
+
+    def test_of_a_run_that_broke(self, tmp_path: Path) -> None:
+        """What is in the log can be gone on with; a run that never began has nothing to show."""
+        assert closing_lines(tmp_path, None) == []
+        begun(tmp_path)
+        assert f"resume:  ./conform run --resume {tmp_path}" in closing_lines(tmp_path, None)
+
+
+def test_evidence_is_named_from_where_the_reader_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The path in a report on the terminal can be pasted as it stands; the log itself may be moved."""
+    run = report_runs.sick()
+    bad = replace(run.unexpected()[0], evidence="cases/debian-6.12/x")
+    (tmp_path / "some" / "where").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "some")
+    with EventLog(Path("where") / NAME) as log:
+        log.write(run.start)
+        log.write(bad)
+    for name in ("where", "where/events.jsonl"):
+        assert cli.main(["report", name]) == 0
+        assert "evidence  where/cases/debian-6.12/x" in capsys.readouterr().out
+    assert read(Path("where")).unexpected()[0].evidence == "cases/debian-6.12/x"
+
+
+def test_the_page_is_written_beside_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`report --open` writes it and shows it with the desktop's own opener; the address is printed."""
+    monkeypatch.chdir(tmp_path)
+    begun(tmp_path / "out")
+    opener = tmp_path / "bin" / "xdg-open"
+    opener.parent.mkdir()
+    opener.write_text('#!/bin/sh\necho "$1" > opened\n')
+    opener.chmod(0o755)
+    path = f"{opener.parent}{os.pathsep}{os.environ['PATH']}"
+
+    done = conform("report", "out", "--open", cwd=tmp_path, PATH=path, DISPLAY=":7")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"file://{tmp_path}/out/report.html\n"
+    assert (tmp_path / "opened").read_text() == "out/report.html\n"
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "opened").unlink()
+    assert conform("report", "out", "--open", cwd=tmp_path, PATH=path, DISPLAY="", WAYLAND_DISPLAY="").returncode == 0
+    assert not (tmp_path / "opened").exists()
+
+
+def test_resuming_waits_for_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that is under way is not gone on with by a second one."""
+    begun(tmp_path)
+    with Claim(tmp_path, again=True):
+        assert cli.main(["run", "--resume", str(tmp_path)]) == 128
+    assert "another run is writing" in capsys.readouterr().err
+
+
+@pytest.mark.vm
+def test_a_run_that_names_no_folder(tmp_path: Path) -> None:
+    """Its last lines name the folder, which has everything; a second run with that folder is refused."""
+    done = conform("run", "--kernel", KERNEL, "--case", CASE, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    results, page = (line.split(maxsplit=1) for line in done.stdout.splitlines()[-2:])
+    assert (results[0], page[0]) == ("results:", "page:")
+    assert [case.id for case in read(tmp_path / results[1]).cases["debian-6.12"]] == [CASE]
+    assert (tmp_path / "conform-results" / "latest").resolve() == (tmp_path / results[1]).resolve()
+
+    again = conform("run", "--kernel", KERNEL, "--case", CASE, "--results", results[1], cwd=tmp_path)
+    assert again.returncode == 128
+    assert "already holds" in again.stderr
+    wrong = subprocess.run(
+        command("run", "--kernel", KERNEL, "--case", CASE, "--cpus", "0"), cwd=tmp_path, env=environment(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert wrong.returncode == 128
+    assert len(list((tmp_path / "conform-results").glob("2*"))) == 1
