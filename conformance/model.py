@@ -9,6 +9,8 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Any
 from typing import Final
+from typing import NotRequired
+from typing import TypedDict
 
 from kernels.version import Version
 
@@ -142,3 +144,28 @@ class Judgement:
     """The known deviations it is about, by name and separated by blanks; only for xfail and xpass."""
     grounds: tuple[Ground, ...] = ()
     """The rows that decided it; of an unexpected verdict, those of the steps that went wrong."""
+
+
+class LogLine(TypedDict):
+    """A line of the kernel log."""
+
+    text: str
+    sequence: NotRequired[int]
+    level: NotRequired[int]
+    microseconds: NotRequired[int]
+
+
+class TryEntry(TypedDict):
+    """One try, or several in a row that went alike, of a case that was tried more than once."""
+
+    verdict: Verdict
+    observed: str
+    fresh: bool
+    """Whether it had a clone of its own."""
+    times: int
+    """Tries in a row that went alike."""
+    expected: NotRequired[str]
+    differences: NotRequired[tuple[str, ...]]
+    hasty: NotRequired[bool]
+    seconds: NotRequired[float]
+    log: NotRequired[tuple[LogLine, ...]]

@@ -10,37 +10,40 @@ Schema version 1. The key `event` of each line names one of four kinds, the othe
             gone on with has lines after it, and another one at its end.
 
 The log is ASCII. Each line is one write(2), so a log is whole up to its last line however the run ended; a last line
-without its newline was cut and is ignored. Everything else that is not as described is refused. Changes that an older
-reader would misread take a new schema number.
+without its newline was cut and is ignored. Schema 1 grows by fields with a default: a reader fills in what an older log
+lacks, and ignores fields that it does not know. Everything else that is not as described is refused with the number of
+its line. Changes that an older reader would misread take a new schema number.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import types
-import typing
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import MISSING
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from typing import Self
-from typing import TypeVar
+
+import msgspec
 
 from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import UsageError
 from conformance.model import Ground
-from conformance.model import Source
+from conformance.model import LogLine
+from conformance.model import TryEntry
 from conformance.model import Verdict
+from conformance.report.json_line import collected_later
+from conformance.report.json_line import located
+from conformance.report.json_line import repaired
+from conformance.report.json_line import written
 
 SCHEMA = 1
 NAME = "events.jsonl"
@@ -144,8 +147,8 @@ class CaseEvent:
     """What the scenario saw; None where it did not answer."""
     error: str = ""
     """The guest's traceback; only where the scenario raised."""
-    log: tuple[Mapping[str, Any], ...] = ()
-    """Kernel log of the case: `{"sequence", "level", "microseconds", "text"}` each."""
+    log: tuple[LogLine, ...] = ()
+    """Kernel log of the case."""
     console: str = ""
     """The tail of the serial console; only where the machine died."""
     seconds: float = 0.0
@@ -154,9 +157,8 @@ class CaseEvent:
     """When its verdict came, in seconds since the run began; 0 if nobody looked."""
     repeat: str = ""
     """The shell command that repeats just this case."""
-    tries: tuple[Mapping[str, Any], ...] = ()
-    """Of a case tried more than once, each try: `{"verdict", "expected", "observed", "differences", "fresh", "hasty",
-    "times", "seconds", "log"}`; `fresh`: in a clone of its own; `times`: tries in a row that went alike."""
+    tries: tuple[TryEntry, ...] = ()
+    """Of a case tried more than once, each try."""
     evidence: str = ""
     """The folder with its evidence, below the log's own; only of unexpected cases."""
     flaky: bool = False
@@ -180,8 +182,21 @@ Event = RunEvent | KernelEvent | CaseEvent | FinishEvent
 
 _KINDS: Mapping[str, type[Event]] = {"run": RunEvent, "kernel": KernelEvent, "case": CaseEvent, "finish": FinishEvent}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_TYPES: Mapping[type, Mapping[str, Any]] = {kind: typing.get_type_hints(kind) for kind in (*_NAMES, Ground)}
-_Made = TypeVar("_Made")
+
+
+class _NotJsonError(ValueError):
+    """A line is not what JSON is."""
+
+
+class _Kind(msgspec.Struct):
+    """What must be known of a line before it can be read."""
+
+    event: str
+    schema: Any = None
+
+
+_KIND = msgspec.json.Decoder(_Kind)
+_DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _KINDS.items()}
 
 
 @dataclass(slots=True)
@@ -318,7 +333,7 @@ class EventLog:
 def encode(event: Event) -> str:
     """Return the event's line without its newline; the same event gives the same line."""
     values = {each.name: getattr(event, each.name) for each in fields(event)}
-    return json.dumps({"event": _NAMES[type(event)], **values}, default=_plain, separators=(",", ":"))
+    return written({"event": _NAMES[type(event)], **values}, _plain)
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -327,18 +342,34 @@ def _plain(value: Any) -> dict[str, Any]:
     return {name: each for name, each in known.items() if each or known is value}
 
 
-def decode(line: str) -> Event:
+def decode(line: str | bytes) -> Event:
     """Return the event of one line; ValueError saying what is wrong with it."""
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg}") from error
-    kind = _KINDS.get(values.pop("event", "")) if isinstance(values, dict) else None
-    if kind is None:
-        raise ValueError(f"not an event: it needs a key `event` that is one of {', '.join(_KINDS)}")
-    if kind is RunEvent and values.get("schema") != SCHEMA:
-        raise ValueError(f"schema {values.get('schema')!r}; this suite reads schema {SCHEMA}")
-    return _made(f"a `{_NAMES[kind]}` event", kind, values)
+        return _decode(line)
+    except _NotJsonError:
+        try:  # Older suites wrote NaN and half surrogate pairs.
+            mended = repaired(line)
+        except (ValueError, RecursionError):
+            mended = ""
+        if not mended:
+            raise
+    return _decode(mended)
+
+
+def _decode(line: str | bytes) -> Event:
+    try:
+        kind = _KIND.decode(line)
+        if kind.event not in _KINDS:
+            raise ValueError(f"not an event: its key `event` is not one of {', '.join(_KINDS)}")
+        if kind.event == "run" and kind.schema != SCHEMA:
+            raise ValueError(f"schema {kind.schema!r:.40}; this suite reads schema {SCHEMA}")
+        return _DECODERS[kind.event].decode(line)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not an event: {located(str(error))}") from error
+    except msgspec.DecodeError as error:
+        raise _NotJsonError(f"not JSON: {str(error).removeprefix('JSON is malformed: ')}") from error
+    except RecursionError as error:
+        raise _NotJsonError("not JSON that this suite reads: it is nested too deeply") from error
 
 
 def read(path: Path) -> Run:
@@ -346,53 +377,24 @@ def read(path: Path) -> Run:
     hint = f"give the {NAME} that a run with --results DIR wrote, or the DIR"
     path = path / NAME if path.is_dir() else path
     try:
-        text = path.read_text(encoding="ascii", errors="replace")
+        lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise UsageError(f"cannot read the event log {path}: {error.strerror}", hint=hint) from error
-    events: list[Event] = []
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
-        try:
-            events.append(decode(line))
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number}: {error}", hint=hint) from error
+    number = 0
+
+    def events() -> Iterator[Event]:
+        nonlocal number
+        for number, line in enumerate(lines, start=1):  # noqa: B007 - the sentence below names it
+            yield decode(line)
+
     try:
-        return Run.of(events)
+        with collected_later():
+            return Run.of(events())
     except ValueError as error:
-        raise UsageError(f"{path}: {error}", hint=hint) from error
+        raise UsageError(f"{path}, line {max(1, number)}: {error}", hint=hint) from error
 
 
 def interrupted(run: Run) -> bool:
     """Whether the run was stopped before its end, or killed."""
     codes = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
     return run.finish is None or run.finish.interrupted or run.finish.exit_code in codes
-
-
-def _made(what: str, kind: type[_Made], values: Mapping[str, Any]) -> _Made:
-    """Make a dataclass of JSON values; ValueError for one that is missing, of the wrong type, or that it has not."""
-    wanted, every = _TYPES[kind], fields(kind)  # type: ignore[arg-type]
-    if stray := sorted(values.keys() - wanted.keys()):
-        raise ValueError(f"{what} has no {', '.join(stray)}")
-    needed = {each.name for each in every if each.default is MISSING and each.default_factory is MISSING}
-    if lacking := sorted(needed - values.keys()):
-        raise ValueError(f"{what} needs {', '.join(lacking)}")
-    return kind(**{name: _value(name, value, wanted[name]) for name, value in values.items()})
-
-
-def _value(name: str, value: Any, wanted: Any) -> Any:
-    """Check one JSON value against a field's type and return it as that type."""
-    if isinstance(wanted, types.UnionType):  # Mapping | None
-        return None if value is None else _value(name, value, typing.get_args(wanted)[0])
-    origin = typing.get_origin(wanted) or wanted
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(name, each, typing.get_args(wanted)[0]) for each in value)
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _value(name, each, typing.get_args(wanted)[1]) for key, each in value.items()}
-    if origin is Ground and isinstance(value, dict):
-        return _made("a ground", Ground, value)
-    if origin in (Verdict, Source):
-        return origin(value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is Any or (isinstance(value, origin) and not (origin is int and isinstance(value, bool))):
-        return value
-    raise ValueError(f"`{name}` cannot be {value!r}")

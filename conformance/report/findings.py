@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from conformance.judge.klog import is_header
+from conformance.model import TryEntry
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -120,7 +120,7 @@ def xfails(run: Run) -> list[CaseEvent]:
 def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield what bears witness to a case, by name and line by line, as far as anything does."""
     sources: Mapping[str, Sequence[str]] = {
-        "kernel log": [str(line.get("text", "")) for line in case.log],
+        "kernel log": [line["text"] for line in case.log],
         "console": case.console.splitlines(),
         # Of a machine that died it is the line of its console that says so.
         "traceback": [] if case.error.strip() in case.console else case.error.splitlines(),
@@ -181,7 +181,7 @@ def tries(case: CaseEvent) -> str:
     return ", then ".join(map(_told, case.tries))
 
 
-def _told(each: Mapping[str, Any]) -> str:
+def _told(each: TryEntry) -> str:
     verdict, observed, times = each["verdict"], each["observed"], each["times"]
     outcome = verdict if observed == verdict else f"{verdict} ({observed})"
     return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")

@@ -7,14 +7,13 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.errors import HostError
 from conformance.judge.lists import Lists
 from conformance.model import Case
+from conformance.model import LogLine
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.run.machine_pool import Workbench
@@ -109,6 +108,6 @@ def _log_lines(event: CaseEvent) -> Iterator[str]:
         yield from _lines(each["log"])
 
 
-def _lines(log: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _lines(log: Sequence[LogLine]) -> Iterator[str]:
     for line in log:
         yield f"[{line['microseconds'] / 1e6:12.6f}] {line['text']}"

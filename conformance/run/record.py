@@ -11,13 +11,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 
 from common.errors import HostError
 from conformance.groups import cases
 from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import Source
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 
@@ -79,21 +78,11 @@ def unjudged(nodeid: str, sentence: str, specs: Mapping[str, str], repeat: str) 
 
 def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
     """Return the event of a record that `examine` made."""
-    values = record | {
-        "verdict": Verdict(record["verdict"]),
-        "differences": tuple(record["differences"]),
-        "log": tuple(record.get("log", ())),
-        "tries": tuple(record.get("tries", ())),
-        "confirmed_by": tuple(record.get("confirmed_by", ())),
-        "grounds": tuple(map(_ground, record.get("grounds", ()))),
+    told = {
         "nodeid": nodeid,
         "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} --case {shlex.quote(record['id'])}",
     }
-    return CaseEvent(**values)
-
-
-def _ground(record: Mapping[str, Any]) -> Ground:
-    return Ground(**{**record, "source": Source(record["source"]), "steps": tuple(record["steps"])})
+    return msgspec.convert(record | told, CaseEvent)
 
 
 def named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:

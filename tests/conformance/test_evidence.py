@@ -16,6 +16,8 @@ from common.errors import HostError
 from conformance.groups import cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.lists import Lists
+from conformance.model import LogLine
+from conformance.model import TryEntry
 from conformance.model import Verdict
 from conformance.report.events import read
 from conformance.report.live import PlainReporter
@@ -37,7 +39,7 @@ from tests.conformance.workbenches import OneMachine
 from tests.conformance.workbenches import ScriptedWorkbench
 from vm.machine import Reply
 
-LINE = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
+LINE: LogLine = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
 BAD = judged(
     KERNEL_6_12,
     redirect_cases()[0],
@@ -47,7 +49,7 @@ BAD = judged(
     console="tail\n",
     observation={"a": 1},
 )
-TRY = {"verdict": "splat", "fresh": False, "times": 1, "log": [LINE]}
+TRY: TryEntry = {"verdict": Verdict.SPLAT, "observed": "splat", "fresh": False, "times": 1, "log": (LINE,)}
 
 
 def test_what_is_in_the_folder(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
 
 def test_each_try_has_its_part_of_the_log(tmp_path: Path) -> None:
     """Who reads the log sees which try said what."""
-    event = replace(BAD, tries=(TRY, {**TRY, "verdict": "pass", "fresh": True, "log": []}))
+    event = replace(BAD, tries=(TRY, {**TRY, "verdict": Verdict.PASS, "fresh": True, "log": ()}))
 
     text = (tmp_path / store(tmp_path, event) / "log.txt").read_text(encoding="utf-8")
 

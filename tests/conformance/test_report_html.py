@@ -18,6 +18,8 @@ import pytest
 from conformance.groups import cases as catalogue
 from conformance.model import Case
 from conformance.model import KernelFacts
+from conformance.model import LogLine
+from conformance.model import TryEntry
 from conformance.model import Verdict
 from conformance.report import html
 from conformance.report.events import CaseEvent
@@ -225,10 +227,11 @@ def test_tries_and_deviations_are_told() -> None:
     """A flaky case shows its tries, the log of each once, and a known deviation is counted by kernel."""
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
-    said, again = {"microseconds": 2000000, "text": "said on the first try"}, {"text": "said on the second"}
-    tries = (
-        {"verdict": "pass", "observed": "delivered", "times": 3, "fresh": False, "log": (said,)},
-        {"verdict": "fail", "observed": "dropped", "times": 1, "fresh": True, "log": (again,)},
+    said: LogLine = {"microseconds": 2000000, "text": "said on the first try"}
+    again: LogLine = {"text": "said on the second"}
+    tries: tuple[TryEntry, ...] = (
+        {"verdict": Verdict.PASS, "observed": "delivered", "times": 3, "fresh": False, "log": (said,)},
+        {"verdict": Verdict.FAIL, "observed": "dropped", "times": 1, "fresh": True, "log": (again,)},
     )
     cases[0] = replace(cases[0], verdict=Verdict.FAIL, observed="dropped", flaky=True, tries=tries, log=(said,))
     cases[1] = replace(cases[1], verdict=Verdict.XFAIL, deviation="too-early", reason="it comes too early")
@@ -258,8 +261,8 @@ def spoilt(number: int, case: CaseEvent) -> CaseEvent:
     names = ("name", "expected", "observed", "reason", "error", "console", "repeat", "deviation")
     words: dict[str, Any] = dict.fromkeys(names, HOSTILE)
     words["differences"] = (HOSTILE,)
-    words["log"] = ({"sequence": 1, "level": HOSTILE, "microseconds": HOSTILE, "text": HOSTILE},)
-    words["tries"] = ({"verdict": [HOSTILE], "observed": HOSTILE, "times": HOSTILE, "fresh": HOSTILE}, {})
+    words["log"] = ({"sequence": 1, "level": 4, "microseconds": 1, "text": HOSTILE},)
+    words["tries"] = ({"verdict": Verdict.FAIL, "observed": HOSTILE, "times": 2, "fresh": True},)
     words["params"] = {HOSTILE: HOSTILE}
     words["observation"] = {"steps": {HOSTILE: f"{HOSTILE}{number}"}}
     words |= {"id": f"{HOSTILE}{number}", "group": HOSTILE} if number % 2 else {}
@@ -342,7 +345,7 @@ def test_reasons_are_told_once_where_they_are_many(monkeypatch: pytest.MonkeyPat
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much went wrong, and was logged, evidence has only so much room; every case is named all the same."""
     run = report_runs.healthy()
-    log = tuple({"microseconds": number, "text": f"line {number} " + "x" * 80} for number in range(1000))
+    log = tuple(LogLine(microseconds=number, text=f"line {number} " + "x" * 80) for number in range(1000))
     run.cases["debian-6.12"] = [
         replace(
             case, verdict=Verdict.SPLAT, observed="splat", log=({"text": case.name}, *log), differences=("y" * 300,)
@@ -368,7 +371,7 @@ def test_logs_are_bounded() -> None:
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
     for at, texts in enumerate((lines, ["x" * 10_000] * 100)):
-        log = tuple({"text": text} for text in texts)
+        log = tuple(LogLine(text=text) for text in texts)
         cases[at] = replace(cases[at], verdict=Verdict.SPLAT, observed="splat", log=log)
     text = render(run)
     assert re.findall(r"line (\d+) of the log", text) == [str(each) for each in range(488, 648) if each != 500]

@@ -63,7 +63,7 @@ def test_a_report_goes_where_it_is_sent(name: str, tmp_path: Path, capsysbinary:
     [
         (("nowhere",), "cannot read the event log nowhere: No such file or directory"),
         (("empty",), "cannot read the event log empty/events.jsonl: No such file or directory"),
-        (("torn",), "torn/events.jsonl: the log does not begin with a `run` event"),
+        (("torn",), "torn/events.jsonl, line 1: the log does not begin with a `run` event"),
         (("log", "--format", "pdf"), "argument --format: invalid choice: 'pdf'"),
         (("log", "--output", "empty"), "cannot write the report empty: Is a directory"),
         (("log", "--output", "nowhere/report"), "cannot write the report nowhere/report: No such file or directory"),

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from conformance.judge.klog import is_header
+from conformance.model import LogLine
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.findings import alike
@@ -131,7 +130,7 @@ class Witness:
         yield Text(source, tuple(shown), above=first, below=len(lines) - first - len(shown))
 
 
-def _stamped(log: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _stamped(log: Iterable[LogLine]) -> list[tuple[str, str]]:
     """Return lines, each after its time as dmesg shows it."""
-    times = ((line.get("microseconds"), str(line.get("text", ""))) for line in log)
-    return [(f"[{time / 1e6:12.6f}] " if isinstance(time, int) else "", text) for time, text in times]
+    times = ((line.get("microseconds"), line["text"]) for line in log)
+    return [(f"[{time / 1e6:12.6f}] " if time is not None else "", text) for time, text in times]
