@@ -41,17 +41,20 @@ def launch(root: str, arguments: list[str]) -> int:
         code = prepare(environment, arguments, parse)
         if code is not None:
             return code
-    return _become(environment.python, command, arguments)
+    return _become(environment, command, arguments)
 
 
-def _become(python: str, command: str, arguments: list[str]) -> int:
+def _become(environment: Environment, command: str, arguments: list[str]) -> int:
     module = ["conformance.host.checks", *arguments[1:]] if command == "test" else ["conformance", *arguments]
     # Nothing is imported from the current directory: it may be a kernel tree that holds an argparse.py. PYTHONPATH may
     # name it too, by "." or by nothing between two colons.
     for name in ("PYTHONPATH", "PYTHONHOME"):
         os.environ.pop(name, None)
     os.environ["PYTHONSAFEPATH"] = "1"
-    os.execv(python, [python, "-P", "-m", *module])
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # Compiling three hundred modules takes a second on each start. So bytecode is kept, but not beside the source.
+        os.environ["PYTHONPYCACHEPREFIX"] = environment.bytecode
+    os.execv(environment.python, [environment.python, "-P", "-m", *module])
 
 
 def _take_no_install(arguments: list[str]) -> list[str]:

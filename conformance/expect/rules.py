@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 from typing import Final
@@ -230,19 +232,47 @@ def read_match(
     """Read a `match`, families spelled out; a value no case has is an error, and so is a row no case fits."""
     if not isinstance(match, dict):
         raise bad(where, f"'match' is a table, not {match!r}")
+    index = _index(_Identified(universe))
     read: dict[str, frozenset[str]] = {}
+    fitting = (1 << len(universe)) - 1
     for name, values in match.items():
-        known = {params[name] for params in universe if name in params}
+        known = index.get(name)
         if not known:
             raise bad(where, f"no case has a parameter {name!r}")
         if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
             raise bad(where, f"{name!r} is a list of values, not {values!r}")
         read[name] = frozenset(each for value in values for each in families.get(value, (value,)))
-        for stranger in sorted(read[name] - known):
+        for stranger in sorted(read[name] - known.keys()):
             raise bad(where, f"{name!r} is never {stranger!r}")
-    if not any(all(params.get(name) in values for name, values in read.items()) for params in universe):
+        fitting &= reduce(or_, (known[value] for value in read[name]))
+    if not fitting:
         raise bad(where, "matches no case")
     return read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Identified:
+    """Cases as a key of a cache: by identity, for comparing thousands of them costs more than the cache saves."""
+
+    cases: Sequence[Params]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identified) and self.cases is other.cases
+
+    def __hash__(self) -> int:
+        return id(self.cases)
+
+
+@lru_cache(maxsize=32)
+def _index(universe: _Identified) -> Mapping[str, Mapping[str, int]]:
+    """Return, for each parameter and value, the cases that have it: bit N is set for the case number N."""
+    found: dict[str, dict[str, int]] = {}
+    for number, params in enumerate(universe.cases):
+        bit = 1 << number
+        for name, value in params.items():
+            values = found.setdefault(name, {})
+            values[value] = values.get(value, 0) | bit
+    return found
 
 
 def read_rule(

@@ -16,12 +16,13 @@ DEVELOPMENT = "requirements-dev.txt"
 class Environment:
     """The virtual environment of one checkout."""
 
-    __slots__ = ("folder", "python", "root")
+    __slots__ = ("bytecode", "folder", "python", "root")
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.folder = os.path.join(root, ".venv")
         self.python = os.path.join(self.folder, "bin", "python")
+        self.bytecode = os.path.join(self.folder, "bytecode")
 
     def stale(self, command: str) -> list[str]:
         """Return the requirements files that `./conform COMMAND` needs and that are not installed as they stand."""
