@@ -31,6 +31,7 @@ from conformance.compare.sides import judged_before
 from conformance.compare.sides import judged_now
 from conformance.compare.sides import options_for
 from conformance.compare.sides import pairs
+from conformance.compare.sides import require_common
 from conformance.compare.store import store
 from conformance.compare.symptom import symptom_of
 from conformance.compare.text import comparison_lines
@@ -49,7 +50,6 @@ from conformance.run.machine_pool import Workbench
 from conformance.run.options import lists_of
 from conformance.run.options import machine_options
 from conformance.run.options import workers
-from conformance.run.provenance import suite_commit
 from conformance.run.results import Claim
 from conformance.run.results import new_folder
 from conformance.run.selection import Wanted
@@ -120,6 +120,7 @@ def _sides(
 
 def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Comparison:
     old, new = (_named(side.cases, options.conform_case or ()) for side in (base, head))
+    require_common(base, head, old, new)
     once = differences(old, new, {}, strict=options.strict)
     doubtful = {each.id for each in once if each.change not in _SETTLED}
     again = [case for case in cases() if case.id in doubtful]
@@ -127,6 +128,8 @@ def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Compa
     possible = bool(options.again and again and len(kernels) == len(("base", "head")))
     tries = _repeat(kernels, again, options) if possible else {}
     notes = []
+    if base.suite != head.suite:
+        notes.append(f"{base.suite} judged base, {head.suite} judged head: a difference may come from the suite.")
     if again and options.again and not possible:
         notes.append("Nothing was repeated, because not both kernels are at hand: what differs may be unstable.")
     return Comparison(
@@ -134,7 +137,7 @@ def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Compa
         head=head.event,
         differences=differences(old, new, tries, strict=options.strict),
         unlike=unlike(base.event, head.event, (base.kernel, head.kernel)),
-        suite=suite_commit(),
+        suites=(base.suite, head.suite),
         tries=options.again if possible else 0,
         alone=len(again) <= CLONES,
         notes=tuple(notes),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.errors import UsageError
 from conformance.nightly.history import LEGEND
+from conformance.nightly.history import Build
 from conformance.nightly.history import Strip
 from conformance.nightly.history import strips
 from conformance.report.events import NAME
@@ -43,6 +44,8 @@ def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style)
         bad, total = len(run.unexpected()), sum(run.counts().values())
         kernels = f"{len(run.slugs)} kernel{'s' * (len(run.slugs) != 1)}"
         yield style.cut(f"{number:3}  {run.start.started}  {kernels}, {total} cases, {bad} unexpected", WIDTH)
+        for fact in news(found, number - 1):
+            yield from style.wrap(fact, first="     ")
     yield from ("", *style.wrap(LEGEND))
     ordered = sorted(chosen, key=lambda each: each.id)
     cases = {name: list(each) for name, each in groupby(ordered, key=lambda each: each.id)}
@@ -50,9 +53,29 @@ def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style)
         yield from ("", *style.wrap(name, then="  "))
         wide = max(len(style.cut(each.kernel, 24)) for each in cases[name])
         for each in cases[name]:
-            yield f"  {style.cut(each.kernel, 24):{wide}}  {each}  {_numbers(each)}".rstrip()
+            first = f"  {style.cut(each.kernel, 24):{wide}}  {each}  "
+            yield from style.wrap(_numbers(each), first=first)
     if not chosen:
         yield from ("", "No case flipped, flaked, or was wrong at last.")
+
+
+def news(found: Sequence[Night], number: int) -> Iterator[str]:
+    """Yield the suite and the kernels of a night, where they are others than in the last night that had them."""
+    run, earlier = found[number].run, [night.run for night in found[:number]]
+    was = earlier[-1].start.suite_commit if earlier else None
+    if run.start.suite_commit != was:
+        yield f"suite {_from(was)}{run.start.suite_commit or 'of no known commit'}"
+    for slug in run.slugs:
+        now = Build.of(run, slug)
+        before = next((Build.of(each, slug) for each in reversed(earlier) if slug in each.kernels), None)
+        if slug in run.kernels and (before is None or (now.release, now.digest) != (before.release, before.digest)):
+            rebuilt = ", rebuilt" if before is not None and before.release == now.release else ""
+            old = before.release if before is not None and not rebuilt else None
+            yield f"{run.kernel(slug).title} {_from(old)}{now.release or 'of no known release'}{rebuilt}"
+
+
+def _from(before: str | None) -> str:
+    return "" if before is None else f"{before or 'unknown'} -> "
 
 
 def _wanted(strip: Strip, options: argparse.Namespace) -> bool:
@@ -60,7 +83,20 @@ def _wanted(strip: Strip, options: argparse.Namespace) -> bool:
     return named and (options.all or strip.noteworthy)
 
 
+def _why(strip: Strip) -> str:
+    """Say which of suite and kernel had changed when a case flipped: by nights, or once if it was always the same."""
+    nights: dict[str, list[int]] = {}
+    for night, cause in strip.causes:
+        nights.setdefault(cause, []).append(night)
+    told = [f"{cause} changed in night{'s' * (len(on) > 1)} {_listed(on)}" for cause, on in nights.items()]
+    return f" ({'; '.join(told)})"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
+
+
 def _numbers(strip: Strip) -> str:
-    flips = f"{strip.flips} flip{'s' * (strip.flips != 1)}" if strip.flips else ""
+    flips = f"{strip.flips} flip{'s' * (strip.flips != 1)}{_why(strip)}" if strip.flips else ""
     flakes = f"flaky {strip.flaky} of {len(strip.judged)} ({strip.flake_rate:.0%})" if strip.flaky else ""
     return ", ".join(filter(None, (flips, flakes)))

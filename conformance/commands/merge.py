@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.report.events import NAME
 from conformance.report.events import EventLog
 from conformance.report.events import Run
+from conformance.report.events import encode
 from conformance.report.events import read
 from conformance.report.exit_code import exit_code_of
 from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.summary import write_summary
 from conformance.report.text import verdict_lines
+from conformance.run.evidence_copy import Origin
+from conformance.run.evidence_copy import carry
+from conformance.run.evidence_copy import marked
 from conformance.run.results import Claim
 from conformance.run.results import closing_lines
 from conformance.run.shard import Shard
@@ -33,33 +36,58 @@ def merge(options: argparse.Namespace) -> int:
     if any(_log(path).resolve() == _log(output).resolve() for path in paths):
         raise UsageError(f"--output {output} is one of the runs to merge", hint="choose a folder of its own")
     runs = [read(path) for path in paths]
+    _check_distinct(paths, runs)
     lacking = missing(runs)
-    run = merged(runs)
-    run.start = replace(run.start, shard="")
+    origins: dict[str, Origin] = {}
+    folders = [_log(path).parent for path in paths]
+    run = merged([marked(run, folder, origins) for run, folder in zip(runs, folders, strict=True)])
+    run.start = replace(run.start, shard="", missing=tuple(map(str, lacking)))
     code = exit_code_of(run)
-    if lacking and code is ExitCode.OK:
-        code = ExitCode.CANNOT_JUDGE
     if run.finish is not None:
         run.finish = replace(run.finish, exit_code=int(code))
     with Claim(output):
+        run, left = carry(run, output, origins)
         _write(run, output)
-    print("\n".join(verdict_lines(run, Style.of(sys.stdout))))
-    print("".join(f"{line}\n" for line in closing_lines(output, run, resumable=False)), end="")
-    for shard in lacking:
-        print(f"conform: shard {shard} is missing", file=sys.stderr)
+    style = Style.of(sys.stdout)
+    lines = [line for note in _notes(paths, runs, left) for line in style.wrap(note, first="Note: ")]
+    lines += [*verdict_lines(run, style), *closing_lines(output, run, resumable=False)]
+    print("\n".join(lines))
     return int(code)
 
 
-def missing(runs: Iterable[Run]) -> list[Shard]:
+def _check_distinct(paths: Sequence[Path], runs: Sequence[Run]) -> None:
+    """Refuse one run that is given twice: it would hide that another is missing."""
+    seen: dict[str, Path] = {}
+    for path, run in zip(paths, runs, strict=True):
+        first = seen.setdefault(encode(run.start), path)
+        if first is not path:
+            raise UsageError(f"{first} and {path} are the same run", hint="name each run once")
+
+
+def _notes(paths: Sequence[Path], runs: Sequence[Run], left: Sequence[str]) -> Iterator[str]:
+    """Say what the reader of the merged run must know."""
+    suites = {run.start.suite_commit or "unknown": path for path, run in reversed(list(zip(paths, runs, strict=True)))}
+    if len(suites) > 1:
+        named = ", ".join(f"{commit} ({path})" for commit, path in reversed(suites.items()))
+        yield f"these runs are of {len(suites)} versions of the suite, which may judge differently: {named}"
+    if left:
+        more = f"; and {len(left) - 1} more" if len(left) > 1 else ""
+        yield f"some evidence was not copied: {left[0]}{more}"
+
+
+def missing(runs: Sequence[Run]) -> list[Shard]:
     """Return the shares that are not there; UsageError if they are of different divisions."""
     shards = {Shard.parse(run.start.shard) for run in runs if run.start.shard}
+    for run in runs:
+        lacking = {Shard.parse(each) for each in run.start.missing}
+        shards |= {each for shard in lacking for each in shard.siblings()} - lacking
     counts = sorted({shard.count for shard in shards})
     if len(counts) > 1:
         raise UsageError(
             f"these are shares of different divisions: by {' and by '.join(map(str, counts))}",
             hint="merge the shards of one division",
         )
-    every = {Shard(number, count) for count in counts for number in range(1, count + 1)}
+    every = {each for shard in shards for each in shard.siblings()}
     return sorted(every - shards)
 
 

@@ -131,8 +131,8 @@ class Comparison:
     """Those that are the same and right are among them."""
     unlike: tuple[str, ...] = ()
     """What differs between the kernels themselves, a sentence each."""
-    suite: str = ""
-    """The suite's commit."""
+    suites: tuple[str, str] = ("", "")
+    """Which suite judged base, and which judged head: `suite COMMIT`."""
     tries: int = 0
     """How often each differing case was repeated; 0 if it was not."""
     alone: bool = True

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,11 @@ class Subject:
     def event(self) -> KernelEvent:
         """What the run says of the kernel."""
         return self.run.kernel(self.slug)
+
+    @property
+    def suite(self) -> str:
+        """The commit of the suite that judged it."""
+        return f"suite {self.run.start.suite_commit or 'of no known commit'}"
 
     @property
     def cases(self) -> dict[str, CaseEvent]:
@@ -110,6 +116,20 @@ def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subje
             hint="compare folders that hold one kernel each, or the same kernels",
         )
     return found
+
+
+def require_common(base: Subject, head: Subject, old: Collection[str], new: Collection[str]) -> None:
+    """Raise UsageError where the two sides have no case in common: no difference between them means anything."""
+    if not set(old) & set(new):
+        told = (
+            f"{name} {side.event.title} has {f'{len(ids)}, e.g. {next(iter(ids))}' if ids else 'none'}"
+            for name, side, ids in (("base", base, old), ("head", head, new))
+        )
+        suites = f" ({base.suite}; {head.suite})" if base.suite != head.suite else ""
+        raise UsageError(
+            f"the two sides have no case in common: {', '.join(told)}{suites}",
+            hint="compare runs of the same cases, or the kernels themselves",
+        )
 
 
 def _alive(subjects: Iterator[Subject]) -> Iterator[Subject]:

@@ -25,6 +25,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "base": _kernel(comparison.base),
         "head": _kernel(comparison.head),
+        "suites": dict(zip(("base", "head"), comparison.suites, strict=True)),
         "unlike": list(comparison.unlike),
         "notes": list(comparison.notes),
         "tries": comparison.tries,

@@ -68,7 +68,8 @@ def paragraph(comparison: Comparison) -> list[str]:
     counts = comparison.counts()
     judged = len(comparison.differences) - counts[Change.APPEARED] - counts[Change.VANISHED]
     said = [_counted(counts[change], change) for change in FIRST]
-    suite = f" (suite {comparison.suite})" if comparison.suite else ""
+    suites = dict.fromkeys(filter(None, comparison.suites))
+    suite = f" ({' for base, '.join(suites)}{' for head' * (len(suites) > 1)})" if suites else ""
     sentences = [
         f"SOCKMAP conformance{suite}, {judged} cases on both kernels: {', '.join(said)}.",
         f"Base: {_named(comparison.base)}.",

@@ -30,6 +30,28 @@ LEGEND = ". pass  x known  - skip  F fail  X xpass  S splat  P panic  H hang  L 
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """Which suite judged which build of a kernel."""
+
+    suite: str
+    """The suite's commit; empty if unknown."""
+    release: str
+    digest: str
+
+    @classmethod
+    def of(cls, run: Run, slug: str) -> Build:
+        """Return what a run had."""
+        kernel = run.kernel(slug)
+        return cls(run.start.suite_commit, kernel.release, kernel.digest)
+
+    def changed(self, before: Build) -> str:
+        """Say which of suite and kernel is another than before."""
+        suite = "the suite" if self.suite != before.suite else ""
+        kernel = "the kernel" if (self.release, self.digest) != (before.release, before.digest) else ""
+        return " and ".join(filter(None, (suite, kernel))) or "neither suite nor kernel"
+
+
+@dataclass(frozen=True, slots=True)
 class Strip:
     """One case on one kernel, night after night."""
 
@@ -37,16 +59,32 @@ class Strip:
     kernel: str
     """The spec."""
     nights: tuple[CaseEvent | None, ...]
+    builds: tuple[Build, ...]
+    """What judged what, each night."""
 
     @property
     def judged(self) -> tuple[CaseEvent, ...]:
         """The nights that tell something about the kernel."""
-        return tuple(each for each in self.nights if each and each.verdict not in (Verdict.SKIP, Verdict.INFRA))
+        return tuple(case for _, case in self._judged)
+
+    @property
+    def _judged(self) -> list[tuple[int, CaseEvent]]:
+        told = ((number, each) for number, each in enumerate(self.nights) if each)
+        return [(number, each) for number, each in told if each.verdict not in (Verdict.SKIP, Verdict.INFRA)]
 
     @property
     def flips(self) -> int:
         """How often it went from right to wrong or back between one night that tells something and the next."""
-        return sum(one.verdict.expected is not other.verdict.expected for one, other in pairwise(self.judged))
+        return len(self.causes)
+
+    @property
+    def causes(self) -> tuple[tuple[int, str], ...]:
+        """The number of each night on which it flipped, from 1 on, and which of suite and kernel had changed."""
+        return tuple(
+            (after + 1, self.builds[after].changed(self.builds[before]))
+            for (before, one), (after, other) in pairwise(self._judged)
+            if one.verdict.expected is not other.verdict.expected
+        )
 
     @property
     def flaky(self) -> int:
@@ -73,11 +111,12 @@ def strips(runs: Sequence[Run]) -> Iterator[Strip]:
     slugs = list(dict.fromkeys(slug for run in runs for slug in run.slugs))
     specs = {slug: run.kernel(slug).spec for run in runs for slug in run.slugs}
     found = [{(slug, case.id): case for slug in run.slugs for case in run.cases.get(slug, ())} for run in runs]
+    builds = {slug: tuple(Build.of(run, slug) for run in runs) for slug in slugs}
     for name in dict.fromkeys(name for night in found for _, name in night):
         for slug in slugs:
             cases = tuple(night.get((slug, name)) for night in found)
             if any(cases):
-                yield Strip(name, specs[slug], cases)
+                yield Strip(name, specs[slug], cases, builds[slug])
 
 
 def _sign(case: CaseEvent | None) -> str:

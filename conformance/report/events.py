@@ -77,6 +77,8 @@ class RunEvent:
     """Seconds after which the run is over, whatever is left to judge; 0 for none."""
     shard: str = ""
     """`I/N` where this run was to judge only the I-th of N shares of the cases."""
+    missing: tuple[str, ...] = ()
+    """The shares, `I/N`, that a merged run lacks."""
     quick: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """With `--quick`, by the kernel's slug: how many cases it `chose`, from `among` how many, to decide all `rows`."""
     schema: int = SCHEMA
@@ -347,10 +349,7 @@ def decode(line: str | bytes) -> Event:
     try:
         return _decode(line)
     except _NotJsonError:
-        try:  # Older suites wrote NaN and half surrogate pairs.
-            mended = repaired(line)
-        except (ValueError, RecursionError):
-            mended = ""
+        mended = repaired(line)  # Older suites wrote NaN and half surrogate pairs.
         if not mended:
             raise
     return _decode(mended)

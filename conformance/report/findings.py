@@ -23,6 +23,8 @@ _EXCERPT = 8
 """Lines of evidence worth showing; the event log has it in full."""
 _WORTH_TELLING = 0.1
 """Seconds."""
+_SHARES = 4
+"""Missing shares that a sentence names."""
 _NAME = 40
 """Characters of a kernel's spec that a sentence has room for."""
 
@@ -50,16 +52,28 @@ def verdict(run: Run) -> tuple[str, bool]:
     dead = [_short(run.kernel(slug).title) for slug in run.slugs if run.kernel(slug).error]
     stopped = "Interrupted: " if interrupted(run) else ""
     lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or f"{infra} case{'s' * (infra != 1)}"
+    absent = _absent(run)
     if bad > infra:
-        return f"{stopped}{bad} UNEXPECTED" + (f", {lost} could not be judged." if dead else "."), False
+        others = [f"{lost} could not be judged"] * bool(dead) + [absent] * bool(absent)
+        return f"{stopped}{', '.join([f'{bad} UNEXPECTED', *others])}.", False
     if dead or infra:
         return f"{stopped}{lost} could not be judged.", False
     if stopped:
         return "Interrupted, nothing unexpected so far.", False
     if unseen := run.unseen():
         return f"{unseen} case{'s' * (unseen != 1)} never ran.", False
-    judged = any(each is not Verdict.SKIP for each in run.counts())
-    return ("Nothing unexpected.", True) if judged else ("Nothing was judged.", False)
+    if not any(each is not Verdict.SKIP for each in run.counts()):
+        return "Nothing was judged.", False
+    if absent:
+        return f"{absent[0].upper()}{absent[1:]}, nothing unexpected in the others.", False
+    return f"Nothing unexpected{f' in shard {run.start.shard}' if run.start.shard else ''}.", True
+
+
+def _absent(run: Run) -> str:
+    """Say which shares a merged run lacks; empty where it lacks none."""
+    shares = run.start.missing
+    named = ", ".join(shares[:_SHARES]) + ("" if len(shares) <= _SHARES else ", ...")
+    return f"shard{'s' * (len(shares) > 1)} {named} {'are' if len(shares) > 1 else 'is'} missing" if shares else ""
 
 
 def tally(run: Run) -> tuple[str, list[str]]:

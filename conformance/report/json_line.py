@@ -29,11 +29,14 @@ def written(values: Any, default: Callable[[Any], Any]) -> str:
 
 
 def repaired(line: str | bytes) -> str:
-    """Return what Python reads as JSON as others do; ValueError or RecursionError where Python does not read it.
+    """Return what Python reads as JSON as others do; nothing where Python does not read it.
 
     Of the numbers that JSON lacks, which a guest may answer, the name is left: `"NaN"`, `"Infinity"`.
     """
-    return _spelt(json.dumps(json.loads(line, parse_constant=str), separators=(",", ":")))
+    try:
+        return _spelt(json.dumps(json.loads(line, parse_constant=str), separators=(",", ":")))
+    except (ValueError, RecursionError):
+        return ""
 
 
 def located(message: str) -> str:

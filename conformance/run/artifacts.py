@@ -29,6 +29,7 @@ COMMAND = "command.txt"
 TRACE = "trace.txt"
 MEMORY = "memory.elf"
 MISSING = "missing.txt"
+FILES = (LOG, SERIAL, OBSERVATION, COMMAND, TRACE, MEMORY, MISSING)
 
 
 def folder_of(kernel: str, case: str) -> Path:

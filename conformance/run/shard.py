@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common.errors import UsageError
@@ -31,6 +32,10 @@ class Shard:
     def holds(self, case_id: str) -> bool:
         """Whether a case is in this share; in every run and on every machine, for every kernel."""
         return zlib.crc32(case_id.encode()) % self.count == self.number - 1
+
+    def siblings(self) -> Iterator[Shard]:
+        """Yield every share of this division."""
+        return (Shard(number, self.count) for number in range(1, self.count + 1))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"

@@ -147,9 +147,10 @@ def test_one_kernel_is_like_itself() -> None:
     assert unlike(BASE, BASE, (None, None)) == ("nothing: both are one kernel, byte for byte",)
 
 
-def write(folder: Path, kernel: KernelEvent, cases: Iterable[CaseEvent]) -> Path:
+def write(folder: Path, kernel: KernelEvent, cases: Iterable[CaseEvent], suite: str = "") -> Path:
     """Write the results of a run over a kernel that is not at hand."""
-    run = Run(RunEvent(started="2026-11-22T20:29:00Z", command=("./conform", "run"), selected={kernel.slug: 5}))
+    start = RunEvent(started="2026-11-22T20:29:00Z", command=("./conform", "run"), selected={kernel.slug: 5})
+    run = Run(replace(start, suite_commit=suite))
     with EventLog(folder / NAME) as log:
         log.write(run.start)
         log.write(kernel)
@@ -186,6 +187,38 @@ class TestFolders:
 
         assert done.returncode == 0, done.stderr
         assert "0 regressions   0 fixes   2 still failing   0 unstable" in done.stdout
+
+    @pytest.mark.parametrize("case", [(), ("--case", "redirect/*-udp6")])
+    def test_nothing_in_common(self, case: tuple[str, ...], tmp_path: Path) -> None:
+        """Two runs without a case in common are wrong usage: that nothing differs would mean nothing."""
+        base = write(tmp_path / "base", self.GONE, WAS[:1], suite="aaaaaaaaaaaa")
+        head = write(tmp_path / "head", self.GONE_HEAD, NOW[1:], suite="bbbbbbbbbbbb")
+
+        done = conform("compare", str(base), str(head), *case, cwd=tmp_path)
+
+        assert done.returncode == 128
+        said = done.stderr.splitlines()[-2]
+        assert said.startswith("conform: the two sides have no case in common: base ./gone/base has ")
+        assert "head ./gone/head has " in said
+        assert "e.g. redirect/sockmap-ingress-to-local-udp4-udp6" in said
+        assert "(suite aaaaaaaaaaaa; suite bbbbbbbbbbbb)" in said
+        assert "regression" not in done.stdout
+
+    def test_two_suites(self, tmp_path: Path) -> None:
+        """A reader must know that two versions of the suite judged, in the text, the mail and the JSON."""
+        base = write(tmp_path / "base", self.GONE, WAS, suite="aaaaaaaaaaaa")
+        head = write(tmp_path / "head", self.GONE_HEAD, NOW, suite="bbbbbbbbbbbb")
+
+        done = conform("compare", str(base), str(head), "--results", "out", cwd=tmp_path)
+
+        said = " ".join(done.stdout.split())
+        assert "Note: suite aaaaaaaaaaaa judged base, suite bbbbbbbbbbbb judged head: a difference may come" in said
+        assert "SOCKMAP conformance (suite aaaaaaaaaaaa for base, suite bbbbbbbbbbbb for head)," in said
+        stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
+        assert stored[0]["suites"] == {"base": "suite aaaaaaaaaaaa", "head": "suite bbbbbbbbbbbb"}
+        done = conform("compare", str(base), str(base), cwd=tmp_path)
+        assert "a difference may come" not in done.stdout
+        assert "SOCKMAP conformance (suite aaaaaaaaaaaa)," in done.stdout
 
     def test_a_case_that_the_harness_lost(self, tmp_path: Path) -> None:
         """What could not be judged on one side is 125, not a regression and not silence."""

@@ -77,8 +77,8 @@ def write(folder: Path, runs: Sequence[Run]) -> None:
     for number, run in enumerate(runs):
         with EventLog(folder / f"{9 - number}" / NAME) as log:
             log.write(run.start)
-            log.write(KERNEL)
-            for case in run.cases[KERNEL.slug]:
+            log.write(run.kernel(KERNEL.slug))
+            for case in run.cases.get(KERNEL.slug, ()):
                 log.write(case)
 
 
@@ -99,17 +99,51 @@ def test_what_is_printed(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
-    assert told[1] == "  2  2026-11-02T01:00:00Z  1 kernel, 3 cases, 2 unexpected"
-    assert told[6:] == [
+    assert told[:5] == [
+        "  1  2026-11-01T01:00:00Z  1 kernel, 3 cases, 0 unexpected",
+        "     suite of no known commit",
+        "     debian:6.12 6.12.107+deb12-amd64",
+        "  2  2026-11-02T01:00:00Z  1 kernel, 3 cases, 2 unexpected",
+        "  3  2026-11-03T01:00:00Z  1 kernel, 3 cases, 1 unexpected",
+    ]
+    assert told[8:] == [
         "",
         "redirect/c",
-        "  debian:6.12  .~.  2 flips, flaky 1 of 3 (33%)",
+        "  debian:6.12  .~.  2 flips (neither suite nor kernel changed in nights 2 and",
+        "                    3), flaky 1 of 3 (33%)",
         "",
         "redirect/b",
-        "  debian:6.12  .FF  1 flip",
+        "  debian:6.12  .FF  1 flip (neither suite nor kernel changed in night 2)",
     ]
     everything = conform("history", str(tmp_path), "--all", "--case", "*/a", cwd=tmp_path)
-    assert everything.stdout.splitlines()[6:] == ["", "redirect/a", "  debian:6.12  ..."]
+    assert everything.stdout.splitlines()[8:] == ["", "redirect/a", "  debian:6.12  ..."]
+
+
+def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:
+    """The nights name suite and kernels where they are others than before, and a flip names which of both it is."""
+    runs = [night(1, a="."), night(2, a="F"), night(3, a="."), night(4), night(5, a="F"), night(6, a=".")]
+    suites = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "bbbbbbbbbbbb", "bbbbbbbbbbbb", "cccccccccccc", "cccccccccccc")
+    builds = [replace(KERNEL, digest=digest * 64) for digest in "112233"]
+    builds[4:] = [replace(each, release="6.12.109+deb13-amd64") for each in builds[4:]]
+    for run, suite, kernel in zip(runs, suites, builds, strict=True):
+        run.start = replace(run.start, suite_commit=suite)
+        run.kernels[KERNEL.slug] = kernel
+    write(tmp_path, runs)
+
+    told = conform("history", str(tmp_path), cwd=tmp_path).stdout.splitlines()
+
+    assert [line.strip() for line in told[:12] if line.startswith("     ")] == [
+        "suite aaaaaaaaaaaa",
+        "debian:6.12 6.12.107+deb12-amd64",
+        "suite aaaaaaaaaaaa -> bbbbbbbbbbbb",
+        "debian:6.12 6.12.107+deb12-amd64, rebuilt",
+        "suite bbbbbbbbbbbb -> cccccccccccc",
+        "debian:6.12 6.12.107+deb12-amd64 -> 6.12.109+deb13-amd64",
+    ]
+    assert " ".join(" ".join(told[16:]).split()) == (
+        "redirect/a debian:6.12 .F. F. 4 flips (the suite changed in night 2; the kernel changed in night 3;"
+        " the suite and the kernel changed in night 5; neither suite nor kernel changed in night 6)"
+    )
 
 
 def test_a_folder_without_nights(tmp_path: Path) -> None:

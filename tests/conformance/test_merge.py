@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +24,10 @@ from conformance.report.events import FinishEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
 from conformance.report.events import read
+from conformance.run import evidence_copy
+from conformance.run.evidence_copy import Origin
+from conformance.run.evidence_copy import carry
+from conformance.run.evidence_copy import marked
 from conformance.run.shard import Shard
 from tests.conformance.conform import conform
 
@@ -50,20 +57,123 @@ def test_what_is_no_share(text: str) -> None:
         Shard.parse(text)
 
 
-def write(folder: Path, shard: str, names: Iterable[str], verdict: Verdict = Verdict.PASS) -> str:
+def write(
+    folder: Path, shard: str, names: Iterable[str], verdict: Verdict = Verdict.PASS, suite: str = "", **more: Any
+) -> str:
     """Write the results of one share, and return where."""
     chosen = list(names)
     start = RunEvent(
-        started="2026-11-22T20:29:00Z", command=("./conform",), selected={KERNEL.slug: len(chosen)}, shard=shard
+        started="2026-11-22T20:29:00Z",
+        command=("./conform",),
+        selected={KERNEL.slug: len(chosen)},
+        suite_commit=suite,
+        shard=shard,
     )
     with EventLog(folder / NAME) as log:
         log.write(start)
         log.write(KERNEL)
         case = CaseEvent(kernel=KERNEL.slug, group="redirect", name="", id="", verdict=verdict)
         for name in chosen:
-            log.write(replace(case, name=name, id=f"redirect/{name}"))
+            log.write(replace(case, name=name, id=f"redirect/{name}", **more))
         log.write(FinishEvent(exit_code=0, seconds=1.0))
     return str(folder)
+
+
+def merged_evidence(results: Path, output: Path) -> tuple[list[str], list[str]]:
+    """Carry the evidence of one run; return what each case has now, and what was not copied."""
+    origins: dict[str, Origin] = {}
+    run, left = carry(marked(read(results), results, origins), output, origins)
+    return [case.evidence for case in run.cases[KERNEL.slug]], left
+
+
+class TestEvidence:
+    """Files that a run left, in the folder of the merged one."""
+
+    CASE = f"cases/{KERNEL.slug}/redirect/case-0"
+
+    def leave(self, results: Path, evidence: str = CASE) -> Path:
+        """Write a run of one bad case and make the folder of its evidence, with a log."""
+        write(results, "", NAMES[:1], Verdict.FAIL, evidence=evidence)
+        folder = results / self.CASE
+        folder.mkdir(parents=True)
+        (folder / "log.txt").write_text("BUG: \x1b[2J\n")
+        (results.parent / "out").mkdir()
+        return folder
+
+    def test_it_is_copied(self, tmp_path: Path) -> None:
+        """Through the command: each file of a bad case is beside the merged log, which names its folder."""
+        folder = self.leave(tmp_path / "1")
+        (folder / "serial.txt").write_text("tail\n")
+        (folder / "unknown.txt").write_text("not ours\n")
+        write(tmp_path / "2", "", NAMES[1:])
+
+        assert conform("merge", "1", "2", "--output", "whole", cwd=tmp_path).returncode == 1
+
+        copied = tmp_path / "whole" / self.CASE
+        assert {path.name: path.read_text() for path in copied.iterdir()} == {
+            "log.txt": "BUG: \x1b[2J\n",
+            "serial.txt": "tail\n",
+        }
+        assert read(tmp_path / "whole").unexpected()[0].evidence == self.CASE
+
+    @pytest.mark.parametrize("what", ["file", "folder", "above"])
+    def test_no_link_is_followed(self, what: str, tmp_path: Path) -> None:
+        """Neither the file, nor its folder, nor one above may be a link to somewhere else."""
+        folder = self.leave(tmp_path / "1")
+        secret = tmp_path / "secret"
+        secret.mkdir()
+        (secret / "log.txt").write_text("secret\n")
+        place = {"file": folder / "log.txt", "folder": folder, "above": folder.parent}[what]
+        place.rename(tmp_path / "aside")
+        (secret / "case-0").symlink_to(secret)
+        place.symlink_to(secret / "log.txt" if what == "file" else secret)
+
+        _, left = merged_evidence(tmp_path / "1", tmp_path / "out")
+
+        assert len(left) == 1
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+    @pytest.mark.parametrize(
+        "evidence", ["/etc", "../secret", "cases/../../secret", "a/./b", "x" * 300, "a\nb", "gone"]
+    )
+    def test_a_log_does_not_say_what_is_read(self, evidence: str, tmp_path: Path) -> None:
+        """A folder that is not below the results is not read, and the case has no evidence then."""
+        self.leave(tmp_path / "1", evidence)
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret" / "log.txt").write_text("secret\n")
+
+        kept, left = merged_evidence(tmp_path / "1", tmp_path / "out")
+
+        assert (kept, len(left)) == ([""], 1)
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+    def test_a_log_does_not_say_what_is_written(self, tmp_path: Path) -> None:
+        """An id that leads out of the results folder is no folder's name."""
+        self.leave(tmp_path / "1")
+        write(tmp_path / "1", "", NAMES[:1], Verdict.FAIL, evidence=self.CASE)
+        text = (tmp_path / "1" / NAME).read_text().replace('"id":"redirect/case-0"', '"id":"../../../up"')
+        (tmp_path / "1" / NAME).write_text(text)
+
+        kept, left = merged_evidence(tmp_path / "1", tmp_path / "out")
+
+        assert (kept, len(left)) == ([""], 1)
+        assert not (tmp_path / "up").exists()
+
+    def test_sizes_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that is too large stays behind and is named; a FIFO keeps nobody waiting."""
+        folder = self.leave(tmp_path / "1")
+        (folder / "memory.elf").write_bytes(bytes(4097))
+        os.mkfifo(folder / "trace.txt")
+        monkeypatch.setattr(evidence_copy, "LARGEST", 4096)
+
+        kept, left = merged_evidence(tmp_path / "1", tmp_path / "out")
+
+        assert kept == [self.CASE]
+        assert [path.name for path in (tmp_path / "out" / self.CASE).iterdir()] == ["log.txt"]
+        assert sorted(sentence.rpartition("/")[2].partition(":")[0] for sentence in left) == ["memory.elf", "trace.txt"]
+        monkeypatch.setattr(evidence_copy, "ROOM", 3)
+        (tmp_path / "small").mkdir()
+        assert len(merged_evidence(tmp_path / "1", tmp_path / "small")[1]) == 3
 
 
 class TestMerge:
@@ -96,8 +206,42 @@ class TestMerge:
 
         done = conform("merge", *parts, "--output", "whole", cwd=tmp_path)
 
-        assert (done.returncode, done.stderr) == (125, "conform: shard 2/3 is missing\n")
-        assert (tmp_path / "whole" / NAME).is_file()
+        said = "Shard 2/3 is missing, nothing unexpected in the others. 12 cases: 12 pass, 2.0 s"
+        assert (done.returncode, done.stdout.splitlines()[0]) == (125, said)
+        assert conform("report", "whole", cwd=tmp_path).stdout.splitlines()[-1] == said
+        parts = [str(tmp_path / "whole"), write(tmp_path / "2", "2/3", ["late"])]
+        done = conform("merge", *parts, "--output", "all", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.startswith("Nothing unexpected. 13 cases")
+
+    def test_a_share_is_not_the_whole(self, tmp_path: Path) -> None:
+        """What is said of a share names it, alone and merged; a failure does not hide that another is missing."""
+        part = write(tmp_path / "1", "1/2", NAMES[:5])
+        assert "Nothing unexpected in shard 1/2. 5 cases" in conform("report", part, cwd=tmp_path).stdout
+        assert "Shard 2/2 is missing" in conform("merge", part, "--output", "whole", cwd=tmp_path).stdout
+
+        bad = write(tmp_path / "2", "2/2", NAMES[:5], Verdict.FAIL)
+        assert "5 UNEXPECTED, shard 1/2 is missing." in conform("merge", bad, "--output", "bad", cwd=tmp_path).stdout
+
+    def test_the_same_run_twice(self, tmp_path: Path) -> None:
+        """Two names of one run are an error that gives both."""
+        part = write(tmp_path / "1", "1/2", NAMES)
+        shutil.copytree(part, tmp_path / "2")
+
+        done = conform("merge", "1", "2", "--output", "whole", cwd=tmp_path)
+
+        assert (done.returncode, done.stderr.splitlines()[0]) == (128, "conform: 1 and 2 are the same run")
+
+    def test_two_suites(self, tmp_path: Path) -> None:
+        """Both are named, each with a run of its own."""
+        write(tmp_path / "1", "1/2", NAMES[:5], suite="aaaaaaaaaaaa")
+        write(tmp_path / "2", "2/2", NAMES[5:], suite="bbbbbbbbbbbb")
+
+        done = conform("merge", "1", "2", "--output", "whole", cwd=tmp_path)
+
+        assert "2 versions of the suite, which may judge differently: aaaaaaaaaaaa (1), bbbbbbbbbbbb (2)" in " ".join(
+            done.stdout.split()
+        )
 
     def test_shares_of_different_divisions(self, tmp_path: Path) -> None:
         """Halves and thirds make no whole."""
