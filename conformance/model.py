@@ -103,6 +103,10 @@ class Ground:
     until: Mapping[str, str] = field(default_factory=dict)
     """The first version that no longer does; empty if there is none."""
     link: str = ""
+    title: str = ""
+    """Of a known defect: what is wrong, in one sentence; empty where the reason says it."""
+    cve: str = ""
+    """Of a known defect: its number."""
     steps: tuple[str, ...] = ()
     """What it decided: steps of the case. Empty where it decided whether the case is asked or what is excused."""
 
@@ -115,7 +119,7 @@ class Ground:
         """Name the row, and since when and by which commit it holds on the branch of `version`."""
         commit = f'{self.commit} "{self.subject}"' if self.subject else self.commit
         bounds = [f"{word} {first_on(bound, version)}" for word, bound in self._bounds() if bound]
-        facts = ", ".join(filter(None, [*bounds, commit, self.link]))
+        facts = ", ".join(filter(None, [*bounds, commit, self.cve, self.link]))
         return f"{self.place} ({facts})" if facts else self.place
 
     def _bounds(self) -> tuple[tuple[str, Mapping[str, str]], ...]:

@@ -17,7 +17,8 @@ from conformance.model import Judgement
 from conformance.model import KernelFacts
 from conformance.model import Observation
 
-Judge = Callable[[Case, KernelFacts, Observation], Judgement]
+Judge = Callable[[Case, KernelFacts, Observation, Mapping[str, str]], Judgement]
+"""The last argument has the answers that known defects give in place of the promised ones."""
 Decided = Callable[[Case, KernelFacts], tuple[tuple[str, Rule], ...]]
 Answers = Callable[[Mapping[str, str], Mapping[str, Any]], tuple[tuple[str, str], ...]]
 Families = Mapping[str, Sequence[str]]

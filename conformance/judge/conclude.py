@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import replace
 
+from conformance.groups import GROUPS
+from conformance.judge import steps
 from conformance.judge.defects import Deviation
 from conformance.judge.defects import Symptom
 from conformance.judge.defects import deviations
@@ -52,24 +54,27 @@ def conclude(
     A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `neighbour` is
     the case that the same machine answered before this one.
     """
-    titles = [report.title for report in (*reports_of(reply.before), *reports_of(reply.log))]
+    reports = (*reports_of(reply.before), *reports_of(reply.log))
     rows = deviations(case, facts.version)
 
-    def excused(title: str) -> bool:
-        return known(title) is not None or any(row.excuses(title) for row in rows)
+    def excused(report: Report) -> bool:
+        return known(report.title) is not None or any(row.excuses(report) for row in rows)
 
     trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
-    symptom = Symptom(_answers(reply), titles, trouble[0] if trouble else None, _whereabouts(reply))
+    symptom = Symptom(_answers(case, reply), reports, trouble[0] if trouble else None, _whereabouts(reply))
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.
-        return _deviant(troubled(*trouble), shown, shown, facts)
+        return _deviant(troubled(*trouble), shown, shown, facts, ())
     if shown and judge(case, facts, reply.value).verdict is Verdict.PASS:
         # A control may answer what a row knows as a deviation: then nothing deviates.
         shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
-    judgement = _deviant(judge(case, facts, reply.value, deviant), rows, shown, facts)
-    excuses = {ground.place: ground for ground in map(known, titles) if ground is not None}
+    gone = [row for row in rows if row not in shown]
+    judgement = _deviant(
+        judge(case, facts, reply.value, deviant), rows, shown, facts, _unproved(case, facts, gone, symptom.answers)
+    )
+    excuses = {ground.place: ground for ground in (known(report.title) for report in reports) if ground is not None}
     if excuses and judgement.verdict.expected:
         reasons = [judgement.reason] if judgement.deviation else []
         said = "; ".join(dict.fromkeys(ground.reason for ground in excuses.values()))
@@ -80,16 +85,22 @@ def conclude(
 
 
 def _deviant(
-    judgement: Judgement, rows: Sequence[Deviation], shown: Sequence[Deviation], facts: KernelFacts
+    judgement: Judgement,
+    rows: Sequence[Deviation],
+    shown: Sequence[Deviation],
+    facts: KernelFacts,
+    unproved: Sequence[str],
 ) -> Judgement:
     """Take known deviations into account, now that nothing else is wrong."""
     gone = [row for row in rows if row not in shown and not row.racy]
     if not (gone or shown) or (judgement.verdict is not Verdict.PASS and not any(row.verdict for row in shown)):
         return judgement
+    if gone and unproved:
+        return replace(judgement, verdict=Verdict.FAIL, differences=tuple(unproved))
     about = gone or shown
     names = dict.fromkeys(map(str, about))
-    steps = {step for row in about for step in row.answers}
-    broken = (ground for ground in judgement.grounds if not steps.isdisjoint(ground.steps))
+    deviating = {step for row in about for step in row.answers}
+    broken = (ground for ground in judgement.grounds if not deviating.isdisjoint(ground.steps))
     judgement = replace(
         judgement,
         verdict=Verdict.XPASS if gone else Verdict.XFAIL,
@@ -104,13 +115,30 @@ def _deviant(
     return replace(judgement, differences=sentences)
 
 
+def _unproved(case: Case, facts: KernelFacts, gone: Iterable[Deviation], seen: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the steps in which neither a known deviation was seen nor the promise that it contradicts.
+
+    A step that is not there proves a promise only where a row says `absent`: where socket and control both lack it,
+    nobody saw anything.
+    """
+    lacking = [(row, step) for row in gone if not row.racy for step in row.answers if step not in seen]
+    if not lacking or GROUPS[case.group].judge:
+        return ()
+    wanted = steps.table(case.group).decided(case.params, facts.version)
+    return tuple(
+        f"wanted step {step} to prove that the known deviation {row} is gone, got no such step from socket or control"
+        for row, step in lacking
+        if step not in wanted or wanted[step].outcome != steps.ABSENT
+    )
+
+
 def _defects(rows: Iterable[Deviation]) -> Iterator[Ground]:
     """Yield the rows as grounds; the ways in which one shows together, where they are of one commit and version."""
     found: dict[tuple[object, ...], Ground] = {}
     for ground in (row.as_ground() for row in rows):
         key = (ground.file, ground.row, ground.commit, str(ground.since), str(ground.until), ground.link)
-        steps = found[key].steps if key in found else ()
-        found[key] = replace(ground, steps=tuple(dict.fromkeys((*steps, *ground.steps))))
+        before = found[key].steps if key in found else ()
+        found[key] = replace(ground, steps=tuple(dict.fromkeys((*before, *ground.steps))))
     yield from found.values()
 
 
@@ -121,26 +149,29 @@ def _whereabouts(reply: Reply) -> str:
     return "\n".join(line for line in lines if not _STALE.search(line))
 
 
-def _answers(reply: Reply) -> Mapping[str, str]:
-    steps = reply.value.get("steps") if isinstance(reply.value, Mapping) else None
-    return steps if isinstance(steps, Mapping) else {}
+def _answers(case: Case, reply: Reply) -> Mapping[str, str]:
+    if not isinstance(reply.value, Mapping):
+        return {}
+    own = GROUPS[case.group].answers
+    answered = dict(own(case.params, reply.value)) if own else reply.value.get("steps")
+    return answered if isinstance(answered, Mapping) else {}
 
 
 def trouble_of(
-    reply: Reply, between: str = "before the call", known: Callable[[str], object] = lambda title: None
+    reply: Reply, between: str = "before the call", known: Callable[[Report], object] = lambda report: None
 ) -> tuple[Verdict, str] | None:
     """Say what got the machine into trouble, whatever was asked of it; None for one that is as healthy as before."""
     own = reports_of(reply.log)
     before = reports_of(reply.before)
-    news = [report for report in own if not known(report.title)]
-    late = [report for report in before if not known(report.title)]
+    news = [report for report in own if not known(report)]
+    late = [report for report in before if not known(report)]
     if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
         verdict, sentence = _FATES[reply.fate]
         # What the host found out about a silent machine beats its console, where our own NMI shows as a panic.
         found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
         witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
         # What is known to be said is seldom what it died of.
-        witness = tuple(report for report in witness if not known(report.title)) or witness
+        witness = tuple(report for report in witness if not known(report)) or witness
         detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
         return verdict, f"{sentence}: {detail}" if detail else sentence
     too_much = f"; {reply.cut}" if reply.cut else ""

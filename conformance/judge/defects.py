@@ -3,22 +3,31 @@
 
 The rows of the other tables say what a kernel should do. Where a kernel is known to do otherwise, `defects.toml` and
 `defects-PART.toml` of its group have `[[deviation]]` rows: `id`, `match`, `since`, `until`, `commit`, `subject` and
-`reason` as in rules.py (`commit` is the one that mended it, else the one that brought it, else empty), `link` to a
-report if there is one, and the exact symptom, at least one of
+`reason` as in rules.py (`commit` is the one that mended it, else the one that brought it, else empty), and
 
-    answers  step -> answer of a stepwise group that this kernel gives instead; `absent`: the step is not there
-    splat    a regular expression that the title of a report in the kernel log matches somewhere
+    title    what is wrong, in one sentence for somebody who does not know the code; optional, else `reason`
+    case     the id of the case that shows it best; optional, else the case that shows least beside it
+    cve      its number, `CVE-2026-12345`, if it has one
+    link     the address of a report, if there is one
+
+and the exact symptom, at least one of
+
+    answers  step -> answer of a stepwise group that this kernel gives instead; `absent`: the step is not there; of a
+             group with a judge of its own, what its `answers` call a step: `outcome` of a redirect
+    splat    a regular expression that the title of a report in the kernel log matches somewhere; with `chain`, one
+             that the report itself matches, to name the functions it went through
     verdict  `hang`, `panic` or `lost`: what becomes of the machine; with `where`, a regular expression that matches
              what it then tells of where in the kernel it is
 
 and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
 
 A defect has one row. Where it shows in several ways, `match` is a list, most readably one `[[deviation.match]]` a way:
-each may say otherwise what the row says of `since`, `until`, `commit` (with its `subject`), `link` and the symptom, and
-counts as a row of its own when the kernel is judged.
+each may say otherwise what the row says of `since`, `until`, `commit` (with its `subject`), `cve`, `link` and the
+symptom, and counts as a row of its own when the kernel is judged.
 
-A case whose symptom shows is `xfail`; if it shows no symptom and did well, it is `xpass`: the row must go. Of several
-rows about one case all must show. Everything that is wrong beyond the symptom is as wrong as ever.
+A case whose symptom shows is `xfail`; if it shows no symptom and the promise that the symptom contradicts is seen to
+hold, it is `xpass`: the row must go. Any third answer is a failure. Of several rows about one case all must show.
+Everything that is wrong beyond the symptom is as wrong as ever.
 """
 
 from __future__ import annotations
@@ -29,6 +38,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +54,7 @@ from conformance.expect.rules import read_rule
 from conformance.groups import GROUPS
 from conformance.groups.group import Families
 from conformance.groups.kinds import FAMILIES
+from conformance.judge.klog import Report
 from conformance.model import Case
 from conformance.model import Ground
 from conformance.model import Source
@@ -52,8 +63,10 @@ from kernels.version import Version
 
 HERE: Final = Path(__file__).parents[1] / "groups"
 _SYMPTOM = ("answers", "splat", "verdict")
-_REST = ("where", "link", "racy")
-_OWN: Final = frozenset({*_SYMPTOM, *_REST, "since", "until", "commit", "subject"})
+_TEXTS: Final = {"title": r".*", "case": r"[a-z_]+/[a-z0-9_.-]+", "cve": r"CVE-\d{4}-\d{4,}", "link": r"https://\S+"}
+"""What is text, and its form."""
+_REST: Final = ("where", "chain", "racy", *_TEXTS)
+_OWN: Final = frozenset({*_SYMPTOM, "where", "chain", "racy", "cve", "link", "since", "until", "commit", "subject"})
 """What a match may say for itself; the other keys are parameters."""
 _ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
 
@@ -64,8 +77,8 @@ class Symptom:
 
     answers: Mapping[str, str]
     """Of its steps; empty where it did not answer, or has none."""
-    titles: Sequence[str] = ()
-    """Of the reports in its kernel log."""
+    reports: Sequence[Report] = ()
+    """In its kernel log."""
     verdict: Verdict | None = None
     """What became of the machine; None if nothing did."""
     console: str = ""
@@ -79,9 +92,13 @@ class Deviation:
     rule: Rule
     answers: Mapping[str, str]
     splat: re.Pattern[str] | None
+    chain: re.Pattern[str] | None
     verdict: Verdict | None
     where: re.Pattern[str] | None
-    link: str
+    title: str = ""
+    case: str = ""
+    cve: str = ""
+    link: str = ""
     racy: bool = False
 
     def __str__(self) -> str:
@@ -93,29 +110,36 @@ class Deviation:
         """Whether it leaves the kernel in no state to go on with."""
         return self.splat is not None or self.verdict is not None
 
-    def excuses(self, title: str) -> bool:
-        """Whether it speaks of a report of this title."""
-        return self.splat is not None and self.splat.search(title) is not None
+    def excuses(self, report: Report) -> bool:
+        """Whether it speaks of a report."""
+        entitled = self.splat is not None and self.splat.search(report.title) is not None
+        return entitled and (self.chain is None or self.chain.search(report.text) is not None)
 
     def shows_in(self, symptom: Symptom) -> bool:
         """Whether exactly this is what the case showed."""
         answered = all(symptom.answers.get(step, "absent") == answer for step, answer in self.answers.items())
-        logged = self.splat is None or any(map(self.excuses, symptom.titles))
+        logged = self.splat is None or any(map(self.excuses, symptom.reports))
         there = self.where is None or self.where.search(symptom.console) is not None
         return answered and logged and there and symptom.verdict is self.verdict
 
     def as_ground(self) -> Ground:
         """Return the row as what a verdict rests on."""
-        return self.rule.as_ground(self.answers, Source.DEFECT, self.link)
+        ground = self.rule.as_ground(self.answers, Source.DEFECT, self.link)
+        return replace(ground, title=self.title, cve=self.cve)
 
     def because(self, version: Version) -> str:
         """Say what is wrong, with commit, first version and link."""
-        return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.link]))
+        return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.cve, self.link]))
 
 
 def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:
     """Return the rows about this case that are in force on this kernel; UsageError for a row that is wrong."""
     return tuple(row for row in _in_force(case.group, version) if row.rule.matches(case.params))
+
+
+def of_group(group: str) -> tuple[Deviation, ...]:
+    """Return every row of a group."""
+    return _rows(group)
 
 
 def about(case: Case) -> tuple[Deviation, ...]:
@@ -178,17 +202,26 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params], families: 
         raise bad(where, f"'verdict' is one of {', '.join(_ENDS)}, not {verdict!r}")
     if "where" in row and verdict is None:
         raise bad(where, "'where' says where a machine is that has a 'verdict'")
-    link: Any = row.get("link", "")
-    if not isinstance(link, str):
-        raise bad(where, f"'link' is text, not {link!r}")
+    if "chain" in row and "splat" not in row:
+        raise bad(where, "'chain' says what functions a report names that a 'splat' matches")
+    texts = {key: _text(where, key, form, row.get(key)) for key, form in _TEXTS.items()}
     racy: Any = row.get("racy", False)
     if not isinstance(racy, bool):
         raise bad(where, f"'racy' is true or false, not {racy!r}")
     rest = {key: value for key, value in row.items() if key not in (*_SYMPTOM, *_REST)}
     rest["outcome"] = "deviates"
     rule = read_rule(where, rest, universe, None, families, file)
-    splat, console = _pattern(where, row, "splat"), _pattern(where, row, "where")
-    return Deviation(rule, answers, splat, Verdict(verdict) if verdict else None, console, link, racy)
+    splat, chain, console = (_pattern(where, row, key) for key in ("splat", "chain", "where"))
+    ends = Verdict(verdict) if verdict else None
+    return Deviation(rule, answers, splat, chain, ends, console, racy=racy, **texts)
+
+
+def _text(where: str, key: str, form: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value or not re.fullmatch(form, value):
+        raise bad(where, f"{key!r} is {'text' if form == '.*' else f'text like {form}'}, not {value!r}")
+    return value
 
 
 def _pattern(where: str, row: dict[str, Any], key: str) -> re.Pattern[str] | None:

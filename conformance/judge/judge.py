@@ -22,4 +22,4 @@ def judge(
     `deviant` has the answers of steps that are known to deviate, and are to be put up with.
     """
     own = GROUPS[case.group].judge
-    return own(case, facts, observation) if own else judge_steps(case, facts, observation, deviant)
+    return (own or judge_steps)(case, facts, observation, deviant)

@@ -144,7 +144,7 @@ def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try
         return found
     version = workbench.facts(slug).version
     late = replace(reply, before=(*reply.before, *reply.log), log=())
-    trouble = trouble_of(late, since, known=lambda title: lists.known(title, version))
+    trouble = trouble_of(late, since, known=lambda report: lists.known(report.title, version))
     if trouble is None:
         return found
     said = workbench.decoded(slug, late).before

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ CASE = Case("insert", "x", "", {"kind": "tcp4"})
 ROW = 'match = {}\nsince = { mainline = "5.10" }\ncommit = ""\nreason = "it forgets"\n'
 WARNING = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/strparser/strparser.c:7 strp_done+0x1/0x2")
 OTHER = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 sk_psock_drop+0x1/0x2")
-SANE = {"insert": "ok", "read": "data"}
+SANE = {"insert": "ok", "read": "data", "gone": "absent"}
 
 
 def load(tmp_path: Path, *rows: str) -> tuple[Deviation, ...]:
@@ -116,6 +117,37 @@ def test_only_exactly_the_symptom_is_expected(
     assert judged(reply, *rows).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("row", "answers", "verdict"),
+    [
+        (FORGETS, {}, Verdict.XPASS),
+        ('answers = { late = "waits" }', {}, Verdict.FAIL),
+        ('answers = { late = "waits" }\nracy = true', {}, Verdict.PASS),
+        ('answers = { read = "nothing", late = "waits" }', {}, Verdict.FAIL),
+        ('answers = { gone = "there" }', {}, Verdict.XPASS),
+        ('answers = { gone = "there" }', {"gone": "half"}, Verdict.FAIL),
+    ],
+)
+def test_a_defect_is_gone_only_where_its_promise_is_seen_to_hold(
+    judged: Callable[..., Judgement], row: str, answers: dict[str, str], verdict: Verdict
+) -> None:
+    """A step that nobody saw proves nothing, unless a row promises that it is not there."""
+    judgement = judged(answered((), **answers), row)
+
+    assert judgement.verdict is verdict
+    assert verdict is not Verdict.FAIL or answers or "prove that the known deviation r0 is gone" in str(judgement)
+
+
+@pytest.mark.parametrize(("chain", "verdict"), [("sk_psock_drop", Verdict.XFAIL), ("tcp_close", Verdict.SPLAT)])
+def test_a_report_is_excused_by_its_chain_of_functions(
+    judged: Callable[..., Judgement], chain: str, verdict: Verdict
+) -> None:
+    """A row that names functions excuses no report that went through others."""
+    told = replace(WARNING, text=f"{WARNING.text}\nCall Trace:\n strp_done+0x1/0x2\n sk_psock_drop+0x1/0x2")
+
+    assert judged(answered((told,)), f'{WARNS}\nchain = "{chain}"').verdict is verdict
+
+
 def test_what_is_known_is_not_what_a_kernel_died_of(judged: Callable[..., Judgement]) -> None:
     """Of several reports the first that no row speaks of is named."""
     died = "BUG: kernel NULL pointer dereference, address: 00000000000002a0\nRIP: 0010:__sk_msg_recvmsg+0x3e3/0x4e0\n"
@@ -155,7 +187,12 @@ def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgem
         (f'{WARNS}\nwhere = "x"', "'where' says where a machine is that has a 'verdict'"),
         (f'{HANGS}\nwhere = "("', "'where' is no regular expression"),
         ("answers = { read = 7 }", "'answers' gives each step an answer"),
-        (f"{WARNS}\nlink = 7", "'link' is text, not 7"),
+        (f"{WARNS}\nlink = 7", "'link' is text like https://"),
+        (f'{WARNS}\nlink = "CVE-2026-12345"', "'link' is text like https://"),
+        (f'{WARNS}\ncve = "2026-12345"', "'cve' is text like CVE-"),
+        (f"{WARNS}\ntitle = 7", "'title' is text, not 7"),
+        (f'{WARNS}\ncase = "x"', "'case' is text like"),
+        (f'{HANGS}\nchain = "x"', "'chain' says what functions a report names"),
         (f'{WARNS}\noutcome = "x"\nwhen = "y"', "unknown key 'when'"),
     ],
 )

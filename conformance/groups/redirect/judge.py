@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from common.errors import ConformError
@@ -30,10 +32,17 @@ from conformance.model import Verdict
 _NUMBER = re.compile(r"\d+")
 
 
-def judge_redirect(case: Case, facts: KernelFacts, observation: Observation) -> Judgement:
-    """Judge what a redirect case showed; never raises: what cannot be judged is `infra`, with the reason."""
+def judge_redirect(
+    case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
+) -> Judgement:
+    """Judge what a redirect case showed; never raises: what cannot be judged is `infra`, with the reason.
+
+    `deviant` may have an outcome that a known defect gives in place of the promised one.
+    """
     try:
         expected = expected_outcome(case, facts)
+        if OUTCOME in deviant:
+            expected = replace(expected, name=deviant[OUTCOME], outcome=OUTCOMES[deviant[OUTCOME]])
     except ConformError as error:
         return Judgement(Verdict.INFRA, "unknown", "", f"{error}; {error.hint}", (f"no expectation: {error}",))
     newer = note(facts.version)
@@ -98,8 +107,8 @@ def answers(params: Mapping[str, str], observation: Mapping[str, Any]) -> tuple[
         return ()
     refused = tuple((f"attaching {kind}", answer) for kind, answer in seen.attach[:-1])
     if outcome != OTHER:
-        return (("outcome", outcome), *refused)
-    return (("outcome", _nearest(params, seen)), *refused)
+        return ((OUTCOME, outcome), *refused)
+    return ((OUTCOME, _nearest(params, seen)), *refused)
 
 
 def _nearest(params: Mapping[str, str], seen: Seen) -> str:
