@@ -267,7 +267,7 @@ def _defects(case: Case, facts: KernelFacts, style: Style) -> list[str]:
             lines += style.wrap(sentence, first="    ")
         until = f"; fixed in {bound_words(ground.until)}" if ground.until else "; not fixed"
         lines += style.wrap(f"since {bound_words(ground.since)}{until}", first="    ")
-        facts_known = ", ".join(filter(None, [_commit(ground), ground.link]))
+        facts_known = ", ".join(filter(None, [_commit(ground), ground.cve, ground.link]))
         lines += style.wrap(facts_known, first="    ") if facts_known else []
         lines += style.wrap(f"row {ground.place}", first="    ")
     return lines or ["  none"]
@@ -280,7 +280,8 @@ def symptoms(row: Deviation) -> Iterator[str]:
         gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
         yield "; ".join(filter(None, [f"answers {told}" if told else "", f"no step {gone}" if gone else ""]))
     if row.splat is not None:
-        yield f"the kernel logs a report whose title has {row.splat.pattern}"
+        through = f", and that went through {row.chain.pattern}" if row.chain is not None else ""
+        yield f"the kernel logs a report whose title has {row.splat.pattern}{through}"
     if row.verdict is not None:
         where = f" in {row.where.pattern}" if row.where is not None else ""
         yield f"the machine ends in a {row.verdict}{where}"
@@ -289,7 +290,7 @@ def symptoms(row: Deviation) -> Iterator[str]:
 def _needs(case: Case, style: Style) -> list[str]:
     lines: list[str] = []
     for need in needs_of(case):
-        said = f"CONFIG_{need.symbol}" if need.symbol else f"not asked: {need.hazard}"
+        said = f"CONFIG_{need.symbol}" if need.symbol else f"not asked: {need.hazard or need.lack}"
         begin = f" from {bound_words(need.since.told())} on" if need.since else ""
         end = f" before {bound_words(need.until.told())}" if need.until else ""
         lines += style.wrap(f"{said}{begin}{end} (row {need.file}: {need.id})", first="  ", then="    ")

@@ -21,6 +21,7 @@ from conformance.groups import cases
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.kinds import KINDS
 from conformance.groups.redirect.cases import LAYOUTS
+from conformance.judge.defects import of_group
 from conformance.model import Case
 from conformance.model import Ground
 from conformance.model import KernelFacts
@@ -29,7 +30,8 @@ from kernels.version import Version
 
 NEEDS: Final = Path(__file__).with_name("needs.toml")
 _SYMBOL: Final = frozenset({"id", "symbol", "disables"})
-_HAZARD: Final = frozenset({"id", "hazard", "until"})
+_HAZARD: Final = frozenset({"id", "hazard", "defect", "until"})
+_LACK: Final = frozenset({"id", "lack", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 
 _KINDS: Final = ("in", "out", "kind")
@@ -45,8 +47,12 @@ class Need:
     symbol: str
     """Empty where nothing is missing, but something is wrong."""
     disables: str
+    lack: str
+    """What the kernel has not yet."""
     hazard: str
-    """What would become of the machine, or what the kernel has not."""
+    """What would become of the machine."""
+    defect: str
+    """The known defect that the hazard is, `group/id`."""
     kinds: frozenset[str] | None
     layouts: frozenset[str] | None
     match: Mapping[str, frozenset[str]]
@@ -74,7 +80,7 @@ class Need:
             file=self.file,
             row=self.id,
             source=Source.NEED,
-            reason=self.hazard or f"CONFIG_{self.symbol} is not set, which disables {self.disables}",
+            reason=self.hazard or self.lack or f"CONFIG_{self.symbol} is not set, which disables {self.disables}",
             since=self.since.told() if self.since else {},
             until=self.until.told() if self.until else {},
         )
@@ -84,9 +90,18 @@ def unmet(case: Case, facts: KernelFacts) -> Ground | None:
     """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
     for need in load(NEEDS):
         missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
-        if (missing or need.hazard) and need.concerns(case, facts.version):
+        if (missing or need.lack or need.hazard) and need.concerns(case, facts.version):
+            if need.hazard and case.id in _shown_by(need.defect):
+                continue
             return need.as_ground()
     return None
+
+
+@cache
+def _shown_by(defect: str) -> frozenset[str]:
+    """Return the cases by which a known defect shows itself: those are asked although they end the machine."""
+    group, _, name = defect.partition("/")
+    return frozenset(row.case for row in of_group(group) if str(row) == name)
 
 
 def needs_of(case: Case) -> tuple[Need, ...]:
@@ -108,13 +123,15 @@ def load(path: Path) -> tuple[Need, ...]:
 
 def _need(where: str, row: dict[str, Any], file: str) -> Need:
     lists = {key: row.pop(key, None) for key in ("kinds", "layouts", "match")}
-    check_keys(where, row, _HAZARD if "hazard" in row else _SYMBOL, _OPTIONAL)
+    check_keys(where, row, _HAZARD if "hazard" in row else _LACK if "lack" in row else _SYMBOL, _OPTIONAL)
     return Need(
         id=row["id"],
         file=file,
         symbol=row.get("symbol", ""),
         disables=row.get("disables", ""),
+        lack=row.get("lack", ""),
         hazard=row.get("hazard", ""),
+        defect=row.get("defect", ""),
         kinds=_names(where, "kinds", lists["kinds"], {name: (name,) for name in KINDS} | dict(FAMILIES)),
         layouts=_names(where, "layouts", lists["layouts"], {name: (name,) for name in LAYOUTS}),
         match=read_match(where, lists["match"], _universe(), FAMILIES) if lists["match"] is not None else {},

@@ -29,6 +29,13 @@ def answers(case: Case, version: str) -> dict[str, str]:
     return {step: rule.outcome for step, rule in wanted.items()}
 
 
+def shown(case: Case, version: str) -> dict[str, str]:
+    """Return what a kernel of that version is known to answer: what it promises, and its certain defects."""
+    known = [row.answers for row in deviations(case, Version.parse(version)) if not row.racy]
+    told = answers(case, version) | {step: answer for each in known for step, answer in each.items()}
+    return {step: answer for step, answer in told.items() if answer != steps.ABSENT}
+
+
 USUAL: Final = {
     "exit": "ok",
     "poll": "in out",

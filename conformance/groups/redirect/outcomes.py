@@ -48,7 +48,13 @@ OUTCOMES: Final[Mapping[str, Outcome]] = {
     "delivered": Outcome("every byte arrives where the mode sends it", Runs.PASS, Where.MODE),
     "native": Outcome("the program never runs and the data takes its native way", Runs.NEVER, Where.NATIVE),
     "refused-EACCES": Outcome(
-        "the program's verdict is DROP and the sender is told", Runs.DROP_ONCE, Where.NOWHERE, send="EACCES"
+        "the program's verdict on each message is DROP and the sender is told", Runs.DROP, Where.NOWHERE, send="EACCES"
+    ),
+    "refused-without-program": Outcome(
+        "the program drops the first message, and every later one is refused without running the program",
+        Runs.DROP_ONCE,
+        Where.NOWHERE,
+        send="EACCES",
     ),
     "dropped": Outcome("the program's verdict is DROP and nobody is told", Runs.DROP, Where.NOWHERE),
     "circulates": Outcome(
