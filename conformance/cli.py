@@ -77,6 +77,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_run(commands)
     _add_shell(commands)
     _add_explain(commands)
+    _add_defects(commands)
     _add_report(commands)
     _add_compare(commands)
     _add_matrix(commands)
@@ -152,6 +153,15 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
     explain.add_argument("--kernel", metavar="SPEC", help="what is expected of this kernel; nothing is booted")
     explain.add_argument("--version", metavar="V", help="what is expected of a kernel of this version, e.g. 6.1.192")
     explain.set_defaults(run=_explain)
+
+
+def _add_defects(commands: argparse._SubParsersAction[_Parser]) -> None:
+    from conformance.commands.defects import add_arguments
+    from conformance.commands.defects import list_defects
+
+    defects = commands.add_parser("defects", help="list what kernels are known to do wrong; nothing is booted")
+    add_arguments(defects)
+    defects.set_defaults(run=list_defects)
 
 
 def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:

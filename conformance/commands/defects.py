@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform defects`: what kernels are known to do wrong, from the tables alone; nothing is booted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from common.errors import UsageError
+from conformance.expect.verified import newest_known
+from conformance.judge.catalogue import Defect
+from conformance.judge.catalogue import Span
+from conformance.judge.catalogue import catalogue
+from conformance.judge.catalogue import on
+from conformance.model import MAINLINE
+from conformance.report.style import Style
+from kernels.resolve import resolve
+from kernels.version import Version
+
+_COMMIT = "https://git.kernel.org/linus"
+_CVE = "https://www.cve.org/CVERecord?id="
+_MARKS = re.compile(r"([\\`*_{}\[\]<>|#])")
+"""What Markdown takes for its own."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("--kernel", metavar="SPEC", help="only those that this kernel should show; it is not booted")
+    parser.add_argument("--version", metavar="V", help="only those that a kernel of this version should show: 6.1.192")
+    parser.add_argument("--open", action="store_true", help="only those that the newest known kernel still has")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for a program: one array")
+    form.add_argument("--markdown", action="store_true", help="for a page or a mail")
+
+
+def list_defects(options: argparse.Namespace) -> int:
+    """Print the known defects, those that are open first."""
+    version = _version(options)
+    chosen = [each for each in (on(version) if version else catalogue()) if each.open or not options.open]
+    if options.json:
+        print(json.dumps([as_json(each, version) for each in chosen], indent=1))
+        return 0
+    title = _title(chosen, version)
+    lines = _markdown(chosen, version, title) if options.markdown else _text(chosen, version, title)
+    print("\n".join(lines))
+    return 0
+
+
+def as_json(defect: Defect, version: Version | None) -> dict[str, Any]:
+    """Return a defect with all its facts as fields."""
+    return {
+        "id": defect.id,
+        "title": defect.title,
+        "cause": defect.cause,
+        "open": defect.open,
+        "by_chance": defect.racy,
+        "cve": list(defect.cves),
+        "link": list(defect.links),
+        "case": defect.case(version),
+        "rows": list(defect.places),
+        "kernels": [
+            {"since": span.since, "fixed_in": span.until, "commit": span.commit, "subject": span.subject}
+            for span in _spans(defect, version)
+        ],
+    }
+
+
+def _version(options: argparse.Namespace) -> Version | None:
+    if options.kernel and options.version:
+        raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
+    if options.kernel:
+        return resolve(options.kernel, progress=lambda text: print(text, file=sys.stderr, flush=True)).version
+    try:
+        return Version.parse(options.version) if options.version else None
+    except ValueError as error:
+        raise UsageError(f"--version {options.version} is not a kernel version", hint="e.g. 6.12.107") from error
+
+
+def _title(chosen: Sequence[Defect], version: Version | None) -> str:
+    where = f" on {version}" if version else ""
+    still = sum(each.open for each in chosen)
+    count = f"{len(chosen)} known defect{'s' * (len(chosen) != 1)}{where}"
+    return f"{count}, {still} of them still in {newest_known()}"
+
+
+def _spans(defect: Defect, version: Version | None) -> tuple[Span, ...]:
+    """Return the ranges of a defect, on one kernel those of the ways that it has."""
+    if version is None:
+        return defect.spans()
+    return Defect(defect.id, tuple(way for way in defect.ways if way.rule.in_force(version))).spans()
+
+
+def _text(chosen: Sequence[Defect], version: Version | None, title: str) -> Iterator[str]:
+    style = Style.of(sys.stdout)
+    yield style.paint(title, "strong")
+    for defect in chosen:
+        yield ""
+        state = "open" if defect.open else "fixed"
+        yield from style.wrap(f"{defect.title} ({', '.join([state, *defect.cves])})")
+        if defect.cause != defect.title:
+            yield from style.wrap(defect.cause, first="  cause   ", then=" " * 10)
+        for span in _spans(defect, version):
+            yield from style.wrap(_kernels(span), first="  kernels ", then=" " * 10)
+            if span.commit:
+                yield from style.wrap(_commit(span), first="  commit  ", then=" " * 10)
+        for link in defect.links:
+            yield f"  link    {link}"
+        chance = " (by chance)" if defect.racy else ""
+        yield f"  case    {defect.case(version)}{chance}"
+        yield from (f"  row     {place}" for place in defect.places)
+
+
+def _markdown(chosen: Sequence[Defect], version: Version | None, title: str) -> Iterator[str]:
+    yield f"# {title}"
+    for defect in chosen:
+        yield from ("", f"## {_plain(defect.title)}", "")
+        numbers = ", ".join(f"[{cve}]({_CVE}{cve})" for cve in defect.cves)
+        yield f"- {'open' if defect.open else 'fixed'}{': ' * bool(numbers)}{numbers}"
+        if defect.cause != defect.title:
+            yield f"- cause: {_plain(defect.cause)}"
+        for span in _spans(defect, version):
+            linked = f"; [{span.commit}]({_COMMIT}/{span.commit}) {_plain(span.subject)}" if span.commit else ""
+            yield f"- kernels: {_kernels(span)}{linked}"
+        yield from (f"- report: <{link}>" for link in defect.links)
+        yield f"- `./conform run --case {defect.case(version)}`{' (by chance)' * defect.racy}"
+        yield from (f"- row `{place}`" for place in defect.places)
+
+
+def _kernels(span: Span) -> str:
+    return f"since {_bound(span.since)}; {f'fixed in {_bound(span.until)}' if span.until else 'not fixed'}"
+
+
+def _commit(span: Span) -> str:
+    role = "the fix" if span.fix else "since"
+    return f'{span.commit} "{span.subject}" ({role})' if span.subject else f"{span.commit} ({role})"
+
+
+def _bound(bound: Mapping[str, str]) -> str:
+    branches = [first for branch, first in bound.items() if branch != MAINLINE]
+    return ", ".join([bound[MAINLINE], *branches])
+
+
+def _plain(text: str) -> str:
+    return _MARKS.sub(r"\\\1", text)

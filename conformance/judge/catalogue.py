@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The known defects as values: each once, with all the ways in which it shows, from the tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from conformance.expect.verified import newest_known
+from conformance.groups import GROUPS
+from conformance.judge import defects
+from conformance.judge.defects import Deviation
+from conformance.model import MAINLINE
+from conformance.model import Case
+from kernels.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """On which kernels a way shows, with what ended it there."""
+
+    since: Mapping[str, str]
+    """The first version, by `mainline` and by stable branch."""
+    until: Mapping[str, str]
+    """The first version without it; empty where there is none."""
+    commit: str
+    subject: str
+
+    @property
+    def fix(self) -> bool:
+        """Whether the commit ended it, and did not bring it."""
+        return bool(self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One known defect."""
+
+    id: str
+    ways: tuple[Deviation, ...]
+    """How it shows, in one group or several."""
+
+    @property
+    def title(self) -> str:
+        """What is wrong, in one sentence."""
+        return next((way.title for way in self.ways if way.title), self.cause)
+
+    @property
+    def cause(self) -> str:
+        """Why the kernel does so."""
+        return self.ways[0].rule.reason
+
+    @property
+    def cves(self) -> tuple[str, ...]:
+        """Its CVE numbers."""
+        return _unique(way.cve for way in self.ways)
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Addresses of reports."""
+        return _unique(way.link for way in self.ways)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The file of each of its rows, and the id in it."""
+        return _unique(way.as_ground().place for way in self.ways)
+
+    @property
+    def racy(self) -> bool:
+        """Whether it shows by chance."""
+        return all(way.racy for way in self.ways)
+
+    @property
+    def open(self) -> bool:
+        """Whether the newest kernel that the tables know shows it."""
+        return self.shows_on(newest_known())
+
+    def shows_on(self, version: Version) -> bool:
+        """Whether a kernel of that version shows it, in whatever way."""
+        return any(way.rule.in_force(version) for way in self.ways)
+
+    def spans(self) -> tuple[Span, ...]:
+        """Return the ranges of kernels that show it, one for each end; those without an end first."""
+        found: dict[tuple[object, ...], Span] = {}
+        for span in map(_span, self.ways):
+            key = (span.commit, tuple(span.until.items()))
+            found[key] = min(found.get(key, span), span, key=lambda each: Version.parse(each.since[MAINLINE]))
+        return tuple(sorted(found.values(), key=lambda span: (span.fix, Version.parse(span.since[MAINLINE]))))
+
+    def case(self, version: Version | None = None) -> str:
+        """Return the id of the case that shows it best, on a kernel of that version if one is given."""
+        ways = [way for way in self.ways if version is None or way.rule.in_force(version)] or list(self.ways)
+        named = [way.case for way in ways if way.case]
+        return named[0] if named else min((_fewest(case), len(case.id), case.id) for case in _cases(ways))[2]
+
+
+def _fewest(case: Case) -> int:
+    """Count what else a case may show: the best one shows nothing else."""
+    return len({str(row) for row in defects.about(case)})
+
+
+def _cases(ways: Sequence[Deviation]) -> Iterator[Case]:
+    for way in ways:
+        for case in GROUPS[_group(way)].cases():
+            if way.rule.matches(case.params):
+                yield case
+
+
+def _group(way: Deviation) -> str:
+    """Return the group that a row is about: `groups/NAME/defects.toml`."""
+    return way.rule.file.split("/")[1]
+
+
+def _span(way: Deviation) -> Span:
+    rule = way.rule
+    return Span(rule.since.told(), rule.until.told() if rule.until else {}, rule.commit, rule.subject)
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, texts)))
+
+
+@cache
+def catalogue() -> tuple[Defect, ...]:
+    """Return every known defect: open ones first, of those and of the others the ones with a CVE first."""
+    found: dict[str, list[Deviation]] = {}
+    for group in GROUPS:
+        for row in defects.of_group(group):
+            found.setdefault(str(row), []).append(row)
+    every = [Defect(name, tuple(ways)) for name, ways in found.items()]
+    return tuple(sorted(every, key=lambda each: (not each.open, not each.cves, each.id)))
+
+
+def on(version: Version) -> tuple[Defect, ...]:
+    """Return the defects that a kernel of that version should show."""
+    return tuple(defect for defect in catalogue() if defect.shows_on(version))
