@@ -13,7 +13,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A program goes where this kernel version promises and stays there, and a socket runs what it was given."
+    "A program attaches to the maps this kernel version allows, stays attached, and runs for the map's sockets."
 )
 
 TYPES: Final = {

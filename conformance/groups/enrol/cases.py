@@ -13,7 +13,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A socket is enrolled as this kernel promises, data is redirected through it, and its owner still uses it."
+    "A socket enters a map in each way this kernel version has, redirects data, and still works for its owner."
 )
 
 ROLES: Final = ("target", "source")

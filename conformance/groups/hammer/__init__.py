@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stress cases: what is asked, how, and what is expected."""
+"""The stress cases, their guest code, and their expectations."""

@@ -11,9 +11,7 @@ from typing import Final
 from conformance.groups.kinds import KINDS
 from conformance.model import Case
 
-PROMISE: Final = (
-    "Whatever several threads do to maps, sockets and programs at once, nothing hangs, warns or stays behind."
-)
+PROMISE: Final = "While several threads change maps, sockets and programs, nothing hangs or warns, and nothing leaks."
 
 GROUP: Final = "hammer"
 _SECONDS: Final = 5.0

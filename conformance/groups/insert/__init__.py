@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The insertion cases: what is asked, how, and what is expected."""
+"""The insertion cases, their guest code, and their expectations."""

@@ -11,7 +11,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A map takes the sockets this kernel version promises, and answers everything else with the errno promised."
+    "A map accepts the sockets this kernel version allows, and refuses everything else with the documented errno."
 )
 
 _ENDS: Final = (

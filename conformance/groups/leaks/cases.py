@@ -13,7 +13,7 @@ from conformance.groups.kinds import KINDS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "Of sockets that left a map, whatever way, the kernel keeps nothing: no socket, object, descriptor or memory."
+    "After sockets have left a map, in any way, the kernel keeps no socket, object, descriptor or memory of them."
 )
 
 ROUNDS: Final = 16

@@ -14,7 +14,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "Data redirected from IN reaches exactly the sockets this kernel version promises, unchanged and in order."
+    "Data redirected from IN reaches the sockets this kernel version promises and no others, unchanged and in order."
 )
 
 SCENARIO: Final = "conformance.groups.redirect.guest.scenario:run"

@@ -12,7 +12,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "What arrives goes to the socket in the table, and to nobody the table does not name or the kernel refuses."
+    "A connection or datagram goes to the socket in the table, and to no socket that is not in it or not allowed."
 )
 
 HOOKS: Final = ("sk_lookup", "sk_reuseport")

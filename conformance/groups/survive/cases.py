@@ -10,7 +10,7 @@ from typing import Final
 from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
-PROMISE: Final = "What is known to have killed other kernels this one survives, and the data arrives."
+PROMISE: Final = "Input that crashed other kernels does not crash this one, and the data arrives."
 
 _TCP = ("tcp4", "tcp6")
 _DRAINED = (

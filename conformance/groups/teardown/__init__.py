@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The teardown cases: what is asked, how, and what is expected."""
+"""The teardown cases, their guest code, and their expectations."""

@@ -1,31 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The teardown cases: the ways out of a map, crossed with what the socket is, what it does there, and its data.
+"""The teardown cases: each way out of a map, for each role of a socket, its program, and the state of its data.
 
-Folded, because it means the same to the kernel:
+Some combinations are folded into one case, because the kernel runs the same code for them:
 
-- a socket that is IN without a program and one that is not used at all; OUT with a program of its own is both; both
-  is asked with a verdict, which is the only program that every kind runs;
-- an SK_MSG program or a parser on what is not TCP: the first never runs, the second is refused since 6.14;
-- data that the part does not meet: an SK_MSG program and OUT see nothing of what comes natively, so `member` stands for
-  them there; verdict and parser see nothing of what is sent, so `member` and `msg` have the senders;
-- whoever polls: poll, select, epoll by level and epoll by edge wait side by side in one case;
-- the type of map, while data is in flight and for what does not touch the map: it decides how an entry is found and
-  removed, not what becomes of the data. Each kind is then asked with one type, its twin with the other;
-- IPv4 and IPv6, in the same way: the same functions serve both;
-- both, for all but the ways out that remove the entry: it shows no more than IN and OUT do;
-- a thread in recv(2) on VSOCK, but for one way out: it keeps everybody else from the socket, so no other way differs.
+- a socket in a map without a program, and a socket that no program uses;
+- OUT with a program and IN with a program: the role `both` covers them. It is asked with a verdict, the only program
+  that every kind runs, and only for the ways out that remove the entry;
+- poll, select, level-triggered epoll and edge-triggered epoll: four threads wait side by side in one case;
+- the two map types, while data is in flight or where the way out does not touch the map. The type decides how an entry
+  is found and removed, not where data goes. Each kind is asked in one type, and its IPv4 or IPv6 twin in the other;
+- IPv4 and IPv6, in the same way;
+- a thread in recv(2) on VSOCK, for all ways out but one: it holds the socket lock in each of them.
 
-Impossible, hence not there: data redirected to VSOCK (no kernel allows it), a backlog of UDP, which never makes its
-sender wait, data corked elsewhere than on TCP, a reset where the kind knows none, VSOCK in a network namespace. With
-its namespace goes the peer, too: nobody is left to see what became of what was corked. Polled by epoll, a socket that
-is closed meanwhile leaves the set, so `pollers` are not asked there. A TCP socket that has shut down reading still gets
-what comes, now and then: no sender waits for it in a way that can be told. What arrives of what is in flight when a
-socket is disconnected is chance. What becomes of a backlog when the socket cannot send any more is told it a jiffy
-later, or two.
+Some roles do not meet some data. SK_MSG programs and OUT do not see data that arrives natively, so `member` stands for
+them there. Verdicts and parsers do not see data that is sent, so `member` and `msg` have the senders. SK_MSG programs
+and parsers are for TCP: on other kinds the first never runs, and the second is refused since 6.14.
+
+Left out, because it is impossible: data redirected to VSOCK (no kernel allows it), a backlog of UDP (its sender never
+waits), corked data of other kinds than TCP, a reset of a kind that knows none, VSOCK in a network namespace.
+
+Left out, because nothing can be observed: corked data when the namespace goes, which takes the peer along; `pollers` of
+a socket that is closed, which epoll then removes; senders to a TCP socket that has shut down reading, which still
+receives; data in flight while a socket is disconnected; a backlog whose socket can no longer send, as the sender learns
+of it some jiffies later.
 
 Whether TCP may be disconnected while a thread waits has changed twice: 4faeee0cf8a5 ("tcp: deny tcp_disconnect() when
 threads are waiting"), 6.4, and 419ce133ab92 ("tcp: allow again tcp_disconnect() when threads are waiting"), 6.6. A
-reader is asked all the same: the control says what this kernel does without a map.
+reader is asked all the same: the control shows what this kernel does without a map.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from conformance.groups.kinds import KINDS
 from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
-PROMISE: Final = "A socket that leaves a map loses no byte, keeps nobody waiting, and works as if it had never been in."
+PROMISE: Final = (
+    "A socket that leaves a map loses no byte, leaves no thread waiting, and works as if it had never been in one."
+)
 
 PARTS: Final = {
     "member": ("in", "none"),
@@ -63,11 +66,11 @@ OUT: Final = ("close", "delete", "destroy", "disconnect", "replace")
 SHUT: Final = (
     "shut_rd", "shut_wr", "shut_both", "peer_shut_rd", "peer_shut_wr", "peer_shut_both", "peer_close", "peer_reset",
 )  # fmt: skip
-"""What happens to the connection."""
+"""Changes of the connection."""
 LAST: Final = ("duplicate", "dup2", "in_flight", "stolen", "killed", "namespace", "close_both")
-"""What else closes a socket."""
+"""Other ways to close a socket."""
 OTHERS: Final = ("itself", "detach", "link", "swap", "delete_one", "destroy_one", "unpin", "held")
-"""What happens to the map or its programs."""
+"""Changes of the map or its programs."""
 _REMOVING: Final = ("delete", "delete_one", "destroy", "replace", "unpin")
 _STAYING: Final = ("destroy_one", "detach", "itself", "link", "swap")
 FAMILIES: Final = {
@@ -79,7 +82,7 @@ FAMILIES: Final = {
     "staying": _STAYING,
     "arrived": ("native", "passed", "redirected"),
 }
-"""What rows may say in place of several ways out, or of several states of the data.
+"""Names by which rows mean several ways out, or several states of the data.
 
 A row names a family where the reason holds for every way out of that kind, so that a new one has its promises and its
 known defects at once. `closing_alone` closes the socket and leaves the peer open.

@@ -12,7 +12,7 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "The verifier lets those programs change a map of sockets that this kernel version promises, and no others."
+    "The verifier accepts the programs that may change a map of sockets on this kernel version, and no others."
 )
 
 VERDICTS: Final = ("sk_skb", "sk_skb_parser", "sk_skb_verdict", "sk_msg")
