@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from enum import IntEnum
+
+from common import foreign
 
 
 class ExitCode(IntEnum):
@@ -59,6 +62,10 @@ class DeadlinePassed(KeyboardInterrupt):
 
 def complain(error: ConformError) -> None:
     """Print an error as its sentence and its hint."""
-    print(f"conform: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"  hint: {error.hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # with standard error full or gone, the exit code is all there is to say
+        print(f"conform: {told(error)}", file=sys.stderr, flush=True)
+
+
+def told(error: ConformError) -> str:
+    """Return an error's sentence and its hint, each on one line whatever is quoted in it."""
+    return foreign.line(str(error)) + (f"\n  hint: {foreign.line(error.hint)}" if error.hint else "")

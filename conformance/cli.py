@@ -17,6 +17,7 @@ from common.errors import ExitCode
 from common.errors import Terminated
 from common.errors import UsageError
 from common.errors import complain
+from common.say import put
 
 _EXIT_CODES = """\
 exit codes, fit for `git bisect run`:
@@ -31,6 +32,9 @@ exit codes, fit for `git bisect run`:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UsageError(message, hint=f"see {self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        put(message.splitlines(), sys.stdout)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import UsageError
+from common.say import say
 from conformance.run import benchmark as guest
 from conformance.run import figures
 from conformance.run.figures import Figures
@@ -103,21 +104,21 @@ def benchmark(options: argparse.Namespace) -> int:
         raise UsageError(f"--runs must be at least 1, not {options.runs}", hint="give it 5 for a median")
     measures = chosen(options.only, quick=options.quick)
     kept = figures.read(figures.PATH)
-    print(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs of each measure after one to warm up")
-    print(f"{'':44}     min  median     max    bar stretch yardsticks    kept  peak MiB")
+    say(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs of each measure after one to warm up")
+    say(f"{'':44}     min  median     max    bar stretch yardsticks    kept  peak MiB")
     found: dict[str, list[Timed]] = {}
     for measure in measures:
         _once(measure, "warm-up")
         found[measure.name] = [timed(partial(_once, measure, str(number))) for number in range(options.runs)]
-        print(row(measure, found[measure.name], kept), flush=True)
+        say(row(measure, found[measure.name], kept))
     for sentence in growths(found):
-        print(sentence)
+        say(sentence)
     if not options.quick and not options.only:
-        print(guest.overhead(*guest.watching()))
-        print(guest.recovery([guest.recovered() for _ in range(options.runs)]))
+        say(guest.overhead(*guest.watching()))
+        say(guest.recovery([guest.recovered() for _ in range(options.runs)]))
     now = gathered(found)
     for sentence in figures.compared(kept, now):
-        print(sentence)
+        say(sentence)
     if options.save:
         figures.write(kept.updated(now), figures.PATH)
     return int(ExitCode.OK)

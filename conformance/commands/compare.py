@@ -14,8 +14,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
+from common import foreign
 from common.errors import ExitCode
 from common.errors import UsageError
+from common.say import note
+from common.say import put
 from conformance.compare.again import CLONES
 from conformance.compare.again import Repeater
 from conformance.compare.again import Tries
@@ -73,10 +76,10 @@ def compare(options: argparse.Namespace) -> int:
         found = [_compare(base, head, options) for base, head in pairs(*sides)]
         style = Style.of(sys.stdout)
         for comparison in found:
-            print("\n".join([*comparison_lines(comparison, style), "", *paragraph(comparison)]), flush=True)
+            put([*comparison_lines(comparison, style), "", *paragraph(comparison)], sys.stdout)
         if folder is not None:
             store(found, folder)
-            print(f"\nresults: {shlex.quote(os.fspath(folder))}", flush=True)
+            put(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
     changes = {each.change for comparison in found for each in comparison.differences}
     if Change.REGRESSION in changes:
         return int(ExitCode.UNEXPECTED)
@@ -114,7 +117,7 @@ def _sides(
             results = folder / name if folder is not None else None
             gathered.append(judged_now(text, runs[name], results, choose(sys.stderr, verdict_lines)))
         else:
-            gathered.append(judged_before(text, _progress))
+            gathered.append(judged_before(text, note))
     return gathered[0], gathered[1]
 
 
@@ -175,9 +178,9 @@ def _repeat(kernels: Mapping[str, Kernel], again: list[Case], options: argparse.
     machines = machine_options(options, PRELOAD)
     workbench = Workbench(kernels, machines)
     for side in kernels:
-        workbench.prepare(side, _progress)
+        workbench.prepare(side, note)
     count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
-    _progress(f"repeating {count} {options.again} time{'s' * (options.again != 1)} on each kernel")
+    note(f"repeating {count} {options.again} time{'s' * (options.again != 1)} on each kernel")
     expires = expiry(seconds_of(options.conform_total_deadline), process_began())
     repeater = Repeater(kernels, machines, lists_of(options), workers(options), expires)
     return repeater.tries(again, options.again, _tenths())
@@ -190,10 +193,6 @@ def _tenths() -> Callable[[int, int], None]:
         nonlocal told
         if count * 10 // total > told:
             told = count * 10 // total
-            _progress(f"{count}/{total} reruns done")
+            note(f"{count}/{total} reruns done")
 
     return done
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

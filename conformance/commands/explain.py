@@ -15,6 +15,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Final
 
+from common import say
 from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.expect import words
@@ -66,7 +67,7 @@ def explain(options: argparse.Namespace) -> int:
     """Print the explanation of one case."""
     case = case_named(options.case)
     facts, title = _kernel(options)
-    print("\n".join(explanation(case, facts, title, Style.of(sys.stdout))))
+    say.put(explanation(case, facts, title, Style.of(sys.stdout)), sys.stdout)
     return int(ExitCode.OK)
 
 
@@ -92,7 +93,7 @@ def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
     if options.kernel and options.version:
         raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
     if options.kernel:
-        kernel = resolve(options.kernel, progress=lambda text: print(text, file=sys.stderr, flush=True))
+        kernel = resolve(options.kernel, progress=say.note)
         return facts_of(kernel), f"{options.kernel} ({kernel.version})"
     if not options.version:
         newest = newest_known()

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from common.errors import UsageError
+from common.say import put
 from conformance.nightly.history import LEGEND
 from conformance.nightly.history import Build
 from conformance.nightly.history import Strip
@@ -33,7 +34,7 @@ def history(options: argparse.Namespace) -> int:
         raise UsageError(f"no {NAME} below {options.folder}", hint="give the folder of the matrix's outputs")
     found = found[-_WIDEST:]
     chosen = [each for each in strips([night.run for night in found]) if _wanted(each, options)]
-    print("\n".join(history_lines(found, chosen, Style.of(sys.stdout))))
+    put(history_lines(found, chosen, Style.of(sys.stdout)), sys.stdout)
     return 0
 
 

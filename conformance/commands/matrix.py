@@ -14,6 +14,8 @@ from pathlib import Path
 
 from common.errors import ConformError
 from common.errors import UsageError
+from common.say import put
+from common.say import say
 from conformance.nightly.config import DEFAULT
 from conformance.nightly.config import NAME
 from conformance.nightly.config import Matrix
@@ -44,7 +46,7 @@ _LOOK = 2.0
 
 def config(_: argparse.Namespace) -> int:
     """Print the default configuration."""
-    print(DEFAULT.read_text(encoding="utf-8"), end="")
+    put(DEFAULT.read_text(encoding="utf-8").splitlines(), sys.stdout)
     return 0
 
 
@@ -69,8 +71,8 @@ def matrix(options: argparse.Namespace) -> int:
     if ledger.run is not None:
         for name in asked.formats:
             write(ledger.run, name, folder)
-        print(_cost(ledger.run, most))
-        print("".join(f"{line}\n" for line in closing_lines(folder, ledger.run, resumable=False)), end="")
+        say(_cost(ledger.run, most))
+        put(closing_lines(folder, ledger.run, resumable=False), sys.stdout)
     return int(code)
 
 

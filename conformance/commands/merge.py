@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UsageError
+from common.say import put
 from conformance.report.events import NAME
 from conformance.report.events import EventLog
 from conformance.report.events import Run
@@ -50,8 +51,7 @@ def merge(options: argparse.Namespace) -> int:
         _write(run, output)
     style = Style.of(sys.stdout)
     lines = [line for note in _notes(paths, runs, left) for line in style.wrap(note, first="Note: ")]
-    lines += [*verdict_lines(run, style), *closing_lines(output, run, resumable=False)]
-    print("\n".join(lines))
+    put([*lines, *verdict_lines(run, style), *closing_lines(output, run, resumable=False)], sys.stdout)
     return int(code)
 
 

@@ -20,6 +20,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from common.say import note
+from common.say import say
 from conformance.groups import GROUPS
 from conformance.model import Case
 from conformance.run import stopwatch
@@ -50,12 +52,12 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=24, metavar="N", help="functions to name (default: 24)")
     options = parser.parse_args()
     with closing(Workbench({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, lambda text: print(text, file=sys.stderr))
+        workbench.prepare(_SLUG, note)
         for group in options.group or [name for name, each in GROUPS.items() if not each.stress]:
             cases = GROUPS[group].cases()
             sample = cases[:: options.every]
             seconds = min(_cost(workbench, sample) for _ in range(_PASSES)) / len(sample)
-            print(f"{group:16} {len(cases):5} cases, {1000 * seconds:7.1f} ms each, {seconds * len(cases):6.1f} s")
+            say(f"{group:16} {len(cases):5} cases, {1000 * seconds:7.1f} ms each, {seconds * len(cases):6.1f} s")
             if options.inside:
                 _print(list(filter(None, [_looked_into(workbench, case) for case in sample])), options.lines)
                 workbench.close()
@@ -69,7 +71,7 @@ def _cost(workbench: Workbench, cases: Sequence[Case]) -> float:
     for case in cases:
         judgement = once(workbench, _SLUG, case).judgement
         if not judgement.verdict.expected:
-            print(f"{case.id}: {judgement.verdict}, so the numbers are not to be trusted", file=sys.stderr)
+            note(f"{case.id}: {judgement.verdict}, so the numbers are not to be trusted")
     return _used() - begin
 
 
@@ -87,7 +89,7 @@ def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
     reply = machine.call("stopwatch:run", arguments, deadline=_DEADLINE)
     if reply.fate is Fate.ANSWERED and machine.usable:
         return dict(reply.value)
-    print(f"{case.id}: {reply.fate} {reply.error}", file=sys.stderr)
+    note(f"{case.id}: {reply.fate} {reply.error}")
     workbench.close()
     return None
 
@@ -102,10 +104,10 @@ def _print(cases: Sequence[Mapping[str, Any]], lines: int) -> None:
             spent[name][0] += calls / count
             spent[name][1] += 1000 * seconds / count
     inside = sum(milliseconds for _, milliseconds in spent.values())
-    print(f"  {total:8.2f} ms in the guest, {user:.1f} ms of them user and {system:.1f} ms system time")
-    print(f"  {total - inside:8.2f} ms           Python")
+    say(f"  {total:8.2f} ms in the guest, {user:.1f} ms of them user and {system:.1f} ms system time")
+    say(f"  {total - inside:8.2f} ms           Python")
     for name, (calls, milliseconds) in sorted(spent.items(), key=lambda item: -item[1][1])[:lines]:
-        print(f"  {milliseconds:8.2f} ms {calls:8.1f}  {name}")
+        say(f"  {milliseconds:8.2f} ms {calls:8.1f}  {name}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from common.say import put
+from common.say import put_bytes
+from common.say import say
 from conformance.report.events import NAME
 from conformance.report.events import read
 from conformance.report.formats import FORMATS
@@ -34,12 +37,11 @@ def report(options: argparse.Namespace) -> int:
     runs = [read(path) for path in folders]
     if options.output in (None, "-") and options.format == "text":
         here = [located(run, _folder(path)) for run, path in zip(runs, folders, strict=True)]
-        print("\n".join(report_lines(merged(here), Style.of(sys.stdout))))
+        put(report_lines(merged(here), Style.of(sys.stdout)), sys.stdout)
         return int(ExitCode.OK)
     text = FORMATS[options.format].render(merged(runs)).encode()
     if options.output in (None, "-"):
-        sys.stdout.buffer.write(text)
-        sys.stdout.flush()
+        put_bytes(text, sys.stdout)
     else:
         store(Path(options.output), text)
     return int(ExitCode.OK)
@@ -54,7 +56,7 @@ def _open(folders: Sequence[Path], output: str | None) -> int:
     opener = shutil.which("xdg-open")
     if opener is not None and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         subprocess.run([opener, path], stdin=subprocess.DEVNULL, check=False)
-    print(path.resolve().as_uri())
+    say(path.resolve().as_uri())
     return int(ExitCode.OK)
 
 

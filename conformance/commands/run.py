@@ -14,6 +14,7 @@ from pathlib import Path
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from common.say import put
 from conformance.report.events import Run
 from conformance.report.live import choose
 from conformance.report.style import Style
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
             code = _judged(options, ledger, native=native)
         finally:
             if results is not None:
-                print("".join(f"{line}\n" for line in closing_lines(results, ledger.run)), end="", flush=True)
+                put(closing_lines(results, ledger.run), sys.stdout)
     return int(swapped(code) if options.find_fix and not native else code)
 
 

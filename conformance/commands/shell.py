@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from common.errors import HostError
 from common.errors import UsageError
+from common.say import note
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.run.machine_pool import Workbench
@@ -33,9 +34,9 @@ def shell(options: argparse.Namespace) -> int:
     (slug, spec), *others = asked.specs.items()
     if others:
         raise UsageError("a shell is in one machine", hint="give one --kernel")
-    kernel = resolve(spec, progress=_note)
+    kernel = resolve(spec, progress=note)
     workbench = Workbench({slug: kernel}, asked.machine)
-    workbench.prepare(slug, _note)
+    workbench.prepare(slug, note)
     with contextlib.closing(workbench), contextlib.ExitStack() as stack:
         machine = workbench.machine(slug)
         if not isinstance(machine, Session):
@@ -44,7 +45,7 @@ def shell(options: argparse.Namespace) -> int:
             _tell(case, machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True))
         if machine.usable:
             if options.gdb:
-                stack.enter_context(terminal.debugged(machine, kernel, _note))
+                stack.enter_context(terminal.debugged(machine, kernel, note))
             return terminal.interact(machine, slug, sys.stdin.fileno(), sys.stdout.fileno())
     return 1
 
@@ -65,12 +66,8 @@ def _named(patterns: Sequence[str]) -> Case | None:
 
 def _tell(case: Case, reply: Reply) -> None:
     standing = reply.value is None and not reply.error
-    _note(f"{case.id}: {'stands, stopped before it would tear itself down' if standing else reply.fate}")
+    note(f"{case.id}: {'stands, stopped before it would tear itself down' if standing else reply.fate}")
     if not standing:
-        _note(reply.error or f"it came to its end: {reply.value}")
+        note(reply.error or f"it came to its end: {reply.value}")
     for line in reply.log:
-        _note(f"  {line.text}")
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        note(f"  {line.text}")

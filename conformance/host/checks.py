@@ -17,6 +17,7 @@ from typing import NoReturn
 from common.errors import ExitCode
 from common.errors import Terminated
 from common.errors import UsageError
+from common.errors import complain
 
 ROOT = Path(__file__).parents[2]
 _NO_TESTS = 5
@@ -137,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return run(parse(arguments))
     except UsageError as error:
-        print(f"conform: {error}\n  hint: {error.hint}", file=sys.stderr)
+        complain(error)
         return int(error.exit_code)
     except Terminated:
         return int(ExitCode.TERMINATED)

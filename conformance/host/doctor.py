@@ -19,8 +19,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from common import cache
+from common import foreign
 from common.errors import ConformError
 from common.errors import ExitCode
+from common.say import put
+from common.say import say
 from conformance.host.environment import RUN
 from conformance.host.environment import Environment
 from conformance.host.packages import BUILDING
@@ -64,15 +67,15 @@ def doctor() -> int:
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     wrong = []
     for finding in examine():
-        print(render(finding, colour=colour), flush=True)
+        put(render(finding, colour=colour).splitlines(), sys.stdout)
         if finding.state is State.MISSING:
             wrong.append(finding.name)
-    print()
+    say("")
     if wrong:
-        print(textwrap.fill(f"A run cannot work yet: {', '.join(wrong)}.", _WIDTH))
-        print("`./conform run` installs packages and makes the environment by itself.")
+        put(textwrap.wrap(f"A run cannot work yet: {', '.join(wrong)}.", _WIDTH), sys.stdout)
+        say("`./conform run` installs packages and makes the environment by itself.")
         return int(ExitCode.BROKEN)
-    print("A run can work.")
+    say("A run can work.")
     return int(ExitCode.OK)
 
 
@@ -99,10 +102,10 @@ def render(finding: Finding, *, colour: bool) -> str:
     if colour:
         state = f"\033[{ {State.OK: 32, State.NOTE: 33, State.MISSING: 31}[finding.state] }m{state}\033[0m"
     margin = " " * _INDENT
-    text = _fold(finding.text, margin)
+    text = _fold(foreign.line(finding.text), margin)
     lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
     if finding.mend:
-        lines.append(f"{margin}{_fold('to mend: ' + finding.mend, margin + '  ')}")
+        lines.append(f"{margin}{_fold('to mend: ' + foreign.line(finding.mend), margin + '  ')}")
     return "\n".join(lines)
 
 

@@ -28,6 +28,7 @@ from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import Terminated
 from common.errors import complain
+from common.say import note
 from conformance.host import checks
 from conformance.host.environment import RUN
 from conformance.host.environment import Environment
@@ -64,7 +65,7 @@ def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[
 
 def say(line: str) -> None:
     """Tell the user what is being done to his machine, on stderr: stdout belongs to the command."""
-    print(f"conform: {line}", file=sys.stderr, flush=True)
+    note(f"conform: {line}")
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from conformance.model import Ground
 from conformance.model import LogLine
 from conformance.model import TryEntry
 from conformance.model import Verdict
+from conformance.report import plausible
 from conformance.report.json_line import collected_later
 from conformance.report.json_line import located
 from conformance.report.json_line import repaired
@@ -362,7 +363,7 @@ def _decode(line: str | bytes) -> Event:
             raise ValueError(f"not an event: its key `event` is not one of {', '.join(_KINDS)}")
         if kind.event == "run" and kind.schema != SCHEMA:
             raise ValueError(f"schema {kind.schema!r:.40}; this suite reads schema {SCHEMA}")
-        return _DECODERS[kind.event].decode(line)
+        return plausible.checked(_DECODERS[kind.event].decode(line))
     except msgspec.ValidationError as error:
         raise ValueError(f"not an event: {located(str(error))}") from error
     except msgspec.DecodeError as error:

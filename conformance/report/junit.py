@@ -6,7 +6,6 @@ No schema has properties of a case; they are lines `[[PROPERTY|name=value]]` of 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
+from common import foreign
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -21,9 +21,6 @@ from conformance.report.events import Run
 from conformance.report.findings import by_group
 from conformance.report.findings import story
 from conformance.report.summary import tools
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold."""
 
 
 def render(run: Run) -> str:
@@ -43,16 +40,16 @@ def render(run: Run) -> str:
 
 
 def _suite(run: Run, kernel: KernelEvent, name: str, cases: Sequence[ET.Element]) -> ET.Element:
-    suite = ET.Element("testsuite", name=f"{kernel.slug}.{name}", package=kernel.slug)
+    suite = ET.Element("testsuite", name=foreign.xml(f"{kernel.slug}.{name}"), package=foreign.xml(kernel.slug))
     states = Counter(element.tag for case in cases for element in case)
     suite.set("tests", str(len(cases)))
     for attribute, state in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(states[state]))
     suite.set("time", _seconds(sum(float(case.get("time", "0")) for case in cases)))
-    suite.set("timestamp", run.start.started.removesuffix("Z"))
+    suite.set("timestamp", foreign.xml(run.start.started.removesuffix("Z")))
     properties = ET.SubElement(suite, "properties")
     for key, value in _about(run, kernel).items():
-        ET.SubElement(properties, "property", name=key, value=_legal(value))
+        ET.SubElement(properties, "property", name=foreign.xml(key), value=foreign.xml(value))
     suite.extend(cases)
     return suite
 
@@ -73,12 +70,11 @@ def _about(run: Run, kernel: KernelEvent) -> Mapping[str, str]:
 
 
 def _case(kernel: KernelEvent, case: CaseEvent) -> ET.Element:
-    element = ET.Element(
-        "testcase", classname=f"{kernel.slug}.{case.group}", name=case.name, time=_seconds(case.seconds)
-    )
+    classname, name = foreign.xml(f"{kernel.slug}.{case.group}"), foreign.xml(case.name)
+    element = ET.Element("testcase", classname=classname, name=name, time=_seconds(case.seconds))
     told = story(case, kernel)
     if case.verdict in (Verdict.SKIP, Verdict.XFAIL):
-        ET.SubElement(element, "skipped", type=str(case.verdict), message=_legal(case.reason))
+        ET.SubElement(element, "skipped", type=str(case.verdict), message=foreign.xml(case.reason))
     elif not case.verdict.expected:
         _trouble(element, case.verdict, told[0] if told else "", told)
     ET.SubElement(element, "system-out").text = "\n".join(_properties(case))
@@ -95,7 +91,8 @@ def _properties(case: CaseEvent) -> Iterator[str]:
         "grounds": " ".join(ground.place.replace(" ", "") for ground in case.grounds),
         "repeat": case.repeat,
     }
-    return (f"[[PROPERTY|{name}={_legal(' '.join(value.split()))}]]" for name, value in known.items() if value)
+    shown = {foreign.xml_property(name): foreign.xml_property(value) for name, value in known.items() if value}
+    return (f"[[PROPERTY|{name}={value}]]" for name, value in shown.items())
 
 
 def _lost(run: Run, kernel: KernelEvent) -> Iterator[ET.Element]:
@@ -107,18 +104,15 @@ def _lost(run: Run, kernel: KernelEvent) -> Iterator[ET.Element]:
     }
     for name, sentence in sentences.items():
         if sentence:
-            element = ET.Element("testcase", classname=f"{kernel.slug}.machine", name=name, time=_seconds(0.0))
+            classname = foreign.xml(f"{kernel.slug}.machine")
+            element = ET.Element("testcase", classname=classname, name=name, time=_seconds(0.0))
             _trouble(element, Verdict.INFRA, sentence, [sentence, *filter(None, [kernel.hint])])
             yield element
 
 
 def _trouble(element: ET.Element, verdict: Verdict, message: str, text: Iterable[str]) -> None:
     tag = "error" if verdict is Verdict.INFRA else "failure"
-    ET.SubElement(element, tag, type=str(verdict), message=_legal(message)).text = _legal("\n".join(text))
-
-
-def _legal(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+    ET.SubElement(element, tag, type=str(verdict), message=foreign.xml(message)).text = foreign.xml("\n".join(text))
 
 
 def _seconds(seconds: float) -> str:

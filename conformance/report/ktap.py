@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common import foreign
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
@@ -16,7 +17,6 @@ from conformance.report.findings import by_group
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
 from conformance.report.findings import story
-from conformance.report.style import Style
 
 _DIRECTIVES = {
     Verdict.SKIP: "SKIP",
@@ -76,7 +76,7 @@ def _level(results: Sequence[_Result], about: Iterable[str] = ()) -> Iterator[st
             yield from (f"  {line}" for line in _level(result.nested))
         yield from _diagnostics(result.diagnostics)
         directive = f" # {_shown(result.directive)}" if result.directive else ""
-        yield f"{'ok' if result.passed else 'not ok'} {number} {result.name}{directive}"
+        yield f"{'ok' if result.passed else 'not ok'} {number} {foreign.ktap(result.name)}{directive}"
 
 
 def _diagnostics(lines: Iterable[str]) -> Iterator[str]:
@@ -85,4 +85,4 @@ def _diagnostics(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _shown(text: str) -> str:
-    return Style().show(text).rstrip()
+    return foreign.line(text).rstrip()

@@ -17,6 +17,8 @@ from typing import Any
 from typing import Protocol
 from typing import TextIO
 
+from common.say import silence
+from common.say import unwritable
 from conformance.report.events import CaseEvent
 from conformance.report.events import KernelEvent
 from conformance.report.events import Run
@@ -40,6 +42,9 @@ _QUIET = 10.0
 class Reporter(Protocol):
     """Somebody who watches a run; `note` may come before `start`, and from any thread."""
 
+    lost: OSError | None
+    """Why not all could be written of what there was to say."""
+
     def start(self, event: RunEvent, planned: Planned) -> None:
         """Hear that the cases are collected, and which."""
 
@@ -62,6 +67,12 @@ def choose(stream: TextIO, conclude: Conclude = report_lines) -> Reporter:
     return LiveReporter(stream, conclude) if capable else PlainReporter(stream, conclude)
 
 
+def check_heard(reporter: Reporter | None) -> None:
+    """Raise HostError where a reporter could not write all that it had to say."""
+    if reporter is not None and reporter.lost is not None:
+        raise unwritable(reporter.lost) from reporter.lost
+
+
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
     def guarded(self: Any, *arguments: Any) -> None:
@@ -69,7 +80,11 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
             method(self, *arguments)
         except BrokenPipeError:
             # Nobody reads any more (`| head`). Without this Python's last flush fails, and exits 120.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            silence(self._stream)
+        except OSError as error:
+            silence(self._stream)
+            # The kernel is judged to the end; that the report was lost is told then.
+            self.lost = self.lost or error
         except Exception:
             return
 
@@ -87,6 +102,7 @@ class PlainReporter:
         self._began = time.monotonic()
         self._told: dict[str, tuple[int, float]] = {}
         self._announced = 0
+        self.lost: OSError | None = None
 
     @_never_raises
     def start(self, event: RunEvent, planned: Planned) -> None:
@@ -150,6 +166,7 @@ class LiveReporter:
         self._began = 0.0
         self._drawn = 0
         self._announced = 0
+        self.lost: OSError | None = None
 
     @_never_raises
     def start(self, event: RunEvent, planned: Planned) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+from common import foreign
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.events import CaseEvent
@@ -33,8 +34,8 @@ from conformance.report.style import Style
 
 _STYLE = Style()
 _COUNTS = ("cases", "pass", "xfail", "skip", "UNEXPECTED")
-_SPECIAL = re.compile(r"[\\`*{}\[\]<>|#~&]|\b_|_\b|\B_\B")
-"""What Markdown reads; an underscore within a word is none of it."""
+_text = foreign.markdown
+_code = foreign.markdown_code
 
 
 def render(run: Run) -> str:
@@ -132,7 +133,7 @@ def _kernel(run: Run, slug: str) -> Iterator[str]:
         yield from ("", *_block(drawn))
     groups = dict.fromkeys(case.group for case in cases if not grid.draws(case.group))
     if groups:
-        rows = [(group, *_counts([case for case in cases if case.group == group])) for group in groups]
+        rows = [(_text(group), *_counts([case for case in cases if case.group == group])) for group in groups]
         yield from ("", *_table(("group", *_COUNTS), rows))
 
 
@@ -163,15 +164,6 @@ def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _block(lines: Iterable[str], language: str = "") -> Iterator[str]:
     """Yield a code block, its fence longer than any in it."""
-    shown = [_STYLE.show(line).rstrip() for line in lines]
+    shown = [foreign.line(line).rstrip() for line in lines]
     fence = "`" * max(3, *(len(run) + 1 for line in shown for run in re.findall("`+", line)), 0)
     yield from (f"{fence}{language}", *shown, fence)
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _text(text: str) -> str:
-    """Return foreign text so that Markdown shows it as it is, on one line."""
-    return _SPECIAL.sub(r"\\\g<0>", _STYLE.show(text)).strip()

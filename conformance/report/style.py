@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
+from common import foreign
+
 WIDTH = 80
 
 _ANSI = {
@@ -49,8 +51,8 @@ class Style:
         return f"\x1b[{codes}m{bare}\x1b[0m{text[len(bare) :]}" if self.colour and codes and bare else text
 
     def show(self, text: str) -> str:
-        """Return foreign text as one line that is safe to print: a guest's console may hold anything."""
-        text = "".join(each if each.isprintable() else " " for each in text.expandtabs(4))
+        """Return foreign text as one line that is safe to print, in characters that the medium has."""
+        text = foreign.line(text)
         return text if self.unicode else text.translate(_ASCII).encode("ascii", "replace").decode()
 
     def cut(self, text: str, width: int) -> str:
@@ -68,7 +70,8 @@ class Style:
         """Fold entries (a sign, its colour, its words) to the page without breaking any."""
         lines: list[str] = []
         room = 0
-        for sign, colour, full in entries:
+        for mark, colour, full in entries:
+            sign = self.show(mark)
             words = self.cut(full, WIDTH - len(sign) - 1)
             width = len(f"{sign} {words}".strip())
             entry = f"{self.paint(sign, colour)} {words}".strip()

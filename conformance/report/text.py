@@ -185,7 +185,7 @@ def rule(left: str, right: str, style: Style, colour: str = "strong") -> str:
 def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
     """Yield a row of counts for each group that has no grid."""
     groups = list(dict.fromkeys(case.group for case in cases if not grid.draws(case.group)))
-    wide = max(map(len, ("group", *groups)))
+    wide = max(len(style.show(group)) for group in ("group", *groups))
     if groups:
         yield style.paint(f"{'group':{wide}} cases  pass xfail skip UNEXPECTED", "faint")
     for group in groups:
@@ -193,7 +193,7 @@ def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
         counts, bad = Counter(verdicts), sum(not verdict.expected for verdict in verdicts)
         passed, known, skipped = (counts[each] or "-" for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP))
         told = style.paint(f"{bad or '-':>10}", "bad" if bad else "good")
-        yield f"{group:{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {told}"
+        yield f"{style.show(group):{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {told}"
 
 
 def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style) -> list[str]:

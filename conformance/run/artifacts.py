@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 
+from common import foreign
 from common.errors import HostError
 from conformance.judge.lists import Lists
 from conformance.model import Case
@@ -56,7 +57,7 @@ def store(results: Path, event: CaseEvent) -> Path:
     try:
         (results / folder).mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (results / folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            (results / folder / name).write_text(foreign.page(text), encoding="utf-8")
     except OSError as error:
         for name in texts:
             with contextlib.suppress(OSError):
@@ -79,13 +80,13 @@ def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, wish: Wis
             return
         if wish.trace and found.reply.trace:
             verdict = f"# function graph of one more run, in a fresh clone; it came to: {found.judgement.verdict}\n"
-            (folder / TRACE).write_text(verdict + found.reply.trace, encoding="utf-8", errors="backslashreplace")
+            (folder / TRACE).write_text(foreign.page(verdict + found.reply.trace), encoding="utf-8")
         missing = [found.reply.dump] if found.reply.dump else []
         missing += ["no trace: the machine died with it"] if wish.trace and not found.reply.trace else []
         if wish.dump and not memory.exists() and not missing:
             missing += _dump(workbench, memory)
         if missing:
-            (folder / MISSING).write_text("".join(f"{line}\n" for line in missing))
+            (folder / MISSING).write_text("".join(f"{foreign.line(line)}\n" for line in missing), encoding="utf-8")
     except OSError:
         return  # the controller, which writes here next, tells why
 
@@ -111,4 +112,5 @@ def _log_lines(event: CaseEvent) -> Iterator[str]:
 
 def _lines(log: Sequence[LogLine]) -> Iterator[str]:
     for line in log:
-        yield f"[{line['microseconds'] / 1e6:12.6f}] {line['text']}"
+        # One line of the log may not pass for two.
+        yield f"[{line['microseconds'] / 1e6:12.6f}] {foreign.line(line['text'])}"

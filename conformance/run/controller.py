@@ -17,6 +17,7 @@ import pytest
 from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import Terminated
+from common.errors import told
 from conformance.report.events import CaseEvent
 from conformance.report.forecast import Planned
 from conformance.run.deadline import PASSED
@@ -90,7 +91,7 @@ class Controller:
             self._add(event)
             if error := fault_of(report):
                 self.ledger.fault = error
-                pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
+                pytest.exit(told(error), returncode=int(error.exit_code))
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember what broke the session, for the command to tell."""
@@ -158,7 +159,7 @@ class Controller:
         try:
             make_ready(self.ledger, specs, self._config.stash[OPTIONS].machine)
         except ConformError as error:
-            pytest.exit(f"{error}\n  hint: {error.hint}", returncode=int(error.exit_code))
+            pytest.exit(told(error), returncode=int(error.exit_code))
         self._adopt()
 
     def _adopt(self) -> None:

@@ -19,10 +19,12 @@ from typing import TypeGuard
 
 import pytest
 
+from common import foreign
 from common.errors import ConformError
 from common.errors import DeadlinePassed
 from common.errors import HostError
 from common.errors import UsageError
+from common.errors import told
 from conformance.groups import GROUPS
 from conformance.groups import cases
 from conformance.model import Case
@@ -78,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         asked = config.stash[OPTIONS]
         checked(asked.wanted, cases())
     except ConformError as error:
-        raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
+        raise pytest.UsageError(told(error)) from error
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
@@ -257,7 +259,7 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
         return found or unanswered(kernel, case, PASSED)
     except (HostError, UsageError) as error:
         # A table with a wrong row is the usage error that shows up only here.
-        request.session.shouldstop = str(error)
+        request.session.shouldstop = foreign.line(str(error))
         request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
         return found or unanswered(kernel, case, str(error))
     return found
@@ -266,9 +268,9 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
 def _settle(judgement: Judgement) -> None:
     """Express a judgement in pytest's words."""
     if judgement.verdict is Verdict.SKIP:
-        pytest.skip(judgement.reason)
+        pytest.skip(foreign.line(judgement.reason))
     if judgement.verdict is Verdict.XFAIL:
-        pytest.xfail(judgement.reason)
+        pytest.xfail(foreign.line(judgement.reason))
     if judgement.verdict is not Verdict.PASS:
         lines = [
             f"{judgement.verdict}: expected {judgement.expected}, observed {judgement.observed}",
@@ -276,4 +278,4 @@ def _settle(judgement: Judgement) -> None:
             f"  because: {judgement.reason}",
             *(f"  row: {ground.told()}" for ground in judgement.grounds),
         ]
-        pytest.fail("\n".join(lines), pytrace=False)
+        pytest.fail("\n".join(map(foreign.line, lines)), pytrace=False)

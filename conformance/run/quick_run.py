@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from common.errors import ConformError
+from common.errors import told
 from conformance.run.machine_pool import facts_of
 from conformance.run.quick import Choice
 from conformance.run.quick import choices
@@ -32,7 +33,7 @@ def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
             # The cases are only listed, or collected before the kernels are made ready.
             kernels = {slug: resolve(spec) for slug, spec in specs_of(config).items()}
     except ConformError as error:
-        raise pytest.UsageError(f"{error}\n  hint: {error.hint}") from error
+        raise pytest.UsageError(told(error)) from error
     known = {slug: facts_of(kernel) for slug, kernel in kernels.items()}
     return choices(known, asked.lists, stress=asked.wanted.stressed)
 

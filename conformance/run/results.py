@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from common import foreign
 from common.errors import HostError
 from common.errors import UsageError
 from conformance.model import Verdict
@@ -116,7 +117,7 @@ def closing_lines(folder: Path, run: Run | None, *, resumable: bool = True) -> l
     """
     if run is None and not _began(folder):
         return []
-    name = shlex.quote(os.fspath(folder))
+    name = foreign.line(shlex.quote(os.fspath(folder)))
     lines = ["", f"results: {name}"]
     if resumable and (run is None or run.unseen() or run.counts()[Verdict.INFRA]):
         lines.append(f"resume:  {resume_command(folder)}")

@@ -14,6 +14,7 @@ import pytest
 from common.errors import ExitCode
 from common.errors import UsageError
 from conformance.groups import cases
+from conformance.report.live import check_heard
 from conformance.run.controller import Controller
 from conformance.run.deadline import too_late
 from conformance.run.kernels import make_ready
@@ -62,7 +63,10 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault
-    return _exit_code(status, ledger, native=native)
+    code = _exit_code(status, ledger, native=native)
+    if ledger.interrupted is None:
+        check_heard(ledger.reporter)
+    return code
 
 
 class _Ours:

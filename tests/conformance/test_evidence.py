@@ -66,6 +66,18 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_of_evidence_can_be_printed(tmp_path: Path) -> None:
+    """Whatever a guest says, cat(1) of its evidence moves no cursor, and a line of the log is a line of the file."""
+    nasty = "\x1b]0;gone\x07\x9b2J\u202e\r\n[   99.000000] forged"
+    event = replace(BAD, console=f"{nasty}\r\r\nlast\r\n", log=({**LINE, "text": nasty},), repeat=nasty)
+    folder = tmp_path / store(tmp_path, event)
+
+    texts = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert all({each for each in text if not each.isprintable()} == {"\n"} for text in texts.values())
+    assert len(texts["log.txt"].splitlines()) == 1
+    assert texts["serial.txt"] == "\\x1b]0;gone\\x07\\x9b2J\\u202e\n[   99.000000] forged\nlast\n"
+
+
 def test_each_try_has_its_part_of_the_log(tmp_path: Path) -> None:
     """Who reads the log sees which try said what."""
     event = replace(BAD, tries=(TRY, {**TRY, "verdict": Verdict.PASS, "fresh": True, "log": ()}))
@@ -136,7 +148,7 @@ from dataclasses import replace
 from tests.conformance.test_evidence import BAD
 root = Path(sys.argv[1])
 with EventLog(root / "events.jsonl") as log:
-    log.write(RunEvent(started="", command=()))
+    log.write(RunEvent(started="2026-11-22T20:29:00Z", command=()))
     written = 0
     try:
         while True:

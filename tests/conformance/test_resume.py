@@ -26,7 +26,7 @@ from kernels.kernel import Kernel
 from kernels.resolve import resolve
 
 START = RunEvent(
-    started="", command=("./conform", "run", "--kernel", "host", "-k", "tcp"), selected={"host": 3},
+    started="2026-11-22T20:29:00Z", command=("./conform", "run", "--kernel", "host", "-k", "tcp"), selected={"host": 3},
     suite_commit=suite_commit(), bpf_objects=object_hashes(),
 )  # fmt: skip
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The report as a web page: one file that loads nothing, says everything without scripts, and trusts no log.
 
-Whatever comes out of the event log is escaped by the template engine, after `visible` has spelt out what a reader could
-not see; the page's own policy allows it this style sheet and this script and nothing else.
+Whatever comes out of the event log is escaped by the template engine, after `visible` has spelt what a reader could not
+see; the page's own policy allows it this style sheet and this script and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jinja2 import FileSystemLoader
 from jinja2 import StrictUndefined
 from markupsafe import Markup
 
+from common.foreign import visible
 from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import LAYOUTS
 from conformance.model import Verdict
@@ -38,7 +39,6 @@ from conformance.report.html.evidence import Witness
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors
 from conformance.report.html.names import Reasons
-from conformance.report.html.names import visible
 from conformance.report.known import known_deviations
 
 _HERE = Path(__file__).parent

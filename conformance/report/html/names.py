@@ -16,13 +16,6 @@ _MANY = 10
 """So many values are named."""
 
 
-def visible(text: str) -> str:
-    """Return text in which what a reader would not see, or a browser not accept, is spelt out as Python does."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in "\n\t" else _spelt(ord(each)) for each in text)
-
-
 class Anchors:
     """The ids of cases in one page: the case's own, `group/name`, and `group/name@kernel` on a kernel.
 
@@ -105,7 +98,3 @@ def _part(name: str, values: frozenset[str], every: Sequence[str]) -> Part:
     named = [value for value in every if value in values]
     more = f" and {len(named) - _MANY} more" if len(named) > _MANY + 1 else ""
     return Part(", ".join(named[:_MANY] if more else named) + more, full=False)
-
-
-def _spelt(code: int) -> str:
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Printing: what a command says, with foreign text made visible, and an error where nobody gets to read it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import TextIO
+
+from common import foreign
+from common.errors import HostError
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print one line, on standard output unless told otherwise; HostError where it cannot be written."""
+    put([foreign.line(text)], sys.stdout if stream is None else stream)
+
+
+def note(text: str) -> None:
+    """Print one line about what takes time, on standard error; that nobody can read it stops nothing."""
+    try:
+        say(text, sys.stderr)
+    except HostError:
+        return
+
+
+def put(lines: Iterable[str], stream: TextIO) -> None:
+    """Print lines that a report has made of foreign text already; HostError where they cannot be written."""
+    encoding = stream.encoding or "utf-8"
+    text = "".join(f"{each}\n" for each in lines)
+    with _readable(stream):
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+
+def put_bytes(text: bytes, stream: TextIO) -> None:
+    """Print a whole report as it was rendered; HostError where it cannot be written."""
+    with _readable(stream):
+        stream.buffer.write(text)
+        stream.flush()
+
+
+@contextlib.contextmanager
+def _readable(stream: TextIO) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has seen enough
+    except OSError as error:
+        silence(stream)
+        raise unwritable(error) from error
+
+
+def silence(stream: TextIO) -> None:
+    """Lose what a stream still holds: Python would fail to write it once more when it exits, and exit with 120."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
+
+
+def unwritable(error: OSError) -> HostError:
+    """Say that what was to be printed is lost."""
+    return HostError(
+        f"cannot write to standard output: {error.strerror}",
+        hint="free some space, or send the output elsewhere",
+    )

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whether anything prints or writes foreign text without making it visible first."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PRINTING = {"print", "write", "write_text", "write_bytes", "write_line", "writelines", "echo"}
+SAYING = {"fail", "skip", "xfail", "exit", "UsageError"}
+"""Of pytest, which prints what it is given."""
+
+ALLOWED = {
+    "common/errors.py:complain": "through told()",
+    "common/say.py:put": "through line(), or a report",
+    "common/say.py:put_bytes": "a report",
+    "common/cache.py:build": "JSON for ourselves",
+    "common/cache.py:write": "JSON for ourselves",
+    "conformance/commands/benchmark.py:benchmark": "our own figures",
+    "conformance/commands/matrix.py:matrix": "a report",
+    "conformance/host/setup.py:_make": "our own path",
+    "conformance/host/setup.py:_logged": "pip's and apt's output, to their log",
+    "conformance/report/forecast.py:remember": "JSON for ourselves",
+    "conformance/run/ledger.py:begin": "events",
+    "conformance/run/ledger.py:add": "events",
+    "conformance/launch.py:launch": "constants, before anything can be imported",
+    "conformance/host/checks.py:run": "our own checks",
+    "conformance/host/checks.py:_watched": "what our own checks print",
+    "conformance/host/setup.py:_install_requirements": "a digest",
+    "conformance/report/live.py:_say": "lines of Style",
+    "conformance/report/live.py:_draw": "lines of Style",
+    "conformance/report/events.py:write": "ASCII JSON",
+    "conformance/report/summary.py:write_summary": "ASCII JSON",
+    "conformance/report/store.py:store": "a report",
+    "conformance/compare/store.py:store": "ASCII JSON",
+    "conformance/run/figures.py:write": "our own figures",
+    "conformance/run/controller.py:pytest_terminal_summary": "lines of Style",
+    "conformance/commands/merge.py:_write": "events",
+    "vm/shell.py:interact": "a terminal that the user asked to have",
+    "vm/session.py:shell": "a terminal that the user asked to have",
+}
+"""Places that print or write, with what makes them safe."""
+
+FOREIGN = {"foreign", "told", "page", "line"}
+
+
+def calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """Yield each place of the host's code that prints or writes, its function, and the call."""
+    for path in sorted(
+        each for package in ("common", "conformance", "vm", "kernels") for each in (ROOT / package).rglob("*.py")
+    ):
+        where = path.relative_to(ROOT).as_posix()
+        if "/guest/" in where or "guestlib" in where:
+            continue
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                for each in ast.walk(function):
+                    if isinstance(each, ast.Call):
+                        yield f"{where}:{function.name}", _name(each), each
+
+
+def _name(call: ast.Call) -> str:
+    match call.func:
+        case ast.Name(name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def goes_to_a_person(name: str, call: ast.Call, where: str) -> bool:
+    """Tell whether a call prints, or writes a file that a person may look into."""
+    if name in SAYING:
+        return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "pytest"
+    # What vm/ and kernels/ write are images, archives and notes to themselves; they must not print at all.
+    return name in PRINTING and (name == "print" or where.startswith(("common/", "conformance/")))
+
+
+def test_nothing_goes_around_the_functions() -> None:
+    """Whatever prints, writes a file or hands text to pytest does so with `foreign`, or is listed with its reason."""
+    found: dict[str, bool] = {}
+    for where, name, call in calls():
+        if goes_to_a_person(name, call, where):
+            safe = any(each.id in FOREIGN for each in ast.walk(call) if isinstance(each, ast.Name))
+            found[where] = found.get(where, True) and (
+                safe or all(isinstance(each, ast.Constant) for each in call.args)
+            )
+    assert sorted(where for where, safe in found.items() if not safe and where not in ALLOWED) == []
+
+
+def test_every_exception_is_needed() -> None:
+    """A place that is listed exists."""
+    assert ALLOWED.keys() <= {where for where, _, _ in calls()}
