@@ -8,12 +8,9 @@ errno.
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from bpf.guest import maps
 from bpf.guest.syscall import call
 
 F_REPLACE = 1 << 2
@@ -21,16 +18,10 @@ F_REPLACE = 1 << 2
 SOCKMAP_LINK = 14
 """BPF_LINK_TYPE_SOCKMAP."""
 
-_OBJ_PIN, _OBJ_GET, _PROG_ATTACH, _PROG_DETACH = 6, 7, 8, 9
-_PROGRAM_BY_ID, _MAP_BY_ID, _OBJ_INFO, _PROG_QUERY = 13, 14, 15, 16
+_PROG_ATTACH, _PROG_DETACH, _PROGRAM_BY_ID, _PROG_QUERY = 8, 9, 13, 16
 _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
-_MNT_DETACH = 2
-
 _QUERY = struct.Struct("=4IQI")
-_OBJECT = struct.Struct("=QI")
-_INFO = struct.Struct("=IIQ")
-_INFO_SIZE = 256
 
 
 def attach(target: int, program: int, kind: int, flags: int = 0, replaced: int = 0) -> None:
@@ -66,38 +57,9 @@ def detach_link(link: int) -> None:
     call(_LINK_DETACH, bytearray(struct.pack("=I", link)))
 
 
-def pin(descriptor: int, path: str) -> None:
-    """Give a BPF object a name in a BPF file system."""
-    name = ctypes.create_string_buffer(path.encode())
-    call(_OBJ_PIN, bytearray(_OBJECT.pack(ctypes.addressof(name), descriptor)))
-
-
-def unpinned(path: str) -> int:
-    """Open a BPF object by its name and return its descriptor."""
-    name = ctypes.create_string_buffer(path.encode())
-    return call(_OBJ_GET, bytearray(_OBJECT.pack(ctypes.addressof(name), 0)))
-
-
-def info(descriptor: int) -> bytes:
-    """Return the info of a BPF object: `struct bpf_prog_info`, `bpf_map_info` or `bpf_link_info`."""
-    found = ctypes.create_string_buffer(_INFO_SIZE)
-    call(_OBJ_INFO, bytearray(_INFO.pack(descriptor, _INFO_SIZE, ctypes.addressof(found))))
-    return found.raw
-
-
 def program_id(program: int) -> int:
     """Return the id of a program."""
-    return int(struct.unpack_from("=I", info(program), 4)[0])
-
-
-def map_id(target: int) -> int:
-    """Return the id of a map."""
-    return int(struct.unpack_from("=I", info(target), 4)[0])
-
-
-def map_by_id(number: int) -> int:
-    """Open a map by its id and return its descriptor."""
-    return call(_MAP_BY_ID, bytearray(struct.pack("=3I", number, 0, 0)))
+    return int(struct.unpack_from("=I", maps.raw_info(program), 4)[0])
 
 
 def program_by_id(number: int) -> int:
@@ -107,21 +69,5 @@ def program_by_id(number: int) -> int:
 
 def link_info(link: int) -> tuple[int, int, int, int]:
     """Return of a link to a map: the type of the link, ids of program and map, attach type."""
-    kind, _, program, target, attach_type = struct.unpack_from("=III4xII", info(link))
+    kind, _, program, target, attach_type = struct.unpack_from("=III4xII", maps.raw_info(link))
     return kind, program, target, attach_type
-
-
-@contextmanager
-def file_system() -> Iterator[str]:
-    """Mount a BPF file system of its own and yield its path; what is pinned there goes with it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    path = tempfile.mkdtemp(prefix="bpf-")
-    try:
-        if libc.mount(b"bpf", path.encode(), b"bpf", 0, None):
-            raise OSError(ctypes.get_errno(), "no BPF file system can be mounted")
-        try:
-            yield path
-        finally:
-            libc.umount2(path.encode(), _MNT_DETACH)
-    finally:
-        os.rmdir(path)

@@ -27,6 +27,7 @@ _ELEMENT = struct.Struct("=I4xQQQ")
 _BATCH = struct.Struct("=4QIIQQ")
 _PATH = struct.Struct("=QII")
 _INFO_FIELDS = struct.Struct("=6I16sI")
+_INFO_SIZE = 256
 
 
 class Info(NamedTuple):
@@ -90,14 +91,14 @@ def freeze(map_fd: int) -> None:
     syscall.call(_FREEZE, bytearray(struct.pack("=I", map_fd)))
 
 
-def pin(map_fd: int, path: str) -> None:
-    """Give a map a name in a BPF file system."""
+def pin(descriptor: int, path: str) -> None:
+    """Give a map, a program or a link a name in a BPF file system."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    syscall.call(_PIN, bytearray(_PATH.pack(ctypes.addressof(name), map_fd, 0)))
+    syscall.call(_PIN, bytearray(_PATH.pack(ctypes.addressof(name), descriptor, 0)))
 
 
 def open_pinned(path: str, flags: int = 0) -> int:
-    """Open a map by its name and return its descriptor."""
+    """Open what was pinned by its name and return its descriptor."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     return syscall.call(_GET, bytearray(_PATH.pack(ctypes.addressof(name), 0, flags)))
 
@@ -109,9 +110,14 @@ def open_by_id(number: int, flags: int = 0) -> int:
 
 def info(map_fd: int) -> Info:
     """Return what the kernel says of a map."""
-    buffer = ctypes.create_string_buffer(_INFO_FIELDS.size)
-    syscall.call(_INFO, bytearray(struct.pack("=IIQ", map_fd, len(buffer), ctypes.addressof(buffer))))
-    return Info(*_INFO_FIELDS.unpack(buffer.raw))
+    return Info(*_INFO_FIELDS.unpack_from(raw_info(map_fd)))
+
+
+def raw_info(descriptor: int) -> bytes:
+    """Return the beginning of `struct bpf_prog_info`, `bpf_map_info` or `bpf_link_info`."""
+    buffer = ctypes.create_string_buffer(_INFO_SIZE)
+    syscall.call(_INFO, bytearray(struct.pack("=IIQ", descriptor, _INFO_SIZE, ctypes.addressof(buffer))))
+    return buffer.raw
 
 
 def _element(command: int, map_fd: int, key: bytes | None, value: bytes | None, flags: int) -> bytes:

@@ -10,7 +10,7 @@ struct tally {
 	__u64 bytes;
 };
 
-/* Written by user space above the line, by the program below it; conformance/guestlib/bench.py reads it. */
+/* Written by user space above the line, by the program below it; conformance/guestlib/fixture.py reads it. */
 struct state {
 	__u32 key;	/* the slot of the target */
 	__u32 flags;	/* BPF_F_INGRESS or 0 */

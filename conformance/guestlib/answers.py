@@ -7,6 +7,9 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+Steps = dict[str, str]
+"""The answer of each step of a case, in the order in which the steps were taken."""
+
 _ENOTSUPP = 524
 """Of the kernel's own use, and yet what bpf(2) returns."""
 # Of two names for one number Python takes the last; the kernel's sources say EOPNOTSUPP.
@@ -19,10 +22,10 @@ _ERRNO_NAMES = {
 }
 
 
-def attempt(function: Callable[..., Any], *arguments: Any) -> str:
+def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> str:
     """Call a function; `"ok"`, or the name of the errno it raised."""
     try:
-        function(*arguments)
+        function(*arguments, **options)
     except OSError as error:
         return name_of(error)
     return "ok"

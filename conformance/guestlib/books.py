@@ -21,6 +21,7 @@ from functools import cache
 from typing import Final
 
 from bpf.guest import syscall
+from conformance.guestlib import procfs
 from conformance.guestlib.sock_diag import Lister
 
 Growth = dict[str, int]
@@ -47,7 +48,6 @@ _CACHES: Final = re.compile(_NAMES)
 _ACTIVE: Final = re.compile(rf"^({_NAMES}) +(\d+)", re.MULTILINE)
 """Such a cache and its objects, in /proc/slabinfo. One search of a long text is many times quicker than its lines."""
 _PERCPU: Final = re.compile(r"^Percpu: +(\d+)", re.MULTILINE)
-_CHUNK: Final = 1 << 14
 _SMALLEST: Final = "kmalloc-8"
 _SLABS: Final = "/sys/kernel/slab"
 _DROP_CACHES: Final = "/proc/sys/vm/drop_caches"
@@ -112,13 +112,13 @@ def release_memory() -> None:
     with suppress(OSError):
         _hush()
         # What shrinks when asked to: kfree_rcu() is among it, and would else take five seconds.
-        _write(_DROP_CACHES, "2")
+        procfs.write(_DROP_CACHES, "2")
 
 
 @cache
 def _hush() -> None:
     """Have the kernel log say nothing of it: it is asked hundreds of times."""
-    _write(_DROP_CACHES, "4")
+    procfs.write(_DROP_CACHES, "4")
 
 
 def _ids(command: int) -> Iterator[int]:
@@ -137,7 +137,7 @@ def _of_others() -> Iterator[_Item]:
     """Yield the BPF objects that other processes have descriptors of; there are none but on a host."""
     for path in glob.glob("/proc/[0-9]*/fdinfo/*"):
         if path.split("/")[2] != str(os.getpid()):
-            for line in _read(path).splitlines():
+            for line in procfs.read(path).splitlines():
                 name, _, value = line.partition(":")
                 if name in _ID_FIELDS:
                     yield _ID_FIELDS[name], int(value)
@@ -154,7 +154,7 @@ def _target(name: str) -> str:
 def _inuse() -> Iterator[tuple[str, int]]:
     """Count sockets by /proc/net/sockstat and /proc/net/protocols, which see some that nobody lists any more."""
     for name in ("sockstat", "sockstat6"):
-        for line in _read(f"{_NETWORK}/{name}").splitlines():
+        for line in procfs.read(f"{_NETWORK}/{name}").splitlines():
             protocol, *words = line.replace(":", "").split()
             for what, count in zip(words[::2], words[1::2], strict=False):
                 # The others are not of this namespace alone.
@@ -172,7 +172,7 @@ def _charged() -> Iterator[tuple[str, int]]:
 
 def _protocols() -> Iterator[tuple[str, int, int]]:
     """Yield name, number of sockets and pages of each protocol."""
-    for line in _read(f"{_NETWORK}/protocols").splitlines()[1:]:
+    for line in procfs.read(f"{_NETWORK}/protocols").splitlines()[1:]:
         name, _, count, pages, *_ = line.split()
         yield name, int(count), int(pages)
 
@@ -205,14 +205,14 @@ def _shrinkers() -> tuple[int, ...]:
 
 
 def _slabs() -> Iterator[tuple[str, int]]:
-    return ((name, int(active)) for name, active in _ACTIVE.findall(_read("/proc/slabinfo")))
+    return ((name, int(active)) for name, active in _ACTIVE.findall(procfs.read("/proc/slabinfo")))
 
 
 def _areas() -> Counter[str]:
     """Count areas by the function that allocated them."""
     if len(_allocators) > _KNOWN:
         _allocators.clear()
-    found = Counter(map(_allocators.__getitem__, _read("/proc/vmallocinfo").splitlines()))
+    found = Counter(map(_allocators.__getitem__, procfs.read("/proc/vmallocinfo").splitlines()))
     # What is free already, and the stacks of threads: work queues have as many as they like.
     for name in ("", "unpurged", "kernel_clone", "copy_process"):
         del found[name]
@@ -220,29 +220,9 @@ def _areas() -> Counter[str]:
 
 
 def _percpu() -> int:
-    return sum(map(int, _PERCPU.findall(_read("/proc/meminfo")))) * 1024 // os.sysconf("SC_PAGE_SIZE")
+    return sum(map(int, _PERCPU.findall(procfs.read("/proc/meminfo")))) * 1024 // os.sysconf("SC_PAGE_SIZE")
 
 
 def _suspects() -> int:
-    _write(_KMEMLEAK, "scan")
-    return _read(_KMEMLEAK).count(_UNREFERENCED)
-
-
-def _write(path: str, what: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(what)
-
-
-def _read(path: str) -> str:
-    """Return a file's text, nothing if it cannot be read; a file object would cost more than the reading."""
-    chunks = []
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while chunk := os.read(descriptor, _CHUNK):
-                chunks.append(chunk)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return ""
-    return b"".join(chunks).decode("ascii", "replace")
+    procfs.write(_KMEMLEAK, "scan")
+    return procfs.read(_KMEMLEAK).count(_UNREFERENCED)

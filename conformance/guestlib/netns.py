@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextlib import suppress
 from functools import cache
 
+from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 
 _HERE = "/proc/thread-self/ns/net"
@@ -29,33 +30,24 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def inside(namespace: int) -> Iterator[None]:
     """Have this thread make its sockets in a namespace; listeners that are kept do not move along."""
     sockets.close_listeners()
-    home = os.open(_HERE, os.O_RDONLY)
-    try:
-        _check(_libc.setns(namespace, _NEW))
+    with _and_back():
+        procfs.check(_libc.setns(namespace, _NEW))
         try:
             yield
         finally:
             sockets.close_listeners()
-            _check(_libc.setns(home, _NEW))
-    finally:
-        os.close(home)
 
 
 def fresh() -> int:
     """Make a network namespace with a loopback and return its descriptor; TCP leaves nothing behind in it."""
-    home = os.open(_HERE, os.O_RDONLY)
-    try:
-        _check(_libc.unshare(_NEW))
-        try:
-            _raise_loopback()
-            # No socket in TIME_WAIT: it would be there for a minute, and be counted.
-            with suppress(OSError), open("/proc/sys/net/ipv4/tcp_max_tw_buckets", "w", encoding="ascii") as file:
-                file.write("0")
-            return os.open(_HERE, os.O_RDONLY)
-        finally:
-            _check(_libc.setns(home, _NEW))
-    finally:
-        os.close(home)
+    with _and_back():
+        procfs.check(_libc.unshare(_NEW))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH22x", b"lo", _UP))
+        # No socket in TIME_WAIT: it would be there for a minute, and be counted.
+        with suppress(OSError):
+            procfs.write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "0")
+        return os.open(_HERE, os.O_RDONLY)
 
 
 @contextmanager
@@ -75,11 +67,13 @@ def ours() -> int:
     return fresh()
 
 
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH22x", b"lo", _UP))
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+@contextmanager
+def _and_back() -> Iterator[None]:
+    home = os.open(_HERE, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        try:
+            procfs.check(_libc.setns(home, _NEW))
+        finally:
+            os.close(home)

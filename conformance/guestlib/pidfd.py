@@ -9,7 +9,8 @@ import platform
 import threading
 from collections.abc import Callable
 
-from conformance.guestlib.answers import error_name
+from conformance.guestlib import procfs
+from conformance.guestlib.answers import name_of
 
 THREAD = os.O_EXCL
 """PIDFD_THREAD."""
@@ -24,10 +25,7 @@ _syscall.restype = ctypes.c_long
 
 def call(number: int, *arguments: int) -> int:
     """Make a system call with numbers for arguments; OSError with the kernel's errno."""
-    result = int(_syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
+    return procfs.check(int(_syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))))
 
 
 def open_pidfd(pid: int, flags: int = 0) -> int:
@@ -40,15 +38,21 @@ def steal(pidfd: int, number: int, flags: int = 0) -> int:
     return call(_GETFD, pidfd, number, flags)
 
 
-def try_to_steal(pid: int, number: int, flags: int = 0) -> str:
-    """Steal and give up at once; `"ok"` or the errno of pidfd_getfd(2)."""
-    handle = open_pidfd(pid)
+def steal_from(pid: int, number: int, flags: int = 0, *, open_flags: int = 0) -> int:
+    """Do the same by the id of the process, or with `THREAD` of a thread."""
+    handle = open_pidfd(pid, open_flags)
     try:
-        os.close(steal(handle, number, flags))
-    except OSError as error:
-        return error_name(error.errno or 0)
+        return steal(handle, number, flags)
     finally:
         os.close(handle)
+
+
+def try_to_steal(pid: int, number: int, flags: int = 0) -> str:
+    """Steal and give up at once; `"ok"` or the errno."""
+    try:
+        os.close(steal_from(pid, number, flags))
+    except OSError as error:
+        return name_of(error)
     return "ok"
 
 
@@ -57,7 +61,7 @@ def same_file(pid: int, number: int, descriptor: int) -> str:
     try:
         order = call(_KCMP, os.getpid(), pid, _KCMP_FILE, descriptor, number)
     except OSError as error:
-        return error_name(error.errno or 0)
+        return name_of(error)
     return "different" if order else "same"
 
 

@@ -36,8 +36,8 @@ import struct
 import time
 from functools import cache
 
-from bpf.guest import syscall
-from conformance.guestlib import sockets
+from conformance.guestlib import fixture
+from conformance.guestlib.fixture import Fixture
 
 TIMEOUT = 2.0
 """Seconds after which a fence that has not come back never will: the kernel is stuck, or a worker thread is."""
@@ -52,11 +52,10 @@ class Fences:
 
     def __init__(self) -> None:
         _stay_on_this_cpu()
-        self._open: list[socket.socket] = []
-        self._descriptors: list[int] = []
         self._vsock: tuple[socket.socket, socket.socket] | None = None
+        self._made = Fixture()
         try:
-            self._backlog = self._redirected()
+            self._backlog = self._redirected(self._made)
         except BaseException:
             self.close()
             raise
@@ -68,8 +67,7 @@ class Fences:
     def vsock(self) -> bool:
         """Send a byte through the vsock loopback; False if it did not come back in time."""
         if self._vsock is None:
-            self._vsock = sockets.pair("vsock_stream")
-            self._open.extend(self._vsock)
+            self._vsock = self._made.pair("vsock_stream")
             self._vsock[1].settimeout(_AGAIN)
         return _pass(*self._vsock)
 
@@ -81,40 +79,18 @@ class Fences:
 
     def close(self) -> None:
         """Close what they are made of."""
-        for end in self._open:
-            end.close()
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._open.clear()
-        self._descriptors.clear()
+        self._made.close()
 
-    def _redirected(self) -> tuple[socket.socket, socket.socket]:
-        # In the guest only: tests without one read the tables of scenarios that come here.
-        from bpf.guest.programs import PROGRAMS
-
-        program = syscall.Program(PROGRAMS["sk_skb_fence"])
-        source = self._keep(syscall.create_map(*program.maps["targets"]))
-        targets = self._keep(syscall.create_map(*program.maps["targets"]))
-        descriptor = self._keep(program.load({"targets": targets}))
-        try:
-            syscall.attach(source, descriptor, "sk_skb_verdict")
-            kind = "udp4"
-        except OSError:
-            # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, only TCP, and by the other name.
-            syscall.attach(source, descriptor, "sk_skb_stream_verdict")
-            kind = "tcp4"
-        sender, intake = sockets.pair(kind)
-        self._open += (sender, intake)
-        outlet, receiver = sockets.pair(kind)
-        self._open += (outlet, receiver)
-        syscall.update(source, 0, intake.fileno())
-        syscall.update(targets, 0, outlet.fileno())
+    def _redirected(self, made: Fixture) -> tuple[socket.socket, socket.socket]:
+        source, targets = made.map("sockmap", 1), made.map("sockmap", 1)
+        name = fixture.attach(source, made.load("sk_skb_fence", {"targets": targets}))
+        # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, only TCP has a verdict.
+        kind = "udp4" if name == "sk_skb_verdict" else "tcp4"
+        (sender, self._intake), (outlet, receiver) = made.pair(kind), made.pair(kind)
+        source.insert(self._intake)
+        targets.insert(outlet)
         receiver.settimeout(_AGAIN)
         return sender, receiver
-
-    def _keep(self, descriptor: int) -> int:
-        self._descriptors.append(descriptor)
-        return descriptor
 
 
 @cache

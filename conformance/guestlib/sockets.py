@@ -6,38 +6,34 @@ Every pair is new; only listeners are kept, for the life of the process, because
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 from contextlib import suppress
-from socket import SOCK_DGRAM
-from socket import SOCK_SEQPACKET
-from socket import SOCK_STREAM
 from typing import Any
 
-_ACCEPT_SECONDS = 2.0
-_VMADDR_CID_LOCAL = 1
-_VMADDR_PORT_ANY = 0xFFFFFFFF
+from conformance.guestlib import procfs
 
-_FAMILIES: dict[str, tuple[int, Any]] = {
-    "tcp4": (socket.AF_INET, ("127.0.0.1", 0)),
-    "tcp6": (socket.AF_INET6, ("::1", 0)),
-    "udp4": (socket.AF_INET, ("127.0.0.1", 0)),
-    "udp6": (socket.AF_INET6, ("::1", 0)),
-    "unix_stream": (socket.AF_UNIX, None),
-    "unix_dgram": (socket.AF_UNIX, None),
-    "vsock_stream": (socket.AF_VSOCK, (_VMADDR_CID_LOCAL, _VMADDR_PORT_ANY)),
-    "vsock_seqpacket": (socket.AF_VSOCK, (_VMADDR_CID_LOCAL, _VMADDR_PORT_ANY)),
+_ACCEPT_SECONDS = 2.0
+_VSOCK_ADDRESS = (1, 0xFFFFFFFF)
+"""VMADDR_CID_LOCAL, VMADDR_PORT_ANY."""
+_SO_MEMINFO, _SO_COOKIE = 55, 57
+
+_KINDS: dict[str, tuple[int, int, Any]] = {
+    "tcp4": (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
+    "tcp6": (socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)),
+    "udp4": (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
+    "udp6": (socket.AF_INET6, socket.SOCK_DGRAM, ("::1", 0)),
+    # An empty name makes the kernel pick one: see autobind in unix(7).
+    "unix_stream": (socket.AF_UNIX, socket.SOCK_STREAM, ""),
+    "unix_dgram": (socket.AF_UNIX, socket.SOCK_DGRAM, ""),
+    "vsock_stream": (socket.AF_VSOCK, socket.SOCK_STREAM, _VSOCK_ADDRESS),
+    "vsock_seqpacket": (socket.AF_VSOCK, socket.SOCK_SEQPACKET, _VSOCK_ADDRESS),
 }
-_TYPES = {
-    "tcp4": SOCK_STREAM,
-    "tcp6": SOCK_STREAM,
-    "udp4": SOCK_DGRAM,
-    "udp6": SOCK_DGRAM,
-    "unix_stream": SOCK_STREAM,
-    "unix_dgram": SOCK_DGRAM,
-    "vsock_stream": SOCK_STREAM,
-    "vsock_seqpacket": SOCK_SEQPACKET,
-}
-KINDS = tuple(_FAMILIES)
+"""Family, type, and an address to bind to that leaves the rest to the kernel."""
+KINDS = tuple(_KINDS)
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 _listeners: dict[str, tuple[socket.socket, Any]] = {}
 """With their addresses."""
@@ -48,47 +44,46 @@ def pair(kind: str) -> tuple[socket.socket, socket.socket]:
 
     They are blocking: pass MSG_DONTWAIT, which costs no system calls of its own.
     """
-    family, address = _FAMILIES[kind]
+    family, type_, _ = _KINDS[kind]
     if family == socket.AF_UNIX:
-        return socket.socketpair(family, _TYPES[kind])
-    if _TYPES[kind] == SOCK_DGRAM:
-        return _datagram_pair(family, address)
-    return _accepted_pair(kind)
+        return socket.socketpair(family, type_)
+    return _accepted_pair(kind) if connects(kind) else _datagram_pair(kind)
 
 
 def fresh(kind: str) -> socket.socket:
     """Return a socket nothing was done to."""
-    return socket.socket(_FAMILIES[kind][0], _TYPES[kind])
+    return socket.socket(*_KINDS[kind][:2])
 
 
 def bound(kind: str) -> socket.socket:
     """Return a socket bound to an address of the loopback that is the kernel's choice."""
-    family, address = _FAMILIES[kind]
     opened = fresh(kind)
     try:
-        # An empty name makes the kernel pick one: see autobind in unix(7).
-        opened.bind("" if family == socket.AF_UNIX else address)
+        opened.bind(_KINDS[kind][2])
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def tune(connected: socket.socket, kind: str) -> None:
-    """Keep TCP from holding back what is sent."""
+def tune(connected: socket.socket, kind: str) -> socket.socket:
+    """Keep TCP from holding back what is sent; return the socket."""
     if is_tcp(kind):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connected
 
 
 def connects(kind: str) -> bool:
-    """Whether one side listens and accepts what the other connects; else each connects to the other."""
-    return _TYPES[kind] != SOCK_DGRAM
+    """Whether one side listens and accepts what the other connects; else each connects to the other.
+
+    On such sockets an empty message means that the other side has shut down, also on those of type seqpacket.
+    """
+    return _KINDS[kind][1] != socket.SOCK_DGRAM
 
 
 def address_of(kind: str) -> tuple[int, int, Any]:
-    """Return family and type of a kind, and an address to bind to (None for UNIX)."""
-    family, address = _FAMILIES[kind]
-    return family, _TYPES[kind], address
+    """Return family and type of a kind, and an address to bind to."""
+    return _KINDS[kind]
 
 
 def is_tcp(kind: str) -> bool:
@@ -101,9 +96,26 @@ def is_vsock(kind: str) -> bool:
     return kind.startswith("vsock")
 
 
-def has_end(kind: str) -> bool:
-    """Whether an empty message means that the other side has shut down; on a seqpacket socket, too."""
-    return _TYPES[kind] != SOCK_DGRAM
+def cookie_of(one: socket.socket) -> bytes:
+    """Return a socket's identity, the same for every duplicate."""
+    # Not by Python, which gets nothing but numbers from VSOCK sockets.
+    return _option(one, _SO_COOKIE, 8)
+
+
+def memory_of(one: socket.socket) -> tuple[int, ...]:
+    """Return the SK_MEMINFO_* of a socket: bytes that its receive buffers take first, packets dropped last."""
+    return struct.unpack("=9I", _option(one, _SO_MEMINFO, 36))
+
+
+def _option(one: socket.socket, name: int, size: int) -> bytes:
+    found, length = ctypes.create_string_buffer(size), ctypes.c_uint(size)
+    procfs.check(_LIBC.getsockopt(one.fileno(), socket.SOL_SOCKET, name, found, ctypes.byref(length)))
+    return found.raw
+
+
+def disconnect(one: socket.socket) -> None:
+    """Dissolve the association: connect() to AF_UNSPEC, which Python has no address for."""
+    procfs.check(_LIBC.connect(one.fileno(), bytes(16), 16))
 
 
 def close_listeners() -> None:
@@ -112,26 +124,21 @@ def close_listeners() -> None:
         _listeners.popitem()[1][0].close()
 
 
-def _datagram_pair(family: int, address: Any) -> tuple[socket.socket, socket.socket]:
-    first = socket.socket(family, SOCK_DGRAM)
+def _datagram_pair(kind: str) -> tuple[socket.socket, socket.socket]:
+    first, second = bound(kind), fresh(kind)
     try:
-        first.bind(address)
-        second = socket.socket(family, SOCK_DGRAM)
-        try:
-            second.connect(first.getsockname())
-            first.connect(second.getsockname())
-        except BaseException:
-            second.close()
-            raise
+        second.connect(first.getsockname())
+        first.connect(second.getsockname())
     except BaseException:
         first.close()
+        second.close()
         raise
     return first, second
 
 
 def _accepted_pair(kind: str) -> tuple[socket.socket, socket.socket]:
     listener, address = _listeners.get(kind) or _listen(kind)
-    client = socket.socket(_FAMILIES[kind][0], _TYPES[kind])
+    client = fresh(kind)
     try:
         client.connect(address)
         server = _accept(listener, client.getsockname()[1])
@@ -141,9 +148,7 @@ def _accepted_pair(kind: str) -> tuple[socket.socket, socket.socket]:
         del _listeners[kind]
         listener.close()
         raise
-    tune(client, kind)
-    tune(server, kind)
-    return client, server
+    return tune(client, kind), tune(server, kind)
 
 
 def _accept(listener: socket.socket, port: int) -> socket.socket:
@@ -157,23 +162,16 @@ def _accept(listener: socket.socket, port: int) -> socket.socket:
 
 
 def _listen(kind: str) -> tuple[socket.socket, Any]:
-    family, address = _FAMILIES[kind]
-    listener = socket.socket(family, _TYPES[kind])
-    try:
-        listener.bind(address)
-        listener.listen(8)
-        listener.settimeout(_ACCEPT_SECONDS)
-        _listeners[kind] = (listener, listener.getsockname())
-    except BaseException:
-        listener.close()
-        raise
+    listener = bound(kind)
+    listener.listen(8)
+    listener.settimeout(_ACCEPT_SECONDS)
+    _listeners[kind] = (listener, listener.getsockname())
     return _listeners[kind]
 
 
 def let_datagrams_queue(count: int) -> None:
     """Let that many datagrams wait on a UNIX socket made from now on; ten is the default, fewer than a burst has."""
     path = "/proc/sys/net/unix/max_dgram_qlen"
-    with suppress(OSError), open(path, "r+", encoding="ascii") as file:
-        if int(file.read()) < count:
-            file.seek(0)
-            file.write(str(count))
+    with suppress(OSError, ValueError):
+        if int(procfs.read(path)) < count:
+            procfs.write(path, str(count))

@@ -17,10 +17,11 @@ from contextlib import ExitStack
 from contextlib import suppress
 from typing import Any
 
+from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib.patience import comes_true
 
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_MEMINFO = 26, 27, 55
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _MSG_FASTOPEN = 0x20000000
 _FASTOPEN = "/proc/sys/net/ipv4/tcp_fastopen"
 _WITHOUT_COOKIES = 0x207
@@ -41,9 +42,6 @@ _ARRIVING = {
 
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0), 8)  # BPF_RET | BPF_K, 0 bytes
 _DROP_PROGRAM = struct.pack("=H6xQ", 1, ctypes.addressof(_DROP_ALL))
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_UNSPECIFIED = ctypes.create_string_buffer(16)
 
 State = Callable[[str, ExitStack], socket.socket]
 
@@ -98,14 +96,13 @@ def _sort(kind: str) -> tuple[int, int, int, Any]:
     if kind in _SORTS:
         return _SORTS[kind]
     family, type_, address = sockets.address_of(kind)
-    return family, type_, 0, "" if address is None else address
+    return family, type_, 0, address
 
 
 def _fresh(kind: str, keep: ExitStack) -> socket.socket:
     family, type_, protocol, _ = _sort(kind)
     if kind.startswith("ping"):
-        with open(_PING_GROUPS, "w", encoding="ascii") as file:
-            file.write("0 0")
+        procfs.write(_PING_GROUPS, "0 0")
     try:
         end = keep.enter_context(socket.socket(family, type_, protocol))
     except OSError as error:
@@ -247,7 +244,7 @@ def _refused(kind: str, keep: ExitStack) -> socket.socket:
 
 def _disconnected(kind: str, keep: ExitStack) -> socket.socket:
     end = _connected(kind, keep) if kind == "unix_dgram" else _established(kind, keep)
-    disconnect(end)
+    sockets.disconnect(end)
     return end
 
 
@@ -258,7 +255,7 @@ def _bound_disconnected(kind: str, keep: ExitStack) -> socket.socket:
     end = _fresh(kind, keep)
     end.bind(address)
     end.connect(_bound(kind, keep).getsockname())
-    disconnect(end)
+    sockets.disconnect(end)
     return end
 
 
@@ -274,10 +271,8 @@ def _syn_sent(kind: str, keep: ExitStack) -> socket.socket:
 
 def _syn_recv(kind: str, keep: ExitStack) -> socket.socket:
     """Accept by TCP Fast Open: a child can be accepted before its handshake is over."""
-    with open(_FASTOPEN, "r+", encoding="ascii") as file:
-        if int(file.read()) & _WITHOUT_COOKIES != _WITHOUT_COOKIES:
-            file.seek(0)
-            file.write(str(_WITHOUT_COOKIES))
+    if int(procfs.read(_FASTOPEN)) & _WITHOUT_COOKIES != _WITHOUT_COOKIES:
+        procfs.write(_FASTOPEN, str(_WITHOUT_COOKIES))
     listener = _listening(kind, keep)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
     client = _fresh(kind, keep)
@@ -300,7 +295,7 @@ def _closing(kind: str, keep: ExitStack) -> socket.socket:
     end, peer = _pair(kind, keep)
     _deafen(peer)
     end.shutdown(socket.SHUT_WR)
-    _await_that(lambda: _drops(peer) > 0)
+    _await_that(lambda: sockets.memory_of(peer)[-1] > 0)
     peer.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     peer.shutdown(socket.SHUT_WR)
     _deafen(peer)
@@ -335,21 +330,9 @@ def _closed_second(kind: str, keep: ExitStack) -> socket.socket:
     return end
 
 
-def disconnect(end: socket.socket) -> None:
-    """Dissolve the association: connect() to AF_UNSPEC, which Python has no address for."""
-    if _LIBC.connect(end.fileno(), _UNSPECIFIED, 16):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def _deafen(end: socket.socket) -> None:
     """Drop whatever arrives from now on."""
     end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_PROGRAM)
-
-
-def _drops(end: socket.socket) -> int:
-    """Return how many packets a socket dropped."""
-    return int(struct.unpack("=9I", end.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[8])
 
 
 def _await_that(holds: Callable[[], bool]) -> None:

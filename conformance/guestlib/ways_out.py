@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import array
 import ctypes
 import errno
 import io
-import mmap
 import os
 import signal
 import socket
@@ -16,22 +14,19 @@ import struct
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextlib import ExitStack
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from bpf.guest import links
 from bpf.guest import maps
 from bpf.guest import syscall
+from conformance.guestlib import fixture
+from conformance.guestlib import procfs
 from conformance.guestlib import sockets
-from conformance.guestlib.bench import STATE
-from conformance.guestlib.bench import get_program
-from conformance.guestlib.proof import attach_verdict
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import State
 from conformance.guestlib.quiesce import fences
-from conformance.guestlib.states import disconnect
 
-_SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 BATCH: Final = 8
 """Sockets that lose their owner at once."""
 _MESSAGE = b"x" * 700
@@ -57,36 +52,29 @@ class Stage:
     """
 
     def __init__(self, kind: str, map_type: str, *, parser: bool = False) -> None:
-        self.kind = kind
-        self._keep = ExitStack()
+        self.kind, self._map_type = kind, map_type
+        self._fixture = Fixture()
         self._maps: dict[str, int] = {}
         self._spare = -1
         self.wards: list[tuple[Owned, Owned]] = []
         """Sockets whose owner is going to be killed."""
         try:
-            self._set_up(map_type, parser=parser)
+            self._set_up(parser=parser)
         except BaseException:
             self.close()
             raise
 
-    def _set_up(self, map_type: str, *, parser: bool) -> None:
-        skb, msg = (get_program(f"sk_{which}_redirect_{_SUFFIX[map_type]}") for which in ("skb", "msg"))
-        state = self._own(syscall.create_map(*skb.maps["state"]))
-        self._state = self._keep.enter_context(mmap.mmap(state, mmap.PAGESIZE))
+    def _set_up(self, *, parser: bool) -> None:
+        self._state = State(self._fixture)
         for each in ("source", "targets"):
-            self._maps[each] = syscall.create_map(syscall.MAP_TYPES[map_type], 4, 4, BATCH)
-        used = {"state": state, "targets": self.targets}
-        self.verdict, self._load = self._own(skb.load(used)), partial(skb.load, used)
+            self._maps[each] = syscall.create_map(syscall.MAP_TYPES[self._map_type], 4, 4, BATCH)
+        self.verdict = self._state.load("skb", self._map_type, self.targets)
         if parser:
-            name = "sk_skb_stream_verdict"
-            parse = self._own(get_program("sk_skb_parser").load({}))
-            syscall.attach(self.source, parse, "sk_skb_stream_parser")
-            syscall.attach(self.source, self.verdict, name)
-        else:
-            name = attach_verdict(self.source, self.verdict)
+            syscall.attach(self.source, self._fixture.load("sk_skb_parser", {}), "sk_skb_stream_parser")
+        name = fixture.attach(self.source, self.verdict, "sk_skb_stream_verdict" if parser else "sk_skb_verdict")
         self.attach_type = syscall.ATTACH_TYPES[name]
         if sockets.is_tcp(self.kind):
-            syscall.attach(self.source, self._own(msg.load(used)), "sk_msg_verdict")
+            syscall.attach(self.source, self._state.load("msg", self._map_type, self.targets), "sk_msg_verdict")
 
     @property
     def spare(self) -> int:
@@ -97,7 +85,7 @@ class Stage:
     def load_spare(self) -> None:
         """Load the second program now: several threads that asked for it at once would load it more than once."""
         if self._spare < 0:
-            self._spare = self._own(self._load())
+            self._spare = self._state.load("skb", self._map_type, self.targets)
 
     @property
     def source(self) -> int:
@@ -122,7 +110,7 @@ class Stage:
         """Have so many bytes redirected, and the others passed."""
         with suppress(TypeError, ValueError):
             # Closed by another thread.
-            STATE.pack_into(self._state, 0, key, flags, budget)
+            self._state.order(key, flags, budget)
 
     def leave(self) -> None:
         """Delete what is in the maps."""
@@ -148,13 +136,9 @@ class Stage:
         """Close maps, then programs, whatever is in them."""
         self.drop("source")
         self.drop("targets")
-        self._keep.close()
+        self._fixture.close()
         for each in self.wards:
             end(self.kind, *each)
-
-    def _own(self, descriptor: int) -> int:
-        self._keep.callback(os.close, descriptor)
-        return descriptor
 
 
 def _insert(target: int, key: int, what: socket.socket) -> None:
@@ -193,22 +177,6 @@ def _duplicate(one: socket.socket) -> io.FileIO:
     return io.FileIO(descriptor)
 
 
-def _close(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    ours.close()
-
-
-def _delete(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    stage.leave()
-
-
-def _destroy(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    stage.close()
-
-
-def _disconnect(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
-    disconnect(ours)
-
-
 def _replace(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     another = sockets.pair(stage.kind)
     try:
@@ -243,8 +211,8 @@ def _peer_closes(stage: Stage, ours: socket.socket, peer: socket.socket) -> None
 def _peer_resets(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     # On others what was not read resets. A stage can have sockets of two kinds.
     wanted = peer.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE, len(_AT_ONCE)
-    if peer.family in (socket.AF_INET, socket.AF_INET6) and _LIBC.setsockopt(*wanted):
-        raise OSError(ctypes.get_errno(), "SO_LINGER")
+    if peer.family in (socket.AF_INET, socket.AF_INET6):
+        procfs.check(_LIBC.setsockopt(*wanted))
     peer.close()
 
 
@@ -291,8 +259,7 @@ def _in_flight_to_itself(stage: Stage, ours: socket.socket, peer: socket.socket)
 
 
 def _hand_over(through: socket.socket, what: socket.socket) -> None:
-    rights = array.array("i", [what.fileno()])
-    through.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], _WITHOUT_WAITING)
+    socket.send_fds(through, [b"!"], [what.fileno()], _WITHOUT_WAITING)
 
 
 def _detach(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
@@ -326,10 +293,10 @@ def _destroy_link(stage: Stage, ours: socket.socket, peer: socket.socket) -> Non
 
 def _unpin(stage: Stage, ours: socket.socket, peer: socket.socket) -> None:
     """Leave nothing of the maps but names, and remove these."""
-    with links.file_system() as path:
+    with procfs.file_system("bpf") as path:
         names = {name: f"{path}/{name}" for name in ("source", "targets")}
         for name, pinned in names.items():
-            links.pin(getattr(stage, name), pinned)
+            maps.pin(getattr(stage, name), pinned)
         stage.close()
         talk(ours, peer)
         for pinned in names.values():
@@ -344,11 +311,11 @@ def _destroy_referenced(stage: Stage, ours: socket.socket, peer: socket.socket) 
     stage.close()
 
 
-WAYS: Final[Mapping[str, Callable[[Stage, socket.socket, socket.socket], None]]] = {
-    "close": _close,
-    "delete": _delete,
-    "destroy": _destroy,
-    "disconnect": _disconnect,
+WAYS: Final[Mapping[str, Callable[[Stage, socket.socket, socket.socket], object]]] = {
+    "close": lambda stage, ours, peer: ours.close(),
+    "delete": lambda stage, ours, peer: stage.leave(),
+    "destroy": lambda stage, ours, peer: stage.close(),
+    "disconnect": lambda stage, ours, peer: sockets.disconnect(ours),
     "replace": _replace,
     "replace-by-itself": _replace_by_itself,
     "shutdown": _shutdown,
@@ -358,7 +325,7 @@ WAYS: Final[Mapping[str, Callable[[Stage, socket.socket, socket.socket], None]]]
     "last-duplicate": _last_duplicate,
     "in-flight": _in_flight,
     "in-flight-to-itself": _in_flight_to_itself,
-    "namespace-destroyed": _close,
+    "namespace-destroyed": lambda stage, ours, peer: ours.close(),
     "program-detached": _detach,
     "program-replaced": _replace_program,
     "link-destroyed": _destroy_link,

@@ -22,7 +22,7 @@ _SOURCES = (
 )
 _WARM_UPS = (
     "groups.redirect.guest.scenario:warmup",
-    "guestlib.kit:warm_up",
+    "guestlib.fixture:warm_up",
     "groups.enrol.guest.scenario:warm_up",
     "groups.teardown.guest.scenario:warm_up",
 )

@@ -22,7 +22,7 @@ _INFO = MachineInfo(MachineKind.HOST, "none", "", factor=1.0, boot_seconds=0.0)
 _LIBRARY = """
 import os
 from conformance.guestlib import quiesce
-from conformance.guestlib import receive
+from conformance.guestlib import traffic
 from conformance.groups.redirect.guest import scenario as redirect
 from conformance.guestlib import sockets
 

@@ -11,11 +11,10 @@ import pytest
 from conformance.groups import GROUPS
 from conformance.groups.attach import cases as attach
 from conformance.groups.attach.guest import effect as attach_effect
-from conformance.groups.attach.guest import parser as attach_parser
 from conformance.groups.attach.guest import scenario
 from conformance.groups.update_from_bpf import cases as update_from_bpf
-from conformance.groups.update_from_bpf.guest import helpers as verdict_helpers
-from conformance.guestlib import kit
+from conformance.groups.update_from_bpf.guest import scenario as update_scenario
+from conformance.guestlib import fixture
 from conformance.judge import steps
 from conformance.judge.needs import unmet
 from conformance.model import Case
@@ -56,11 +55,11 @@ def test_cases_by_question() -> None:
 
 def test_the_guest_knows_what_is_asked_for() -> None:
     """The lists on both sides are the same."""
-    assert set(attach.TYPES.values()) == set(kit.TYPES)
+    assert set(attach.TYPES.values()) == set(fixture.TYPES)
     assert set(attach.WRONG_TARGETS) == set(scenario._TARGETS)
-    assert set(attach.PARSERS) == {*attach_parser._PROGRAMS, "tail_call", "subprogram"}
+    assert set(attach.PARSERS) == {*scenario._PROGRAMS, "tail_call", "subprogram"}
     assert set(attach.SETS) == set(attach_effect.SETS)
-    assert set(update_from_bpf.TOPICS) == set(verdict_helpers._TOPICS)
+    assert set(update_from_bpf.TOPICS) == set(update_scenario._TOPICS)
 
 
 @pytest.mark.parametrize("version", KERNELS)

@@ -38,7 +38,7 @@ def test_paths_are_found() -> None:
     """The pages name many: a pattern that finds none would let every one of them be wrong."""
     assert "conformance/expect/rules.py" in paths_in("docs/expectations.md")
     assert "conformance/groups/*/" in paths_in("docs/architecture.md")
-    assert "conformance/guestlib/bench.py" in paths_in("docs/adding-a-case.md")
+    assert "conformance/groups/redirect/guest/setup.py" in paths_in("docs/adding-a-case.md")
 
 
 def test_the_worked_example_is_what_is_there() -> None:

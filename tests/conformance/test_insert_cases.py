@@ -11,7 +11,6 @@ import pytest
 
 from conformance.groups.insert import cases as insert
 from conformance.groups.insert.cases import insert_cases
-from conformance.groups.insert.guest import layer as insert_layer
 from conformance.groups.insert.guest import map as insert_map
 from conformance.groups.insert.guest import scenario
 from conformance.groups.kinds import KINDS
@@ -56,7 +55,7 @@ def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_ask
     assert {state for kind in insert.STATES.values() for state in kind} == set(states._STATES)
     assert set(insert.STATES) == {*states._SORTS, *KINDS}
     assert set(insert.NO_SOCKETS) == set(scenario._DESCRIPTORS)
-    assert set(insert.LAYERS) == set(insert_layer._LAYERS)
+    assert set(insert.LAYERS) == set(scenario._LAYERS)
     assert {*insert.ABOUT, *(f"keys-of-{size}" for size in insert.KEY_SIZES)} == set(insert_map.ABOUT)
 
 

@@ -22,7 +22,7 @@ from bpf.guest import links
 from conformance.groups.attach.guest import scenario as attach
 from conformance.groups.attach.guest import effect as attach_effect
 from conformance.groups.attach.guest import link as attach_link
-from conformance.guestlib import kit
+from bpf.guest.contexts import CONTEXTS
 from conformance.groups.update_from_bpf.guest import scenario as update_from_bpf
 
 MODULES = {"attach": attach, "attach_effect": attach_effect, "attach_link": attach_link}
@@ -40,7 +40,7 @@ def carry_out(arguments):
 
 def load(arguments):
     code = {"nothing": b"", "helper": asm.call(arguments["helper"]), "context": asm.load(asm.R0, asm.R1, 9999)}
-    return update_from_bpf.try_load(kit.CONTEXTS[arguments["program"]], code[arguments["what"]])
+    return update_from_bpf.try_load(CONTEXTS[arguments["program"]], code[arguments["what"]])
 """
 
 

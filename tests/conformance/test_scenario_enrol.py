@@ -25,12 +25,12 @@ from conformance.groups.enrol.guest import scenario as enrol
 from conformance.groups.enrol.guest import iterator as enrol_iterator
 from conformance.groups.enrol.guest import refused as enrol_refused
 from conformance.groups.enrol.guest import sock_ops as enrol_sock_ops
-from conformance.groups.enrol.guest import stolen as enrol_stolen
-from conformance.guestlib import owner
+from conformance.groups.enrol.guest import descriptors as enrol_stolen
+from conformance.groups.enrol.guest import proof
+from conformance.guestlib import child
 from conformance.guestlib import pidfd
-from conformance.guestlib import proof
-from conformance.guestlib import servant
 from conformance.guestlib import sockets
+from conformance.guestlib import traffic
 from conformance.groups.steer.guest import scenario as steer
 
 proof._GRACE = 0.05
@@ -38,7 +38,7 @@ proof._GRACE = 0.05
 def variants(arguments):
     modules = {"pidfd": enrol_stolen, "sock_ops": enrol_sock_ops, "iterator": enrol_iterator, "steer": steer}
     found = {name: sorted(module.VARIANTS) for name, module in modules.items()}
-    return found | {"ways": sorted(enrol.WAYS), "why": sorted(enrol_refused.REASONS)}
+    return found | {"ways": sorted([*enrol.WAYS, enrol.REFUSED]), "why": sorted(enrol_refused.REASONS)}
 
 def carry_out(arguments):
     run = steer.run if "way" not in arguments["params"] else enrol.run
@@ -74,29 +74,29 @@ def lost(send):
 FAULTS = {
     "not inserted": replacing(syscall, "update_wide", lambda update: lambda *arguments: None),
     "stolen from a stranger": replacing(pidfd, "steal", of_a_stranger),
-    "sent twice": replacing(proof, "send", twice),
-    "cut": replacing(proof, "send", cut),
-    "lost": replacing(proof, "send", lost),
+    "sent twice": replacing(traffic, "send", twice),
+    "cut": replacing(traffic, "send", cut),
+    "lost": replacing(traffic, "send", lost),
     "not iterated": replacing(hooks, "iterate", lambda iterate: lambda *arguments: iter(())),
 }
 
 def kept(arguments):
     # What the process that is kept has open, before and after a case.
     def count():
-        return sorted(os.listdir(f"/proc/{owner.another().pid}/fd"))
+        return sorted(os.listdir(f"/proc/{child.shared().pid}/fd"))
     before = count()
     enrol.run(arguments["params"])
     return [before, count()]
 
 def moved(arguments):
     # A descriptor in flight outlives its sender.
-    sender = owner.Elsewhere()
-    peer = owner.meet(sender, "tcp4")
-    sender.hand_over()
+    sender = child.Child()
+    peer = child.meet(sender, "tcp4")
+    sender.command("hand_over")
     sender.kill()
     sender.reap()
     with socket.socket(fileno=sender.take()) as taken, peer:
-        same = servant.cookie_of(taken) == sender.cookie
+        same = sockets.cookie_of(taken) == sender.cookie
         peer.send(b"late")
         data = taken.recv(8).decode()
     sender.end()
@@ -104,9 +104,9 @@ def moved(arguments):
 
 def apart(arguments):
     # A thread with descriptors of its own; those of the process stay as they are.
-    sender = owner.Elsewhere()
+    sender = child.Child()
     thread = sender.enter_thread()
-    with owner.meet(sender, "udp4"):
+    with child.meet(sender, "udp4"):
         hidden = not os.path.exists(f"/proc/{sender.pid}/fd/{sender.number}")
         shown = os.path.exists(f"/proc/{thread}/fd/{sender.number}")
         sender.close()
@@ -118,14 +118,14 @@ def apart(arguments):
 def gone(arguments):
     # Cgroups go with the process they were made for.
     enrol.run(arguments["params"])
-    kept = owner.another()
-    from conformance.groups.enrol.guest import cgroups
-    nest = cgroups.nest_of(kept)
-    there = os.path.isdir(nest.inner)
+    kept = child.shared()
+    from conformance.guestlib import cgroups
+    paths = cgroups.cgroups_of(kept)
+    there = os.path.isdir(paths["inner"])
     kept._control.close()
     os.waitpid(kept.pid, 0)
-    owner._kept.clear()
-    return [there, os.path.exists(nest.outer) or os.path.exists(nest.beside)]
+    child._kept.clear()
+    return [there, os.path.exists(paths["outer"]) or os.path.exists(paths["beside"])]
 """
 
 

@@ -25,7 +25,7 @@ def sending(change):
         sent = redirect._Flow._send
         def send(self, message):
             for each in change(self, message):
-                self._bench.sender.send(each)
+                self._setup.sender.send(each)
             self._accepted += len(message)
             return len(message)
         redirect._Flow._send = send
@@ -49,18 +49,18 @@ def lossy(change):
     return run
 
 def elsewhere(self, message):
-    self._bench.ends["out"].send(b"stray" if len(message) == 1024 else b"")
+    self._setup.ends["out"].send(b"stray" if len(message) == 1024 else b"")
     return [message]
 
 def ended(self, message):
     # Nothing arrives, hence a long search, and one of the sockets has come to its end.
-    self._bench.ends["out"].shutdown(1)
+    self._setup.ends["out"].shutdown(1)
     return []
 
 def stuck(arguments):
     # Cuts the way of the fence.
     quiesce.TIMEOUT = redirect.DEADLINE = 0.1
-    quiesce.fences()._open[1].close()
+    quiesce.fences()._intake.close()
     return many(arguments)[0]
 
 FAULTS = {

@@ -59,7 +59,7 @@ class Faults:
         return False
 
     def slow(number, message, flow, timers):
-        timers.append(threading.Timer(0.3, flow._bench.ends["out"].send, [message]))
+        timers.append(threading.Timer(0.3, flow._setup.ends["out"].send, [message]))
         timers[-1].start()
         return False
 """

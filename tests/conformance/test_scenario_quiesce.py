@@ -15,7 +15,8 @@ pytestmark = needs_bpf
 CODE = """
 import socket, time
 from bpf.guest import syscall
-from conformance.guestlib import bench
+from conformance.groups.redirect.guest.setup import Setup
+from conformance.guestlib.fixture import Fixture
 
 def fences(arguments):
     kind = arguments.get("kind")
@@ -50,7 +51,7 @@ class Tests:
         return [made.backlog() for _ in range(10)] + [time.monotonic() - begin < quiesce.TIMEOUT]
 
     def cut(made):
-        made._open[1].close()
+        made._intake.close()
         return [made.backlog()]
 
     def cpu(made):
@@ -62,18 +63,15 @@ class Tests:
 def behind(arguments):
     # Redirected to many targets, hence many work items, then one fence: nothing may be missing after it.
     made = quiesce.Fences()
-    benches, seen = [], []
-    for number in range(50):
-        each = bench.Bench({"map": "sockmap", "mode": "ingress-to-egress", "in": "unix_stream",
-                            "out": "unix_dgram", "layout": "plain"})
-        assert each.set_up()
-        benches.append(each)
-    for each in benches:
-        each.sender.send(b"x")
-    made.backlog()
-    for each in benches:
-        seen.append(len(receive.drain(each.ends["out_peer"].fileno(), stream=False)))
-        each.close()
+    params = {"map": "sockmap", "mode": "ingress-to-egress", "in": "unix_stream", "out": "unix_dgram"}
+    params["layout"] = "plain"
+    with Fixture() as fixture:
+        setups = [Setup(params, fixture) for _ in range(50)]
+        assert all(each.set_up() for each in setups)
+        for each in setups:
+            each.sender.send(b"x")
+        made.backlog()
+        seen = [len(traffic.drain(each.ends["out_peer"].fileno(), stream=False)) for each in setups]
     made.close()
     return seen
 """

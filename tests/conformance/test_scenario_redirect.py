@@ -148,7 +148,7 @@ def test_an_impossible_socket_is_observed_as_its_errno() -> None:
     """A kind this kernel cannot make ends the case there, the other pair still made."""
     without = """
 def broken(arguments):
-    sockets._FAMILIES["tcp4"] = (sockets._FAMILIES["tcp4"][0], ("192.0.2.1", 0))
+    sockets._KINDS["tcp4"] = (*sockets._KINDS["tcp4"][:2], ("192.0.2.1", 0))
     return many(arguments)
 """
     with open_host(without) as host:
@@ -168,7 +168,8 @@ def test_a_refused_insertion_is_observed_and_both_are_tried() -> None:
     """An errno of one insertion does not hide that of the other."""
     closed = """
 def listening(arguments):
-    sockets._TYPES["unix_stream"] = sockets.SOCK_SEQPACKET
+    family, _, address = sockets._KINDS["unix_stream"]
+    sockets._KINDS["unix_stream"] = family, sockets.socket.SOCK_SEQPACKET, address
     return many(arguments)
 """
     with open_host(closed) as host:
@@ -182,7 +183,6 @@ def test_every_attempt_to_attach_is_observed() -> None:
     """Where sk_skb_verdict is unknown, as on 5.10, stream_verdict is tried and both answers are told."""
     old = """
 from bpf.guest import syscall
-from conformance.guestlib import bench
 def old(arguments):
     syscall.ATTACH_TYPES["sk_skb_verdict"] = 1000
     return many(arguments)

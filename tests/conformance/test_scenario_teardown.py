@@ -24,10 +24,10 @@ import socket
 
 from conformance.groups.teardown.guest import scenario as teardown
 from conformance.groups.teardown.guest import aftermath as teardown_aftermath
-from conformance.groups.teardown.guest import control as teardown_control
 from conformance.groups.teardown.guest import data as teardown_data
 from conformance.groups.teardown.guest import exits as teardown_exits
 from conformance.groups.teardown.guest import waiters as teardown_waiters
+from conformance.guestlib import traffic
 
 KEPT = []
 
@@ -60,10 +60,10 @@ def torn(send):
 FAULTS = {
     "skipped": replacing(teardown_exits.EXITS, "delete", lambda leave: lambda scene: None),
     "leaked": replacing(teardown_exits.EXITS, "close", first_leaked),
-    "lost": replacing(teardown_aftermath, "send", lost),
-    "twice": replacing(teardown_aftermath, "send", twice),
-    "cut": replacing(teardown_aftermath, "send", cut),
-    "torn": replacing(teardown_aftermath, "send", torn),
+    "lost": replacing(traffic, "send", lost),
+    "twice": replacing(traffic, "send", twice),
+    "cut": replacing(traffic, "send", cut),
+    "torn": replacing(traffic, "send", torn),
 }
 
 def deaf(thread):
@@ -79,10 +79,10 @@ KERNEL_FAULTS = FAULTS | {
 }
 
 def observe(arguments):
-    teardown_control._known.clear()
+    teardown._known.clear()
     if arguments["fault"] in ("", "skips the control"):
         return plant(arguments)
-    teardown_control.control(arguments["params"])
+    teardown.control(arguments["params"])
     undo = KERNEL_FAULTS[arguments["fault"]]()
     try:
         return teardown.run(arguments["params"])
@@ -90,10 +90,10 @@ def observe(arguments):
         undo()
 
 def controls(arguments):
-    teardown_control._known.clear()
+    teardown._known.clear()
     for params in arguments["params"]:
         teardown.run(params)
-    return len(teardown_control._known)
+    return len(teardown._known)
 
 def plant(arguments):
     original = teardown.control

@@ -58,7 +58,7 @@ def _places() -> Iterator[Case]:
     for short, what in product(TYPES, WRONG_TARGETS):
         yield _case("scenario:targets", f"target-{what}-{short}", attach=TYPES[short], what=what)
     for map_, does in product(MAPS, PARSERS):
-        yield _case("parser:parser", f"parser-{map_}-{does}", does=does, map=map_)
+        yield _case("scenario:parser", f"parser-{map_}-{does}", does=does, map=map_)
 
 
 def _links() -> Iterator[Case]:

@@ -94,7 +94,7 @@ KEY_SIZES: Final = ("1", "2", "4", "8", "16", "40", "256", "511", "512")
 _SCENARIOS: Final = {
     "socket": "scenario:run",
     "descriptor": "scenario:descriptor",
-    "layer": "layer:run",
+    "layer": "scenario:layer",
     "map": "map:run",
 }
 """What answers each question; rows of expectations tell them apart by the parameter `question`."""

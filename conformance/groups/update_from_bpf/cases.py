@@ -36,7 +36,7 @@ def _cases() -> Iterator[Case]:
     for program in VERDICTS:
         for topic in TOPICS:
             params = {"question": "helpers", "program": program, "topic": topic}
-            yield _case("helpers:helpers", f"helpers-{program}-{topic}", params)
+            yield _case("scenario:helpers", f"helpers-{program}-{topic}", params)
 
 
 def _case(scenario: str, name: str, params: dict[str, str]) -> Case:

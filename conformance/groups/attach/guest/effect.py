@@ -8,24 +8,24 @@ none did, and `nothing` if it did not arrive.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import ExitStack
 from contextlib import suppress
-from functools import wraps
+from functools import partial
 
 from bpf.guest import links
-from bpf.guest import syscall
-from conformance.guestlib import kit
-from conformance.guestlib import sockets
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.kit import Steps
-from conformance.guestlib.kit import make_map
-from conformance.guestlib.kit import program
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import TYPES
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import ImpossibleError
+from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import counting
+from conformance.guestlib.fixture import possible
+from conformance.guestlib.fixture import reap
+from conformance.guestlib.fixture import scenario
 from conformance.guestlib.quiesce import fences
 
 SETS: dict[str, tuple[str, ...]] = {
@@ -46,51 +46,21 @@ _PATIENCE = 2.0
 """Seconds after which data will not come any more."""
 
 
-class _CannotError(Exception):
-    """A step that all others need did not succeed."""
-
-    def __init__(self, step: str, error: OSError) -> None:
-        super().__init__(step)
-        self.steps = {step: error_name(error.errno or errno.ETIMEDOUT)}
-
-
-def _scenario(function: Callable[[Mapping[str, str]], Steps]) -> Callable[[Mapping[str, str]], dict[str, Steps]]:
-    @wraps(function)
-    def run(params: Mapping[str, str]) -> dict[str, Steps]:
-        try:
-            steps = function(params)
-            if params.get("attach") == "sk_skb_stream_parser":
-                # What a kernel complains of here, it complains of when it destroys the psock.
-                kit.reap()
-            return {"steps": steps}
-        except _CannotError as error:
-            return {"steps": error.steps}
-
-    return run
-
-
 class _Socket:
     """A socket that may be in maps, and its peer."""
 
-    def __init__(self, kind: str, keep: ExitStack) -> None:
-        try:
-            self.end, self.peer = sockets.pair(kind)
-        except OSError as error:
-            raise _CannotError("socket", error) from error
+    def __init__(self, kind: str, fixture: Fixture, steps: Steps) -> None:
+        with possible(steps, "socket"):
+            self.end, self.peer = fixture.pair(kind)
         for each in (self.end, self.peer):
-            keep.enter_context(each)
             each.settimeout(_PATIENCE)
         self._sent = 0
-
-    def insert(self, target: int, slot: int = 0) -> str:
-        """Put it into a map."""
-        return attempt(syscall.update, target, slot, self.end.fileno())
 
     def data(self, attach_type: str) -> str:
         """Send a message past the socket, out of it if it is about SK_MSG, else into it; say which programs ran."""
         sends = attach_type == "sk_msg_verdict"
         sender, receiver = (self.end, self.peer) if sends else (self.peer, self.end)
-        named = [(which, program(attach_type, which)) for which in ("first", "second")]
+        named = [(which, counting(attach_type, which)) for which in ("first", "second")]
         before = [loaded.runs() for _, loaded in named]
         self._sent += 1
         message = b"%d" % self._sent
@@ -98,13 +68,13 @@ class _Socket:
             sender.send(message)
             got = receiver.recv(64)
         except OSError as error:
-            return "nothing" if error.errno is None else error_name(error.errno)
+            return "nothing" if error.errno is None else name_of(error)
         ran = [name for (name, loaded), runs in zip(named, before, strict=True) if loaded.runs() > runs]
         return f"{' and '.join(ran) or 'native'}{'' if got == message else ', other data'}"
 
 
-@_scenario
-def conflict(params: Mapping[str, str]) -> Steps:
+@scenario
+def conflict(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Put a socket into a map that holds the programs `first`, then into a map that holds others.
 
     `maps` are the types of the two maps. Steps: `insert`; into the `same slot` and the `other slot` of the map; `then
@@ -112,118 +82,113 @@ def conflict(params: Mapping[str, str]) -> Steps:
     where the second refused a kind of socket.
     """
     one, other = params["maps"].split("-")
-    with ExitStack() as keep:
-        source = _map(keep, one, SETS[params["first"]])
-        inserted = _Socket(params["kind"], keep)
-        steps = {"insert": inserted.insert(source)}
-        if steps["insert"] == "ok":
-            steps["same slot"] = inserted.insert(source)
-            steps["other slot"] = inserted.insert(source, 1)
-            for name, held in SETS.items():
-                # A verdict is unknown before 5.13.
-                with suppress(_CannotError):
-                    steps |= _then(params["kind"], name, source, _map(keep, other, held))
-        return steps
+    source = _map(fixture, steps, one, SETS[params["first"]])
+    inserted = _Socket(params["kind"], fixture, steps).end
+    steps["insert"] = source.insert(inserted)
+    if steps["insert"] == "ok":
+        steps["same slot"] = source.insert(inserted)
+        steps["other slot"] = source.insert(inserted, 1)
+        for name, held in SETS.items():
+            # A verdict is unknown before 5.13.
+            with suppress(ImpossibleError):
+                steps |= _then(params["kind"], name, source, _map(fixture, {}, other, held))
 
 
-def _then(kind: str, name: str, source: int, target: int) -> Steps:
-    with ExitStack() as keep:
-        both = _Socket(kind, keep)
-        both.insert(source, 2)
-        steps = {f"then {name}": both.insert(target)}
+def _then(kind: str, name: str, source: Map, target: Map) -> Steps:
+    with Fixture() as fixture:
+        both = fixture.pair(kind)[0]
+        source.insert(both, 2)
+        steps = {f"then {name}": target.insert(both)}
         if steps[f"then {name}"] == "EOPNOTSUPP":
-            steps[f"then {name}, then stream_verdict"] = both.insert(_map(keep, "sockmap", SETS["stream_verdict"]))
+            third = _map(fixture, {}, "sockmap", SETS["stream_verdict"])
+            steps[f"then {name}, then stream_verdict"] = third.insert(both)
         return steps
 
 
-@_scenario
-def frozen(params: Mapping[str, str]) -> Steps:
+@scenario
+def frozen(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Put a socket into a `map` that holds `first` as `attach`, then `change` what the map holds.
 
     Wherever the socket is put in again, its map holds `second` or nothing. A parser goes with a verdict that stays.
     """
     attach_type = params["attach"]
-    with ExitStack() as keep:
-        target = _map(keep, params["map"], _BESIDE.get(attach_type, ()))
-        change = _hold_first(params["change"], attach_type, target, keep)
-        it = _Socket(params["kind"], keep)
-        steps = {"insert": it.insert(target)}
-        if steps["insert"] != "ok":
-            return steps
-        steps["data"] = it.data(attach_type)
-        steps["change"] = attempt(change)
-        if steps["change"] != "ok":
-            return steps
-        steps["changed: data"] = it.data(attach_type)
-        steps["same slot"] = it.insert(target)
-        steps["same slot: data"] = it.data(attach_type)
-        # The worker that delivered what passed may still hold the psock: then a deletion stops nothing yet.
-        fences().backlog()
-        steps["delete"] = attempt(syscall.delete, target, 0)
-        steps["deleted: data"] = it.data(attach_type)
-        steps["insert again"] = it.insert(target)
-        steps["inserted again: data"] = it.data(attach_type)
-        return steps
+    _reap_parser(attach_type, fixture)
+    target = _map(fixture, steps, params["map"], _BESIDE.get(attach_type, ()))
+    with possible(steps, "attach"):
+        change = _hold_first(params["change"], attach_type, target, fixture)
+    it = _Socket(params["kind"], fixture, steps)
+    steps["insert"] = target.insert(it.end)
+    if steps["insert"] != "ok":
+        return
+    steps["data"] = it.data(attach_type)
+    steps["change"] = attempt(change)
+    if steps["change"] != "ok":
+        return
+    steps["changed: data"] = it.data(attach_type)
+    steps["same slot"] = target.insert(it.end)
+    steps["same slot: data"] = it.data(attach_type)
+    # The worker that delivered what passed may still hold the psock: then a deletion stops nothing yet.
+    fences().backlog()
+    steps["delete"] = target.delete()
+    steps["deleted: data"] = it.data(attach_type)
+    steps["insert again"] = target.insert(it.end)
+    steps["inserted again: data"] = it.data(attach_type)
 
 
-def _hold_first(change: str, attach_type: str, target: int, keep: ExitStack) -> Callable[[], None]:
+def _hold_first(change: str, attach_type: str, target: Map, fixture: Fixture) -> Callable[[], None]:
     """Attach `first` as the change to come supposes, and return what makes the change."""
-    number = kit.TYPES[attach_type]
-    first, second = program(attach_type, "first").descriptor, program(attach_type, "second").descriptor
-    link = -1
-    try:
-        if change.startswith("link"):
-            link = links.create(target, first, number)
-            keep.callback(os.close, link)
-        elif change != "attach":
-            links.attach(target, first, number)
-    except OSError as error:
-        raise _CannotError("attach", error) from error
-    changes: dict[str, Callable[[], None]] = {
-        "attach": lambda: links.attach(target, second, number),
-        "replace": lambda: links.attach(target, second, number),
-        "detach": lambda: links.detach(target, first, number),
-        "link_update": lambda: links.update(link, second),
-        "link_detach": lambda: links.detach_link(link),
-    }
-    return changes[change]
+    number = TYPES[attach_type]
+    first, second = (counting(attach_type, which).descriptor for which in ("first", "second"))
+    link = fixture.keep(links.create(target, first, number)) if change.startswith("link") else -1
+    if change in ("replace", "detach"):
+        links.attach(target, first, number)
+    return {
+        "attach": partial(links.attach, target, second, number),
+        "replace": partial(links.attach, target, second, number),
+        "detach": partial(links.detach, target, first, number),
+        "link_update": partial(links.update, link, second),
+        "link_detach": partial(links.detach_link, link),
+    }[change]
 
 
-@_scenario
-def leave(params: Mapping[str, str]) -> Steps:
+@scenario
+def leave(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Take a socket out of one of two maps: the `map` that holds a program as `attach`, or the one that holds none.
 
     `way`: `with` or `without` deletes it from that map; `detached` detaches before deleting from the map `with`.
     """
     attach_type, way = params["attach"], params["way"]
-    with ExitStack() as keep:
-        plain = make_map(keep, params["map"])
-        source = _map(keep, params["map"], (*_BESIDE.get(attach_type, ()), attach_type))
-        it = _Socket(params["kind"], keep)
-        steps = {"insert": it.insert(source)}
-        if steps["insert"] != "ok":
-            return steps
-        steps["insert without"] = it.insert(plain)
-        steps["data"] = it.data(attach_type)
-        if way == "detached":
-            first = program(attach_type, "first").descriptor
-            steps["detach"] = attempt(links.detach, source, first, kit.TYPES[attach_type])
-        left, remaining = (plain, source) if way == "without" else (source, plain)
-        steps["delete"] = attempt(syscall.delete, left, 0)
-        steps["deleted: data"] = it.data(attach_type)
-        steps["insert with another"] = it.insert(_map(keep, params["map"], (attach_type,), "second"))
-        steps["inserted with another: data"] = it.data(attach_type)
-        steps["delete from the last"] = attempt(syscall.delete, remaining, 0)
-        steps["insert with another, then"] = it.insert(_map(keep, params["map"], (attach_type,), "second"))
-        return steps
+    _reap_parser(attach_type, fixture)
+    plain = fixture.map(params["map"])
+    source = _map(fixture, steps, params["map"], (*_BESIDE.get(attach_type, ()), attach_type))
+    it = _Socket(params["kind"], fixture, steps)
+    steps["insert"] = source.insert(it.end)
+    if steps["insert"] != "ok":
+        return
+    steps["insert without"] = plain.insert(it.end)
+    steps["data"] = it.data(attach_type)
+    if way == "detached":
+        first = counting(attach_type, "first").descriptor
+        steps["detach"] = attempt(links.detach, source, first, TYPES[attach_type])
+    left, remaining = (plain, source) if way == "without" else (source, plain)
+    steps["delete"] = left.delete()
+    steps["deleted: data"] = it.data(attach_type)
+    steps["insert with another"] = _map(fixture, steps, params["map"], (attach_type,), "second").insert(it.end)
+    steps["inserted with another: data"] = it.data(attach_type)
+    steps["delete from the last"] = remaining.delete()
+    steps["insert with another, then"] = _map(fixture, steps, params["map"], (attach_type,), "second").insert(it.end)
 
 
-def _map(keep: ExitStack, kind: str, held: Sequence[str], which: str = "first") -> int:
+def _reap_parser(attach_type: str, fixture: Fixture) -> None:
+    """Have psocks destroyed at the end of the case: that is when the kernel complains of a parser."""
+    if attach_type == "sk_skb_stream_parser":
+        fixture.callback(reap)
+
+
+def _map(fixture: Fixture, steps: Steps, map_type: str, held: Sequence[str], which: str = "first") -> Map:
     """Make a map that holds programs."""
-    target = make_map(keep, kind)
-    try:
+    target = fixture.map(map_type)
+    with possible(steps, "attach"):
         for attach_type in held:
-            links.attach(target, program(attach_type, which).descriptor, kit.TYPES[attach_type])
-    except OSError as error:
-        raise _CannotError("attach", error) from error
+            links.attach(target, counting(attach_type, which).descriptor, TYPES[attach_type])
     return target

@@ -10,18 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import wraps
 
 from bpf.guest import links
+from bpf.guest import maps
 from conformance.groups.attach.guest.scenario import create
-from conformance.guestlib import kit
+from conformance.groups.attach.guest.scenario import holder
+from conformance.guestlib import procfs
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.kit import Steps
-from conformance.guestlib.kit import holder
-from conformance.guestlib.kit import make_map
-from conformance.guestlib.kit import program
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import TYPES
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import Scenario
+from conformance.guestlib.fixture import counting
+from conformance.guestlib.fixture import scenario
 from conformance.guestlib.patience import comes_true
 
 _PATIENCE = 2.0
@@ -31,30 +34,22 @@ _PATIENCE = 2.0
 class _Linked:
     """A map and a link that holds `first` in it."""
 
-    def __init__(self, params: Mapping[str, str], keep: ExitStack) -> None:
+    def __init__(self, params: Mapping[str, str], keep: Fixture) -> None:
         self.keep = keep
         self.kind = params["attach"]
-        self.number = kit.TYPES[self.kind]
-        self.first = program(self.kind, "first").descriptor
-        self.second = program(self.kind, "second").descriptor
-        self.of_map = keep.enter_context(ExitStack())
-        """What keeps the map open; the link outlives it."""
-        self.map = make_map(self.of_map, params["map"])
-        self.created, self.link = create(self.map, self.first, self.number)
-        keep.callback(self.close)
+        self.number = TYPES[self.kind]
+        self.first = counting(self.kind, "first").descriptor
+        self.second = counting(self.kind, "second").descriptor
+        self.map = keep.map(params["map"])
+        self.created, self.link = create(keep, self.map, self.first, self.number)
 
     def close(self) -> None:
         """Close the link."""
-        if self.link >= 0:
-            os.close(self.link)
-            self.link = -1
+        self.keep.drop(self.link)
 
     def another(self, which: str) -> str:
         """Try one more link, which stays if it comes about."""
-        answer, link = create(self.map, program(self.kind, which).descriptor, self.number)
-        if link >= 0:
-            self.keep.callback(os.close, link)
-        return answer
+        return create(self.keep, self.map, counting(self.kind, which).descriptor, self.number)[0]
 
     def holds(self) -> str:
         """Say which program the map holds."""
@@ -63,56 +58,52 @@ class _Linked:
     def info(self, link: int | None = None) -> str:
         """Say what the link says of itself."""
         kind, identity, target, attach_type = links.link_info(self.link if link is None else link)
-        names = {program(self.kind, which).id: which for which in ("first", "second")}
-        place = "no map" if not target else "the map" if target == links.map_id(self.map) else "another map"
+        names = {counting(self.kind, which).id: which for which in ("first", "second")}
+        place = "no map" if not target else "the map" if target == maps.info(self.map).id else "another map"
         form = "sockmap" if kind == links.SOCKMAP_LINK else f"type {kind}"
         what = "its attach type" if attach_type == self.number else f"attach type {attach_type}"
         return f"{form}, {names.get(identity, 'another')}, {place}, {what}"
 
 
-def _scenario(look: Callable[[_Linked], Steps]) -> Callable[[Mapping[str, str]], dict[str, Steps]]:
+def _scenario(look: Callable[[_Linked], Steps]) -> Scenario:
     """Make a scenario of what is seen of a link; where none can be created, that is all there is to see."""
 
-    @wraps(look)
-    def run(params: Mapping[str, str]) -> dict[str, Steps]:
-        with ExitStack() as keep:
-            it = _Linked(params, keep)
-            steps = {"create": it.created}
-            return {"steps": steps | look(it) if it.created == "ok" else steps}
+    @scenario
+    def run(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+        it = _Linked(params, keep)
+        steps["create"] = it.created
+        if it.created == "ok":
+            steps |= look(it)
 
     return run
 
 
-def live(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def live(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Create a link, try everything it must keep out, close it."""
-    with ExitStack() as keep:
-        it = _Linked(params, keep)
-        steps = {"create": it.created}
-        if it.created == "ok":
-            steps |= {
-                "info": it.info(),
-                "holds": it.holds(),
-                "create another": it.another("second"),
-                "attach over it": attempt(links.attach, it.map, it.second, it.number),
-                "detach under it": attempt(links.detach, it.map, it.first, it.number),
-                "still holds": it.holds(),
-            }
-            it.close()
-            steps |= {
-                "closed: holds": it.holds(),
-                "closed: create another": it.another("second"),
-                "closed: another holds": it.holds(),
-            }
-        number = it.number
-        steps["create with flags"] = attempt(links.create, make_map(keep, params["map"]), it.first, number, 1)
-        return {"steps": steps}
+    it = _Linked(params, keep)
+    steps["create"] = it.created
+    if it.created == "ok":
+        steps |= {
+            "info": it.info(),
+            "holds": it.holds(),
+            "create another": it.another("second"),
+            "attach over it": attempt(links.attach, it.map, it.second, it.number),
+            "detach under it": attempt(links.detach, it.map, it.first, it.number),
+            "still holds": it.holds(),
+        }
+        it.close()
+        steps["closed: holds"] = it.holds()
+        steps["closed: create another"] = it.another("second")
+        steps["closed: another holds"] = it.holds()
+    steps["create with flags"] = attempt(links.create, keep.map(params["map"]), it.first, it.number, 1)
 
 
 @_scenario
 def update(it: _Linked) -> Steps:
     """Update a link with right and wrong programs, old and new."""
-    stranger = program("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
-    declared = program(it.kind, "second", declared=True)
+    stranger = counting("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
+    declared = counting(it.kind, "second", declared=True)
     link, first, second = it.link, it.first, it.second
     return {
         "update": attempt(links.update, link, second),
@@ -156,14 +147,18 @@ def detach(it: _Linked) -> Steps:
 @_scenario
 def hold(it: _Linked) -> Steps:
     """Close the map while the link lives, find it again, then close the link."""
-    number = links.map_id(it.map)
-    it.of_map.close()
+    number = maps.info(it.map).id
+    it.keep.drop(it.map)
     steps = {"map closed: update": attempt(links.update, it.link, it.second)}
-    steps["map closed: open it by its id"], it.map = _open_map(number)
-    if it.map >= 0:
+    try:
+        it.map = Map(it.keep.keep(maps.open_by_id(number)))
+    except OSError as error:
+        steps["map closed: open it by its id"] = name_of(error)
+    else:
+        steps["map closed: open it by its id"] = "ok"
         steps["map opened: holds"] = it.holds()
         steps["map opened: info"] = it.info()
-        os.close(it.map)
+        it.keep.drop(it.map)
     it.close()
     steps["link closed: open the map in the end"] = _in_the_end(lambda: _try_map(number), "ENOENT")
     return steps
@@ -172,12 +167,12 @@ def hold(it: _Linked) -> Steps:
 @_scenario
 def pinned(it: _Linked) -> Steps:
     """Pin a link, close it, open it by its name, and let go of it for good."""
-    path = f"{it.keep.enter_context(links.file_system())}/link"
-    steps = {"pin": attempt(links.pin, it.link, path)}
-    steps["pin again"] = attempt(links.pin, it.link, path)
+    path = f"{it.keep.enter_context(procfs.file_system('bpf'))}/link"
+    steps = {"pin": attempt(maps.pin, it.link, path)}
+    steps["pin again"] = attempt(maps.pin, it.link, path)
     it.close()
     steps["closed: holds"] = it.holds()
-    link = links.unpinned(path)
+    link = maps.open_pinned(path)
     steps["opened: info"] = it.info(link)
     steps["opened: update"] = attempt(links.update, link, it.second)
     os.close(link)
@@ -193,15 +188,5 @@ def _in_the_end(ask: Callable[[], str], wanted: str) -> str:
     return ask()
 
 
-def _open_map(number: int) -> tuple[str, int]:
-    try:
-        return "ok", links.map_by_id(number)
-    except OSError as error:
-        return error_name(error.errno or 0), -1
-
-
 def _try_map(number: int) -> str:
-    answer, descriptor = _open_map(number)
-    if descriptor >= 0:
-        os.close(descriptor)
-    return answer
+    return attempt(lambda: os.close(maps.open_by_id(number)))

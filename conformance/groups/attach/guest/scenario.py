@@ -10,108 +10,100 @@ import os
 import socket
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextlib import ExitStack
 
 from bpf.guest import assemble as asm
 from bpf.guest import links
+from bpf.guest import maps
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.update_from_bpf.guest.scenario import FORBIDDEN
-from conformance.guestlib import kit
+from conformance.guestlib import fixture
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.kit import Steps
-from conformance.guestlib.kit import holder
-from conformance.guestlib.kit import make_map
-from conformance.guestlib.kit import program
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import TYPES
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import counting
+from conformance.guestlib.fixture import possible
+from conformance.guestlib.fixture import scenario
 
 UNKNOWN_TYPE = 250
 """No attach type has this number."""
 _NO_DESCRIPTOR = (1 << 32) - 1
 
 
-def types(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def types(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Attach a `program` of any kind to a `map`, as each attach type there is, by hand and by a link.
 
     `load` is there if it cannot be loaded, `available` if even root is forbidden to, each alone.
     """
     context = CONTEXTS[params["program"]]
-    with ExitStack() as keep:
-        try:
-            loaded = asm.load_program(context, asm.put(asm.R0, context.answer) + asm.EXIT)
-        except LookupError:
-            return {"steps": {"load": "no such function"}}
-        except OSError as error:
-            answer = error_name(error.errno or 0)
-            return {"steps": {"available" if answer == FORBIDDEN else "load": answer}}
-        keep.callback(os.close, loaded)
-        target = make_map(keep, params["map"])
-        steps = {}
-        for name, number in {**kit.TYPES, "unknown": UNKNOWN_TYPE}.items():
-            steps[f"attach {name}"] = attempt(links.attach, target, loaded, number)
-            if steps[f"attach {name}"] == "ok":
-                links.detach(target, loaded, number)
-            steps[f"link {name}"], link = create(target, loaded, number)
-            if link >= 0:
-                os.close(link)
-        return {"steps": steps}
+    try:
+        loaded = keep.keep(asm.load_program(context, asm.put(asm.R0, context.answer) + asm.EXIT))
+    except LookupError:
+        steps["load"] = "no such function"
+        return
+    except OSError as error:
+        answer = name_of(error)
+        steps["available" if answer == FORBIDDEN else "load"] = answer
+        return
+    target = keep.map(params["map"])
+    for name, number in {**TYPES, "unknown": UNKNOWN_TYPE}.items():
+        steps[f"attach {name}"] = attempt(links.attach, target, loaded, number)
+        if steps[f"attach {name}"] == "ok":
+            links.detach(target, loaded, number)
+        steps[f"link {name}"] = try_link(target, loaded, number)
 
 
-def pair(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def pair(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Attach as `first` and then as `second` to one `map`; `by` says how: `hand-hand`, `hand-link` and so on."""
     first, second = params["first"], params["second"]
     ways = params["by"].split("-")
-    with ExitStack() as keep:
-        target = make_map(keep, params["map"])
-        steps: Steps = {}
-        steps["first"], link = _put(ways[0], target, first, "first")
-        steps["second"], other = _put(ways[1], target, second, "second")
-        if other >= 0:
-            keep.callback(os.close, other)
-        steps["holds first"] = holder(target, first)
-        if second != first:
-            steps["holds second"] = holder(target, second)
-        if steps["first"] == "ok":
-            if link >= 0:
-                os.close(link)
-            else:
-                loaded = program(first, "first").descriptor
-                steps["detach first"] = attempt(links.detach, target, loaded, kit.TYPES[first])
-            steps["holds first, then"] = holder(target, first)
-        if steps["second"] != "ok":
-            steps["second, then"], other = _put(ways[1], target, second, "second")
-            if other >= 0:
-                keep.callback(os.close, other)
-        return {"steps": steps}
+    target = keep.map(params["map"])
+    steps["first"], link = _put(keep, ways[0], target, first, "first")
+    steps["second"], _ = _put(keep, ways[1], target, second, "second")
+    steps["holds first"] = holder(target, first)
+    if second != first:
+        steps["holds second"] = holder(target, second)
+    if steps["first"] == "ok":
+        if link >= 0:
+            keep.drop(link)
+        else:
+            loaded = counting(first, "first").descriptor
+            steps["detach first"] = attempt(links.detach, target, loaded, TYPES[first])
+        steps["holds first, then"] = holder(target, first)
+    if steps["second"] != "ok":
+        steps["second, then"], _ = _put(keep, ways[1], target, second, "second")
 
 
-def by_hand(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def by_hand(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Attach, replace and detach by hand as `attach`, in a `map`, the right program and every wrong one."""
     kind = params["attach"]
-    number = kit.TYPES[kind]
-    first, second = program(kind, "first").descriptor, program(kind, "second").descriptor
-    with ExitStack() as keep:
-        target, other = make_map(keep, params["map"]), make_map(keep, params["map"])
-        steps = {
-            "empty: holds": holder(target, kind),
-            "empty: count": _count(target, number),
-            "empty: detach": attempt(links.detach, target, first, number),
-            "attach no descriptor": attempt(links.attach, target, _NO_DESCRIPTOR, number),
-            "attach a map": attempt(links.attach, target, other, number),
-            "attach with flags": attempt(links.attach, target, first, number, 1),
-            "attach instead of": attempt(links.attach, target, first, number, links.F_REPLACE, second),
-            "attach": attempt(links.attach, target, first, number),
-        }
-        if steps["attach"] == "ok":
-            steps |= _by_hand_attached(kind, target, other)
-        return {"steps": steps}
+    number = TYPES[kind]
+    first, second = counting(kind, "first").descriptor, counting(kind, "second").descriptor
+    target, other = keep.map(params["map"]), keep.map(params["map"])
+    steps |= {
+        "empty: holds": holder(target, kind),
+        "empty: count": _count(target, number),
+        "empty: detach": attempt(links.detach, target, first, number),
+        "attach no descriptor": attempt(links.attach, target, _NO_DESCRIPTOR, number),
+        "attach a map": attempt(links.attach, target, other, number),
+        "attach with flags": attempt(links.attach, target, first, number, 1),
+        "attach instead of": attempt(links.attach, target, first, number, links.F_REPLACE, second),
+        "attach": attempt(links.attach, target, first, number),
+    }
+    if steps["attach"] == "ok":
+        steps |= _by_hand_attached(kind, target, other)
 
 
 def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
-    number = kit.TYPES[kind]
-    first, second = program(kind, "first").descriptor, program(kind, "second").descriptor
-    stranger = program("sk_skb_verdict" if kind == "sk_msg_verdict" else "sk_msg_verdict", "first").descriptor
-    elsewhere = kit.TYPES["sk_skb_stream_verdict" if kind == "sk_skb_stream_parser" else "sk_skb_stream_parser"]
+    number = TYPES[kind]
+    first, second = counting(kind, "first").descriptor, counting(kind, "second").descriptor
+    stranger = counting("sk_skb_verdict" if kind == "sk_msg_verdict" else "sk_msg_verdict", "first").descriptor
+    elsewhere = TYPES["sk_skb_stream_verdict" if kind == "sk_skb_stream_parser" else "sk_skb_stream_parser"]
     return {
         "attached: holds": holder(target, kind),
         "attached: count": _count(target, number),
@@ -136,37 +128,46 @@ def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
     }
 
 
-def targets(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def targets(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Attach, as `attach`, to `what` is no map of sockets."""
-    number = kit.TYPES[params["attach"]]
-    loaded = program(params["attach"], "first").descriptor
-    with ExitStack() as keep:
-        target = _TARGETS[params["what"]](keep)
-        link, descriptor = create(target, loaded, number)
-        if descriptor >= 0:
-            os.close(descriptor)
-        return {
-            "steps": {
-                "attach": attempt(links.attach, target, loaded, number),
-                "detach": attempt(links.detach, target, loaded, number),
-                "query": attempt(links.query, target, number),
-                "link": link,
-            }
-        }
+    number = TYPES[params["attach"]]
+    loaded = counting(params["attach"], "first").descriptor
+    target = _TARGETS[params["what"]](keep)
+    link = try_link(target, loaded, number)
+    steps["attach"] = attempt(links.attach, target, loaded, number)
+    steps["detach"] = attempt(links.detach, target, loaded, number)
+    steps["query"] = attempt(links.query, target, number)
+    steps["link"] = link
 
 
-def create(target: int, loaded: int, number: int) -> tuple[str, int]:
+def create(keep: Fixture, target: int, loaded: int, number: int) -> tuple[str, int]:
     """Make a link; `"ok"` and its descriptor, or the errno and -1."""
     try:
-        return "ok", links.create(target, loaded, number)
+        return "ok", keep.keep(links.create(target, loaded, number))
     except OSError as error:
-        return error_name(error.errno or 0), -1
+        return name_of(error), -1
 
 
-def _put(way: str, target: int, attach_type: str, which: str) -> tuple[str, int]:
-    loaded, number = program(attach_type, which).descriptor, kit.TYPES[attach_type]
+def try_link(target: int, loaded: int, number: int) -> str:
+    """Make a link and close it; `"ok"` or the errno."""
+    return attempt(lambda: os.close(links.create(target, loaded, number)))
+
+
+def holder(target: int, attach_type: str, names: Mapping[int, str] | None = None) -> str:
+    """Say which program a map holds: `none`, `first`, `second`, `another`, or the errno of the query."""
+    try:
+        found = links.query(target, TYPES[attach_type])
+    except OSError as error:
+        return name_of(error)
+    known = {counting(attach_type, which).id: which for which in ("first", "second")} | dict(names or {})
+    return ", ".join(known.get(identity, "another") for identity in found) or "none"
+
+
+def _put(keep: Fixture, way: str, target: int, attach_type: str, which: str) -> tuple[str, int]:
+    loaded, number = counting(attach_type, which).descriptor, TYPES[attach_type]
     if way == "link":
-        return create(target, loaded, number)
+        return create(keep, target, loaded, number)
     return attempt(links.attach, target, loaded, number), -1
 
 
@@ -175,53 +176,84 @@ def _count(target: int, number: int) -> str:
     try:
         return str(len(links.query(target, number, room=0)))
     except OSError as error:
-        return error_name(error.errno or 0)
+        return name_of(error)
 
 
 def _held_when_closed(target: int, kind: str) -> str:
     """Attach a program of which nobody else has a descriptor."""
-    loaded = asm.load_program(CONTEXTS[kit.family(kind)], asm.put(asm.R0, 1) + asm.EXIT)
+    loaded = asm.load_program(CONTEXTS[fixture.family(kind)], asm.put(asm.R0, 1) + asm.EXIT)
     try:
-        links.attach(target, loaded, kit.TYPES[kind])
+        links.attach(target, loaded, TYPES[kind])
         names = {links.program_id(loaded): "the closed"}
     finally:
         os.close(loaded)
     return holder(target, kind, names)
 
 
-def _open_map(kind: str) -> Callable[[ExitStack], int]:
-    return lambda keep: make_map(keep, kind)
-
-
-def _pipe(keep: ExitStack) -> int:
-    ends = os.pipe()
-    for end in ends:
-        keep.callback(os.close, end)
-    return ends[0]
-
-
-def _closed(keep: ExitStack) -> int:
-    reader, writer = os.pipe()
-    os.close(reader)
-    os.close(writer)
+def _closed(keep: Fixture) -> int:
+    reader = keep.pipe()
+    keep.drop(reader)
     return reader
 
 
-def _map_of_maps(keep: ExitStack) -> int:
-    # type, key size, value size, entries, flags, inner map
-    inner = make_map(keep, "sockmap")
-    attributes = bytearray(b"".join(number.to_bytes(4, "little") for number in (12, 4, 4, 1, 0, inner)))
-    descriptor = syscall.call(0, attributes)
-    keep.callback(os.close, descriptor)
-    return descriptor
-
-
-_TARGETS: dict[str, Callable[[ExitStack], int]] = {
-    "array": _open_map("array"),
-    "map_of_sockmaps": _map_of_maps,
-    "program": lambda keep: program("sk_skb_verdict", "second").descriptor,
+_TARGETS: dict[str, Callable[[Fixture], int]] = {
+    "array": lambda keep: keep.keep(syscall.create_map(syscall.MAP_TYPES["array"], 4, 4, 4)),
+    "map_of_sockmaps": lambda keep: keep.keep(maps.create(12, 4, 4, 1, inner=keep.map("sockmap"))),
+    "program": lambda keep: counting("sk_skb_verdict", "second").descriptor,
     "socket": lambda keep: keep.enter_context(socket.socket()).fileno(),
-    "pipe": _pipe,
+    "pipe": Fixture.pipe,
     "closed": _closed,
     "none": lambda keep: _NO_DESCRIPTOR,
 }
+
+
+_PULL_DATA, _CHANGE_TAIL, _CHANGE_HEAD, _ADJUST_ROOM, _STORE_BYTES, _LOAD_BYTES, _TAIL_CALL = 39, 38, 43, 50, 9, 26, 12
+_DATA, _DATA_END = 76, 80
+"""Offsets in `struct __sk_buff`."""
+_PROG_ARRAY = 3
+
+_BYTE = asm.store(asm.STACK, -8, 0) + asm.move(asm.R3, asm.STACK) + asm.add(asm.R3, -8) + asm.put(asm.R4, 1)
+_NOTHING = b"".join(asm.put(register, 0) for register in (asm.R2, asm.R3, asm.R4, asm.R5))
+_BOUNDS = asm.load_word(asm.R2, asm.R1, _DATA) + asm.load_word(asm.R3, asm.R1, _DATA_END)
+
+_PROGRAMS = {
+    "nothing": b"",
+    "load_bytes": asm.put(asm.R2, 0) + _BYTE + asm.call(_LOAD_BYTES),
+    "read": asm.if_room(_BOUNDS, 1, asm.load_byte(asm.R0, asm.R2)),
+    "pull_data": _NOTHING + asm.call(_PULL_DATA),
+    "change_tail": _NOTHING + asm.call(_CHANGE_TAIL),
+    "change_head": _NOTHING + asm.call(_CHANGE_HEAD),
+    "adjust_room": _NOTHING + asm.call(_ADJUST_ROOM),
+    "store_bytes": _BYTE + asm.put(asm.R2, 0) + asm.put(asm.R5, 0) + asm.call(_STORE_BYTES),
+    "write": asm.if_room(_BOUNDS, 1, asm.store_byte(asm.R2, 0)),
+}
+
+
+@scenario
+def parser(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    """Attach a parser that `does` something to the packet, to a `map`; then the same program as verdict."""
+    target, other = keep.map(params["map"]), keep.map(params["map"])
+    with possible(steps, "load"):
+        loaded = keep.keep(asm.load_program(CONTEXTS["sk_skb"], _code(params["does"], keep)))
+    number = TYPES["sk_skb_stream_parser"]
+    steps |= {"load": "ok", "attach": attempt(links.attach, target, loaded, number)}
+    if steps["attach"] == "ok":
+        links.detach(target, loaded, number)
+    steps["link"] = try_link(target, loaded, number)
+    plain, link = create(keep, other, counting("sk_skb_stream_parser", "first").descriptor, number)
+    if plain == "ok":
+        steps["update a link"] = attempt(links.update, link, loaded)
+        steps["holds"] = holder(other, "sk_skb_stream_parser", {links.program_id(loaded): "it"})
+    steps["attach as verdict"] = attempt(links.attach, target, loaded, TYPES["sk_skb_stream_verdict"])
+
+
+def _code(does: str, keep: Fixture) -> bytes:
+    keep_context, result = asm.move(asm.R6, asm.R1), asm.load_word(asm.R0, asm.R6, 0) + asm.EXIT
+    if does == "tail_call":
+        programs = keep.keep(syscall.create_map(_PROG_ARRAY, 4, 4, 1))
+        jump = asm.put_map(asm.R2, programs) + asm.put(asm.R3, 0) + asm.call(_TAIL_CALL)
+        return keep_context + jump + result
+    if does == "subprogram":
+        after = keep_context + asm.call_after(result) + result
+        return after + _PROGRAMS["change_tail"] + asm.put(asm.R0, 0) + asm.EXIT
+    return keep_context + _PROGRAMS[does] + result

@@ -6,27 +6,19 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from contextlib import ExitStack
-from contextlib import closing
-from contextlib import contextmanager
 from typing import Final
 
 from bpf.guest import hooks
-from bpf.guest import syscall
+from conformance.groups.enrol.guest.proof import Proof
+from conformance.guestlib import child
 from conformance.guestlib import sockets
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import ImpossibleError
 from conformance.guestlib.orders import Orders
-from conformance.guestlib.owner import Here
-from conformance.guestlib.owner import another
-from conformance.guestlib.proof import ImpossibleError
-from conformance.guestlib.proof import Proof
-from conformance.guestlib.proof import possible
-from conformance.guestlib.servant import cookie_of
-
-Steps = dict[str, str]
 
 _PROGRAMS = {
     "iter_sockmap": "iter_sockmap_copy",
@@ -44,8 +36,7 @@ _ENOUGH = 8 * _ENTRIES
 """Reads after which an iterator will never end."""
 
 
-@contextmanager
-def _loaded(hook: str, map_fd: int, steps: Steps) -> Iterator[Orders]:
+def _load(proof: Proof, hook: str, map_fd: int, steps: Steps) -> Orders:
     """Load an iterator that enrols in a map; ImpossibleError, and a step that says so, if this kernel has none."""
     try:
         orders = Orders(_PROGRAMS[hook], hook, {"enrolled": map_fd})
@@ -53,16 +44,23 @@ def _loaded(hook: str, map_fd: int, steps: Steps) -> Iterator[Orders]:
         steps["load"] = "no such iterator"
         raise ImpossibleError from None
     except OSError as error:
-        steps["load"] = error_name(error.errno or 0)
+        steps["load"] = name_of(error)
         raise ImpossibleError from error
     steps["load"] = "ok"
-    with closing(orders):
-        yield orders
+    proof.fixture.callback(orders.close)
+    return orders
 
 
 def _run(orders: Orders, map_fd: int | None = None) -> None:
     for _ in hooks.iterate(orders.program, map_fd):
         pass
+
+
+def _enrolled(orders: Orders, steps: Steps) -> None:
+    """Run over all sockets; say how many were found, and what the kernel answered."""
+    _run(orders)
+    steps["found"] = str(orders.calls())
+    steps["enrol"] = orders.answer()
 
 
 def _describe(orders: Orders, peer: socket.socket, cookie: bytes) -> None:
@@ -76,153 +74,136 @@ def _describe(orders: Orders, peer: socket.socket, cookie: bytes) -> None:
 
 def _copy(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map that has the socket, two others, and an empty slot between."""
-    with ExitStack() as stack:
-        with possible(steps):
-            ours, peer = sockets.pair(params["kind"])
-        owner = stack.enter_context(closing(Here(ours, params["kind"])))
-        proof.introduce(owner, peer)
-        source = proof.new_map(params["from"], _ENTRIES)
-        steps["insert"] = attempt(syscall.update_wide, source, 0, ours.fileno())
-        others = {2: _udp(stack), 3: _udp(stack)}
-        for key, other in others.items():
-            syscall.update_wide(source, key, other.fileno())
-        orders = stack.enter_context(_loaded("iter_sockmap", proof.map, steps))
-        _run(orders, source)
-        steps["copied"] = str(orders.calls())
-        steps["enrol"] = orders.answer()
-        steps["lookup"] = proof.looked_up()
-        steps["lookup-empty"] = proof.looked_up(1)
-        steps["lookup-others"] = _both(proof.found(key) == cookie_of(other) for key, other in others.items())
-        proof.prove(steps)
-        if steps["insert"] == "ok":
-            steps["delete-original"] = attempt(syscall.delete, source, 0)
-            steps["lookup-copy"] = proof.looked_up()
-            owner.close()
-            steps["lookup-closed"] = proof.looked_up()
+    ours = proof.own(steps)
+    source = proof.new_map(params["from"], _ENTRIES)
+    steps["insert"] = source.insert(ours)
+    others = {2: _udp(proof), 3: _udp(proof)}
+    for key, other in others.items():
+        source.insert(other, key)
+    orders = _load(proof, "iter_sockmap", proof.map, steps)
+    _run(orders, source)
+    steps["copied"] = str(orders.calls())
+    steps["enrol"] = orders.answer()
+    steps["lookup"] = proof.looked_up()
+    steps["lookup-empty"] = proof.looked_up(1)
+    steps["lookup-others"] = _all_right(proof.map.whose(key, other) for key, other in others.items())
+    proof.prove(steps)
+    if steps["insert"] == "ok":
+        steps["delete-original"] = source.delete()
+        steps["lookup-copy"] = proof.looked_up()
+        ours.close()
+        steps["lookup-closed"] = proof.looked_up()
 
 
 def _changing(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map one socket at a time, and between two have sockets close, leave, come and be replaced."""
-    with ExitStack() as stack:
-        opened = [_udp(stack) for _ in range(_ENTRIES + 1)]
-        cookies = [cookie_of(each) for each in opened]
-        source = proof.new_map(params["from"], _ENTRIES if params["from"] == "sockmap" else _SPARSE)
-        copy = proof.new_map(params["map"], _ENTRIES)
-        # The last slot is empty until a socket comes.
-        for key in range(_LAST):
-            syscall.update_wide(source, key, opened[key].fileno())
-        orders = stack.enter_context(_loaded("iter_sockmap", copy, steps))
-        orders.give(wanted=1)
-        reads = hooks.iterate(orders.program, source)
-        for _ in range(4):
-            next(reads)
-        visited = [key for key in range(_LAST) if isinstance(proof.found(key, copy), bytes)]
-        coming = [key for key in range(_LAST) if key not in visited]
-        steps["visited"] = str(len(visited))
-        opened[visited[0]].close()
-        opened[coming[-1]].close()
-        syscall.delete(source, coming[-2])
-        syscall.update_wide(source, coming[-3], opened[_ENTRIES].fileno())
-        cookies[coming[-3]] = cookies[_ENTRIES]
-        syscall.update_wide(source, _LAST, opened[_LAST].fileno())
-        steps["ends"] = _finish(reads)
-        found = {key: proof.found(key, copy) for key in range(_ENTRIES)}
-        steps["closed-visited"] = _say(found[visited[0]], cookies[visited[0]])
-        steps["closed-coming"] = _say(found[coming[-1]], cookies[coming[-1]])
-        steps["deleted"] = _say(found[coming[-2]], cookies[coming[-2]])
-        steps["replaced"] = _say(found[coming[-3]], cookies[coming[-3]])
-        steps["all-others"] = _both(found[key] == cookies[key] for key in (*visited[1:], *coming[:-3]))
-        if params["from"] == "sockmap":
-            # A hash gives no order; whether what comes meanwhile is found is chance.
-            steps["added"] = _say(found[_LAST], cookies[_LAST])
+    opened = [_udp(proof) for _ in range(_ENTRIES + 1)]
+    cookies = [sockets.cookie_of(each) for each in opened]
+    source = proof.new_map(params["from"], _ENTRIES if params["from"] == "sockmap" else _SPARSE)
+    copy = proof.new_map(entries=_ENTRIES)
+    # The last slot is empty until a socket comes.
+    for key in range(_LAST):
+        source.insert(opened[key], key)
+    orders = _load(proof, "iter_sockmap", copy, steps)
+    orders.give(wanted=1)
+    reads = hooks.iterate(orders.program, source)
+    for _ in range(4):
+        next(reads)
+    visited = [key for key in range(_LAST) if isinstance(copy.cookie(key), bytes)]
+    coming = [key for key in range(_LAST) if key not in visited]
+    steps["visited"] = str(len(visited))
+    opened[visited[0]].close()
+    opened[coming[-1]].close()
+    source.delete(coming[-2])
+    source.insert(opened[_ENTRIES], coming[-3])
+    cookies[coming[-3]] = cookies[_ENTRIES]
+    source.insert(opened[_LAST], _LAST)
+    steps["ends"] = _finish(reads)
+    found = [copy.whose(key, cookie) for key, cookie in enumerate(cookies[:_ENTRIES])]
+    steps["closed-visited"] = found[visited[0]]
+    steps["closed-coming"] = found[coming[-1]]
+    steps["deleted"] = found[coming[-2]]
+    steps["replaced"] = found[coming[-3]]
+    steps["all-others"] = _all_right(found[key] for key in (*visited[1:], *coming[:-3]))
+    if params["from"] == "sockmap":
+        # A hash gives no order; whether what comes meanwhile is found is chance.
+        steps["added"] = found[_LAST]
 
 
 def _all(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's socket among all of its protocol."""
-    owner = another()
-    with closing(owner):
-        proof.meet(owner, steps)
-        with _loaded(params["hook"], proof.map, steps) as orders:
-            _describe(orders, proof.peer, owner.cookie)
-            _run(orders)
-            steps["found"] = str(orders.calls())
-            steps["enrol"] = orders.answer()
-        steps["lookup"] = proof.looked_up()
-        proof.prove(steps)
-        owner.close()
-        steps["lookup-closed"] = proof.looked_up()
+    owner = child.shared()
+    proof.fixture.callback(owner.close)
+    proof.meet(owner, steps)
+    orders = _load(proof, params["hook"], proof.map, steps)
+    _describe(orders, proof.peer, owner.cookie)
+    _enrolled(orders, steps)
+    steps["lookup"] = proof.looked_up()
+    proof.prove(steps)
+    owner.close()
+    steps["lookup-closed"] = proof.looked_up()
 
 
 def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's listener, which accepts as before."""
-    owner = another()
-    with closing(owner):
-        address = owner.listen(params["kind"])
-        proof.cookie = owner.cookie
-        with _loaded(params["hook"], proof.map, steps) as orders:
-            orders.give(port=address[1], family=sockets.address_of(params["kind"])[0])
-            _run(orders)
-            steps["found"] = str(orders.calls())
-            steps["enrol"] = orders.answer()
-        steps["lookup"] = proof.looked_up()
-        client = sockets.fresh(params["kind"])
-        client.connect(address)
-        owner.accept()
-        proof.face(owner, client)
-        steps["send"] = proof.sent()
-        steps["receive"] = proof.received()
+    owner = child.shared()
+    proof.fixture.callback(owner.close)
+    address = owner.own("listen", params["kind"])
+    proof.cookie = owner.cookie
+    orders = _load(proof, params["hook"], proof.map, steps)
+    orders.give(port=address[1], family=sockets.address_of(params["kind"])[0])
+    _enrolled(orders, steps)
+    steps["lookup"] = proof.looked_up()
+    client = sockets.fresh(params["kind"])
+    client.connect(address)
+    owner.own("accept")
+    proof.face(owner, client)
+    proof.use(steps)
 
 
 def _time_wait(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Find what is left of a closed connection, which is no socket any more."""
     first, second = sockets.pair(params["kind"])
-    with _loaded(params["hook"], proof.map, steps) as orders:
-        _describe(orders, second, b"")
-        first.close()
-        second.close()
-        proof.settle()
-        _run(orders)
-        steps["found"] = str(orders.calls())
-        steps["enrol"] = orders.answer()
+    orders = _load(proof, params["hook"], proof.map, steps)
+    _describe(orders, second, b"")
+    first.close()
+    second.close()
+    proof.settle()
+    _enrolled(orders, steps)
     steps["lookup"] = proof.looked_up()
 
 
 def _churn(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Iterate while another process opens and closes sockets: one that stays is found every time."""
-    churner = another()
-    with closing(churner), ExitStack() as stack:
-        with possible(steps):
-            ours, peer = sockets.pair(params["kind"])
-        owner = stack.enter_context(closing(Here(ours, params["kind"])))
-        proof.introduce(owner, peer)
-        orders = stack.enter_context(_loaded(params["hook"], proof.map, steps))
-        _describe(orders, peer, owner.cookie)
-        churner.order("churn", params["kind"], _ROUNDS)
-        runs = 0
-        while True:
-            _run(orders)
-            runs += 1
-            if churner.answered():
-                break
-        churner.answer()
-        steps["found"] = "every time" if orders.calls() == runs else f"{orders.calls()} of {runs} times"
-        steps["enrol"] = orders.answer()
-        steps["lookup"] = proof.looked_up()
-        proof.prove(steps)
+    churner = child.shared()
+    ours = proof.own(steps)
+    orders = _load(proof, params["hook"], proof.map, steps)
+    _describe(orders, proof.peer, sockets.cookie_of(ours))
+    churner.order("churn", params["kind"], _ROUNDS)
+    runs = 0
+    while True:
+        _run(orders)
+        runs += 1
+        if churner.answered():
+            break
+    churner.answer()
+    steps["found"] = "every time" if orders.calls() == runs else f"{orders.calls()} of {runs} times"
+    steps["enrol"] = orders.answer()
+    steps["lookup"] = proof.looked_up()
+    proof.prove(steps)
 
 
 def _crowded(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map with several sockets a bucket, one at a time: what a read had no room for is looked for anew."""
-    with ExitStack() as stack:
-        source, copy = proof.new_map(params["from"], _ENTRIES), proof.new_map(params["map"], _ENTRIES)
-        opened = [_udp(stack) for _ in range(_ENTRIES)]
-        for key, each in enumerate(opened):
-            syscall.update_wide(source, key, each.fileno())
-        orders = stack.enter_context(_loaded("iter_sockmap", copy, steps))
-        orders.give(wanted=1)
-        steps["ends"] = _finish(hooks.iterate(orders.program, source))
-        copied = sum(proof.found(key, copy) == cookie_of(each) for key, each in enumerate(opened))
-        steps["copied"] = "all" if copied == _ENTRIES else "some"
+    source, copy = proof.new_map(params["from"], _ENTRIES), proof.new_map(entries=_ENTRIES)
+    opened = [_udp(proof) for _ in range(_ENTRIES)]
+    for key, each in enumerate(opened):
+        source.insert(each, key)
+    orders = _load(proof, "iter_sockmap", copy, steps)
+    orders.give(wanted=1)
+    steps["ends"] = _finish(hooks.iterate(orders.program, source))
+    found = [copy.whose(key, each) for key, each in enumerate(opened)]
+    steps["copied"] = "all" if _all_right(found) == "cookie" else "some"
 
 
 def _finish(reads: Iterator[int]) -> str:
@@ -231,16 +212,12 @@ def _finish(reads: Iterator[int]) -> str:
     return "no" if next(reads, 0) else "yes"
 
 
-def _udp(stack: ExitStack) -> socket.socket:
-    return stack.enter_context(sockets.bound("udp4"))
+def _udp(proof: Proof) -> socket.socket:
+    return proof.fixture.enter_context(sockets.bound("udp4"))
 
 
-def _say(found: bytes | str, cookie: bytes) -> str:
-    return found if isinstance(found, str) else "cookie" if found == cookie else "another cookie"
-
-
-def _both(right: Iterator[bool]) -> str:
-    return "cookie" if all(right) else "another"
+def _all_right(found: Iterable[str]) -> str:
+    return "cookie" if set(found) == {"cookie"} else "another"
 
 
 VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
@@ -254,7 +231,6 @@ VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]]
 }
 
 
-def run(params: Mapping[str, str], steps: Steps) -> None:
+def run(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Enrol as `variant` says."""
-    with closing(Proof(params)) as proof:
-        VARIANTS[params["variant"]](proof, params, steps)
+    VARIANTS[params["variant"]](proof, params, steps)

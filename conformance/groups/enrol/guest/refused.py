@@ -6,22 +6,20 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import socket
 import struct
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
-from contextlib import closing
-from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
-from bpf.guest import syscall
+from conformance.guestlib import child
 from conformance.guestlib import pidfd
+from conformance.guestlib import procfs
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.owner import Elsewhere
-from conformance.guestlib.owner import another
-from conformance.guestlib.owner import meet
-
-Steps = dict[str, str]
+from conformance.guestlib.child import Child
+from conformance.guestlib.fixture import Fixture
 
 _USER = 65534
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
@@ -50,7 +48,22 @@ def _drop_capability(*, permitted: bool = False) -> None:
     pidfd.call(_CAPSET, ctypes.addressof(header), ctypes.addressof(sets))
 
 
-def _as_another(owner: Elsewhere, drop: Callable[[], None]) -> str:
+def _shared(fixture: Fixture) -> tuple[Child, socket.socket]:
+    """Return the child that is kept, with a socket, and its peer."""
+    owner = child.shared()
+    fixture.callback(owner.close)
+    return owner, fixture.enter_context(child.meet(owner, "tcp4"))
+
+
+def _private(fixture: Fixture) -> Child:
+    """Return a child for this case alone, with a socket."""
+    owner = Child()
+    fixture.callback(owner.end)
+    fixture.enter_context(child.meet(owner, "tcp4"))
+    return owner
+
+
+def _as_another(owner: Child, drop: Callable[[], None]) -> str:
     """Steal in a thread that has given something up."""
 
     def steal() -> str:
@@ -63,21 +76,21 @@ def _as_another(owner: Elsewhere, drop: Callable[[], None]) -> str:
     return answer
 
 
-def _user(steps: Steps) -> None:
+def _user(fixture: Fixture, steps: Steps) -> None:
     """Steal as another user, and as root without CAP_SYS_PTRACE from who has more; both leave the socket alone."""
-    owner = another()
-    with closing(owner), closing(meet(owner, "tcp4")) as peer:
-        steps["other-user"] = _as_another(owner, _drop_user)
-        steps["not-effective"] = _as_another(owner, _drop_capability)
-        steps["not-permitted"] = _as_another(owner, lambda: _drop_capability(permitted=True))
-        steps["send"] = owner.send(b"mine")
-        steps["receive"] = "data" if peer.recv(4) == b"mine" else "something else"
-        steps["with-capability"] = pidfd.try_to_steal(owner.pid, owner.number)
+    owner, peer = _shared(fixture)
+    steps["other-user"] = _as_another(owner, _drop_user)
+    steps["not-effective"] = _as_another(owner, _drop_capability)
+    steps["not-permitted"] = _as_another(owner, partial(_drop_capability, permitted=True))
+    steps["send"] = owner.send(b"mine")
+    steps["receive"] = "data" if peer.recv(4) == b"mine" else "something else"
+    steps["with-capability"] = pidfd.try_to_steal(owner.pid, owner.number)
 
 
-def _same_user(steps: Steps) -> None:
+def _same_user(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user, which may forbid it by not being dumpable."""
-    with _private() as owner, _scope("0"):
+    owner = _private(fixture)
+    with procfs.setting(_YAMA, "0"):
         owner.command("become", _USER, 1)
         steps["dumpable"] = _as_another(owner, _drop_user)
         owner.command("become", _USER, 0)
@@ -85,76 +98,70 @@ def _same_user(steps: Steps) -> None:
         steps["undumpable-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
 
-def _yama(steps: Steps) -> None:
+def _yama(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
-    with _private() as owner, _private() as thief:
-        for each in (owner, thief):
-            each.command("become", _USER, 1)
-        for scope in "012":
-            with _scope(scope):
-                steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
-                steps[f"scope-{scope}-stranger"] = thief.command("steal", owner.pid, owner.number)
-                owner.command("permit", thief.pid)
-                steps[f"scope-{scope}-permitted"] = thief.command("steal", owner.pid, owner.number)
-                owner.command("permit", 0)
-                steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
+    owner, stranger = _private(fixture), _private(fixture)
+    for each in (owner, stranger):
+        each.command("become", _USER, 1)
+    for scope in "012":
+        with procfs.setting(_YAMA, scope):
+            steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
+            steps[f"scope-{scope}-stranger"] = stranger.command("steal", owner.pid, owner.number)
+            owner.command("permit", stranger.pid)
+            steps[f"scope-{scope}-permitted"] = stranger.command("steal", owner.pid, owner.number)
+            owner.command("permit", 0)
+            steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
 
-def _user_namespace(steps: Steps) -> None:
+def _user_namespace(fixture: Fixture, steps: Steps) -> None:
     """Steal out of a user namespace, into it from above, and between two."""
-    above = another()
-    with closing(above), closing(meet(above, "tcp4")), _private() as inside, _private() as beside:
-        for each in (inside, beside):
-            each.command("unshare_user")
-        steps["out"] = inside.command("steal", above.pid, above.number)
-        steps["across"] = inside.command("steal", beside.pid, beside.number)
-        steps["into"] = pidfd.try_to_steal(inside.pid, inside.number)
+    above, _ = _shared(fixture)
+    inside, beside = _private(fixture), _private(fixture)
+    for each in (inside, beside):
+        each.command("unshare_user")
+    steps["out"] = inside.command("steal", above.pid, above.number)
+    steps["across"] = inside.command("steal", beside.pid, beside.number)
+    steps["into"] = pidfd.try_to_steal(inside.pid, inside.number)
 
 
-def _bad_descriptor(steps: Steps) -> None:
+def _bad_descriptor(fixture: Fixture, steps: Steps) -> None:
     """Steal what the process has not open, by what is no pidfd, with flags."""
-    owner = another()
-    with closing(owner), closing(meet(owner, "tcp4")) as peer:
-        pid, number = owner.pid, owner.number
-        steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)
-        steps["flag-cloexec"] = pidfd.try_to_steal(pid, number, os.O_CLOEXEC)
-        steps["flag-high"] = pidfd.try_to_steal(pid, number, 1 << 31)
-        steps["negative"] = pidfd.try_to_steal(pid, -1)
-        steps["beyond"] = pidfd.try_to_steal(pid, (1 << 31) - 1)
-        steps["no-pidfd"] = attempt(pidfd.steal, peer.fileno(), number)
-        steps["closed-pidfd"] = attempt(pidfd.steal, -1, number)
-        owner.close()
-        steps["closed"] = pidfd.try_to_steal(pid, number)
+    owner, peer = _shared(fixture)
+    pid, number = owner.pid, owner.number
+    steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)
+    steps["flag-cloexec"] = pidfd.try_to_steal(pid, number, os.O_CLOEXEC)
+    steps["flag-high"] = pidfd.try_to_steal(pid, number, 1 << 31)
+    steps["negative"] = pidfd.try_to_steal(pid, -1)
+    steps["beyond"] = pidfd.try_to_steal(pid, (1 << 31) - 1)
+    steps["no-pidfd"] = attempt(pidfd.steal, peer.fileno(), number)
+    steps["closed-pidfd"] = attempt(pidfd.steal, -1, number)
+    owner.close()
+    steps["closed"] = pidfd.try_to_steal(pid, number)
 
 
-def _dead(steps: Steps) -> None:
+def _dead(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process that is dead, before and after it is reaped."""
-    with _private() as owner:
-        pid = owner.pid
-        handle = pidfd.open_pidfd(pid)
-        owner.kill()
-        steps["zombie"] = attempt(pidfd.steal, handle, owner.number)
-        owner.reap()
-        steps["reaped"] = attempt(pidfd.steal, handle, owner.number)
-        os.close(handle)
-        steps["open-reaped"] = attempt(pidfd.open_pidfd, pid)
+    owner = _private(fixture)
+    pid = owner.pid
+    handle = fixture.keep(pidfd.open_pidfd(pid))
+    owner.kill()
+    steps["zombie"] = attempt(pidfd.steal, handle, owner.number)
+    owner.reap()
+    steps["reaped"] = attempt(pidfd.steal, handle, owner.number)
+    fixture.drop(handle)
+    steps["open-reaped"] = attempt(pidfd.open_pidfd, pid)
 
 
-def _no_socket(steps: Steps) -> None:
+def _no_socket(fixture: Fixture, steps: Steps) -> None:
     """Steal a pipe and insert it."""
-    owner = another()
-    handle = pidfd.open_pidfd(owner.pid)
-    stolen = pidfd.steal(handle, owner.command("open_pipe"))
-    for kind, number in (("sockmap", syscall.MAP_TYPES["sockmap"]), ("sockhash", syscall.MAP_TYPES["sockhash"])):
-        map_fd = syscall.create_map(number, 4, 8, 1)
-        steps[f"insert-{kind}"] = attempt(syscall.update_wide, map_fd, 0, stolen)
-        os.close(map_fd)
-    for descriptor in (stolen, handle):
-        os.close(descriptor)
+    owner = child.shared()
+    stolen = fixture.keep(pidfd.steal_from(owner.pid, owner.command("open_pipe")))
+    for map_type in ("sockmap", "sockhash"):
+        steps[f"insert-{map_type}"] = fixture.map(map_type, 1).insert(stolen)
     owner.command("close_pipe")
 
 
-REASONS: Final[Mapping[str, Callable[[Steps], None]]] = {
+REASONS: Final[Mapping[str, Callable[[Fixture, Steps], None]]] = {
     "user": _user,
     "same-user": _same_user,
     "yama": _yama,
@@ -163,41 +170,3 @@ REASONS: Final[Mapping[str, Callable[[Steps], None]]] = {
     "dead": _dead,
     "no-socket": _no_socket,
 }
-
-
-def run(params: Mapping[str, str], steps: Steps) -> None:
-    """Try what `why` says."""
-    REASONS[params["why"]](steps)
-
-
-@contextmanager
-def _private() -> Iterator[Elsewhere]:
-    """Have a process for this case alone, with a socket."""
-    owner = Elsewhere()
-    try:
-        with closing(meet(owner, "tcp4")):
-            yield owner
-    finally:
-        owner.end()
-
-
-@contextmanager
-def _scope(value: str) -> Iterator[None]:
-    """Set Yama's scope, where there is Yama, and set it back."""
-    before = _exchange_scope(value)
-    try:
-        yield
-    finally:
-        _exchange_scope(before)
-
-
-def _exchange_scope(value: str) -> str:
-    try:
-        with open(_YAMA, encoding="ascii") as file:
-            before = file.read().strip()
-    except FileNotFoundError:
-        return value
-    if before != value:
-        with open(_YAMA, "w", encoding="ascii") as file:
-            file.write(value)
-    return before

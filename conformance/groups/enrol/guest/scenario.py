@@ -14,34 +14,38 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from conformance.groups.enrol.guest import by_hand as enrol_by_hand
-from conformance.groups.enrol.guest import iterator as enrol_iterator
-from conformance.groups.enrol.guest import refused as enrol_refused
-from conformance.groups.enrol.guest import sock_ops as enrol_sock_ops
-from conformance.groups.enrol.guest import stolen as enrol_stolen
-from conformance.guestlib import owner
-from conformance.guestlib.proof import ImpossibleError
+from conformance.groups.enrol.guest import descriptors
+from conformance.groups.enrol.guest import iterator
+from conformance.groups.enrol.guest import refused
+from conformance.groups.enrol.guest import sock_ops
+from conformance.groups.enrol.guest.proof import Proof
+from conformance.guestlib import child
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import ImpossibleError
 
-Steps = dict[str, str]
-
-WAYS: Final[Mapping[str, Callable[[Mapping[str, str], Steps], None]]] = {
-    "own": enrol_by_hand.own,
-    "scm": enrol_by_hand.handed_over,
-    "pidfd": enrol_stolen.run,
-    "pidfd-refused": enrol_refused.run,
-    "sock_ops": enrol_sock_ops.run,
-    "iterator": enrol_iterator.run,
+WAYS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
+    "own": descriptors.own,
+    "scm": descriptors.handed_over,
+    "pidfd": descriptors.stolen,
+    "sock_ops": sock_ops.run,
+    "iterator": iterator.run,
 }
+REFUSED: Final = "pidfd-refused"
+"""The way by which no socket gets into a map: there is nothing to prove."""
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case; `params` are `way`, `map`, `kind` and what the way's module reads."""
     steps: Steps = {}
     try:
-        with suppress(ImpossibleError):
-            WAYS[params["way"]](params, steps)
+        with suppress(ImpossibleError), Fixture() as fixture:
+            if params["way"] == REFUSED:
+                refused.REASONS[params["why"]](fixture, steps)
+            else:
+                WAYS[params["way"]](Proof(params, fixture), params, steps)
     except BaseException:
-        owner.discard()
+        child.discard()
         raise
     return {"steps": steps}
 

@@ -6,28 +6,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import ExitStack
-from contextlib import closing
-from contextlib import contextmanager
 from typing import Final
 
 from bpf.guest import hooks
 from bpf.guest import links
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.enrol.guest.cgroups import nest_of
+from conformance.groups.enrol.guest.proof import SHORT_GRACE
+from conformance.groups.enrol.guest.proof import Proof
+from conformance.guestlib import child
+from conformance.guestlib import procfs
 from conformance.guestlib import sockets
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import error_name
+from conformance.guestlib.cgroups import cgroups_of
+from conformance.guestlib.fixture import Map
 from conformance.guestlib.orders import Orders
-from conformance.guestlib.owner import Elsewhere
-from conformance.guestlib.owner import another
 from conformance.guestlib.patience import comes_true
-from conformance.guestlib.proof import SHORT_GRACE
-from conformance.guestlib.proof import Proof
-
-Steps = dict[str, str]
 
 CALLBACKS: Final = {
     "timeout-init": 1, "rwnd-init": 2, "tcp-connect": 3, "active-established": 4, "passive-established": 5,
@@ -40,7 +37,6 @@ _ESTABLISHED = 1 << _ACTIVE | 1 << _PASSIVE
 _EVERY_FLAG = 0x7F
 """BPF_SOCK_OPS_ALL_CB_FLAGS of 5.10."""
 _NOEXIST = 1
-_SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 _TCP_DEFER_ACCEPT = 9
 _MSG_FASTOPEN = 0x20000000
 _FASTOPEN = "/proc/sys/net/ipv4/tcp_fastopen"
@@ -48,49 +44,16 @@ _FASTOPEN_WITHOUT_COOKIES = "1543"
 """Client, server, both without cookies, and every listener without asking: 0x607."""
 
 
-class Hook:
-    """One program on one cgroup, until closed."""
-
-    def __init__(self, map_type: str, map_fd: int) -> None:
-        self.orders = Orders(f"sock_ops_enrol_{_SUFFIX[map_type]}", "sock_ops", {"enrolled": map_fd})
-        self._cgroup = -1
-
-    def attach(self, cgroup: str, flags: int = 0) -> str:
-        """Attach to a cgroup; `"ok"` or errno."""
-        self._cgroup = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            links.attach(self._cgroup, self.orders.program, CONTEXTS["sock_ops"].attach_type, flags)
-        except OSError as error:
-            os.close(self._cgroup)
-            self._cgroup = -1
-            return error_name(error.errno or 0)
-        return "ok"
-
-    def close(self) -> None:
-        """Detach and let go."""
-        if self._cgroup >= 0:
-            links.detach(self._cgroup, self.orders.program, CONTEXTS["sock_ops"].attach_type)
-            os.close(self._cgroup)
-        self.orders.close()
-
-
 class Scene:
-    """An owner in a cgroup, and where it meets its peer."""
+    """A child in a cgroup, and where it meets its peer."""
 
-    def __init__(self, proof: Proof, params: Mapping[str, str], steps: Steps, stack: ExitStack) -> None:
-        self.proof, self.kind, self.map_type, self.steps, self._stack = (
-            proof,
-            params["kind"],
-            params["map"],
-            steps,
-            stack,
-        )
+    def __init__(self, proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+        self.proof, self.steps = proof, steps
+        self.kind, self.map_type = params["kind"], params["map"]
         self.active = params["side"] == "active"
-        self.owner: Elsewhere = another()
-        stack.callback(self.owner.close)
-        self.nest = nest_of(self.owner)
-        self._listener = sockets.bound(self.kind)
-        stack.callback(self._listener.close)
+        self.owner = child.shared()
+        proof.fixture.callback(self.owner.close)
+        self._listener = proof.fixture.enter_context(sockets.bound(self.kind))
         if self.active:
             self._listener.listen(8)
             self.address = self._listener.getsockname()
@@ -98,42 +61,46 @@ class Scene:
     def listen(self) -> None:
         """Open the listener, if it is the owner's."""
         if not self.active:
-            self.address = self.owner.listen(self.kind)
+            self.address = self.owner.own("listen", self.kind)
 
-    def hook(self, where: str, map_fd: int, flags: int = 0, step: str = "", **orders: int) -> Hook:
+    def hook(self, where: str, enrolled: Map, flags: int = 0, step: str = "", **orders: int) -> Orders:
         """Attach a program to one of the cgroups; the step says how that went."""
-        hook = Hook(self.map_type, map_fd)
-        self._stack.callback(hook.close)
-        hook.orders.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
-        self.steps[step or f"attach-{where}"] = hook.attach(getattr(self.nest, where), flags)
+        hook = Orders(f"sock_ops_enrol_{self.map_type.removeprefix('sock')}", "sock_ops", {"enrolled": enrolled})
+        self.proof.fixture.callback(hook.close)
+        hook.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
+        cgroup = os.open(cgroups_of(self.owner)[where], os.O_RDONLY | os.O_DIRECTORY)
+        self.proof.fixture.keep(cgroup)
+        number = CONTEXTS["sock_ops"].attach_type
+        answer = self.steps[step or f"attach-{where}"] = attempt(links.attach, cgroup, hook.program, number, flags)
+        if answer == "ok":
+            self.proof.fixture.callback(links.detach, cgroup, hook.program, number)
         return hook
 
     def connect(self) -> None:
         """Establish the connection; in the passive case it is not accepted yet."""
         if self.active:
-            self.owner.connect(self.kind, self.address)
-            peer, _ = self._listener.accept()
-            sockets.tune(peer, self.kind)
-            self.proof.introduce(self.owner, peer)
+            self.owner.own("connect", self.kind, self.address)
+            self.proof.introduce(self.owner, sockets.tune(self._listener.accept()[0], self.kind))
         else:
             peer = sockets.fresh(self.kind)
             peer.connect(self.address)
-            sockets.tune(peer, self.kind)
-            self.proof.face(None, peer)
+            self.proof.face(None, sockets.tune(peer, self.kind))
         self.proof.settle()
 
-    def accept(self) -> None:
-        """Have the owner accept."""
+    def accept(self) -> str:
+        """Have the owner accept; say whose socket was in the map before."""
+        early = self.proof.map.cookie()
         if not self.active:
-            self.owner.accept()
+            self.owner.own("accept")
             self.proof.cookie = self.owner.cookie
             self.proof.accept(self.owner)
+        return early if isinstance(early, str) else "cookie" if early == self.proof.cookie else "another cookie"
 
-    def enrolled(self, hook: Hook, suffix: str = "") -> None:
+    def enrolled(self, hook: Orders, suffix: str = "") -> None:
         """Say what became of the owner's socket, and of its peer, which is outside of the cgroup."""
         ours, others = (_ACTIVE, _PASSIVE) if self.active else (_PASSIVE, _ACTIVE)
-        self.steps[f"enrol{suffix}"] = hook.orders.answer(ours)
-        self.steps[f"enrol-peer{suffix}"] = hook.orders.answer(others)
+        self.steps[f"enrol{suffix}"] = hook.answer(ours)
+        self.steps[f"enrol-peer{suffix}"] = hook.answer(others)
 
 
 def _plain(scene: Scene, params: Mapping[str, str], where: str = "inner") -> None:
@@ -143,11 +110,10 @@ def _plain(scene: Scene, params: Mapping[str, str], where: str = "inner") -> Non
     hook = scene.hook(where, proof.map)
     scene.connect()
     scene.enrolled(hook)
-    early = proof.found()
-    scene.accept()
+    early = scene.accept()
     steps["lookup"] = proof.looked_up()
     if not scene.active:
-        steps["lookup-unaccepted"] = early if isinstance(early, str) else _same(early == proof.cookie)
+        steps["lookup-unaccepted"] = early
     proof.prove(steps)
     scene.owner.close()
     steps["lookup-closed"] = proof.looked_up()
@@ -168,7 +134,7 @@ def _late(scene: Scene, params: Mapping[str, str]) -> None:
 def _both(scene: Scene, params: Mapping[str, str]) -> None:
     """Attach one program to the cgroup and one to the cgroup around it, both with the flags that `variant` says."""
     flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[params["variant"]]
-    second = scene.proof.new_map(params["map"])
+    second = scene.proof.new_map()
     scene.listen()
     outer = scene.hook("outer", second, flags)
     inner = scene.hook("inner", scene.proof.map, flags)
@@ -177,39 +143,36 @@ def _both(scene: Scene, params: Mapping[str, str]) -> None:
 
 def _twice(scene: Scene, params: Mapping[str, str]) -> None:
     """Attach two programs to one cgroup."""
-    second = scene.proof.new_map(params["map"])
+    second = scene.proof.new_map()
     scene.listen()
     first = scene.hook("inner", scene.proof.map, hooks.ALLOW_MULTI, "attach-first")
     other = scene.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
     _enrol_twice(scene, {"first": first, "second": other}, [scene.proof.map, second])
 
 
-def _enrol_twice(scene: Scene, attached: Mapping[str, Hook], maps: Sequence[int]) -> None:
+def _enrol_twice(scene: Scene, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
     """Connect under two programs, each with a map of its own, and see what became of the socket in both."""
     scene.connect()
     for name, hook in attached.items():
         scene.enrolled(hook, f"-{name}")
     scene.accept()
     for name, descriptor in zip(attached, maps, strict=True):
-        scene.steps[f"lookup-{name}"] = scene.proof.looked_up(descriptor=descriptor)
+        scene.steps[f"lookup-{name}"] = scene.proof.looked_up(target=descriptor)
     scene.proof.prove(scene.steps)
 
 
 def _occupied(scene: Scene, params: Mapping[str, str]) -> None:
     """Enrol under a key that is taken, with BPF_NOEXIST."""
     proof, steps = scene.proof, scene.steps
-    other, another_peer = sockets.pair(scene.kind)
-    with closing(other), closing(another_peer):
-        steps["insert"] = proof.enrol(other.fileno())
-        scene.listen()
-        hook = scene.hook("inner", proof.map, flags=0)
-        hook.orders.give(flags=_NOEXIST)
-        scene.connect()
-        scene.enrolled(hook)
-        scene.accept()
-        steps["lookup"] = proof.looked_up()
-        steps["send"] = proof.sent()
-        steps["receive"] = proof.received()
+    steps["insert"] = proof.map.insert(proof.fixture.pair(scene.kind)[0])
+    scene.listen()
+    hook = scene.hook("inner", proof.map)
+    hook.give(flags=_NOEXIST)
+    scene.connect()
+    scene.enrolled(hook)
+    scene.accept()
+    steps["lookup"] = proof.looked_up()
+    proof.use(steps)
 
 
 def _early(scene: Scene, params: Mapping[str, str]) -> None:
@@ -222,15 +185,13 @@ def _early(scene: Scene, params: Mapping[str, str]) -> None:
     if params["data"] == "fastopen":
         peer = sockets.fresh(scene.kind)
         proof.face(None, peer)
-        with _fastopen():
+        with procfs.setting(_FASTOPEN, _FASTOPEN_WITHOUT_COOKIES):
             proof.let_wait(lambda data: peer.sendto(data, _MSG_FASTOPEN, scene.address))
     else:
         scene.connect()
         proof.let_wait()
     scene.enrolled(hook)
-    early = proof.found()
-    scene.accept()
-    steps["lookup-unaccepted"] = early if isinstance(early, str) else _same(early == proof.cookie)
+    steps["lookup-unaccepted"] = scene.accept()
     if proof.role == "target":
         steps["receive-queued"] = proof.landed()
     proof.prove(steps)
@@ -249,14 +210,13 @@ def _unaccepted(scene: Scene, params: Mapping[str, str]) -> None:
     steps["lookup"] = proof.looked_up()
     steps["error"] = error_name(scene.owner.command("pending_error"))
     steps["redirect"] = proof.redirected()
-    steps["send"] = proof.sent()
-    steps["receive"] = proof.received()
+    proof.use(steps)
 
 
 def _callbacks(scene: Scene, params: Mapping[str, str]) -> None:
     """Try to enrol at every callback there is, each under a key of its own."""
     proof, steps = scene.proof, scene.steps
-    every = proof.new_map(params["map"], 32)
+    every = proof.new_map(entries=32)
     if scene.active:
         hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
     else:
@@ -264,62 +224,33 @@ def _callbacks(scene: Scene, params: Mapping[str, str]) -> None:
         scene.address = ("", 0)
         hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
         scene.listen()
-        hook.orders.give(port=scene.address[1])
+        hook.give(port=scene.address[1])
     scene.connect()
     scene.accept()
-    steps["send"] = proof.sent()
-    steps["receive"] = proof.received()
+    proof.use(steps)
     # Timers may fire on a slow machine, and of what TCP receives in its fast path no header is parsed.
     chance = {"rto", "retrans"} if scene.active else {"rto", "retrans", "parse-hdr"}
     for name in (each for each in CALLBACKS if each not in chance):
-        steps[name] = hook.orders.answer(CALLBACKS[name])
-    steps["enrolled"] = ", ".join(
-        name for name, number in CALLBACKS.items() if isinstance(proof.found(number, every), bytes)
-    )
+        steps[name] = hook.answer(CALLBACKS[name])
+    steps["enrolled"] = ", ".join(name for name, number in CALLBACKS.items() if isinstance(every.cookie(number), bytes))
 
 
 def _timers(scene: Scene, params: Mapping[str, str]) -> None:
     """Try to enrol when the retransmission timer fires on a connection nobody answers."""
     proof, steps = scene.proof, scene.steps
-    every = proof.new_map(params["map"], 32)
-    full, address = _full_listener(scene.kind)
-    with full:
-        scene.address = address
-        hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
-        scene.owner.command("begin_connect", scene.kind, address)
-        names = ("rto", "retrans")
-        comes_true(lambda: all(hook.orders.calls(CALLBACKS[name]) for name in names), 2.0, proof.settle)
-        for name in names:
-            steps[name] = hook.orders.answer(CALLBACKS[name])
-            steps[f"lookup-{name}"] = proof.looked_up(CALLBACKS[name], every)
-
-
-def _full_listener(kind: str) -> tuple[ExitStack, tuple[str, int]]:
-    """Return a listener that ignores who wants to connect, because as many wait as may."""
-    stack = ExitStack()
-    listener = stack.enter_context(sockets.bound(kind))
+    every = proof.new_map(entries=32)
+    # A listener ignores a third that wants to connect, when as many wait as may.
+    listener = proof.fixture.enter_context(sockets.bound(scene.kind))
     listener.listen(0)
-    stack.enter_context(sockets.fresh(kind)).connect(listener.getsockname())
-    return stack, listener.getsockname()
-
-
-@contextmanager
-def _fastopen() -> Iterator[None]:
-    """Allow data in the first segment, in this network namespace."""
-    with open(_FASTOPEN, "r+", encoding="ascii") as file:
-        before = file.read()
-        file.seek(0)
-        file.write(_FASTOPEN_WITHOUT_COOKIES)
-        file.flush()
-        try:
-            yield
-        finally:
-            file.seek(0)
-            file.write(before)
-
-
-def _same(same: bool) -> str:
-    return "cookie" if same else "another cookie"
+    scene.address = listener.getsockname()
+    proof.fixture.enter_context(sockets.fresh(scene.kind)).connect(scene.address)
+    hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
+    scene.owner.own("begin_connect", scene.kind, scene.address)
+    names = ("rto", "retrans")
+    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, proof.settle)
+    for name in names:
+        steps[name] = hook.answer(CALLBACKS[name])
+        steps[f"lookup-{name}"] = proof.looked_up(CALLBACKS[name], every)
 
 
 VARIANTS: Final[Mapping[str, Callable[[Scene, Mapping[str, str]], None]]] = {
@@ -339,7 +270,6 @@ VARIANTS: Final[Mapping[str, Callable[[Scene, Mapping[str, str]], None]]] = {
 }
 
 
-def run(params: Mapping[str, str], steps: Steps) -> None:
+def run(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Enrol on the `side` and as `variant` says."""
-    with closing(Proof(params)) as proof, ExitStack() as stack:
-        VARIANTS[params["variant"]](Scene(proof, params, steps, stack), params)
+    VARIANTS[params["variant"]](Scene(proof, params, steps), params)

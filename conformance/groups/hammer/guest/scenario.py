@@ -28,6 +28,7 @@ from conformance.groups.leaks.guest.scenario import Account
 from conformance.groups.leaks.guest.scenario import told
 from conformance.guestlib import netns
 from conformance.guestlib import sockets
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
 from conformance.guestlib.quiesce import fences
@@ -168,10 +169,10 @@ class Battle:
             self.received += len(one.recv(2 * _LARGEST, _WITHOUT_WAITING))
 
 
-def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Fight for `seconds` over lanes of `in` and `out`, as `seed` has it."""
     kinds = params["in"], params["out"]
-    steps: dict[str, str] = {}
+    steps: Steps = {}
     # Here, so that they are on one processor as for everybody else, and no thread makes them that ends.
     fences()
     with netns.inside(netns.ours()), closing(Lister()) as lister:
@@ -187,7 +188,7 @@ def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {"steps": steps}
 
 
-def _fight(kinds: tuple[str, str], seed: str, seconds: float, steps: dict[str, str]) -> bool:
+def _fight(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> bool:
     """Set up, fight, and clean up; whether there can be a fight."""
     parsers = (False, True) if sockets.is_tcp(kinds[0]) else (False,)
     lanes: list[Lane] = []

@@ -3,110 +3,237 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 
+from bpf.guest import assemble as asm
+from bpf.guest import hooks
+from bpf.guest import links
 from bpf.guest import maps
 from bpf.guest import syscall
-from conformance.groups.insert.guest.bench import Steps
-from conformance.groups.insert.guest.bench import closed
-from conformance.groups.insert.guest.bench import whose
+from bpf.guest.contexts import CONTEXTS
+from conformance.groups.insert.guest.setup import closed
+from conformance.guestlib import cgroups
+from conformance.guestlib import sockets
 from conformance.guestlib import states
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import error_name
 from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import scenario
 
 
-def run(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Carry out one case; `params`: `map`, `kind`, `state`.
 
     Steps: `available`, alone, where this kernel has no such socket here; `make`; `state`, of TCP as the kernel says;
     `insert`; if that went well `lookup`, `cookie` being the right one, and `delete`. An answer is `ok` or an errno.
     """
-    with ExitStack() as keep:
-        map_fd = syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, 8, 2)
-        keep.callback(os.close, map_fd)
-        kind = params["kind"]
-        try:
-            end = states.make(kind, params["state"], keep)
-        except states.UnavailableError as error:
-            return {"steps": {"available": name_of(error)}}
-        except OSError as error:
-            return {"steps": {"make": name_of(error)}}
-        steps = {"make": "ok"}
-        if kind in ("tcp4", "tcp6"):
-            steps["state"] = states.tcp_state(end)
-        steps["insert"] = attempt(syscall.update, map_fd, 0, end.fileno())
-        if steps["insert"] == "ok":
-            steps["lookup"] = whose(map_fd, 0, end)
-            steps["delete"] = attempt(syscall.delete, map_fd, 0)
-        return {"steps": steps}
+    table, kind = fixture.map(params["map"], 2), params["kind"]
+    try:
+        end = states.make(kind, params["state"], fixture)
+    except OSError as error:
+        steps["available" if isinstance(error, states.UnavailableError) else "make"] = name_of(error)
+        return
+    steps["make"] = "ok"
+    if sockets.is_tcp(kind):
+        steps["state"] = states.tcp_state(end)
+    steps["insert"] = table.insert(end)
+    if steps["insert"] == "ok":
+        steps["lookup"] = table.whose(0, end)
+        steps["delete"] = table.delete()
 
 
-def descriptor(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def descriptor(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Insert what is no socket; `params`: `map`, `what`. Steps: `u32` and `u64`, by the size of the map's values."""
-    with ExitStack() as keep:
-        value = _DESCRIPTORS[params["what"]](keep)
-        steps = {}
-        for name, size in (("u32", 4), ("u64", 8)):
-            map_fd = syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, size, 2)
-            keep.callback(os.close, map_fd)
-            bytes_ = struct.pack("=Q", value & (1 << 64) - 1)[:size]
-            steps[name] = attempt(maps.update, map_fd, bytes(4), bytes_)
-        return {"steps": steps}
+    value = _DESCRIPTORS[params["what"]](fixture)
+    for name, size in (("u32", 4), ("u64", 8)):
+        table = fixture.keep(syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, size, 2))
+        steps[name] = attempt(maps.update, table, bytes(4), struct.pack("=Q", value & (1 << 64) - 1)[:size])
 
 
-def _pipe(keep: ExitStack) -> int:
-    reader, writer = os.pipe()
-    keep.callback(os.close, reader)
-    keep.callback(os.close, writer)
-    return reader
+def _file(fixture: Fixture) -> int:
+    return fixture.enter_context(tempfile.TemporaryFile()).fileno()
 
 
-def _file(keep: ExitStack) -> int:
-    return keep.enter_context(tempfile.TemporaryFile()).fileno()
+def _directory(fixture: Fixture) -> int:
+    return fixture.keep(os.open("/", os.O_PATH))
 
 
-def _directory(keep: ExitStack) -> int:
-    found = os.open("/", os.O_PATH)
-    keep.callback(os.close, found)
-    return found
-
-
-def _socket(keep: ExitStack) -> int:
+def _socket(fixture: Fixture) -> int:
     """Open a socket that may be inserted, bound UDP."""
-    return states.make("udp4", "bound", keep).fileno()
+    return states.make("udp4", "bound", fixture).fileno()
 
 
-def _map(keep: ExitStack) -> int:
-    found = syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 1)
-    keep.callback(os.close, found)
-    return found
+def _map(fixture: Fixture) -> int:
+    return fixture.map("sockmap", 1)
 
 
-def _path_socket(keep: ExitStack) -> int:
+def _path_socket(fixture: Fixture) -> int:
     """Open a UNIX socket's name, which is not the socket."""
-    folder = keep.enter_context(tempfile.TemporaryDirectory())
-    end = keep.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    folder = fixture.enter_context(tempfile.TemporaryDirectory())
+    end = fixture.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     end.bind(f"{folder}/name")
-    found = os.open(f"{folder}/name", os.O_PATH)
-    keep.callback(os.close, found)
-    return found
+    return fixture.keep(os.open(f"{folder}/name", os.O_PATH))
 
 
 _DESCRIPTORS = {
-    "pipe": _pipe,
+    "pipe": Fixture.pipe,
     "file": _file,
     "path": _directory,
     "map": _map,
-    "closed": lambda keep: closed(),
-    "largest-int": lambda keep: (1 << 31) - 1,
-    "beyond-int": lambda keep: 1 << 31,
-    "minus-one": lambda keep: -1,
+    "closed": lambda fixture: closed(),
+    "largest-int": lambda fixture: (1 << 31) - 1,
+    "beyond-int": lambda fixture: 1 << 31,
+    "minus-one": lambda fixture: -1,
     # The upper half of the value is not thrown away.
-    "socket-and-high-bits": lambda keep: _socket(keep) | 1 << 32,
+    "socket-and-high-bits": lambda fixture: _socket(fixture) | 1 << 32,
     "path-socket": _path_socket,
+}
+
+
+_TCP_ULP = 31
+_SOL_TLS, _TLS_TX, _TLS_RX = 282, 1, 2
+_KEYS = struct.pack("=HH", 0x0303, 51) + bytes(36)
+"""TLS 1.2, AES-GCM-128, and the key and all else zeros."""
+_SIOCKCMATTACH = 0x89E0
+
+_SOCK_OPS, _SOCK_MAP_UPDATE, _SOCK_HASH_UPDATE = 3, 53, 70
+_ACTIVE, _PASSIVE = 4, 5
+_ENDS = ("active", "passive")
+
+
+@scenario
+def layer(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    """Carry out one case; `params`: `map`, `kind`, `layer`, a name in `_LAYERS`, whose functions tell the steps.
+
+    The only step is `available` where this kernel has, here and now, no such layer.
+    """
+    try:
+        steps |= _LAYERS[params["layer"]](fixture.map(params["map"], 2), params["kind"], fixture)
+    except states.UnavailableError as error:
+        steps["available"] = name_of(error)
+
+
+def _tls_first(table: Map, kind: str, fixture: Fixture) -> Steps:
+    """Insert a socket that has the TLS protocol, without keys and with."""
+    _need_tls(kind, fixture)
+    bare, ready = (states.make(kind, "established", fixture) for _ in range(2))
+    for end in (bare, ready):
+        end.setsockopt(socket.IPPROTO_TCP, _TCP_ULP, b"tls")
+    ready.setsockopt(_SOL_TLS, _TLS_TX, _KEYS)
+    return {
+        "bare": table.insert(bare),
+        "with keys": table.insert(ready, 1),
+    }
+
+
+def _tls_second(table: Map, kind: str, fixture: Fixture) -> Steps:
+    """Give the TLS protocol and keys to a socket that is in the map."""
+    _need_tls(kind, fixture)
+    end = states.make(kind, "established", fixture)
+    return {
+        "insert": table.insert(end),
+        "protocol": attempt(end.setsockopt, socket.IPPROTO_TCP, _TCP_ULP, b"tls"),
+        "send keys": attempt(end.setsockopt, _SOL_TLS, _TLS_TX, _KEYS),
+        "receive keys": attempt(end.setsockopt, _SOL_TLS, _TLS_RX, _KEYS),
+        "insert again": table.insert(end, 1),
+        "lookup": table.whose(0, end),
+        "delete": table.delete(),
+    }
+
+
+def _need_tls(kind: str, fixture: Fixture) -> None:
+    end = states.make(kind, "established", fixture)
+    try:
+        end.setsockopt(socket.IPPROTO_TCP, _TCP_ULP, b"tls")
+        end.setsockopt(_SOL_TLS, _TLS_TX, _KEYS)
+    except OSError as error:
+        raise states.UnavailableError(error.errno, error.strerror) from None
+
+
+def _kcm_first(table: Map, kind: str, fixture: Fixture) -> Steps:
+    """Insert a socket that a KCM socket receives from."""
+    end = states.make(kind, "established", fixture)
+    attach = _multiplex(end, fixture)
+    return {"attach": attach, "insert": table.insert(end)}
+
+
+def _kcm_second(table: Map, kind: str, fixture: Fixture) -> Steps:
+    """Have a KCM socket receive from a socket that is in the map."""
+    end = states.make(kind, "established", fixture)
+    steps = {"insert": table.insert(end), "attach": _multiplex(end, fixture)}
+    return steps | {"lookup": table.whose(0, end), "delete": table.delete()}
+
+
+def _multiplex(end: socket.socket, fixture: Fixture) -> str:
+    multiplexer = states.make("kcm", "fresh", fixture)
+    parser = fixture.keep(asm.load_program(CONTEXTS["socket_filter"], asm.put(asm.R0, 0) + asm.EXIT))
+    return attempt(fcntl.ioctl, multiplexer, _SIOCKCMATTACH, struct.pack("=ii", end.fileno(), parser))
+
+
+def _established(table: Map, kind: str, fixture: Fixture) -> Steps:
+    """Let programs of a cgroup insert both ends of a connection as they are established."""
+    answers = fixture.keep(syscall.create_map(syscall.MAP_TYPES["array"], 4, 16, 1))
+    hashed = maps.info(table).type == syscall.MAP_TYPES["sockhash"]
+    cgroup = _own_cgroup(fixture)
+    for slot, event in enumerate((_ACTIVE, _PASSIVE)):
+        update = _SOCK_HASH_UPDATE if hashed else _SOCK_MAP_UPDATE
+        program = fixture.keep(asm.load_program(CONTEXTS["sock_ops"], _enrol_at(event, table, update, answers, slot)))
+        links.attach(cgroup, program, _SOCK_OPS, hooks.ALLOW_MULTI)
+    # Listeners elsewhere are older than this cgroup.
+    listener = states.make(kind, "listening", fixture)
+    states.make(kind, "fresh", fixture).connect(listener.getsockname())
+    fixture.enter_context(listener.accept()[0])
+    found = struct.unpack("=qq", maps.lookup(answers, bytes(4), 16))
+    return {end: error_name(-1 - answer) if answer else "never" for end, answer in zip(_ENDS, found, strict=True)}
+
+
+def _enrol_at(event: int, map_fd: int, update: int, answers: int, slot: int) -> bytes:
+    """Write a program that at one event inserts the socket, and says what came of it, less one."""
+    leave = asm.put(asm.R0, 1) + asm.EXIT
+    return (
+        asm.move(asm.R6, asm.R1)
+        + asm.load_word(asm.R7, asm.R6, 0)
+        + asm.add(asm.R7, -event)
+        + asm.unless_zero(asm.R7, leave)
+        + asm.store(asm.STACK, -8, slot)
+        + asm.move(asm.R1, asm.R6)
+        + asm.put_map(asm.R2, map_fd)
+        + asm.move(asm.R3, asm.STACK)
+        + asm.add(asm.R3, -8)
+        + asm.put(asm.R4, 0)
+        + asm.call(update)
+        + asm.move(asm.R1, asm.R0)
+        + asm.add(asm.R1, -1)
+        + asm.put_map_value(asm.R2, answers, 8 * slot)
+        + asm.count(asm.R2, 0)
+        + leave
+    )
+
+
+def _own_cgroup(fixture: Fixture) -> int:
+    """Move to a new cgroup, and back in the end; return its descriptor."""
+    new = f"{cgroups.home()}/conform-{os.getpid()}"
+    os.mkdir(new)
+    fixture.callback(os.rmdir, new)
+    cgroups.enter(new)
+    fixture.callback(cgroups.enter, cgroups.home())
+    return fixture.keep(os.open(new, os.O_RDONLY | os.O_DIRECTORY))
+
+
+_LAYERS = {
+    "tls-first": _tls_first,
+    "tls-second": _tls_second,
+    "kcm-first": _kcm_first,
+    "kcm-second": _kcm_second,
+    "sock-ops": _established,
 }

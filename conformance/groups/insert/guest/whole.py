@@ -6,162 +6,160 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from bpf.guest import maps
 from bpf.guest import syscall
-from conformance.groups.insert.guest.bench import Bench
-from conformance.groups.insert.guest.bench import Steps
-from conformance.groups.insert.guest.bench import ask
-from conformance.groups.insert.guest.bench import closed
-from conformance.groups.insert.guest.bench import following
-from conformance.groups.insert.guest.bench import insert
-from conformance.groups.insert.guest.bench import key
-from conformance.groups.insert.guest.bench import mount
-from conformance.groups.insert.guest.bench import remove
-from conformance.groups.insert.guest.bench import whose
+from conformance.groups.insert.guest.setup import Setup
+from conformance.groups.insert.guest.setup import closed
+from conformance.groups.insert.guest.setup import following
+from conformance.groups.insert.guest.setup import key
+from conformance.guestlib import procfs
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import Map
 
 
-def _key_sizes(bench: Bench) -> Steps:
+def _key_sizes(case: Setup) -> Steps:
     """Create with keys of N bytes: `N`."""
     sizes = (0, 1, 2, 3, 4, 5, 8, 16, 256, 511, 512, 513, 1 << 16)
-    return {f"{size}": ask(bench.map, key_size=size) for size in sizes}
+    return {f"{size}": attempt(case.map, key_size=size) for size in sizes}
 
 
-def _value_sizes(bench: Bench) -> Steps:
+def _value_sizes(case: Setup) -> Steps:
     """Create with values of N bytes: `N`."""
-    return {f"{size}": ask(bench.map, value_size=size) for size in (0, 1, 2, 4, 5, 8, 12, 16, 1 << 16)}
+    return {f"{size}": attempt(case.map, value_size=size) for size in (0, 1, 2, 4, 5, 8, 12, 16, 1 << 16)}
 
 
-def _entries(bench: Bench) -> Steps:
+def _entries(case: Setup) -> Steps:
     """Create with room for N: `N`."""
-    return {f"{entries}": ask(bench.map, entries) for entries in (0, 1, 3, 1 << 16)}
+    return {f"{entries}": attempt(case.map, entries) for entries in (0, 1, 3, 1 << 16)}
 
 
-def _creation_flags(bench: Bench) -> Steps:
+def _creation_flags(case: Setup) -> Steps:
     """Create with one flag, `bit N`, and with read-only and write-only at once, `both`."""
-    steps = {f"bit {bit}": ask(bench.map, flags=1 << bit) for bit in range(14)}
-    return steps | {"both": ask(bench.map, flags=maps.RDONLY | maps.WRONLY)}
+    steps = {f"bit {bit}": attempt(case.map, flags=1 << bit) for bit in range(14)}
+    return steps | {"both": attempt(case.map, flags=maps.RDONLY | maps.WRONLY)}
 
 
-def _read_only(bench: Bench) -> Steps:
+def _read_only(case: Setup) -> Steps:
     """Ask everything of a map that user space may only read."""
-    map_fd, end = bench.map(flags=maps.RDONLY), bench.connected()
+    table, end = case.map(flags=maps.RDONLY), case.connected()
     return {
-        "insert": insert(map_fd, 0, end),
-        "lookup": whose(map_fd, 0, end),
-        "delete": remove(map_fd, 0),
-        "next": following(map_fd, None),
-        "freeze": ask(maps.freeze, map_fd),
+        "insert": table.insert(end),
+        "lookup": table.whose(0, end),
+        "delete": table.delete(),
+        "next": following(table, None),
+        "freeze": attempt(maps.freeze, table),
     }
 
 
-def _write_only(bench: Bench) -> Steps:
+def _write_only(case: Setup) -> Steps:
     """Ask everything of a map that user space may only write."""
-    map_fd, end = bench.map(flags=maps.WRONLY), bench.connected()
+    table, end = case.map(flags=maps.WRONLY), case.connected()
     return {
-        "insert": insert(map_fd, 0, end),
-        "lookup": whose(map_fd, 0, end),
-        "next": following(map_fd, None),
-        "delete": remove(map_fd, 0),
+        "insert": table.insert(end),
+        "lookup": table.whose(0, end),
+        "next": following(table, None),
+        "delete": table.delete(),
     }
 
 
-def _outer(kind: int) -> Callable[[Bench], Steps]:
+def _outer(kind: int) -> Callable[[Setup], Steps]:
     """Put maps of sockets into an array or a hash of maps."""
 
-    def put(bench: Bench) -> Steps:
-        inner, end = bench.map(4), bench.connected()
+    def put(case: Setup) -> Steps:
+        inner, end = case.map(4), case.connected()
         try:
-            outer = bench.owned(maps.create(kind, 4, 4, 2, inner=inner))
+            outer = case.fixture.keep(maps.create(kind, 4, 4, 2, inner=inner))
         except OSError as error:
             return {"create": name_of(error)}
-        steps = {"create": "ok", "put": ask(maps.update, outer, key(0), struct.pack("=I", inner))}
+        steps = {"create": "ok", "put": attempt(maps.update, outer, key(0), struct.pack("=I", inner))}
         others = {
-            "put larger": bench.map(8),
-            "put small values": bench.map(value_size=4),
-            "put other type": bench.other_map(),
+            "put larger": case.map(8),
+            "put small values": case.map(value_size=4),
+            "put other type": case.other_map(),
+            "put socket": end.fileno(),
         }
-        steps |= {label: ask(maps.update, outer, key(1), struct.pack("=I", other)) for label, other in others.items()}
-        steps["put socket"] = ask(maps.update, outer, key(1), struct.pack("=I", end.fileno()))
-        steps["insert"] = insert(inner, 0, end)
+        steps |= {
+            label: attempt(maps.update, outer, key(1), struct.pack("=I", other)) for label, other in others.items()
+        }
+        steps["put socket"] = attempt(maps.update, outer, key(1), struct.pack("=I", end.fileno()))
+        steps["insert"] = inner.insert(end)
         number = int.from_bytes(maps.lookup(outer, key(0), 4), "little")
-        same = bench.owned(maps.open_by_id(number))
-        return steps | {"lookup": whose(same, 0, end), "take out": ask(maps.delete, outer, key(0))}
+        same = case.opened(maps.open_by_id(number))
+        return steps | {"lookup": same.whose(0, end), "take out": attempt(maps.delete, outer, key(0))}
 
     return put
 
 
-def _frozen(bench: Bench) -> Steps:
+def _frozen(case: Setup) -> Steps:
     """Freeze a map that holds a socket."""
-    map_fd, end = bench.map(), bench.connected()
-    steps = {"insert": insert(map_fd, 0, end), "freeze": ask(maps.freeze, map_fd), "again": ask(maps.freeze, map_fd)}
-    steps |= {"insert frozen": insert(map_fd, 1, end), "replace frozen": insert(map_fd, 0, end)}
-    return steps | {"delete": remove(map_fd, 0), "lookup": whose(map_fd, 0, end), "next": following(map_fd, None)}
+    table, end = case.map(), case.connected()
+    steps = {
+        "insert": table.insert(end),
+        "freeze": attempt(maps.freeze, table),
+        "again": attempt(maps.freeze, table),
+    }
+    steps |= {"insert frozen": table.insert(end, 1), "replace frozen": table.insert(end)}
+    return steps | {"delete": table.delete(), "lookup": table.whose(0, end), "next": following(table, None)}
 
 
-def _information(bench: Bench) -> Steps:
+def _information(case: Setup) -> Steps:
     """Read back how a map was made."""
-    made = maps.create(bench.type, 4, 8, 5, maps.RDONLY, name="conform")
-    found = maps.info(bench.owned(made))
+    made = maps.create(case.type, 4, 8, 5, maps.RDONLY, name="conform")
+    found = maps.info(case.fixture.keep(made))
     steps = {field: str(getattr(found, field)) for field in ("key_size", "value_size", "max_entries", "map_flags")}
     steps["type"] = {number: kind for kind, number in syscall.MAP_TYPES.items()}.get(found.type, str(found.type))
     steps |= {"name": found.name.rstrip(b"\0").decode(), "ifindex": str(found.ifindex)}
     return steps | {"id": "ok" if found.id else "none"}
 
 
-def _by_id(bench: Bench) -> Steps:
+def _by_id(case: Setup) -> Steps:
     """Open a map by its number, for everything and for reading only."""
-    map_fd, end = bench.map(), bench.connected()
-    number = maps.info(map_fd).id
-    steps = {"insert": insert(map_fd, 0, end)}
-    again = bench.owned(maps.open_by_id(number))
-    steps |= {"lookup": whose(again, 0, end), "insert again": insert(again, 1, end)}
-    reading = bench.owned(maps.open_by_id(number, maps.RDONLY))
-    steps |= {"read-only lookup": whose(reading, 1, end), "read-only delete": remove(reading, 1)}
-    return steps | {"no such": ask(maps.open_by_id, (1 << 31) - 1)}
+    table, end = case.map(), case.connected()
+    number = maps.info(table).id
+    steps = {"insert": table.insert(end)}
+    again = case.opened(maps.open_by_id(number))
+    steps |= {"lookup": again.whose(0, end), "insert again": again.insert(end, 1)}
+    reading = case.opened(maps.open_by_id(number, maps.RDONLY))
+    steps |= {"read-only lookup": reading.whose(1, end), "read-only delete": reading.delete(1)}
+    return steps | {"no such": attempt(maps.open_by_id, (1 << 31) - 1)}
 
 
-def _pinned(bench: Bench) -> Steps:
+def _pinned(case: Setup) -> Steps:
     """Pin a map, close it, open it by its name: the socket is still in it."""
-    folder = _bpf_file_system(bench.keep)
+    folder = procfs.mounted("bpf") or case.fixture.enter_context(procfs.file_system("bpf"))
     path = f"{folder}/conform-{os.getpid()}"
-    map_fd, end = maps.create(bench.type, 4, 8, 4), bench.connected()
-    steps = {"insert": insert(map_fd, 0, end), "pin": ask(maps.pin, map_fd, path)}
+    table, end = Map(maps.create(case.type, 4, 8, 4)), case.connected()
+    steps = {"insert": table.insert(end), "pin": attempt(maps.pin, table, path)}
     if steps["pin"] == "ok":
-        bench.keep.callback(os.unlink, path)
-    number = maps.info(map_fd).id
-    steps["pin again"] = ask(maps.pin, map_fd, path)
-    os.close(map_fd)
-    again = bench.owned(maps.open_pinned(path))
+        case.fixture.callback(os.unlink, path)
+    number = maps.info(table).id
+    steps["pin again"] = attempt(maps.pin, table, path)
+    os.close(table)
+    again = case.opened(maps.open_pinned(path))
     steps["open"] = "the same" if maps.info(again).id == number else "another"
-    steps |= {"lookup": whose(again, 0, end), "insert again": insert(again, 1, end)}
-    reading = bench.owned(maps.open_pinned(path, maps.RDONLY))
-    steps |= {"read-only lookup": whose(reading, 1, end), "read-only insert": insert(reading, 2, end)}
-    writing = bench.owned(maps.open_pinned(path, maps.WRONLY))
-    steps |= {"write-only lookup": whose(writing, 1, end), "write-only insert": insert(writing, 2, end)}
-    return steps | {"no such": ask(maps.open_pinned, f"{path}-not"), "no bpffs": ask(maps.pin, again, "/proc/conform")}
+    steps |= {"lookup": again.whose(0, end), "insert again": again.insert(end, 1)}
+    reading = case.opened(maps.open_pinned(path, maps.RDONLY))
+    steps |= {"read-only lookup": reading.whose(1, end), "read-only insert": reading.insert(end, 2)}
+    writing = case.opened(maps.open_pinned(path, maps.WRONLY))
+    steps |= {"write-only lookup": writing.whose(1, end), "write-only insert": writing.insert(end, 2)}
+    return steps | {
+        "no such": attempt(maps.open_pinned, f"{path}-not"),
+        "no bpffs": attempt(maps.pin, again, "/proc/conform"),
+    }
 
 
-def _bpf_file_system(keep: ExitStack) -> str:
-    """Return where a BPF file system is mounted; mount one where there is none."""
-    usual = "/sys/fs/bpf"
-    with open("/proc/mounts", encoding="ascii") as file:
-        if any(line.split()[1:3] == [usual, "bpf"] for line in file):
-            return usual
-    return mount("bpf", keep)
-
-
-def _wrong_map(bench: Bench) -> Steps:
+def _wrong_map(case: Setup) -> Steps:
     """Name as map what is none."""
-    end = bench.connected()
-    wrong = {"closed": closed(), "pipe": bench.pipe(), "socket": end.fileno()}
-    steps = {f"insert {what}": insert(descriptor, 0, end) for what, descriptor in wrong.items()}
-    return steps | {f"lookup {what}": whose(descriptor, 0, end) for what, descriptor in wrong.items()}
+    end = case.connected()
+    wrong = {"closed": closed(), "pipe": case.fixture.pipe(), "socket": end.fileno()}
+    steps = {f"insert {what}": Map(descriptor).insert(end) for what, descriptor in wrong.items()}
+    return steps | {f"lookup {what}": Map(descriptor).whose(0, end) for what, descriptor in wrong.items()}
 
 
-WHOLE: dict[str, Callable[[Bench], Steps]] = {
+WHOLE: dict[str, Callable[[Setup], Steps]] = {
     "key-sizes": _key_sizes,
     "value-sizes": _value_sizes,
     "entries": _entries,

@@ -23,6 +23,7 @@ from typing import Final
 from conformance.guestlib import books
 from conformance.guestlib import netns
 from conformance.guestlib import sockets
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
 from conformance.guestlib.books import Books
@@ -78,10 +79,10 @@ class Account:
         return _at_rest(beyond, books.release_memory, self._patience)
 
 
-def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Send `rounds` sockets of a `kind` the `way` out."""
     kind, rounds = params["kind"], int(params["rounds"])
-    steps: dict[str, str] = {}
+    steps: Steps = {}
     with netns.inside(netns.ours()), closing(Lister()) as lister:
         try:
             bounds = _without_maps(lister, kind, rounds)
@@ -102,7 +103,7 @@ def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {"steps": steps}
 
 
-def _send_out(way: str, kind: str, rounds: int, steps: dict[str, str]) -> bool:
+def _send_out(way: str, kind: str, rounds: int, steps: Steps) -> bool:
     """Send that many sockets the way out; whether there is such a way."""
     stages: dict[str, Stage] = {}
     try:

@@ -11,12 +11,8 @@ is IN's peer).
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import random
 import socket
-import struct
-import time
 import zlib
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -25,13 +21,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from conformance.groups.redirect.guest.setup import Setup
 from conformance.guestlib import grace
-from conformance.guestlib import receive
 from conformance.guestlib import sockets
+from conformance.guestlib import traffic
 from conformance.guestlib.answers import error_name
-from conformance.guestlib.bench import Bench
-from conformance.guestlib.quiesce import Fences
-from conformance.guestlib.quiesce import fences
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.quiesce import renew_fences
 
 PHASES = {
@@ -52,7 +48,6 @@ _LAST = list(PHASES)[-1]
 _MARK = 64
 """Bytes at the end of a message that tell it from all others."""
 
-_SIOCOUTQNSD = 0x894B
 _TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
 
 _TOTAL = sum(map(sum, PHASES.values()))
@@ -79,18 +74,16 @@ def run(params: Mapping[str, str]) -> dict[str, Any]:
     a hex string for bytes it did not send; `[]` has no bytes. `"eof"` is the end of a stream, `"!ECONNRESET"` an error
     of recv(), `"!MSG_TRUNC"` follows a message longer than the buffer.
     """
-    bench = Bench(params)
-    try:
-        ready = bench.set_up()
+    with Fixture() as fixture:
+        setup = Setup(params, fixture)
+        ready = setup.set_up()
         return {
-            "socket": bench.made,
-            "attach": bench.attached,
-            "insert": bench.inserted,
-            "phases": _phases(bench, _content("-".join(params.values()))) if ready else [],
-            "errors": {name: _pending_error(end) for name, end in bench.ends.items()} if ready else {},
+            "socket": setup.made,
+            "attach": setup.attached,
+            "insert": setup.inserted,
+            "phases": _phases(setup, _content("-".join(params.values()))) if ready else [],
+            "errors": {name: _pending_error(end) for name, end in setup.ends.items()} if ready else {},
         }
-    finally:
-        bench.close()
 
 
 def warmup(params: Mapping[str, str]) -> dict[str, Any]:
@@ -110,9 +103,9 @@ def warmup(params: Mapping[str, str]) -> dict[str, Any]:
     return {"cases": len(wanted)}
 
 
-def _phases(bench: Bench, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
+def _phases(setup: Setup, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
     _make_room()
-    flow = _Flow(bench, fences())
+    flow = _Flow(setup)
     phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
     if not all(phase["settled"] for phase in phases):
         # Whatever held them up, the next case shall not suffer from it.
@@ -126,18 +119,18 @@ def _make_room() -> None:
 
 
 class _Flow:
-    """What flows through one bench: sent, followed until the kernel is quiescent, described."""
+    """What flows through one setup: sent, followed until the kernel is at rest, described."""
 
-    def __init__(self, bench: Bench, through: Fences) -> None:
-        self._bench, self._fences = bench, through
-        self._sender = bench.sender
-        self._vsock = bench.uses_vsock()
-        self._tcp = [end for name, end in bench.ends.items() if sockets.is_tcp(bench.kind(name))]
-        self._received: dict[str, list[bytes | str]] = {name: [] for name in bench.ends}
+    def __init__(self, setup: Setup) -> None:
+        self._setup, self._state = setup, setup.state
+        self._sender = setup.sender
+        self._vsock = setup.uses_vsock()
+        self._tcp = [end for name, end in setup.ends.items() if sockets.is_tcp(setup.kind(name))]
+        self._received: dict[str, traffic.Messages] = {name: [] for name in setup.ends}
         self._drains = [
-            (end.fileno(), sockets.has_end(bench.kind(name)), self._received[name]) for name, end in bench.ends.items()
+            (end.fileno(), sockets.connects(setup.kind(name)), self._received[name]) for name, end in setup.ends.items()
         ]
-        self._before = self._now = bench.tallies()
+        self._before = self._now = self._state.tallies()
         self._accepted = 0
         self._given_up = 0
         """Of what was accepted, the bytes that were looked for in vain."""
@@ -148,11 +141,11 @@ class _Flow:
         self._accepted = self._given_up = 0
         for found in self._received.values():
             found.clear()
-        if self._bench.loops:
+        if self._setup.loops:
             answers, settled = self._one_by_one(messages, last=last)
         else:
             answers, settled = [self._send(message) for message in messages], self._settle(messages[-1], last=last)
-        sent = receive.Sent(messages)
+        sent = traffic.Sent(messages)
         return {
             "name": name,
             "sent": [len(message) for message in messages],
@@ -169,7 +162,7 @@ class _Flow:
         answers = []
         settled = True
         for number, message in enumerate(messages, start=1):
-            self._bench.allow(LAPS * len(message))
+            self._state.allow(LAPS * len(message))
             answers.append(self._send(message))
             more = number < len(messages)
             settled = self._settle(message, last=last and not more, more=more) and settled
@@ -179,35 +172,33 @@ class _Flow:
         try:
             count = self._sender.send(message, socket.MSG_DONTWAIT)
         except OSError as error:
-            return error_name(error.errno or errno.ETIMEDOUT)
+            return name_of(error)
         self._accepted += count
         return count
 
     def _settle(self, message: bytes, *, last: bool, more: bool = False) -> bool:
-        """Follow what was sent until nothing moves any more; False if the deadline passed first. See `quiesce`.
+        """Follow what was sent until nothing moves any more; False if the deadline passed first.
 
         `message` was sent last so far, and after the `last` one of a case nothing follows; `more` of its phase may.
         """
-        start = rest = 0.0
-        while True:
-            arrived = not self._vsock or self._fences.vsock()
-            runs = self._bench.tallies()
-            arrived = arrived and self._fences.backlog() and (not self._vsock or self._fences.vsock())
-            self._drain()
-            self._now = self._bench.tallies()
-            quiescent = arrived and runs == self._now and not any(map(_unsent, self._tcp))
-            missing = self._missing()
-            if quiescent and (missing <= 0 or (missing <= self._given_up and self._has_come(message))):
-                return True
-            now = time.monotonic()
-            start = start or now
-            rest = (rest or now) if quiescent else 0.0
-            if rest and now - rest > self._patience(message, last=last, more=more):
-                self._given_up = missing
-                grace.gave_up(now - rest, GRACE)
-                return True
-            if now - start > DEADLINE:
-                return False
+
+        def missing() -> int:
+            count = self._missing()
+            return 0 if count <= self._given_up and self._has_come(message) else count
+
+        rest = traffic.settle(
+            self._look,
+            missing,
+            lambda: self._patience(message, last=last, more=more),
+            DEADLINE,
+            vsock=self._vsock,
+            runs=self._state.tallies,
+            busy=lambda: any(traffic.count(end, traffic.UNSENT) for end in self._tcp),
+        )
+        if rest.waited:
+            self._given_up = self._missing()
+            grace.gave_up(rest.waited, GRACE)
+        return rest.settled
 
     def _patience(self, message: bytes, *, last: bool, more: bool) -> float:
         """Return how many seconds to look for missing bytes at rest: less than GRACE only where that can do no harm."""
@@ -229,20 +220,16 @@ class _Flow:
             isinstance(each, bytes) and each.endswith(end) for found in self._received.values() for each in found
         )
 
-    def _drain(self) -> None:
+    def _look(self) -> None:
         for descriptor, stream, found in self._drains:
-            messages = receive.drain(descriptor, stream=stream)
-            # An end or an error that stays is told once, however often we look.
-            if messages and not (isinstance(messages[0], str) and messages == found[-1:]):
-                found.extend(messages)
+            traffic.add(found, traffic.drain(descriptor, stream=stream))
+        self._now = self._state.tallies()
 
     def _missing(self) -> int:
         """Return how many bytes the kernel took that were neither received nor dropped by the program."""
-        missing = self._accepted
-        for found in self._received.values():
-            missing -= sum([len(message) for message in found if isinstance(message, bytes)])
+        missing = self._accepted - sum(map(traffic.size_of, self._received.values()))
         # What sk_msg drops, the sender was refused.
-        return missing if self._bench.sends else missing - self._now[3] + self._before[3]
+        return missing if self._setup.sends else missing - self._now[3] + self._before[3]
 
 
 def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
@@ -259,12 +246,6 @@ def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
             # Odd, hence all 256 values come before one comes again.
             first = (first + 101) % 256
         yield name, messages
-
-
-def _unsent(end: socket.socket) -> int:
-    """Return how many bytes TCP has not sent even once."""
-    count: int = struct.unpack("=i", fcntl.ioctl(end, _SIOCOUTQNSD, bytes(4)))[0]
-    return count
 
 
 def _pending_error(end: socket.socket) -> str:

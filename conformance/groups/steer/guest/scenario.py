@@ -15,21 +15,19 @@ import select
 import socket
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Final
 
 from bpf.guest import links
-from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.guestlib import owner as owners
+from conformance.guestlib import child
 from conformance.guestlib import pidfd
 from conformance.guestlib import sockets
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import scenario
 from conformance.guestlib.orders import Orders
 from conformance.guestlib.quiesce import fences
-
-Steps = dict[str, str]
 
 _SO_ATTACH_REUSEPORT_EBPF = 52
 _PATIENCE = 2.0
@@ -40,12 +38,11 @@ _ANOTHER_PROTOCOL = {"tcp4": "udp4", "tcp6": "udp6", "udp4": "tcp4", "udp6": "tc
 class Table:
     """A map, the program that steers by it, and who may be steered to."""
 
-    def __init__(self, params: Mapping[str, str], steps: Steps, stack: ExitStack) -> None:
-        self.kind, self.hook, self.steps, self.stack = params["kind"], params["hook"], steps, stack
-        self.map = syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, 8, 4)
-        stack.callback(os.close, self.map)
+    def __init__(self, params: Mapping[str, str], steps: Steps, fixture: Fixture) -> None:
+        self.kind, self.hook, self.steps, self.fixture = params["kind"], params["hook"], steps, fixture
+        self.map = fixture.map(params["map"])
         self.orders = Orders(f"{self.hook}_steer", self.hook, {"table": self.map})
-        stack.callback(self.orders.close)
+        fixture.callback(self.orders.close)
         grouped = self.hook == "sk_reuseport"
         self.native = self.open(self.kind, grouped=grouped)
         self.address = self.native.getsockname()
@@ -55,7 +52,7 @@ class Table:
 
     def open(self, kind: str, address: tuple[str, int] | None = None, *, grouped: bool = False) -> socket.socket:
         """Open a listener or a UDP socket, in a reuseport group if it is to share its address."""
-        opened = self.stack.enter_context(sockets.fresh(kind))
+        opened = self.fixture.enter_context(sockets.fresh(kind))
         if grouped:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.bind(address or sockets.address_of(kind)[2])
@@ -63,9 +60,9 @@ class Table:
             opened.listen(8)
         return opened
 
-    def insert(self, descriptor: int, step: str = "insert") -> None:
+    def insert(self, one: int | socket.socket, step: str = "insert") -> None:
         """Put a socket into the table."""
-        self.steps[step] = attempt(syscall.update_wide, self.map, 0, descriptor)
+        self.steps[step] = self.map.insert(one)
 
     def send(self, suffix: str = "", *, refuse: bool = False, **more: socket.socket) -> None:
         """Connect, or send a datagram; say who got it and what the program was told."""
@@ -87,7 +84,7 @@ class Table:
                 # A datagram nobody wanted comes back as an error.
                 client.send(b"")
         except OSError as error:
-            return error_name(error.errno or 0)
+            return name_of(error)
         ready, _, _ = select.select([each for each in receivers.values() if each.fileno() >= 0], [], [], _PATIENCE)
         for each in ready:
             if sockets.connects(self.kind):
@@ -107,29 +104,29 @@ class Table:
             link = links.create(namespace, self.orders.program, CONTEXTS["sk_lookup"].attach_type)
         finally:
             os.close(namespace)
-        self.stack.callback(os.close, link)
+        self.fixture.keep(link)
 
 
 def _plain(table: Table) -> None:
     """Steer to a socket in the table, to another one put in its place, and by an empty slot."""
     table.send("-empty")
     table.send("-refused", refuse=True)
-    table.insert(table.chosen.fileno())
+    table.insert(table.chosen)
     table.send()
-    table.insert(table.native.fileno(), "insert-another")
+    table.insert(table.native, "insert-another")
     table.send("-another")
-    table.insert(table.chosen.fileno(), "insert-back")
+    table.insert(table.chosen, "insert-back")
     table.send("-back")
 
 
 def _removed(table: Table) -> None:
     """Remove the socket from the table: by delete, then by closing it."""
-    table.insert(table.chosen.fileno())
+    table.insert(table.chosen)
     table.send()
-    table.steps["delete"] = attempt(syscall.delete, table.map, 0)
+    table.steps["delete"] = table.map.delete()
     table.send("-deleted")
     table.send("-deleted-refused", refuse=True)
-    table.insert(table.chosen.fileno(), "insert-again")
+    table.insert(table.chosen, "insert-again")
     table.send("-again")
     table.chosen.close()
     table.send("-closed")
@@ -139,7 +136,7 @@ def _connected(table: Table) -> None:
     """Put a connected socket into the table."""
     one, other = sockets.pair(table.kind)
     with one, other:
-        table.insert(one.fileno())
+        table.insert(one)
         table.send(refuse=True, connected=one)
         table.send("-passed", connected=one)
 
@@ -148,29 +145,27 @@ def _foreign(table: Table) -> None:
     """Put sockets into the table that cannot get what arrives: of another family, protocol, or group."""
     for name, kind in (("family", _ANOTHER_FAMILY[table.kind]), ("protocol", _ANOTHER_PROTOCOL[table.kind])):
         strange = table.open(kind, grouped=table.hook == "sk_reuseport")
-        table.insert(strange.fileno(), f"insert-{name}")
+        table.insert(strange, f"insert-{name}")
         table.send(f"-{name}", refuse=True)
     alone = table.open(table.kind)
-    table.insert(alone.fileno(), "insert-alone")
+    table.insert(alone, "insert-alone")
     table.send("-alone", refuse=True, alone=alone)
     group = table.open(table.kind, grouped=True)
-    table.insert(group.fileno(), "insert-group")
+    table.insert(group, "insert-group")
     table.send("-group", refuse=True, group=group)
 
 
 def _stolen(table: Table) -> None:
     """Steer to a listener stolen from another process, which knows nothing of it and accepts."""
-    owner = owners.another()
-    table.stack.callback(owner.close)
-    owner.listen(table.kind)
-    handle = pidfd.open_pidfd(owner.pid)
-    stolen = pidfd.steal(handle, owner.number)
+    owner = child.shared()
+    table.fixture.callback(owner.close)
+    owner.own("listen", table.kind)
+    stolen = pidfd.steal_from(owner.pid, owner.number)
     table.insert(stolen)
-    for descriptor in (stolen, handle):
-        os.close(descriptor)
+    os.close(stolen)
     with sockets.fresh(table.kind) as client:
         client.connect(table.address)
-        owner.accept()
+        owner.own("accept")
         table.steps["program"] = table.orders.answer()
         client.send(b"steered")
         fences().backlog()
@@ -186,9 +181,7 @@ VARIANTS: Final[Mapping[str, Callable[[Table], None]]] = {
 }
 
 
-def run(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Steer by `hook`, as `variant` says."""
-    steps: Steps = {}
-    with ExitStack() as stack:
-        VARIANTS[params["variant"]](Table(params, steps, stack))
-    return {"steps": steps}
+    VARIANTS[params["variant"]](Table(params, steps, fixture))

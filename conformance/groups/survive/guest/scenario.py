@@ -9,93 +9,77 @@ read, the rest is on the psock's backlog, and will be there a jiffy later. The O
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Mapping
-from contextlib import ExitStack
 from contextlib import closing
 
 from bpf.guest import syscall
-from conformance.guestlib import sockets
+from conformance.guestlib import fixture
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
-from conformance.guestlib.bench import get_program
-from conformance.guestlib.proof import attach_verdict
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import State
+from conformance.guestlib.fixture import scenario
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.ways_out import Stage
 
-_SUFFIX = {"sockmap": "map", "sockhash": "hash"}
 _DATA = b"passed by the program"
 _PATIENCE = 2.0
 _SIZE, _TOO_MANY = 1000, 8
 """Bytes of a message, and how many: a receive buffer of the least size has room for two."""
 
 
-def run(params: Mapping[str, str]) -> dict[str, dict[str, str]]:
+@scenario
+def run(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Do `what` with a socket of a `kind` in a `map`."""
-    return {"steps": _drain(params["kind"], params["map"]) if params["what"] == "drained" else _pass(params)}
+    (_drain if params["what"] == "drained" else _pass)(owned, params, steps)
 
 
-def _pass(params: Mapping[str, str]) -> dict[str, str]:
-    steps: dict[str, str] = {}
-    with ExitStack() as stack:
-        # Its budget is 0: it lets everything pass.
-        program = get_program(f"sk_skb_redirect_{_SUFFIX[params['map']]}")
-        maps = {name: _keep(stack, syscall.create_map(*shape)) for name, shape in program.maps.items()}
-        verdict = _keep(stack, program.load(maps))
-        source = _keep(stack, syscall.create_map(*program.maps["targets"]))
-        if params["what"] == "parser-pass":
-            parser = _keep(stack, get_program("sk_skb_parser").load({}))
-            steps["parser"] = attempt(syscall.attach, source, parser, "sk_skb_stream_parser")
-            steps["verdict"] = attempt(syscall.attach, source, verdict, "sk_skb_stream_verdict")
-        else:
-            steps["verdict"] = attempt(attach_verdict, source, verdict)
-        ours, peer = (stack.enter_context(each) for each in sockets.pair(params["kind"]))
-        steps["insert"] = attempt(syscall.update, source, 0, ours.fileno())
-        peer.sendall(_DATA)
-        ours.settimeout(_PATIENCE)
-        steps |= _receive(ours, params["what"])
-    return steps
-
-
-def _drain(kind: str, map_type: str) -> dict[str, str]:
-    with ExitStack() as stack:
-        stage = stack.enter_context(closing(Stage(kind, map_type)))
-        ours, sender, target, _ = (stack.enter_context(each) for _ in range(2) for each in sockets.pair(kind))
-        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        steps = {"insert": attempt(stage.enter, ours, 0, target)}
-        if steps["insert"] != "ok":
-            return steps
-        sent = [bytes([ord("a") + number]) * _SIZE for number in range(_TOO_MANY)]
-        stage.order(syscall.F_INGRESS, _SIZE * _TOO_MANY)
-        for each in sent:
-            sender.sendall(each)
-            fences().backlog()
-        # Not settimeout(), with which recv() would not wait in the kernel.
-        target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
-        found = b""
-        try:
-            while len(found) < _SIZE * _TOO_MANY and (piece := target.recv(_SIZE * _TOO_MANY)):
-                found += piece
-        except OSError as error:
-            return {**steps, "received": name_of(error)}
-        return {**steps, "received": "all" if found == b"".join(sent) else "other"}
-
-
-def _receive(ours: socket.socket, what: str) -> dict[str, str]:
-    steps: dict[str, str] = {}
+def _pass(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    verdict = State(owned, budget=0).load("skb", params["map"], owned.map(params["map"]))
+    source = owned.map(params["map"])
+    if params["what"] == "parser-pass":
+        parser = owned.load("sk_skb_parser", {})
+        steps["parser"] = attempt(syscall.attach, source, parser, "sk_skb_stream_parser")
+        steps["verdict"] = attempt(syscall.attach, source, verdict, "sk_skb_stream_verdict")
+    else:
+        steps["verdict"] = attempt(fixture.attach, source, verdict)
+    ours, peer = owned.pair(params["kind"])
+    steps["insert"] = source.insert(ours)
+    peer.sendall(_DATA)
+    ours.settimeout(_PATIENCE)
     try:
-        if what == "empty-receive":
+        if params["what"] == "empty-receive":
             # Data is there when this returns.
             ours.recv(1, socket.MSG_PEEK)
             steps["empty"] = str(len(ours.recv(0)))
         steps["received"] = "all" if ours.recv(len(_DATA) + 1) == _DATA else "other"
     except OSError as error:
         steps["received"] = name_of(error)
-    return steps
 
 
-def _keep(stack: ExitStack, descriptor: int) -> int:
-    stack.callback(os.close, descriptor)
-    return descriptor
+def _drain(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    stage = owned.enter_context(closing(Stage(params["kind"], params["map"])))
+    # Sockets of their own, to be closed before the stage.
+    ends = owned.enter_context(Fixture())
+    (ours, sender), (target, _) = ends.pair(params["kind"]), ends.pair(params["kind"])
+    target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    steps["insert"] = attempt(stage.enter, ours, 0, target)
+    if steps["insert"] != "ok":
+        return
+    sent = [bytes([ord("a") + number]) * _SIZE for number in range(_TOO_MANY)]
+    stage.order(syscall.F_INGRESS, _SIZE * _TOO_MANY)
+    for each in sent:
+        sender.sendall(each)
+        fences().backlog()
+    # Not settimeout(), with which recv() would not wait in the kernel.
+    target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
+    found = b""
+    try:
+        while len(found) < _SIZE * _TOO_MANY and (piece := target.recv(_SIZE * _TOO_MANY)):
+            found += piece
+        steps["received"] = "all" if found == b"".join(sent) else "other"
+    except OSError as error:
+        steps["received"] = name_of(error)

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import select
 import socket
-import struct
 import termios
 import time
 from collections.abc import Callable
@@ -14,15 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from conformance.groups.teardown.guest.scene import PATIENCE
-from conformance.groups.teardown.guest.scene import Scene
+from conformance.groups.teardown.guest.setup import PATIENCE
+from conformance.groups.teardown.guest.setup import Setup
 from conformance.groups.teardown.guest.waiters import WAITS
 from conformance.groups.teardown.guest.waiters import Reader
 from conformance.groups.teardown.guest.waiters import Sender
 from conformance.groups.teardown.guest.waiters import look
 from conformance.groups.teardown.guest.waiters import pollers
 from conformance.guestlib import sockets
-from conformance.guestlib.servant import send
+from conformance.guestlib import traffic
+from conformance.guestlib.traffic import send
 
 SO: Final = "so"
 """The answer of a state that was reached."""
@@ -31,12 +30,12 @@ IDLE: Final = "no program ran"
 LOCKED: Final = "locked"
 """The answer when a thread that waits keeps the socket locked: nothing can be asked of that socket any more."""
 
-_UNSENT = 0x894B
-"""SIOCOUTQNSD: how many bytes TCP has not sent even once."""
 _LARGE = 1 << 14
 """Bytes that are sent at once where a message may be so large; what VSOCK buffers is a multiple of it."""
 _FILLING = 8.0
 """Seconds in which TCP has asked for room; a busy machine makes it believe in a long round trip."""
+_PROBE = 5
+"""Milliseconds until a socket that is not writable is tried again: poll(2) tells of much room, not of a little."""
 _QUIET = 0.8
 """Seconds without movement after which nothing moves any more."""
 _REFUSALS = 3
@@ -47,7 +46,7 @@ _NARROW = 1 << 14
 """Bytes of buffer where data is to stay in a sender."""
 
 
-def _nothing(scene: Scene) -> str:
+def _nothing(case: Setup) -> str:
     return SO
 
 
@@ -55,142 +54,142 @@ def _nothing(scene: Scene) -> str:
 class State:
     """A state of the data."""
 
-    before: Callable[[Scene], object] = _nothing
+    before: Callable[[Setup], object] = _nothing
     """What to do before the socket is inserted."""
-    arrange: Callable[[Scene], str] = _nothing
+    arrange: Callable[[Setup], str] = _nothing
     """What to do afterwards; returns `SO`, or what is not as meant."""
 
 
-def _native(scene: Scene) -> None:
+def _native(case: Setup) -> None:
     """Have data wait on the socket before it is inserted."""
-    send(scene.peer, scene.launch("queued"))
-    scene.settle()
+    send(case.peer, case.launch("queued"))
+    case.settle()
 
 
-def _passed(scene: Scene) -> str:
+def _passed(case: Setup) -> str:
     """Have data wait that the socket's program let pass."""
-    before = scene.runs()
-    answer = send(scene.peer, scene.launch("queued"))
-    scene.settle()
-    if answer != "ok" or scene.runs() == before:
+    before = case.runs()
+    answer = send(case.peer, case.launch("queued"))
+    case.settle()
+    if answer != "ok" or case.runs() == before:
         return answer if answer != "ok" else IDLE
-    return _arrived(scene)
+    return _arrived(case)
 
 
-def _redirected(scene: Scene) -> str:
+def _redirected(case: Setup) -> str:
     """Have data wait that was redirected to the socket."""
-    answer = _backlog(scene)
-    return _arrived(scene) if answer == SO else answer
+    answer = _backlog(case)
+    return _arrived(case) if answer == SO else answer
 
 
-def _backlog(scene: Scene) -> str:
+def _backlog(case: Setup) -> str:
     """Have data redirected to the socket; it waits in the backlog if it is to leave again and the socket is full."""
-    assert scene.redirector
-    answer = send(scene.redirector.far, scene.launch("queued"))
-    scene.settle()
+    assert case.redirector
+    answer = send(case.redirector.far, case.launch("queued"))
+    case.settle()
     if answer != "ok":
         return answer
-    return SO if scene.redirector.runs() > scene.redirector.dropped() else IDLE
+    return SO if case.redirector.runs() > case.redirector.dropped() else IDLE
 
 
-def _arrived(scene: Scene) -> str:
-    return SO if select.select([scene.end], [], [], PATIENCE)[0] else "nothing to read"
+def _arrived(case: Setup) -> str:
+    return SO if select.select([case.end], [], [], PATIENCE)[0] else "nothing to read"
 
 
-def fill(scene: Scene) -> None:
+def fill(case: Setup) -> None:
     """Have the socket send until it would have to wait, and nothing moves any more."""
     # The receiver may not take back what room it promised, so it is the sender who is given little.
-    scene.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
+    case.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
     taken = bytearray()
     deadline = time.monotonic() + _FILLING
-    size = len(scene.payload()) if scene.kind == "unix_dgram" else _LARGE
+    size = len(traffic.payload()) if case.kind == "unix_dgram" else _LARGE
     refusals = 0
     moved = time.monotonic()
+    writable = select.poll()
+    writable.register(case.end, select.POLLOUT)
     while refusals < _REFUSALS:
         if time.monotonic() > deadline:
             raise TimeoutError("the socket does not fill up")
-        data = _repeated(scene.payload(), size)
-        answer = send(scene.end, data)
+        data = _repeated(traffic.payload(), size)
+        answer = send(case.end, data)
         if answer == "EAGAIN":
             # What is too large may still fit in part, and room may be made meanwhile.
-            size = min(size, len(scene.payload()))
-            scene.settle()
-            stuck = _stuck(scene, quiet=time.monotonic() - moved)
+            size = min(size, len(traffic.payload()))
+            case.settle()
+            stuck = _stuck(case, quiet=time.monotonic() - moved)
             refusals = refusals + 1 if stuck else 0
             if not stuck:
-                time.sleep(0.005)
+                writable.poll(_PROBE)
         else:
             taken += data if answer == "ok" else data[: int(answer.split()[0])]
             refusals = 0
             moved = time.monotonic()
-    scene.in_flight["filled"] = bytes(taken)
+    case.in_flight["filled"] = bytes(taken)
 
 
 def _repeated(data: bytes, size: int) -> bytes:
     return (data * (size // len(data) + 1))[:size]
 
 
-def _stuck(scene: Scene, quiet: float) -> bool:
+def _stuck(case: Setup, quiet: float) -> bool:
     """Whether the socket waits for nothing but its peer to read: TCP has asked for room, and there is none.
 
     Before that, an acknowledgement may yet make room, or come with a larger window than the last one. On a busy machine
     TCP asks late; there it must do that nothing moved for several of its shortest timeouts.
     """
-    if not sockets.is_tcp(scene.kind):
+    if not sockets.is_tcp(case.kind):
         return True
-    scene.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-    backoff = scene.end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKOFF + 1)[_BACKOFF]
-    queued, unsent = (
-        struct.unpack("=i", fcntl.ioctl(scene.end, request, bytes(4)))[0] for request in (termios.TIOCOUTQ, _UNSENT)
-    )
+    case.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    backoff = case.end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKOFF + 1)[_BACKOFF]
+    queued, unsent = (traffic.count(case.end, request) for request in (termios.TIOCOUTQ, traffic.UNSENT))
     return bool(unsent) and (quiet > _QUIET or (queued == unsent and backoff > 0))
 
 
-def _corked(scene: Scene) -> str:
+def _corked(case: Setup) -> str:
     """Have data wait for more to be sent, before the program is asked again."""
-    answer = send(scene.end, scene.launch("queued"))
-    scene.settle()
-    return answer if answer != "ok" else SO if scene.runs() else IDLE
+    answer = send(case.end, case.launch("queued"))
+    case.settle()
+    return answer if answer != "ok" else SO if case.runs() else IDLE
 
 
-def _applied(scene: Scene) -> str:
+def _applied(case: Setup) -> str:
     """Have the program's answer hold for more than was sent."""
-    before = scene.runs()
-    send(scene.end, scene.payload())
-    send(scene.end, scene.payload())
-    scene.settle()
-    scene.drains()["peer"]()
-    return SO if scene.runs() == before + 1 else f"{scene.runs() - before} runs"
+    before = case.runs()
+    send(case.end, traffic.payload())
+    send(case.end, traffic.payload())
+    case.settle()
+    case.drains()["peer"]()
+    return SO if case.runs() == before + 1 else f"{case.runs() - before} runs"
 
 
-def _reader(scene: Scene) -> str:
+def _reader(case: Setup) -> str:
     """Have a thread wait for data, and see that nobody else must wait for that thread."""
-    scene.waiters["reader"] = Reader(scene.end)
-    other = look(scene.end)
+    case.wait(reader=Reader(case.end))
+    other = look(case.end)
     if other.answer() == WAITS:
         # It may merely have met somebody who was about to leave.
-        scene.settle()
+        case.settle()
     if other.answer() == WAITS:
-        scene.waiters["reader"].end()
+        case.waiters["reader"].end()
         other.end()
         return LOCKED
-    return _all_wait(scene)
+    return _all_wait(case)
 
 
-def _pollers(scene: Scene) -> str:
+def _pollers(case: Setup) -> str:
     """Have threads wait until data can be read."""
-    scene.waiters |= pollers(scene.end)
-    return _all_wait(scene)
+    case.wait(**pollers(case.end))
+    return _all_wait(case)
 
 
-def _sender(scene: Scene) -> str:
+def _sender(case: Setup) -> str:
     """Have a thread wait until its data can be sent."""
-    scene.waiters["sender"] = Sender(scene.end, scene.launch("queued"))
-    return _all_wait(scene)
+    case.wait(sender=Sender(case.end, case.launch("queued")))
+    return _all_wait(case)
 
 
-def _all_wait(scene: Scene) -> str:
-    return next((answer for each in scene.waiters.values() if (answer := each.answer()) != WAITS), SO)
+def _all_wait(case: Setup) -> str:
+    return next((answer for each in case.waiters.values() if (answer := each.answer()) != WAITS), SO)
 
 
 DATA: Final[Mapping[str, State]] = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Take a socket out of a map in every way there is, in every state its data can be in, and look what is left.
 
-A case is a scene (`kind`, `map`, `role`, `program`), its `data`, a way out (`exit`), and the same questions afterwards.
+A case is a case (`kind`, `map`, `role`, `program`), its `data`, a way out (`exit`), and the same questions afterwards.
 The Observation is `{"steps": {name: answer}, "control": {name: answer}}`, in the order they were taken; a step that
 makes no sense any more (the socket is closed, the map is gone) is absent; `available` is the only one where this kernel
 or guest has no such socket. `control` has what sockets answer that were never in a map, and is absent where this kernel
@@ -24,58 +24,62 @@ does not insert such a socket.
 - `reader`, `sender`, `pollers`: whether a thread still waits in recv(2), in send(2), in poll(2), select(2) and
   epoll_wait(2), or what it came back with; `...-then`: after `receive` and `send`;
 - `error`: SO_ERROR; `memory`: whether receive buffers are still charged to the socket once all was read.
+
+The control is the same scenario on sockets that were never in a map, in the same clone. A way out that touches the map
+alone leaves such a socket as it is, and data that a program let pass or redirected arrives without a program. So many
+cases share one control. A process runs each control once and remembers its answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from contextlib import suppress
+from typing import Final
 
-from conformance.groups.teardown.guest.aftermath import Aftermath
-from conformance.groups.teardown.guest.control import control
+from conformance.groups.teardown.guest.aftermath import look
 from conformance.groups.teardown.guest.data import DATA
 from conformance.groups.teardown.guest.data import LOCKED
+from conformance.groups.teardown.guest.data import State
+from conformance.groups.teardown.guest.data import fill
 from conformance.groups.teardown.guest.exits import EXITS
-from conformance.groups.teardown.guest.scene import Scene
-from conformance.guestlib import kit
-from conformance.guestlib import owner
+from conformance.groups.teardown.guest.setup import Setup
+from conformance.guestlib import child
+from conformance.guestlib import fixture
+from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.kit import Steps
-from conformance.guestlib.proof import ImpossibleError
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case."""
     steps: Steps = {}
     try:
-        with suppress(ImpossibleError), closing(Scene(params, steps)) as scene:
-            _carry_out(scene, params)
+        with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
+            _carry_out(Setup(params, steps, owned), params)
         if params["program"] == "parser":
             # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
-            kit.reap()
+            fixture.reap()
         # A kernel that does not insert such a socket has nothing that a control could be compared with.
         if steps.get("insert") != "ok":
             return {"steps": steps}
         return {"steps": steps, "control": control(params)}
     except BaseException:
-        owner.discard()
+        child.discard()
         raise
 
 
-def _carry_out(scene: Scene, params: Mapping[str, str]) -> None:
-    data, steps = DATA[params["data"]], scene.steps
+def _carry_out(case: Setup, params: Mapping[str, str]) -> None:
+    data, steps = DATA[params["data"]], case.steps
     if params["exit"] == "link":
-        steps["link"] = attempt(scene.link)
+        steps["link"] = attempt(case.link)
         if steps["link"] != "ok":
             return
-    data.before(scene)
-    steps["insert"] = scene.insert()
+    data.before(case)
+    steps["insert"] = case.insert()
     if steps["insert"] == "ok":
-        steps["data"] = data.arrange(scene)
+        steps["data"] = data.arrange(case)
     if steps.get("data", LOCKED) != LOCKED:
-        steps["exit"] = attempt(EXITS[params["exit"]], scene)
-        Aftermath(scene).look()
+        steps["exit"] = attempt(EXITS[params["exit"]], case)
+        look(case)
 
 
 def warm_up(params: Mapping[str, str]) -> dict[str, int]:
@@ -87,3 +91,45 @@ def warm_up(params: Mapping[str, str]) -> dict[str, int]:
         with suppress(Exception):
             run({**usual, "kind": kind, "data": data})
     return {"cases": len(wanted)}
+
+
+STAYS: Final = "stays"
+"""The way out of a control to whose sockets nothing happens."""
+_EXITS: Final = {
+    **dict.fromkeys(("delete", "delete_one", "destroy", "destroy_one", "held", "replace", "unpin"), STAYS),
+    **dict.fromkeys(("detach", "itself", "link", "swap"), STAYS),
+    "close_both": "close",
+}
+"""Ways out of a map by what they are to sockets that are in none; the others are to them what they always are."""
+_FULL: Final = "full"
+_DATA: Final = {"passed": "native", "redirected": "native", "backlog": _FULL, "corked": "none", "applied": "none"}
+"""States of the data that need a map, by the state that the socket and its bytes are in without one.
+
+What a program corks or redirects out of a full socket is neither sent nor in that socket: it is judged without control.
+"""
+_STATES: Final[Mapping[str, State]] = {**DATA, _FULL: State(before=fill)}
+_known: Final[dict[tuple[str, str, str], Steps]] = {}
+"""What each control of this process answered, by way out, kind and data."""
+
+
+def control(params: Mapping[str, str]) -> Steps:
+    """Return what the control of a case answers; it is carried out the first time this process needs it."""
+    exit_ = _EXITS.get(params["exit"], params["exit"])
+    data = _DATA.get(params["data"], params["data"])
+    key = exit_, params["kind"], data
+    if key not in _known:
+        _known[key] = _carry_out_control({**params, "exit": exit_, "data": data, "role": "in", "program": "none"})
+    return _known[key]
+
+
+def _carry_out_control(params: Mapping[str, str]) -> Steps:
+    steps: Steps = {}
+    with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
+        case = Setup(params, steps, owned, mapped=False)
+        state = _STATES[params["data"]]
+        state.before(case)
+        steps["data"] = state.arrange(case)
+        if params["exit"] != STAYS:
+            steps["exit"] = attempt(EXITS[params["exit"]], case)
+        look(case)
+    return steps

@@ -19,7 +19,7 @@ from typing import Final
 
 from conformance.guestlib.answers import error_name
 from conformance.guestlib.patience import comes_true
-from conformance.guestlib.servant import Messages
+from conformance.guestlib.traffic import Messages
 
 WAITS: Final = "waits"
 """The answer of one that waits still."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.guestlib import receive
+from conformance.guestlib import traffic
 
 SIZES = (1, 1500, 2, 64, 1000, 1, 1400)
 MESSAGES = [bytes((number,)) + random.Random(number).randbytes(size - 1) for number, size in enumerate(SIZES)]
@@ -19,9 +19,9 @@ OFFSETS = [sum(SIZES[:number]) for number in range(len(SIZES))]
 WHOLE = [[[offset, size]] for offset, size in zip(OFFSETS, SIZES, strict=True)]
 
 
-def described(*received: bytes | str) -> list[receive.Segments | str]:
+def described(*received: bytes | str) -> list[traffic.Segments | str]:
     """Describe what one socket received of `MESSAGES`."""
-    return receive.Sent(MESSAGES).describe(received)
+    return traffic.Sent(MESSAGES).describe(received)
 
 
 def test_messages_in_order_are_one_segment_each() -> None:
@@ -103,7 +103,7 @@ def fixture_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_an_empty_socket_yields_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
     """There is nothing to wait for."""
-    assert receive.drain(pair[0].fileno(), stream=False) == []
+    assert traffic.drain(pair[0].fileno(), stream=False) == []
 
 
 @pytest.mark.parametrize("count", [1, 23, 24, 25, 60])
@@ -112,13 +112,13 @@ def test_all_datagrams_come_with_their_boundaries(pair: tuple[socket.socket, soc
     sent = [bytes([number]) * (number * 7 % 50) for number in range(count)]
     for message in sent:
         pair[1].send(message)
-    assert receive.drain(pair[0].fileno(), stream=False) == sent
+    assert traffic.drain(pair[0].fileno(), stream=False) == sent
 
 
 def test_a_message_longer_than_the_buffer_is_marked(pair: tuple[socket.socket, socket.socket]) -> None:
     """What did not fit is not silently missing."""
     pair[1].send(bytes(20000))
-    assert receive.drain(pair[0].fileno(), stream=False) == [bytes(1 << 14), "!MSG_TRUNC"]
+    assert traffic.drain(pair[0].fileno(), stream=False) == [bytes(1 << 14), "!MSG_TRUNC"]
 
 
 def test_an_error_is_named_and_does_not_stop_the_drain(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -126,7 +126,7 @@ def test_an_error_is_named_and_does_not_stop_the_drain(pair: tuple[socket.socket
     pair[1].send(b"before")
     pair[1].close()
     pair[0].send(b"to nobody")
-    assert receive.drain(pair[0].fileno(), stream=False) == ["!ECONNREFUSED", b"before"]
+    assert traffic.drain(pair[0].fileno(), stream=False) == ["!ECONNREFUSED", b"before"]
 
 
 def test_the_end_of_a_stream_is_seen_after_its_bytes() -> None:
@@ -135,7 +135,7 @@ def test_the_end_of_a_stream_is_seen_after_its_bytes() -> None:
     with first, second:
         second.send(b"last")
         second.close()
-        assert receive.drain(first.fileno(), stream=True) == [b"last", "eof"]
+        assert traffic.drain(first.fileno(), stream=True) == [b"last", "eof"]
 
 
 def test_a_reset_connection_is_an_error_of_receiving() -> None:
@@ -146,4 +146,4 @@ def test_a_reset_connection_is_an_error_of_receiving() -> None:
     with end:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        assert receive.drain(end.fileno(), stream=True)[:1] == ["!ECONNRESET"]
+        assert traffic.drain(end.fileno(), stream=True)[:1] == ["!ECONNRESET"]

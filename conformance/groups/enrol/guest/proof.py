@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Prove that a socket is in a map: redirect data through it, and see that its owner can use it as before.
+
+A proof has a map to enrol in and a TCP pair, near and far. The enrolled socket has an owner and a peer. In the role
+`target` nothing runs on the enrolled socket, and what far sends to near is redirected to it: the peer gets it. In the
+role `source` the map has the program: what the peer sends to the enrolled socket is redirected to near, far gets it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from collections.abc import Mapping
+from functools import partial
+
+from conformance.guestlib import child
+from conformance.guestlib import fixture
+from conformance.guestlib import sockets
+from conformance.guestlib import traffic
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.child import Child
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import State
+from conformance.guestlib.quiesce import fences
+from conformance.guestlib.traffic import Messages
+
+_DEADLINE = 4.0
+_GRACE = 0.5
+"""More than twice TCP's shortest timeout."""
+SHORT_GRACE = 0.1
+"""Enough where much is lost on some kernels: what is not would only have to pass the fences."""
+_COUNTERPART = "tcp4"
+"""The one kind that can be IN and OUT on every kernel that has maps of sockets."""
+
+
+class Proof:
+    """A map, the program and the sockets of one case, which its fixture owns."""
+
+    def __init__(self, params: Mapping[str, str], owned: Fixture) -> None:
+        self.fixture = owned
+        self.role, self._kind, self._map_type = params["role"], params["kind"], params["map"]
+        self._drains: dict[str, Callable[[], Messages]] = {}
+        self._thrifty = False
+        """Whether a child is asked for data only where some is missing: asking costs more than all other looks."""
+        self._waiting = b""
+        self._dropped = 0
+        self.grace = _GRACE
+        """Seconds to look for missing data although the kernel seems quiescent."""
+        self.cookie = b""
+        """Of the socket that is going to be enrolled."""
+        near, self._far = owned.pair(_COUNTERPART)
+        self.watch("near", near, _COUNTERPART)
+        self.watch("far", self._far, _COUNTERPART)
+        self.map = self.new_map()
+        """Where to enrol, at key 0."""
+        other = self.new_map()
+        self._state = State(owned)
+        targets, sources = (self.map, other) if self.role == "target" else (other, self.map)
+        self.program = self._state.load("skb", self._map_type, targets)
+        fixture.attach(sources, self.program)
+        other.insert(near)
+
+    def meet(self, owner: Child, steps: Steps) -> None:
+        """Have a child own the socket that is going to be enrolled; ImpossibleError if there is none."""
+        with fixture.possible(steps):
+            peer = child.meet(owner, self._kind)
+        self.introduce(owner, peer)
+
+    def own(self, steps: Steps) -> socket.socket:
+        """Own the socket that is going to be enrolled; ImpossibleError if there is none."""
+        with fixture.possible(steps):
+            ours, peer = self.fixture.pair(self._kind)
+        self.introduce(ours, peer)
+        return ours
+
+    def introduce(self, owner: Child | socket.socket, peer: socket.socket) -> None:
+        """Say whose socket is going to be enrolled; closes the peer in the end."""
+        self.cookie = owner.cookie if isinstance(owner, Child) else sockets.cookie_of(owner)
+        self.face(owner, peer)
+
+    def face(self, owner: Child | socket.socket | None, peer: socket.socket) -> None:
+        """Say who talks to whom; nobody owns a socket that is not accepted yet."""
+        self.peer = self.fixture.own(peer)
+        self.watch("peer", peer)
+        if owner is not None:
+            self.accept(owner)
+
+    def accept(self, owner: Child | socket.socket) -> None:
+        """Say who owns the socket that talks to the peer."""
+        self._send = owner.send if isinstance(owner, Child) else partial(traffic.send, owner)
+        if isinstance(owner, Child):
+            self._drains["owner"] = owner.receive
+        else:
+            self.watch("owner", owner)
+
+    def watch(self, name: str, end: int | socket.socket, kind: str = "") -> None:
+        """Look for data on one more socket while it is open, of the enrolled one's kind unless another is given."""
+        stream = sockets.connects(kind or self._kind)
+
+        def drain() -> Messages:
+            descriptor = end if isinstance(end, int) else end.fileno()
+            return traffic.drain(descriptor, stream=stream) if descriptor >= 0 else []
+
+        self._drains[name] = drain
+
+    def unwatch(self, name: str) -> None:
+        """Do not look there any more, if we did."""
+        self._drains.pop(name, None)
+
+    def looked_up(self, key: int = 0, target: Map | None = None) -> str:
+        """Look into the map, or another one: `"cookie"` if the owner's socket is there, else what is."""
+        return (self.map if target is None else target).whose(key, self.cookie)
+
+    def redirected(self, meanwhile: Callable[[], None] | None = None) -> str:
+        """Redirect data through the enrolled socket, twice if something is to be done `meanwhile`; `"data: WHERE"`."""
+        return self._deliver(partial(traffic.send, self._far if self.role == "target" else self.peer), meanwhile)
+
+    def sent(self) -> str:
+        """Have the owner send, which no program sees; `"data: WHERE"`."""
+        return self._deliver(self._send)
+
+    def received(self) -> str:
+        """Have the peer send to the owner; `"data: WHERE"`."""
+        return self._deliver(partial(traffic.send, self.peer))
+
+    def let_wait(self, sending: Callable[[bytes], object] | None = None) -> None:
+        """Have the peer send to the owner, and leave the data in the queue; the next look finds it first."""
+        self._waiting = traffic.payload()
+        (sending or partial(traffic.send, self.peer))(self._waiting)
+        self.settle()
+
+    def prove(self, steps: Steps, suffix: str = "") -> None:
+        """Redirect data, and have the owner use the socket wherever the program does not interfere.
+
+        The last step finds whatever its owner got without being meant to.
+        """
+        self._thrifty = True
+        steps[f"redirect{suffix}"] = self.redirected()
+        self._thrifty = self.role == "target"
+        steps[f"send{suffix}"] = self.sent()
+        self._thrifty = False
+        if self.role == "target":
+            steps[f"receive{suffix}"] = self.received()
+
+    def use(self, steps: Steps) -> None:
+        """Have the owner send and receive."""
+        steps["send"] = self.sent()
+        steps["receive"] = self.received()
+
+    def new_map(self, map_type: str = "", entries: int = 4) -> Map:
+        """Create one more map, of the case's type unless another is given."""
+        return self.fixture.map(map_type or self._map_type, entries)
+
+    def settle(self) -> bool:
+        """Let what is in flight arrive; False if it does not."""
+        return fences().round(vsock=sockets.is_vsock(self._kind))
+
+    def drain(self, name: str) -> Messages:
+        """Return what waits on one of the sockets."""
+        return self._drains[name]()
+
+    def _deliver(self, sending: Callable[[bytes], str], meanwhile: Callable[[], None] | None = None) -> str:
+        parts = {"sent": traffic.payload()}
+        answer = sending(parts["sent"])
+        if meanwhile is not None and answer == "ok":
+            meanwhile()
+            parts = {"sent before": parts["sent"], "sent after": traffic.payload()}
+            answer = sending(parts["sent after"])
+        return self.landed(parts) if answer == "ok" else answer
+
+    def landed(self, sent: Mapping[str, bytes] | None = None) -> str:
+        """Wait until the kernel is at rest, and say where what waited, and what was sent, came out."""
+        parts = dict(sent or {})
+        if self._waiting:
+            parts, self._waiting = {"queued": self._waiting, **parts}, b""
+        found = traffic.Parts(parts, self._drains)
+
+        def look() -> None:
+            for name, drain in self._drains.items():
+                if name != "owner":
+                    found.messages[name] += drain()
+            if "owner" in self._drains and not (self._thrifty and missing() <= 0):
+                found.messages["owner"] += self._drains["owner"]()
+
+        def missing() -> int:
+            return found.missing() - (self._state.tallies()[3] - self._dropped)
+
+        rest = traffic.settle(
+            look,
+            missing,
+            lambda: self.grace,
+            _DEADLINE,
+            vsock=sockets.is_vsock(self._kind),
+            runs=self._state.tallies,
+        )
+        self._dropped = self._state.tallies()[3]
+        return f"{'' if rest.settled else 'never at rest, '}data: {found.places()}"

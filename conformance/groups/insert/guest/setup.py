@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Maps of any shape and sockets for the cases about maps."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+
+from bpf.guest import maps
+from bpf.guest import syscall
+from conformance.guestlib import sockets
+from conformance.guestlib import states
+from conformance.guestlib.answers import name_of
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import Map
+
+_FREE = 900
+"""Descriptors from here on are not in use."""
+
+
+class Setup:
+    """Maps and sockets as a case needs them, all closed at its end."""
+
+    def __init__(self, kind: str, fixture: Fixture) -> None:
+        self.type = syscall.MAP_TYPES[kind]
+        self.hashed = kind == "sockhash"
+        self.fixture = fixture
+
+    def map(self, entries: int = 4, *, key_size: int = 4, value_size: int = 8, flags: int = 0) -> Map:
+        """Create a map."""
+        return self.opened(maps.create(self.type, key_size, value_size, entries, flags))
+
+    def other_map(self) -> Map:
+        """Create a map of the other type."""
+        return self.fixture.map("sockmap" if self.hashed else "sockhash")
+
+    def opened(self, descriptor: int) -> Map:
+        """Have a map closed in the end."""
+        return Map(self.fixture.keep(descriptor))
+
+    def connected(self) -> socket.socket:
+        """Make a connected TCP socket."""
+        return self.fixture.pair("tcp4")[0]
+
+    def unfit(self) -> socket.socket:
+        """Make a socket that no map takes."""
+        return states.make("tcp4", "fresh", self.fixture)
+
+
+def closed() -> int:
+    """Return a number that is no descriptor, nor soon will be."""
+    descriptor: int = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FREE)
+    os.close(descriptor)
+    return descriptor
+
+
+def key(number: int) -> bytes:
+    """Return a number as a key."""
+    return number.to_bytes(4, "little")
+
+
+def value(descriptor: int | socket.socket) -> bytes:
+    """Return a descriptor as the value of a map with 8-byte values."""
+    return struct.pack("=Q", descriptor if isinstance(descriptor, int) else descriptor.fileno())
+
+
+def whose_at(map_fd: int, at: bytes, *ends: socket.socket) -> str:
+    """Tell whose cookie is at a key of any size: `cookie N`, or an errno."""
+    try:
+        found = maps.lookup(map_fd, at, 8)
+    except OSError as error:
+        return name_of(error)
+    cookies = [sockets.cookie_of(end) for end in ends]
+    return f"cookie {cookies.index(found) + 1}" if found in cookies else "another cookie"
+
+
+def following(table: Map, number: int | None) -> str:
+    """Tell the u32 key after one."""
+    try:
+        return str(table.following(number))
+    except OSError as error:
+        return name_of(error)

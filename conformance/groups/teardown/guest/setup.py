@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What one case of leaving a map is made of: the socket, its peer, the map it is in, and whoever redirects to it.
+
+The socket is IN (its own program runs), OUT (near's program redirects to it what far sends), or both. Every program of
+the socket lets everything pass and counts. The map has a witness, too, which is to stay where it is when the
+socket leaves: another socket that carries a verdict of this map and nothing else, so that it is seen when the map is
+freed, which happens some time after nobody holds it any more.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from functools import cache
+from functools import partial
+from typing import NoReturn
+
+from bpf.guest import assemble as asm
+from bpf.guest import links
+from bpf.guest import syscall
+from conformance.groups.teardown.guest.waiters import Reader
+from conformance.groups.teardown.guest.waiters import Waiter
+from conformance.guestlib import child
+from conformance.guestlib import fixture
+from conformance.guestlib import netns
+from conformance.guestlib import pidfd
+from conformance.guestlib import sockets
+from conformance.guestlib import traffic
+from conformance.guestlib.answers import Steps
+from conformance.guestlib.child import Child
+from conformance.guestlib.fixture import Counting
+from conformance.guestlib.fixture import Fixture
+from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import State
+from conformance.guestlib.patience import comes_true
+from conformance.guestlib.quiesce import fences
+from conformance.guestlib.quiesce import renew_fences
+from conformance.guestlib.traffic import Messages
+
+SOCKET, SPARE, WITNESS = 0, 1, 3
+"""Keys in the map; the witness comes after the socket in the order in which either type of map is freed."""
+NO_MAP = Map(-1)
+FREEING = ("destroy", "destroy_one", "unpin")
+"""The ways out that free the map, which the witness must tell the end of."""
+CORK = 1 << 12
+"""Bytes that a corking program waits for."""
+APPLY = 1 << 20
+"""Bytes that the answer of an applying program holds for."""
+PATIENCE = 2.0
+
+_VERDICTS = {
+    "none": (),
+    "msg": ("sk_msg_verdict",),
+    "verdict": ("sk_skb_verdict",),
+    "parser": ("sk_skb_stream_parser", "sk_skb_stream_verdict"),
+}
+_HELPERS = {"corked": (62, CORK), "applied": (61, APPLY)}
+"""bpf_msg_cork_bytes, bpf_msg_apply_bytes, and for how many bytes."""
+_WITNESS = "tcp4"
+"""The kind that carries programs on every kernel."""
+
+
+class Setup:
+    """The sockets, maps and programs of one case, which its fixture owns."""
+
+    def __init__(self, params: Mapping[str, str], steps: Steps, owned: Fixture, *, mapped: bool = True) -> None:
+        """Make the sockets, and the map they are to be in unless the case is that of a control."""
+        self.fixture = owned
+        self.kind, self.map_type = params["kind"], params["map"]
+        self.role, self.program, self.data = params["role"], params["program"], params["data"]
+        self.redirector: Redirector | None = None
+        self.in_flight: dict[str, bytes] = {}
+        """The data that is in flight when the socket leaves, by what it is."""
+        self.waiters: dict[str, Waiter] = {}
+        """Threads that wait meanwhile."""
+        self.steps = steps
+        self.owner: Child | None = None
+        """A child that has the socket, too."""
+        self.namespace = -1
+        """The network namespace of the socket and its peer, if it is none that stays."""
+        self.second = NO_MAP
+        """Another map that the socket is in."""
+        with fixture.possible(steps):
+            self.end, self.peer = map(owned.own, self._connected(params["exit"]))
+        self.mapped = mapped
+        """Whether the socket is to be in a map at all."""
+        self.home = NO_MAP
+        """The map that the socket leaves."""
+        self.programs: list[tuple[str, Counting]] = []
+        """What the map holds: attach types and programs."""
+        self.links: list[int] = []
+        """The links that hold the programs in the map, if any do."""
+        if mapped:
+            self._make_map(params["exit"])
+
+    def _make_map(self, way_out: str) -> None:
+        self.cookie = sockets.cookie_of(self.end)
+        self.home = self.new_map()
+        # Where it tells nothing, it may be a cheaper one.
+        tells = way_out in FREEING
+        self.witness = self.fixture.pair(_WITNESS)[0] if tells else self.fixture.own(sockets.bound("udp4"))
+        held = attach_all(self.home, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
+        self.home.insert(self.witness, WITNESS)
+        for attach_type, program in held:
+            syscall.detach(self.home, program.descriptor, attach_type)
+        if self.role != "out":
+            self.programs = attach_all(self.home, _programs(self.program, self.data))
+
+    def _connected(self, way_out: str) -> tuple[socket.socket, socket.socket]:
+        if way_out == "namespace":
+            self.namespace = self.fixture.keep(netns.fresh())
+            with netns.inside(self.namespace):
+                return sockets.pair(self.kind)
+        if way_out not in ("stolen", "killed"):
+            return sockets.pair(self.kind)
+        self.owner = child.shared() if way_out == "stolen" else Child()
+        self.fixture.callback(self.owner.close if way_out == "stolen" else self.owner.end)
+        peer = child.meet(self.owner, self.kind)
+        return socket.socket(fileno=pidfd.steal_from(self.owner.pid, self.owner.number)), peer
+
+    def note_kept(self) -> None:
+        """Note who is in the map while something still keeps the socket."""
+        if self.mapped:
+            self.steps["kept"] = self.found(self.home, SOCKET)
+
+    def drop_home(self) -> None:
+        """Close the map."""
+        self.fixture.drop(self.home)
+        self.home = NO_MAP
+
+    def new_map(self) -> Map:
+        """Create one more map of the case's type."""
+        return self.fixture.map(self.map_type)
+
+    def link(self) -> None:
+        """Have links hold the programs in the map."""
+        for attach_type, program in self.programs:
+            number = syscall.ATTACH_TYPES[attach_type]
+            links.detach(self.home, program.descriptor, number)
+            self.links.append(self.fixture.keep(links.create(self.home, program.descriptor, number)))
+
+    def insert(self) -> str:
+        """Insert the socket, and for OUT have near redirect to it."""
+        answer = self.home.insert(self.end, SOCKET)
+        if answer == "ok" and self.role != "in":
+            self.redirector = Redirector(self)
+        return answer
+
+    def wait(self, **waiters: Waiter) -> None:
+        """Have threads that wait ended before the sockets are closed."""
+        for name, waiter in waiters.items():
+            self.fixture.callback(waiter.end)
+            self.waiters[name] = waiter
+
+    def launch(self, name: str) -> bytes:
+        """Return a payload that is going to be in flight when the socket leaves."""
+        self.in_flight[name] = traffic.payload()
+        return self.in_flight[name]
+
+    def runs(self) -> int:
+        """Return how often the socket's own verdict has run."""
+        return self.programs[-1][1].runs() if self.programs else 0
+
+    def drains(self) -> dict[str, Callable[[], Messages]]:
+        """Return for each socket still open how to take what waits on it."""
+        pairs = {"socket": (self.end, self.kind), "peer": (self.peer, self.kind)}
+        if self.redirector and self.redirector.active:
+            pairs |= {"near": (self.redirector.near, "tcp4"), "far": (self.redirector.far, "tcp4")}
+        taken: dict[str, Callable[[], Messages]] = {
+            name: waiter.take for name, waiter in self.waiters.items() if isinstance(waiter, Reader)
+        }
+        return taken | {
+            name: partial(traffic.take_all, end, stream=sockets.connects(kind))
+            for name, (end, kind) in pairs.items()
+            if end.fileno() >= 0
+        }
+
+    def settle(self) -> None:
+        """Let what is in flight arrive; TimeoutError if a queue of the kernel is stuck."""
+        if not fences().round(vsock=sockets.is_vsock(self.kind)):
+            self.give_up()
+
+    def give_up(self) -> NoReturn:
+        """Say that a queue of the kernel is stuck; the next case gets other fences."""
+        renew_fences()
+        raise TimeoutError("the kernel's queues do not move")
+
+    def found(self, target: Map, key: int) -> str:
+        """Look into a map: whose cookie is there, or the errno."""
+        cookie = target.cookie(key)
+        if isinstance(cookie, str):
+            return cookie
+        return {self.cookie: "socket", sockets.cookie_of(self.witness): "witness"}.get(cookie, "another")
+
+    def contents(self) -> dict[int, str]:
+        """Iterate the map: whose cookie is at which key."""
+        found = {key: self.found(self.home, key) for key in self.home}
+        return {key: value for key, value in found.items() if value != "ENOENT"}
+
+    def stranger(self) -> socket.socket:
+        """Return one more socket that the map takes, closed in the end."""
+        # 5459cce6bf49 ("bpf: Disable non stream socket for strparser"), 6.14: a parser is for TCP only.
+        parses = self.program == "parser"
+        return self.fixture.pair("tcp4")[0] if parses else self.fixture.own(sockets.bound("udp4"))
+
+
+class Redirector:
+    """Near, whose program redirects to the socket what far sends: to its reader, or out of it."""
+
+    def __init__(self, case: Setup) -> None:
+        self._made = case.fixture.enter_context(Fixture())
+        self.near, self.far = self._made.pair("tcp4")
+        sources = self._made.map(case.map_type, 1)
+        flags = 0 if case.data == "backlog" or sockets.is_vsock(case.kind) else syscall.F_INGRESS
+        self._state = State(self._made, key=SOCKET, flags=flags)
+        fixture.attach(sources, self._state.load("skb", case.map_type, case.home))
+        sources.insert(self.near)
+        self.active = True
+        """Whether it still redirects."""
+
+    def dropped(self) -> int:
+        """Return how often the program found nobody to redirect to."""
+        return self._state.tallies()[2]
+
+    def runs(self) -> int:
+        """Return how often the program has run."""
+        tallies = self._state.tallies()
+        return tallies[0] + tallies[2]
+
+    def close(self) -> None:
+        """Let go of all that refers to the socket's map."""
+        self.active = False
+        self._made.close()
+
+
+def await_freed(witness: socket.socket) -> None:
+    """Wait until a socket carries no program, as when its only map is freed; TimeoutError if that does not come."""
+    if not comes_true(lambda: carries_verdict(witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
+        raise TimeoutError("the map is not freed")
+
+
+@cache
+def _throw_away() -> Map:
+    """Return a map with a verdict, to find out who carries one already."""
+    target = Map(syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 8, 1))
+    attach_all(target, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
+    return target
+
+
+def carries_verdict(one: socket.socket) -> str:
+    """Insert a socket into a map with a verdict, and take it out: `"EBUSY"` if it carries one, `"ok"` if not."""
+    answer = _throw_away().insert(one)
+    if answer == "ok":
+        _throw_away().delete()
+    return answer
+
+
+def attach_all(target: int, programs: list[tuple[str, Counting]]) -> list[tuple[str, Counting]]:
+    """Attach programs, and return them by the names this kernel has."""
+    return [(fixture.attach(target, program.descriptor, attach_type), program) for attach_type, program in programs]
+
+
+def _programs(name: str, data: str) -> list[tuple[str, Counting]]:
+    if data in _HELPERS:
+        helper, size = _HELPERS[data]
+        call = asm.move(asm.R1, asm.R6) + asm.put(asm.R2, size) + asm.call(helper)
+        return [("sk_msg_verdict", fixture.counting("sk_msg_verdict", data, before=call))]
+    return [(attach_type, fixture.counting(attach_type, "first")) for attach_type in _VERDICTS[name]]

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A child process that owns a socket, does with it as it is told, and knows nothing of maps.
+
+A fork costs more under emulation than all the rest of a case. So one child is kept and serves all cases that do not end
+it. It gets one message a command and sends one an answer; descriptors go another way, so that one can be in flight
+while the two talk on.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import gc
+import marshal
+import os
+import select
+import signal
+import socket
+import threading
+from contextlib import suppress
+from functools import cache
+from typing import Any
+from typing import NoReturn
+
+from conformance.guestlib import pidfd
+from conformance.guestlib import procfs
+from conformance.guestlib import sockets
+from conformance.guestlib import traffic
+from conformance.guestlib.traffic import Messages
+
+PATIENCE = 4.0
+"""Seconds after which the other side is taken for lost."""
+_ROOM = traffic.ROOM
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_PTRACER = 0x59616D61
+_CLONE_FILES, _CLONE_NEWUSER = 0x400, 0x10000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Child:
+    """The child, seen from here; what fails there raises OSError here."""
+
+    def __init__(self) -> None:
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._mail, mail = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        parent = os.getpid()
+        self.pid = os.fork()
+        if not self.pid:
+            _serve(control, mail, parent)
+        control.close()
+        mail.close()
+        self.alive = True
+        self._control.settimeout(PATIENCE)
+        self._mail.settimeout(PATIENCE)
+        self.number = -1
+        """The socket's descriptor over there; negative if it owns none, about which it need not be asked."""
+        self.cookie = b""
+        """The socket's identity, the same for every duplicate."""
+        self.command("tell_thread")
+
+    def command(self, name: str, *arguments: Any) -> Any:
+        """Have a method of `_Commands` called there, and return what it returned."""
+        self.order(name, *arguments)
+        return self.answer()
+
+    def order(self, name: str, *arguments: Any) -> None:
+        """Give a command without waiting for the answer."""
+        self._control.send(marshal.dumps((name, arguments)))
+
+    def answer(self) -> Any:
+        """Wait for the answer to a command given before, and return it."""
+        failure, value = marshal.loads(self._control.recv(_ROOM))  # noqa: S302 - our own child wrote it
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+        return value
+
+    def answered(self) -> bool:
+        """Whether an answer waits."""
+        return bool(select.select([self._control], [], [], 0)[0])
+
+    def own(self, command: str, *arguments: Any) -> Any:
+        """Have it `connect`, `begin_connect`, `listen` or `accept`, and own that; return the socket's address."""
+        self.number, self.cookie, name = self.command(command, *arguments)
+        return name
+
+    def send(self, data: bytes) -> str:
+        """Send without waiting; `"ok"`, or what came of it."""
+        return str(self.command("send", data))
+
+    def receive(self) -> Messages:
+        """Return all that waits; nothing once the socket is closed."""
+        return list(self.command("receive")) if self.alive and self.number >= 0 else []
+
+    def close(self) -> None:
+        """Close the socket, and the listener it came from."""
+        if self.alive and self.number >= 0:
+            self.command("close")
+        self.number = -1
+
+    def take(self) -> int:
+        """Receive the descriptor that the command `hand_over` put in flight."""
+        _, ancillary, _, _ = self._mail.recvmsg(1, socket.CMSG_SPACE(4))
+        return int(array.array("i", ancillary[0][2][:4])[0])
+
+    def kill(self) -> None:
+        """End the process by SIGKILL; it is a zombie when this returns."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self.alive = False
+
+    def reap(self) -> None:
+        """Leave nothing of a killed process but what is in flight."""
+        os.waitpid(self.pid, 0)
+        self.pid = -1
+
+    def enter_thread(self) -> int:
+        """Have a thread with a table of descriptors of its own obey from now on; return its id."""
+        self.order("obey_in_thread")
+        return int(self.command("tell_thread"))
+
+    def leave_thread(self) -> None:
+        """Have that thread end, and the first one obey again."""
+        self.command("leave_thread")
+        self.answer()
+
+    def end(self) -> None:
+        """Leave nothing of the process, in whatever state it is."""
+        if self.alive:
+            self.kill()
+        if self.pid > 0:
+            self.reap()
+        self._control.close()
+        self._mail.close()
+
+
+class _Commands:
+    """What the child can do; commands and answers travel by marshal."""
+
+    def __init__(self, control: socket.socket, mail: socket.socket) -> None:
+        self._control, self._mail = control, mail
+        self._owned: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._pipe = (-1, -1)
+        self._cgroups = list[str]()
+        self._stream = False
+        self._obeying = True
+
+    def obey(self) -> None:
+        """Do what we are told until we are told to stop, or nobody is there to tell us."""
+        while self._obeying and (message := self._control.recv(_ROOM)):
+            name, arguments = marshal.loads(message)  # noqa: S302 - our own parent wrote it
+            try:
+                answer = (0, getattr(self, name)(*arguments))
+            except OSError as error:
+                answer = (error.errno or errno.ETIMEDOUT, None)
+            with suppress(BrokenPipeError):
+                self._control.send(marshal.dumps(answer))
+
+    def tell_thread(self) -> int:
+        """Return the id of the thread that obeys."""
+        return threading.get_native_id()
+
+    def obey_in_thread(self) -> None:
+        """Let a thread with a table of descriptors of its own obey, until it is told to `leave_thread`."""
+        thread = threading.Thread(target=self._obey_apart)
+        thread.start()
+        thread.join()
+        self._obeying = True
+
+    def leave_thread(self) -> None:
+        """Let the thread that obeys end."""
+        self._obeying = False
+
+    def _obey_apart(self) -> None:
+        procfs.check(_libc.unshare(_CLONE_FILES))
+        self.obey()
+
+    def connect(self, kind: str, address: Any) -> tuple[int, bytes, Any]:
+        """Own a socket connected to an address."""
+        self._stream = sockets.connects(kind)
+        self._owned = sockets.fresh(kind) if self._stream else sockets.bound(kind)
+        self._owned.connect(address)
+        sockets.tune(self._owned, kind)
+        return self._describe()
+
+    def begin_connect(self, kind: str, address: Any) -> tuple[int, bytes, Any]:
+        """Own a socket that tries to connect."""
+        self._owned = sockets.fresh(kind)
+        self._owned.setblocking(False)
+        self._owned.connect_ex(address)
+        return self._describe()
+
+    def listen(self, kind: str) -> tuple[int, bytes, Any]:
+        """Own a listener."""
+        self._stream = sockets.connects(kind)
+        self._listener = self._owned = sockets.bound(kind)
+        self._listener.listen(8)
+        return self._describe()
+
+    def accept(self) -> tuple[int, bytes, Any]:
+        """Own what waits at the listener, which stays open."""
+        listener = _open(self._listener)
+        listener.settimeout(PATIENCE)
+        self._owned, _ = listener.accept()
+        return self._describe()
+
+    def set_option(self, level: int, name: int, value: int) -> None:
+        """Set an option of the socket."""
+        _open(self._owned).setsockopt(level, name, value)
+
+    def pending_error(self) -> int:
+        """Return and clear the socket's error."""
+        return _open(self._owned).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def send(self, data: bytes) -> str:
+        """Send without waiting."""
+        return traffic.send(_open(self._owned), data)
+
+    def receive(self) -> Messages:
+        """Return what waits."""
+        return traffic.drain(self._owned.fileno(), stream=self._stream) if self._owned else []
+
+    def wait(self) -> bytes:
+        """Wait for data, and leave it where it is."""
+        return _open(self._owned).recv(_ROOM, socket.MSG_PEEK)
+
+    def churn(self, kind: str, rounds: int) -> None:
+        """Open and close pairs of sockets."""
+        for _ in range(rounds):
+            for each in sockets.pair(kind):
+                each.close()
+        sockets.close_listeners()
+
+    def flood(self) -> None:
+        """Send what `flood` returns, waiting where we must: soon."""
+        _open(self._owned).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        _open(self._owned).sendall(flood())
+
+    def open_pipe(self) -> int:
+        """Open something that is no socket; return its descriptor."""
+        self._pipe = os.pipe()
+        return self._pipe[0]
+
+    def close_pipe(self) -> None:
+        """Close it."""
+        for descriptor in self._pipe:
+            os.close(descriptor)
+
+    def move(self, cgroups: list[str]) -> None:
+        """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
+        # So that we outlive those who command us.
+        os.setsid()
+        procfs.check(_libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0))
+        self._cgroups = cgroups
+        procfs.write(f"{cgroups[1]}/cgroup.procs", "0")
+
+    def leave(self) -> None:
+        """Remove the cgroups we were moved to."""
+        for path in self._cgroups[:1]:
+            procfs.write(f"{path}/cgroup.procs", "0")
+        for path in self._cgroups[1:]:
+            os.rmdir(path)
+
+    def become(self, uid: int, dumpable: int) -> None:
+        """Drop to a user without capabilities."""
+        if os.getuid() != uid:
+            os.setresuid(uid, uid, uid)
+        procfs.check(_libc.prctl(_PR_SET_DUMPABLE, dumpable, 0, 0, 0))
+
+    def permit(self, pid: int) -> None:
+        """Let Yama let a process trace us."""
+        procfs.check(_libc.prctl(_PR_SET_PTRACER, pid, 0, 0, 0))
+
+    def unshare_user(self) -> None:
+        """Move to a user namespace of our own."""
+        procfs.check(_libc.unshare(_CLONE_NEWUSER))
+
+    def steal(self, pid: int, number: int) -> str:
+        """Try to steal a descriptor."""
+        return pidfd.try_to_steal(pid, number)
+
+    def hand_over(self) -> None:
+        """Send a duplicate of the socket by SCM_RIGHTS; it is in flight until the parent takes it."""
+        socket.send_fds(self._mail, [b"!"], [_open(self._owned).fileno()])
+
+    def close(self) -> None:
+        """Close the socket, and the listener it came from."""
+        for each in (self._owned, self._listener):
+            if each is not None:
+                each.close()
+        self._owned = self._listener = None
+
+    def _describe(self) -> tuple[int, bytes, Any]:
+        owned = _open(self._owned)
+        return owned.fileno(), sockets.cookie_of(owned), owned.getsockname()
+
+
+def _open(one: socket.socket | None) -> socket.socket:
+    if one is None:
+        raise OSError(errno.EBADF, "it was closed")
+    return one
+
+
+def _serve(control: socket.socket, mail: socket.socket, parent: int) -> NoReturn:
+    try:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        sockets.close_listeners()
+        # What this process has by inheritance would keep sockets and maps of cases alive.
+        keep = sorted((control.fileno(), mail.fileno()))
+        os.closerange(3, keep[0])
+        os.closerange(keep[0] + 1, keep[1])
+        os.closerange(keep[1] + 1, 1 << 20)
+        # Nor may what Python remembers of it be collected here: that would close numbers that are in use again.
+        gc.freeze()
+        commands = _Commands(control, mail)
+        if os.getppid() == parent:
+            commands.obey()
+            commands.leave()
+    finally:
+        os._exit(0)
+
+
+@cache
+def flood() -> bytes:
+    """Return more than a socket's buffers take; of a piece of it can be seen which part it is."""
+    return array.array("I", range(1 << 18)).tobytes()
+
+
+_kept: list[Child] = []
+
+
+def shared() -> Child:
+    """Return the child that is kept; a case that ends its child makes one of its own instead."""
+    if not _kept:
+        _kept.append(Child())
+    return _kept[0]
+
+
+def discard() -> None:
+    """End the child that is kept: after a case that went wrong nobody knows what it is at."""
+    while _kept:
+        _kept.pop().end()
+
+
+def meet(child: Child, kind: str) -> socket.socket:
+    """Have a child own a socket of a kind, and return what it is connected to."""
+    peer = sockets.bound(kind)
+    if not sockets.connects(kind):
+        try:
+            peer.connect(child.own("connect", kind, peer.getsockname()))
+        except BaseException:
+            peer.close()
+            raise
+        return peer
+    with peer as listener:
+        listener.listen(1)
+        listener.settimeout(PATIENCE)
+        child.own("connect", kind, listener.getsockname())
+        return sockets.tune(listener.accept()[0], kind)
