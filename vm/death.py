@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vm.machine import Fate
+from vm.machine import Reply
 
 FAREWELL = "init: the agent "
 """So init explains itself before it powers off: vm.guest.init."""
@@ -44,3 +45,14 @@ class DeadMachineError(Exception):
             places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
             return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
         return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
+
+    def reply(self) -> Reply:
+        """Return it as what became of a request."""
+        return Reply(
+            fate=self.fate,
+            error=self.sentence,
+            log_complete=False,
+            console=self.console,
+            dump=self.dump,
+            mishap=self.mishap,
+        )

@@ -18,6 +18,7 @@ from vm.death import DeadMachineError
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
 from vm.monitor import QmpError
+from vm.patience import Waits
 from vm.patience import starvation
 from vm.qemu import content
 from vm.qemu import mortal
@@ -99,13 +100,14 @@ class LocalAgent(Guestless):
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]
 
-    def starved(self) -> float:
-        """Return for how many seconds in all it, or the worker of its that did longest, has waited for a processor."""
+    def starved(self) -> Waits:
+        """Return for how long it and the worker of its that did longest have waited for a processor."""
         pid = self._process.pid
         with contextlib.suppress(OSError):
             workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            return starvation(pid) + max((starvation(int(each)) for each in workers), default=0.0)
-        return 0.0
+            waits = [starvation(pid), max((starvation(int(each)) for each in workers), default=(0.0, 0.0))]
+            return max(least for least, _ in waits), sum(most for _, most in waits)
+        return 0.0, 0.0
 
     def close(self) -> None:
         """End it."""

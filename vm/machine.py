@@ -69,6 +69,8 @@ class Reply:
     """The function-graph trace that was asked for, or why there is none."""
     dump: str = ""
     """Why there is no memory dump although one was asked for and the machine got into trouble."""
+    mishap: str = ""
+    """What the host did to the machine: then the reply says nothing of its kernel."""
     cut: str = ""
     """What of the kernel's log was left out because it was too much: then `log_complete` is False."""
     seconds: float = 0.0

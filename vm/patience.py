@@ -18,10 +18,19 @@ OVERTIME = 64
 """When a wait is over, what has arrived is still read, but not endlessly: so many times."""
 
 
+CEILING = 32
+"""No wait takes longer than so many times what it was given, its extensions included, however busy the host is."""
+
+STARVED = "this host let its machine run for less than the time that the machine was given"
+
+Waits = tuple[float, float]
+"""Seconds in which a process had work and no processor: at least, and at most."""
+
+
 class Patience:
     """One wait, from now on."""
 
-    def __init__(self, seconds: float, starved: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, seconds: float, starved: Callable[[], Waits] = lambda: (0.0, 0.0)) -> None:
         """Wait for so many seconds in which the machine runs, or could; `starved` says how long it could not so far."""
         self._begin = time.monotonic()
         self._seconds = seconds
@@ -36,14 +45,31 @@ class Patience:
 
     @property
     def starved(self) -> float:
-        """Seconds of this wait that the machine would have used, had it been given a processor."""
-        return max(0.0, self._starved() - self._before)
+        """Seconds of this wait that the machine would have used, had it been given a processor.
+
+        Its threads may have waited in turn, for the sum, or at once, for as long as the longest. The sum may exceed the
+        time that has passed, and then no wait would end: it counts as far as it leaves the machine half of what the
+        longest wait does.
+        """
+        passed = time.monotonic() - self._begin
+        waited = zip(self._starved(), self._before, strict=True)
+        least, most = (min(max(0.0, now - then), passed) for now, then in waited)
+        return min(most, (passed + least) / 2)
 
     @property
     def left(self) -> float:
         """Seconds that are left; none or less when the wait is over."""
-        left = self._begin + self._seconds + self._granted - time.monotonic()
-        return left if left > 0 else left + self.starved
+        allowed, passed = self._seconds + self._granted, time.monotonic() - self._begin
+        if allowed > passed:
+            return allowed - passed
+        return min(allowed - passed + self.starved, CEILING * allowed - passed)
+
+    @property
+    def unfair(self) -> bool:
+        """Whether this wait is over without the machine having had its time, however one counts."""
+        passed = time.monotonic() - self._begin
+        least = self._starved()[0] - self._before[0]
+        return passed - least < self._seconds + self._granted
 
     def overtime(self) -> bool:
         """Whether to read what arrived when the wait was over; we may have been kept from it ourselves."""
@@ -56,11 +82,11 @@ def never() -> Patience:
     return Patience(2 * FOREVER)
 
 
-def starvation(pid: int) -> float:
-    """Return the seconds that a process has been ready to run and did not; 0 where the host's kernel does not count.
+def starvation(pid: int) -> Waits:
+    """Return for how many seconds a process has been ready to run and did not; none where the host does not count.
 
-    That is its first thread, and whichever of the others waited longest, for those work at once. See
-    Documentation/scheduler/sched-stats.rst.
+    At least that is what one of its threads waited. At most it is the first thread, and whichever of the others waited
+    longest: a request passes through both. See Documentation/scheduler/sched-stats.rst.
     """
     first, others = 0.0, [0.0]
     for thread in Path(f"/proc/{pid}/task").glob("*"):
@@ -70,4 +96,4 @@ def starvation(pid: int) -> float:
                 first = seconds
             else:
                 others.append(seconds)
-    return first + max(others)
+    return max(first, *others), first + max(others)

@@ -20,6 +20,7 @@ from vm import jail
 from vm.guest.agent import PORT
 from vm.monitor import Monitor
 from vm.monitor import QmpError
+from vm.patience import Waits
 from vm.patience import starvation
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
@@ -154,8 +155,8 @@ class Qemu:
             return "QEMU is stopped, by SIGSTOP or a debugger"
         return ""
 
-    def starved(self) -> float:
-        """Return for how many seconds in all it has waited for a processor."""
+    def starved(self) -> Waits:
+        """Return for how long it has waited for a processor."""
         return starvation(self.process.pid)
 
     def save(self, state: Path, deadline: float = 30.0) -> None:

@@ -38,7 +38,9 @@ from vm.machine import LogLine
 from vm.machine import MachineInfo
 from vm.machine import Reply
 from vm.monitor import QmpError
+from vm.patience import STARVED
 from vm.patience import Patience
+from vm.patience import Waits
 from vm.patience import never
 
 GRACE = 1.0
@@ -95,8 +97,8 @@ class Body(Protocol):
     def mishap(self) -> str:
         """Return what somebody on the host did to the process, if that is why there is no answer."""
 
-    def starved(self) -> float:
-        """Return for how many seconds in all it has waited for a processor."""
+    def starved(self) -> Waits:
+        """Return for how long in all it has waited for a processor."""
 
     def autopsy(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
@@ -216,9 +218,7 @@ class Session:
             if not self._usable:
                 reply = replace(reply, console=self._last_words(), dump=self._dumped())
         except DeadMachineError as death:
-            reply = Reply(
-                fate=death.fate, error=death.sentence, log_complete=False, console=death.console, dump=death.dump
-            )
+            reply = death.reply()
         return replace(reply, seconds=time.monotonic() - begin)
 
     def dump(self, path: Path) -> None:
@@ -349,17 +349,17 @@ class Session:
             if other in ready:
                 return False
             if left <= 0:
-                raise self._died(Fate.OVERRAN)
+                raise self._died(Fate.OVERRAN, blame=STARVED if wait.unfair else "")
 
-    def _died(self, fate: Fate = Fate.LOST, why: str = "") -> DeadMachineError:
-        """Let a dying machine finish its last words, then take them and end it."""
+    def _died(self, fate: Fate = Fate.LOST, why: str = "", blame: str = "") -> DeadMachineError:
+        """Let a dying machine finish its last words, take them and end it; `blame` is the host's part in it."""
         self._usable = False
         if fate is Fate.LOST and not why and not self._body.ended():
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
             poll.poll(EXIT_SECONDS * 1000)
         complaint = why or self._body.complaint()
-        mishap = self._body.mishap()
+        mishap = self._body.mishap() or blame
         if PANIC in self._body.console():
             fate, mishap = Fate.PANICKED, ""
         dump = self._dumped()

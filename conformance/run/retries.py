@@ -73,7 +73,7 @@ class Try:
     fresh: bool = False
     """Whether in a clone that had seen no other case."""
     flawed: bool = False
-    """Whether its clone came from a template that was changed under it: then it says nothing of the kernel."""
+    """Whether the host killed, stopped or starved its clone, or changed its template: it says nothing of the kernel."""
     hasty: bool = False
     """Whether it looked for something that is missing for a shorter time than usual."""
     times: int = 1

@@ -131,7 +131,7 @@ def once(
     found = Try(judgement, reply, log=log, fresh=fresh, hasty=hasty, seconds=reply.seconds)
     if last or not judgement.verdict.expected:
         found = _and_after(found, workbench, slug, lists)
-    if not found.judgement.verdict.expected and (flaw := workbench.flaw()):
+    if not found.judgement.verdict.expected and (flaw := reply.mishap or workbench.flaw()):
         return replace(found, judgement=_unanswered(flaw).judgement, flawed=True)
     return found
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,8 +25,11 @@ from tests.conformance.workbenches import SLUG
 from tests.conformance.workbenches import STRAY
 from tests.conformance.workbenches import WARNED
 from tests.conformance.workbenches import ScriptedWorkbench
+from vm.machine import Fate
+from vm.machine import Reply
 
 DEFAULT = Repetition()
+LOST = Reply(fate=Fate.LOST, error="the guest does not answer", log_complete=False)
 
 
 def _examined(*answers: Any, how: Repetition = DEFAULT) -> tuple[ScriptedWorkbench, dict[str, Any]]:
@@ -58,6 +62,21 @@ class TestTries:
         assert record["verdict"] == "fail"
         assert not record["flaky"]
         assert record["tries"][0]["differences"] == record["differences"]
+
+    def test_what_the_host_did_is_tried_again(self) -> None:
+        """A machine that the host killed, stopped or starved says nothing of its kernel; the next one does."""
+        starved = replace(LOST, mishap="this host let it not run")
+        workbench, record = _examined(starved, GOOD)
+
+        assert workbench.history == ["ask", "close", "ask"]
+        assert (record["verdict"], record["flaky"]) == ("pass", False)
+
+    def test_a_host_that_goes_on_is_to_blame(self) -> None:
+        """Where it happens each time, the case is `infra`, whatever the fate of its machine was."""
+        starved = replace(LOST, mishap="this host let it not run")
+        _, record = _examined(starved, starved, starved)
+
+        assert (record["verdict"], record["differences"]) == ("infra", ["this host let it not run"])
 
     @pytest.mark.parametrize("first", [STRAY, WARNED, PANICKED])
     def test_a_flaky_case_keeps_its_first_verdict(self, first: Any) -> None:

@@ -140,9 +140,9 @@ class Mute(Guestless):
         """Return the last message."""
         return "gone"
 
-    def starved(self) -> float:
+    def starved(self) -> tuple[float, float]:
         """Return nothing."""
-        return 0.0
+        return 0.0, 0.0
 
     def close(self) -> None:
         """Let go of everything."""

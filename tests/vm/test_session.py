@@ -26,6 +26,7 @@ from vm.host import LocalAgent
 from vm.machine import Fate
 from vm.machine import MachineInfo
 from vm.machine import MachineKind
+from vm.patience import STARVED
 from vm.patience import Patience
 from vm.session import Session
 
@@ -191,10 +192,12 @@ class FakeBody(Guestless):
         self._words = words
         self.share = 0.0
         """Of each second it waits for a processor."""
+        self.other = 0.0
+        """Of each second another of its threads does."""
 
-    def starved(self) -> float:
+    def starved(self) -> tuple[float, float]:
         """Return what it has waited."""
-        return self.share * time.monotonic()
+        return self.share * time.monotonic(), (self.share + self.other) * time.monotonic()
 
     def console(self) -> str:
         """Return the last words."""
@@ -260,12 +263,22 @@ def test_a_starved_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.9 < reply.seconds < 60
 
 
+def test_a_machine_that_never_ran_is_no_hung_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the host lets a machine not run at all, the wait ends all the same, and the host is to blame."""
+    monkeypatch.setattr("vm.session.GRACE", 0.01)
+    monkeypatch.setattr("vm.patience.CEILING", 8)
+    body = FakeBody("")
+    body.share = body.other = 1.0
+    reply = Session(body, INFO).call("m:f", {}, deadline=0.01)
+    assert (reply.fate, reply.mishap) == (Fate.LOST, STARVED)
+
+
 @pytest.mark.parametrize(("share", "seconds", "fate"), [(0.95, 1.0, Fate.ANSWERED), (0.5, 60.0, Fate.OVERRAN)])
 def test_the_agent_asks_whether_it_was_starved(
     session: Session, monkeypatch: pytest.MonkeyPatch, share: float, seconds: float, fate: Fate
 ) -> None:
     """When the agent's deadline has passed, what the host kept from it is added, and only that."""
-    monkeypatch.setattr(session._body, "starved", lambda: share * time.monotonic())
+    monkeypatch.setattr(session._body, "starved", lambda: (share * time.monotonic(),) * 2)
     reply = session.call("code:nap", {"seconds": seconds}, deadline=0.2)
     assert reply.fate is fate
     assert reply.seconds < 60

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How long a wait is: the time that a busy host takes from a machine does not count, and yet every wait ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from vm import patience
+from vm.patience import CEILING
+from vm.patience import EXTENSION_LIMIT
+from vm.patience import Patience
+
+
+class Clock:
+    """A clock that is set, and a host that keeps a share of each second from two threads."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.one = self.other = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def starved(self) -> tuple[float, float]:
+        """Return for how long the threads have waited, from the beginning of time on."""
+        return self.now * max(self.one, self.other), self.now * (self.one + self.other)
+
+
+@pytest.fixture(name="clock")
+def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(patience, "time", clock)
+    return clock
+
+
+def ends(clock: Clock, wait: Patience) -> float:
+    """Return after how many seconds a wait is over."""
+    begin = clock.now
+    while wait.left > 0 and clock.now - begin < 10_000:
+        clock.now += 0.25
+    return clock.now - begin
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "seconds", "unfair"),
+    [
+        (0.0, 0.0, 10, False),
+        (0.5, 0.0, 20, False),
+        (0.9, 0.0, 100, False),
+        (0.9, 0.05, 200, False),
+        (15 / 16, 0.0, 160, False),
+        # Two threads that wait at once: 21.7 of 20 seconds, and a wait had no end.
+        (0.55, 0.535, 44.5, False),
+        (0.8, 0.8, 100, False),
+        (0.999, 0.0, 10 * CEILING, True),
+        (1.0, 1.0, 10 * CEILING, True),
+    ],
+)
+def test_a_wait_ends_however_busy_the_host_is(
+    clock: Clock, one: float, other: float, seconds: float, unfair: bool
+) -> None:
+    """A machine has its time, by a count that cannot exceed the clock; where it has not, the host is to blame."""
+    clock.one, clock.other = one, other
+    wait = Patience(10.0, clock.starved)
+    assert ends(clock, wait) == pytest.approx(seconds, abs=0.5)
+    assert wait.unfair is unfair
+
+
+def test_what_was_waited_before_does_not_count(clock: Clock) -> None:
+    """Neither a host that was busy before, nor counts that go back because a thread has ended, change a wait."""
+    clock.one = 0.9
+    clock.now = 5000.0
+    wait = Patience(10.0, clock.starved)
+    clock.one = 0.0
+    assert ends(clock, wait) == pytest.approx(10.0, abs=0.5)
+    assert wait.starved == 0.0
+    assert not wait.unfair
+
+
+def test_extensions_are_below_the_ceiling(clock: Clock) -> None:
+    """A guest that asks for more, on a host that lets it run never, is waited for as long as both limits say."""
+    clock.one = 1.0
+    wait = Patience(10.0, clock.starved)
+    for _ in range(100):
+        wait.extend(1000.0)
+    assert ends(clock, wait) == pytest.approx(10 * EXTENSION_LIMIT * CEILING, abs=0.5)
+    assert wait.unfair
