@@ -90,6 +90,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     merge.add_argument("--output", required=True, metavar="DIR", help="where the one run goes")
     merge.set_defaults(run=_merge)
     _add_kernels(commands)
+    _add_teeth(commands)
     doctor = commands.add_parser("doctor", help="say what is present, what is missing and how to mend it")
     doctor.set_defaults(run=_doctor)
     _add_benchmark(commands)
@@ -160,12 +161,29 @@ def _add_explain(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_defects(commands: argparse._SubParsersAction[_Parser]) -> None:
-    from conformance.commands.defects import add_arguments
-    from conformance.commands.defects import list_defects
-
     defects = commands.add_parser("defects", help="list what kernels are known to do wrong; nothing is booted")
-    add_arguments(defects)
-    defects.set_defaults(run=list_defects)
+    defects.add_argument("--kernel", metavar="SPEC", help="only those that this kernel should show; it is not booted")
+    defects.add_argument("--version", metavar="V", help="only those that a kernel of this version should show: 6.1.192")
+    defects.add_argument("--open", action="store_true", help="only those that the newest known kernel still has")
+    form = defects.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for a program: one array")
+    form.add_argument("--markdown", action="store_true", help="for a page or a mail")
+    defects.set_defaults(run=_defects)
+
+
+def _add_teeth(commands: argparse._SubParsersAction[_Parser]) -> None:
+    teeth = commands.add_parser("teeth", help="put faults into a kernel, and say which case finds each")
+    teeth.add_argument(
+        "--fault", action="append", default=[], metavar="N|GLOB",
+        help="only these faults: a number, or a glob of functions or files; repeatable (default: all)",
+    )  # fmt: skip
+    teeth.add_argument("--kernel", metavar="SPEC", help="a kernel that has the faults (default: built from source)")
+    teeth.add_argument("--results", default="teeth-results", metavar="DIR", help="outcomes are kept and found there")
+    teeth.add_argument("--again", action="store_true", help="also the faults whose outcome is there")
+    teeth.add_argument("--stress", action="store_true", help="also run the hammer on every fault that survives")
+    teeth.add_argument("--list", action="store_true", help="list the faults and their outcomes; nothing is run")
+    teeth.add_argument("-n", type=_at_least_one, metavar="WORKERS", help="default: one a CPU")
+    teeth.set_defaults(run=_teeth)
 
 
 def _add_report(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -247,6 +265,18 @@ def _explain(options: argparse.Namespace) -> int:
     from conformance.commands.explain import explain
 
     return explain(options)
+
+
+def _defects(options: argparse.Namespace) -> int:
+    from conformance.commands.defects import list_defects
+
+    return list_defects(options)
+
+
+def _teeth(options: argparse.Namespace) -> int:
+    from conformance.commands.teeth import teeth
+
+    return teeth(options)
 
 
 def _report(options: argparse.Namespace) -> int:

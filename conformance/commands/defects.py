@@ -29,16 +29,6 @@ _MARKS = re.compile(r"([\\`*_{}\[\]<>|#])")
 """What Markdown takes for its own."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("--kernel", metavar="SPEC", help="only those that this kernel should show; it is not booted")
-    parser.add_argument("--version", metavar="V", help="only those that a kernel of this version should show: 6.1.192")
-    parser.add_argument("--open", action="store_true", help="only those that the newest known kernel still has")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for a program: one array")
-    form.add_argument("--markdown", action="store_true", help="for a page or a mail")
-
-
 def list_defects(options: argparse.Namespace) -> int:
     """Print the known defects, those that are open first."""
     version = _version(options)
