@@ -31,9 +31,12 @@ def read(path: str) -> str:
 
 
 def write(path: str, text: str) -> None:
-    """Write to a file that is there; OSError if the kernel does not take it."""
-    with open(path, "r+b", buffering=0) as file:
-        file.write(text.encode())
+    """Write to a file that is there, which need not be readable; OSError if the kernel does not take it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
