@@ -6,12 +6,17 @@ from __future__ import annotations
 import os
 import sys
 
+
+def main() -> int:
+    """Run `conform`, and have every Python that it starts, xdist's workers among them, as careful as this one."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    from conformance import cli
+
+    return cli.main()
+
+
 if __name__ == "__main__":
     if not sys.flags.safe_path:
         # `python -m` puts the current directory first in sys.path, and that may be a kernel tree nobody vouches for.
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # Every Python that is started from here on, xdist's workers among them, is as careful.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    from conformance.cli import main
-
     sys.exit(main())

@@ -21,24 +21,27 @@ def launch(root: str, arguments: list[str]) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told so
         print(f"conform: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
         return BROKEN
-    arguments = _take_no_install(arguments)
+    arguments = _take(arguments)
+    environment = Environment(root)
+    if "_ARGCOMPLETE" in os.environ:
+        # A shell asks what a word may become; the answer is silence where nothing is installed yet.
+        return BROKEN if environment.stale("") else _become(environment, "", arguments)
     if not arguments:
-        print("conform: no command\n  hint: `./conform run` judges a kernel, --help tells the rest", file=sys.stderr)
+        print("conform: no command\n  hint: `./conform run` tests a kernel; see ./conform --help", file=sys.stderr)
         return BROKEN
     command = arguments[0]
-    environment = Environment(root)
     stale = environment.stale(command)
-    if command in ("doctor", "--help", "-h"):
+    if command in ("doctor", "--help", "-h", "--version"):
         # The doctor comes before the cure, and help before everything: both make do with the standard library.
         if stale:
             from conformance.cli import main
 
             return main(arguments)
     elif stale or missing(arguments):
-        from conformance.cli import parse
+        from conformance.cli import checked
         from conformance.host.setup import prepare
 
-        code = prepare(environment, arguments, parse)
+        code = prepare(environment, arguments, checked)
         if code is not None:
             return code
     return _become(environment, command, arguments)
@@ -57,9 +60,11 @@ def _become(environment: Environment, command: str, arguments: list[str]) -> int
     os.execv(environment.python, [environment.python, "-P", "-m", *module])
 
 
-def _take_no_install(arguments: list[str]) -> list[str]:
+def _take(arguments: list[str]) -> list[str]:
+    """Return the arguments without those that are for the set-up, which reads them from the environment."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    own = [argument for argument in arguments[:end] if argument != "--no-install"]
-    if len(own) < end:
-        os.environ["CONFORM_NO_INSTALL"] = "1"
-    return own + arguments[end:]
+    # What `kernels prune` removes is gone: there --yes must not come from the environment.
+    taken = {"--no-install": "CONFORM_NO_INSTALL"} | ({"--yes": "CONFORM_YES"} if arguments[:1] != ["kernels"] else {})
+    for option in taken.keys() & set(arguments[:end]):
+        os.environ[taken[option]] = "1"
+    return [argument for argument in arguments[:end] if argument not in taken] + arguments[end:]

@@ -111,18 +111,22 @@ def fetch(spec: str, *, progress: Progress | None = None) -> Kernel:
     return resolve(spec, refresh=True, progress=progress)
 
 
+def prunable(*, days: float | None = None) -> list[Path]:
+    """Return what was not used for `days`, or everything."""
+    deadline = time.time() - days * DAY if days else float("inf")
+    entries = [*_entries(), *([] if days else (cache.root() / "sources",))]
+    return [entry for entry in entries if entry.exists() and entry.stat().st_mtime < deadline]
+
+
 def prune(*, days: float | None = None) -> int:
     """Throw away what was not used for `days`, or everything, and what killed runs left; returns the bytes freed.
 
     Do not run it beside a run: it would lose its kernel.
     """
-    deadline = time.time() - days * DAY if days else float("inf")
     freed = 0
-    entries = [*_entries(), *([] if days else (cache.root() / "sources",))]
-    for entry in filter(Path.exists, entries):
-        if entry.stat().st_mtime < deadline:
-            freed += cache.size(entry)
-            cache.discard(entry)
+    for entry in prunable(days=days):
+        freed += cache.size(entry)
+        cache.discard(entry)
     for memory in list((cache.root() / "resolved").glob("*.json")):
         if not (cache.root() / "kernels" / _remembered(memory)[1]).is_dir():
             cache.discard(memory)

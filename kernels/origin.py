@@ -57,7 +57,7 @@ def find(spec: Spec, refresh: bool, progress: Progress) -> Origin:
 def _of_repository(spec: Spec) -> Origin:
     top = Path(_ask(spec, "rev-parse", "--show-toplevel"))
     objects = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
-    commit = _commit(spec)
+    commit = commit_of(spec)
     repository = Repository(objects)
     tree = repository.run("rev-parse", f"{commit}^{{tree}}")
     subject = _ask(spec, "show", "--no-patch", "--format=%s", commit)
@@ -89,7 +89,8 @@ def _check_whole(spec: Spec, commit: str) -> None:
         )
 
 
-def _commit(spec: Spec) -> str:
+def commit_of(spec: Spec) -> str:
+    """Return the commit that a `tree:` spec names; UsageError where there is none."""
     wanted = spec.revision or "HEAD"
     try:
         # Not through _ask: what git says of an unknown revision is three lines about paths.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kernels import build
 from kernels import debian
 from kernels import host
 from kernels import image
+from kernels import origin
 from kernels import package
 from kernels import tree
 from kernels.kernel import Kernel
@@ -19,7 +21,7 @@ from kernels.spec import Spec
 from kernels.spec import amend
 from kernels.spec import parse
 
-__all__ = ["Spec", "amend", "parse", "resolve"]
+__all__ = ["Spec", "amend", "find_commit", "parse", "resolve"]
 
 Progress = Callable[[str], None]
 
@@ -45,6 +47,13 @@ def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = Non
             return image.resolve(parsed)
         case Source.DIRECTORY:
             return _directory(parsed)
+
+
+def find_commit(spec: str) -> None:
+    """Raise UsageError for a spec that means nothing, or a commit that is not there; costs nothing but a look."""
+    parsed = parse(spec)
+    if parsed.source is Source.TREE and shutil.which("git"):
+        origin.commit_of(parsed)
 
 
 def _directory(spec: Spec) -> Kernel:

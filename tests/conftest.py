@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -15,6 +16,9 @@ from tests.conformance.injection import table
 # that has to end by it never would.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What a developer likes by default (conformance/settings.py) is none of what is tested.
+os.environ["XDG_CONFIG_HOME"] = os.devnull
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

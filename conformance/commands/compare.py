@@ -45,6 +45,7 @@ from conformance.report.events import CaseEvent
 from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import verdict_lines
+from conformance.run.consent import for_host
 from conformance.run.deadline import expiry
 from conformance.run.deadline import process_began
 from conformance.run.deadline import seconds_of
@@ -52,6 +53,7 @@ from conformance.run.machine_pool import PRELOAD
 from conformance.run.machine_pool import Workbench
 from conformance.run.options import lists_of
 from conformance.run.options import machine_options
+from conformance.run.options import specs_asked
 from conformance.run.options import workers
 from conformance.run.results import Claim
 from conformance.run.results import new_folder
@@ -71,6 +73,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.again < 0:
         raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
     runs = _runs(options)
+    for_host([each for run in runs.values() for each in specs_asked(run)], yes=options.yes)
     with _results(options, judges=bool(runs)) as folder:
         sides = _sides(options, runs, folder)
         found = [_compare(base, head, options) for base, head in pairs(*sides)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import sys
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from common.errors import UsageError
 from common.say import put
+from common.say import say
 from conformance.nightly.history import LEGEND
 from conformance.nightly.history import Build
 from conformance.nightly.history import Strip
@@ -31,9 +33,14 @@ def history(options: argparse.Namespace) -> int:
     """Print what the cases have come to; never judges, so it is 0 unless there is nothing to read."""
     found = nights(Path(options.folder))
     if not found:
-        raise UsageError(f"no {NAME} below {options.folder}", hint="give the folder of the matrix's outputs")
+        raise UsageError(
+            f"no {NAME} below {options.folder}", hint="give a folder that holds results folders, e.g. conform-results"
+        )
     found = found[-_WIDEST:]
     chosen = [each for each in strips([night.run for night in found]) if _wanted(each, options)]
+    if options.json:
+        say(json.dumps(_object(found, chosen)))
+        return 0
     put(history_lines(found, chosen, Style.of(sys.stdout)), sys.stdout)
     return 0
 
@@ -57,7 +64,24 @@ def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style)
             first = f"  {style.cut(each.kernel, 24):{wide}}  {each}  "
             yield from style.wrap(_numbers(each), first=first)
     if not chosen:
-        yield from ("", "No case flipped, flaked, or was wrong at last.")
+        yield from ("", "No flips, no flakes, nothing failing in the latest run.")
+
+
+def _object(found: Sequence[Night], chosen: Sequence[Strip]) -> dict[str, object]:
+    """Return the nights, and of each case on each kernel its verdict in each of them; null where it did not run."""
+    return {
+        "nights": [{"folder": str(night.path), "started": night.run.start.started} for night in found],
+        "cases": [
+            {
+                "id": strip.id,
+                "kernel": strip.kernel,
+                "verdicts": [None if each is None else str(each.verdict) for each in strip.nights],
+                "flips": strip.flips,
+                "flaky": strip.flaky,
+            }
+            for strip in chosen
+        ],
+    }
 
 
 def news(found: Sequence[Night], number: int) -> Iterator[str]:

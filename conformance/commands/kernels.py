@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 
 from common import cache
 from common.errors import HostError
 from common.say import note
 from common.say import say
+from conformance.run.consent import ask
 from kernels import inventory
 from kernels.version import Version
 
@@ -28,11 +33,25 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _prune(options: argparse.Namespace) -> None:
-    freed = inventory.prune(days=options.days or None)
-    say(f"{freed >> 20} MiB freed")
+    days = options.days or None
+    found = inventory.prunable(days=days)
+    names = {kernel.path: kernel.release for kernel in inventory.cached()}
+    total = 0
+    for entry in found:
+        total += (size := cache.size(entry))
+        say(f"  {size >> 20:6} MiB  {entry.relative_to(cache.root())}  {names.get(entry, '')}".rstrip())
+    say(f"  {total >> 20:6} MiB  in all, below {cache.root()}")
+    if not options.dry_run:
+        count = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}"
+        if found:
+            ask(f"kernels prune removes {count} of the cache", "Remove them?", yes=options.yes)
+        say(f"{inventory.prune(days=days) >> 20} MiB freed")
 
 
-def _list(_: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
+    if options.json:
+        say(json.dumps(_object()))
+        return
     say(f"cached in {cache.root()}")
     for kernel in inventory.cached():
         names = ", ".join(kernel.specs) or "no longer the newest"
@@ -52,6 +71,24 @@ def _list(_: argparse.Namespace) -> None:
             newest, *older = kernels_of_branch
             more = f"  and {len(older)} older" if older else ""
             say(f"    {branch:14} {newest.release:30} {newest.bytes >> 20:5} MiB{more}")
+
+
+def _object() -> dict[str, list[dict[str, object]]]:
+    """Return what is cached and what is offered; nothing is offered where the archive cannot be asked."""
+    try:
+        offered = inventory.offered()
+    except HostError as error:
+        note(f"conform: the archive cannot be asked: {error}")
+        offered = []
+    return {
+        "cached": [_plain(asdict(each)) for each in inventory.cached()],
+        "built": [_plain(asdict(each)) for each in inventory.built()],
+        "offered": [_plain(asdict(each)) for each in offered],
+    }
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _branch(kernel: inventory.Offered) -> str:

@@ -58,7 +58,7 @@ def matrix(options: argparse.Namespace) -> int:
     asked_for = asked.options(options.shard or "", options.case or ())
     ledger = Ledger(
         deadline=seconds_of(asked_for.conform_total_deadline),
-        reporter=choose(sys.stdout, partial(_conclude, folder)),
+        reporter=choose(sys.stdout, partial(_conclude, folder), options.loudness),
         results=folder,
         forgiving=True,
         durations=durations(last[-1].run) if last else {},

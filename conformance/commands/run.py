@@ -19,8 +19,12 @@ from conformance.report.events import Run
 from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import report_lines
+from conformance.report.text import unexpected_section
+from conformance.report.text import verdict_lines
 from conformance.run import resume
+from conformance.run.consent import for_host
 from conformance.run.ledger import Ledger
+from conformance.run.options import specs_asked
 from conformance.run.results import Claim
 from conformance.run.results import closing_lines
 from conformance.run.results import located
@@ -42,15 +46,19 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
         if options.resume:
             # Claimed before it is read: another run may be writing it.
             claim = stack.enter_context(Claim(Path(options.resume), again=True))
+            asked = options
             options, before = resume.recall(options.resume, _only_resuming(options, parse))
+            options.loudness, options.yes = asked.loudness, asked.yes
         elif options.conform_results:
             claim = stack.enter_context(Claim(Path(options.conform_results)))
         elif not lists:
             options.conform_results = os.fspath(stack.enter_context(new_folder()))
         results = Path(options.conform_results) if options.conform_results else None
-        reporter = None if native else choose(sys.stdout, partial(_report, results))
+        reporter = None if native else choose(sys.stdout, partial(_report, results, options.loudness), options.loudness)
         ledger = Ledger(reporter=reporter, results=results, claim=claim, before=before)
         try:
+            if not (lists or (before is not None and resume.is_complete(before))):
+                for_host(specs_asked(options), yes=options.yes)
             code = _judged(options, ledger, native=native)
         finally:
             if results is not None:
@@ -65,9 +73,13 @@ def _judged(options: argparse.Namespace, ledger: Ledger, *, native: bool) -> Exi
     return ledger.end(ledger.earlier)
 
 
-def _report(results: Path | None, run: Run, style: Style) -> Sequence[str]:
+def _report(results: Path | None, loudness: int, run: Run, style: Style) -> Sequence[str]:
     """Return the report, with the evidence named as it is found from the current directory."""
-    return report_lines(located(run, results) if results is not None else run, style)
+    run = located(run, results) if results is not None else run
+    if loudness >= 0:
+        return report_lines(run, style)
+    unexpected = unexpected_section(run, style)
+    return [*unexpected, *[""] * bool(unexpected), *verdict_lines(run, style)]
 
 
 def swapped(code: ExitCode) -> ExitCode:
@@ -77,7 +89,9 @@ def swapped(code: ExitCode) -> ExitCode:
 
 def _only_resuming(options: argparse.Namespace, parse: Parse) -> Parse:
     """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
-    if vars(options) != vars(parse(["run", "--resume", options.resume])):
+    looks = ("color", "loudness", "yes", "no_install")
+    alone = parse(["run", "--resume", options.resume])
+    if any(value != getattr(alone, name) for name, value in vars(options).items() if name not in looks):
         raise UsageError(
             "--resume continues a run with the options it was started with, and takes no others",
             hint=f"./conform run --resume {options.resume}",

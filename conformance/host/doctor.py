@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`./conform doctor`: what is present, what is missing and how to mend it.
+"""`./conform doctor`: what is installed, what is missing, how to fix it.
 
 Runs under Debian's own Python when nothing else is there yet, installs nothing, and boots at most a probe.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import re
 import shutil
@@ -28,6 +30,7 @@ from conformance.host.environment import RUN
 from conformance.host.environment import Environment
 from conformance.host.packages import BUILDING
 from conformance.host.packages import PACKAGES
+from conformance.report.style import Style
 
 ROOT = Path(__file__).parents[2]
 _MEBI = 1 << 20
@@ -62,9 +65,13 @@ _TOOLS = {
 }
 
 
-def doctor() -> int:
+def doctor(options: argparse.Namespace) -> int:
     """Print the table; returns 0 if a run can work and 128 if not."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if options.json:
+        found = list(examine())
+        say(json.dumps([_object(finding) for finding in found]))
+        return int(ExitCode.BROKEN if any(each.state is State.MISSING for each in found) else ExitCode.OK)
+    colour = Style.of(sys.stdout).colour
     wrong = []
     for finding in examine():
         put(render(finding, colour=colour).splitlines(), sys.stdout)
@@ -77,6 +84,10 @@ def doctor() -> int:
         return int(ExitCode.BROKEN)
     say("A run can work.")
     return int(ExitCode.OK)
+
+
+def _object(finding: Finding) -> dict[str, str]:
+    return {"name": finding.name, "state": finding.state.lower(), "text": finding.text, "fix": finding.mend}
 
 
 def examine() -> Iterator[Finding]:
@@ -105,7 +116,7 @@ def render(finding: Finding, *, colour: bool) -> str:
     text = _fold(foreign.line(finding.text), margin)
     lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
     if finding.mend:
-        lines.append(f"{margin}{_fold('to mend: ' + foreign.line(finding.mend), margin + '  ')}")
+        lines.append(f"{margin}{_fold('to fix: ' + foreign.line(finding.mend), margin + '  ')}")
     return "\n".join(lines)
 
 
@@ -239,14 +250,14 @@ def _kvm() -> Iterator[Finding]:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        yield Finding("/dev/kvm", State.NOTE, "absent: machines are emulated, which takes some ten times as long")
+        yield Finding("/dev/kvm", State.NOTE, "absent: machines are emulated, about ten times slower")
     except PermissionError:
         mend = "add yourself to the group kvm and log in again"
         yield Finding("/dev/kvm", State.NOTE, "you may not open it: machines are emulated", mend)
     except OSError as error:
         yield Finding("/dev/kvm", State.NOTE, f"does not open ({error.strerror}): machines are emulated")
     else:
-        yield Finding("/dev/kvm", State.OK, "opens, which proves nothing yet")
+        yield Finding("/dev/kvm", State.OK, "can be opened; see `accelerator` for whether it works")
 
 
 def _accelerator() -> Iterator[Finding]:

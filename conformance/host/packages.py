@@ -29,22 +29,18 @@ class Package:
 PACKAGES = (
     Package(
         "python3-venv",
-        "Debian keeps the part of Python that makes virtual environments apart",
+        "needed to make a virtual environment",
         os.path.join(os.path.dirname(os.__file__), "ensurepip"),
     ),
-    Package(
-        "qemu-system-x86", "runs the kernels; what it recommends (displays, UEFI) is not used", "qemu-system-x86_64"
-    ),
-    Package("clang", "compiles the BPF programs; 14 is new enough", "clang"),
+    Package("qemu-system-x86", "runs the kernels", "qemu-system-x86_64"),
+    Package("clang", "compiles the BPF programs", "clang"),
     Package(
         "linux-libc-dev",
-        "holds the kernel's UAPI headers, all that the BPF programs include",
+        "the kernel's UAPI headers, included by the BPF programs",
         "/usr/include/linux/bpf.h",
     ),
-    Package(
-        "busybox-static", "is what a stock virtme-ng guest starts from (--machine=vng)", "busybox-static", "busybox"
-    ),
-    Package("kmod", "indexes a kernel's modules and knows which needs which", "depmod"),
+    Package("busybox-static", "needed by stock virtme-ng guests, --machine vng", "busybox-static", "busybox"),
+    Package("kmod", "indexes a kernel's modules", "depmod"),
 )
 
 _JUDGING = ("run", "test")

@@ -47,7 +47,7 @@ class Matrix:
     def options(self, shard: str = "", cases: Sequence[str] = ()) -> argparse.Namespace:
         """Return what `conform run` would be told; `cases` of the command line stand for those of the file."""
         parser = argparse.ArgumentParser()
-        add_options(parser.add_argument)
+        add_options(parser)
         arguments = [f"--kernel={spec}" for spec in self.kernels] + [f"--shard={shard}"] * bool(shard)
         arguments += [f"--case={pattern}" for pattern in cases or self.cases]
         namespace = parser.parse_args([*arguments, *self.arguments])

@@ -28,6 +28,7 @@ from conformance.report.forecast import Planned
 from conformance.report.screen import Outlook
 from conformance.report.screen import announcement
 from conformance.report.screen import screen
+from conformance.report.screen import verdict_of
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 from conformance.report.text import report_lines
@@ -61,10 +62,16 @@ class Reporter(Protocol):
         """Hear that the run is over: print the report."""
 
 
-def choose(stream: TextIO, conclude: Conclude = report_lines) -> Reporter:
-    """Return the reporter that suits the stream; `conclude` says what is left of a run when it is over."""
+def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0) -> Reporter:
+    """Return the reporter that suits the stream; `conclude` says what is left of a run when it is over.
+
+    With a loudness of 1 each case's verdict is told, with -1 nothing before the end.
+    """
+    if loudness < 0:
+        return QuietReporter(stream, conclude)
     capable = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
-    return LiveReporter(stream, conclude) if capable else PlainReporter(stream, conclude)
+    kind = LiveReporter if capable else PlainReporter
+    return kind(stream, conclude, verbose=loudness > 0)
 
 
 def check_heard(reporter: Reporter | None) -> None:
@@ -91,12 +98,43 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-class PlainReporter:
-    """One line now and then: for pipes, logs and CI."""
+class QuietReporter:
+    """Nothing but what is left of the run when it is over."""
 
     def __init__(self, stream: TextIO, conclude: Conclude = report_lines) -> None:
         self._stream = stream
         self._conclude = conclude
+        self.lost: OSError | None = None
+
+    def start(self, event: RunEvent, planned: Planned) -> None:
+        """Say nothing."""
+
+    def kernel(self, event: KernelEvent) -> None:
+        """Say nothing."""
+
+    def case(self, event: CaseEvent) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    @_never_raises
+    def finish(self, run: Run) -> None:
+        """Print what is left of the run."""
+        self._say(self._conclude(run, Style.of(self._stream)))
+
+    def _say(self, lines: Sequence[str]) -> None:
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+
+
+class PlainReporter:
+    """One line now and then: for pipes, logs and CI."""
+
+    def __init__(self, stream: TextIO, conclude: Conclude = report_lines, *, verbose: bool = False) -> None:
+        self._stream = stream
+        self._conclude = conclude
+        self._verbose = verbose
         self._style = Style.of(stream)
         self._run: Run | None = None
         self._began = time.monotonic()
@@ -123,6 +161,8 @@ class PlainReporter:
         """Tell an unexpected case at once, and progress every tenth of the way or every ten seconds."""
         assert self._run is not None
         self._run.add(event)
+        if self._verbose:
+            self._say([verdict_of(self._run, event, self._style)])
         if not event.verdict.expected:
             self._announced += 1
             self._say(announcement(self._run, event, self._announced, self._style))
@@ -153,9 +193,10 @@ class PlainReporter:
 class LiveReporter:
     """A screen at the bottom of the terminal: progress, the matrices filling up; above it what went wrong."""
 
-    def __init__(self, stream: TextIO, conclude: Conclude = report_lines) -> None:
+    def __init__(self, stream: TextIO, conclude: Conclude = report_lines, *, verbose: bool = False) -> None:
         self._stream = stream
         self._conclude = conclude
+        self._verbose = verbose
         self._style = Style.of(stream)
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -190,9 +231,12 @@ class LiveReporter:
         with self._lock:
             assert self._run is not None
             self._run.add(event)
+            told = [verdict_of(self._run, event, self._style)] if self._verbose else []
             if not event.verdict.expected:
                 self._announced += 1
-                self._draw(announcement(self._run, event, self._announced, self._style))
+                told += announcement(self._run, event, self._announced, self._style)
+            if told:
+                self._draw(told)
 
     @_never_raises
     def note(self, text: str) -> None:

@@ -62,6 +62,12 @@ def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[s
     return ["More cases are unexpected; the report will list them all."] if number == _ANNOUNCED + 1 else []
 
 
+def verdict_of(run: Run, case: CaseEvent, style: Style) -> str:
+    """Return the line of one case, its id whole so that it can be pasted."""
+    words = f"{run.kernel(case.kernel).title} {case.id} {case.seconds:.2f} s"
+    return f"{style.paint(f'{case.verdict:5}', 'good' if case.verdict.expected else 'bad')} {style.show(words)}"
+
+
 def _bars(run: Run, columns: int, style: Style) -> list[str]:
     specs = {slug: style.cut(run.kernel(slug).title, 20) for slug in run.slugs}
     wide = max(map(len, specs.values()), default=0)

@@ -36,13 +36,15 @@ class Style:
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
-        """Find out what a stream can show; https://no-color.org is honoured."""
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        """Find out what a stream can show; https://no-color.org comes before https://force-color.org."""
+        forced = os.environ.get("FORCE_COLOR", "") not in ("", "0")
+        able = stream.isatty() and os.environ.get("TERM") != "dumb"
+        colour = not os.environ.get("NO_COLOR") and (forced or able)
         try:
             "●⊘○─█…".encode(stream.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
-            return cls(colour=stream.isatty() and not plain, unicode=False)
-        return cls(colour=stream.isatty() and not plain)
+            return cls(colour=colour, unicode=False)
+        return cls(colour=colour)
 
     def paint(self, text: str, *names: str) -> str:
         """Colour text but for the blanks behind it; names as in the table above."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import re
@@ -17,10 +18,11 @@ from typing import Any
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.groups.leaks.cases import FEWEST_ROUNDS
-from conformance.groups.leaks.cases import ROUNDS
 from conformance.judge.lists import Lists
 from conformance.judge.lists import read_lists
-from conformance.run.deadline import DEFAULT
+from conformance.run.option_table import DEFAULT_KERNEL
+from conformance.run.option_table import OPTIONS
+from conformance.run.option_table import Group
 from conformance.run.retries import Repetition
 from conformance.run.retries import Wish
 from conformance.run.selection import Chosen
@@ -29,161 +31,34 @@ from conformance.run.selection import require
 from conformance.run.shard import Shard
 from kernels.resolve import amend
 from kernels.resolve import parse
-from kernels.spec import Preset
 from vm.machine import MachineKind
 from vm.machine import MachineOptions
 
-DEFAULT_KERNEL = "debian:6.12"
 _MEMORY = 256
 """MiB that the largest of Debian's kernels, the root image and the cases need."""
 _WORKER_MEMORY = 150
 """MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
 
-_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    (
-        "--kernel",
-        {
-            "action": "append",
-            "metavar": "SPEC",
-            "help": "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host;"
-            f" repeatable (default: {DEFAULT_KERNEL})",
-        },
-    ),
-    (
-        "--case",
-        {
-            "action": "append",
-            "metavar": "GLOB",
-            "help": "only the cases whose id, GROUP/NAME, matches; GROUP or NAME alone will do; repeatable",
-        },
-    ),
-    (
-        "--machine",
-        {
-            "choices": [str(kind) for kind in MachineKind],
-            "default": "clone",
-            "help": "how the kernel is run (default: clone; host kernels always run on the host)",
-        },
-    ),
-    ("--accel", {"choices": ["auto", "kvm", "tcg"], "default": "auto", "help": "accelerator (default: auto, proved)"}),
-    (
-        "--patch",
-        {
-            "action": "append",
-            "metavar": "FILE",
-            "help": "apply a diff or mbox to every kernel that is built, by compare to HEAD only; repeatable",
-        },
-    ),
-    (
-        "--config",
-        {
-            "action": "append",
-            "metavar": "FRAGMENT",
-            "help": "configure every kernel that is built, by compare HEAD only, with this on top; repeatable",
-        },
-    ),
-    (
-        "--preset",
-        {"choices": [str(preset) for preset in Preset], "help": f"how kernels are configured (default: {Preset.FAST})"},
-    ),
-    ("--append", {"metavar": "STRING", "default": "", "help": "add to the kernel command line"}),
-    ("--cpus", {"type": int, "default": 1, "metavar": "N", "help": "virtual CPUs of a machine (default: 1)"}),
-    ("--memory", {"type": int, "default": 512, "metavar": "MIB", "help": "memory of a machine (default: 512)"}),
-    *(
-        (name, {"action": "append", "metavar": "FILE", "help": f"{text}; repeatable, see conformance/judge/lists.py"})
-        for name, text in (
-            ("--allowlist", "run only the cases it names"),
-            ("--denylist", "skip the cases it names, with its reasons"),
-            ("--splatlist", "reports of the kernel that it knows are xfail"),
-        )
-    ),
-    (
-        "--tries",
-        {
-            "type": int,
-            "metavar": "N",
-            "help": "try what is unexpected anew in fresh clones, until a try disagrees or it was tried N times"
-            " (default: 2, and once where three cases have confirmed the same)",
-        },
-    ),
-    (
-        "--repeat",
-        {"type": int, "metavar": "N", "help": "try every case N times; its worst verdict stands (default: 1)"},
-    ),
-    (
-        "--until-fail",
-        {"action": "store_true", "help": "repeat every case, for its share of the total deadline, until one fails"},
-    ),
-    (
-        "--total-deadline",
-        {
-            "metavar": "DURATION",
-            "default": DEFAULT,
-            "help": f"90s, 10m, 1h30m: the run is over by then, what was not judged is infra (default: {DEFAULT})",
-        },
-    ),
-    (
-        "--rounds",
-        {
-            "type": int,
-            "default": ROUNDS,
-            "metavar": "N",
-            "help": f"sockets that go each way out before leaks are looked for (default: {ROUNDS}; 1000 is thorough)",
-        },
-    ),
-    (
-        "--stress",
-        {
-            "type": float,
-            "default": 0.0,
-            "metavar": "SECONDS",
-            "help": "hammer every pair of kinds from several threads for so long; best with --cpus 2 (default: 0, not)",
-        },
-    ),
-    ("--seed", {"type": int, "metavar": "N", "help": "what the hammer's threads draw from (default: drawn, and told)"}),
-    (
-        "--isolation",
-        {
-            "choices": ["case", "shard"],
-            "default": "shard",
-            "help": "what has a clone to itself: every case, or a worker's share of them (default: shard)",
-        },
-    ),
-    (
-        "--quick",
-        {
-            "action": "store_true",
-            "help": "only as many cases as decide every row that the tables have about the kernel; takes seconds",
-        },
-    ),
-    ("--shard", {"metavar": "I/N", "help": "judge only the I-th of N shares of the cases; `merge` makes them one run"}),
-    (
-        "--results",
-        {
-            "metavar": "DIR",
-            "help": "write the event log, a summary and the evidence of unexpected cases to DIR, which must hold no"
-            " results yet (default: a new folder, conform-results/DATE-TIME)",
-        },
-    ),
-    ("--trace", {"action": "store_true", "help": "run a bad case once more for a function graph of sockmap's paths"}),
-    ("--dump", {"action": "store_true", "help": "run a bad case once more for a dump of the guest's memory"}),
-)
-
 _RENAMED = {"--trace": "--conform-trace"}
 """What is called otherwise under pytest, which has an option of that name."""
 
 
-def add_options(add: Callable[..., Any], without: Container[str] = ()) -> None:
-    """Declare the shared options through argparse's adding function."""
-    for name, settings in _OPTIONS:
-        if name not in without:
-            add(name, dest=_destination(name), **settings)
+def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = None, but: Container[str] = ()) -> None:
+    """Declare the shared options that a command understands, by groups; the others have their defaults."""
+    groups: dict[Group, argparse._ArgumentGroup] = {}
+    for option in OPTIONS:
+        if option.name in but or (only is not None and option.name not in only):
+            parser.set_defaults(**{option.destination: option.default})
+            continue
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        groups[option.group].add_argument(option.name, dest=option.destination, **option.settings)
 
 
 def add_pytest_options(add: Callable[..., Any]) -> None:
     """Declare the shared options through pytest's adding function."""
-    for name, settings in _OPTIONS:
-        add(_RENAMED.get(name, name), dest=_destination(name), **settings)
+    for option in OPTIONS:
+        add(_RENAMED.get(option.name, option.name), dest=option.destination, **option.settings)
 
 
 def by_slug(specs: Sequence[str]) -> dict[str, str]:
@@ -319,13 +194,13 @@ def chosen_of(namespace: Any) -> Chosen | None:
 def as_arguments(namespace: Any) -> list[str]:
     """Write the shared options of a parsed command line as arguments again."""
     arguments: list[str] = []
-    for name, settings in _OPTIONS:
-        value = getattr(namespace, _destination(name))
-        if settings.get("action") == "append":
+    for option in OPTIONS:
+        name, value = option.name, getattr(namespace, option.destination)
+        if option.settings.get("action") == "append":
             arguments += [f"{name}={item}" for item in value or ()]
-        elif settings.get("action") == "store_true":
+        elif option.settings.get("action") == "store_true":
             arguments += [_RENAMED.get(name, name)] * value
-        elif value is not None and value != settings.get("default"):
+        elif value is not None and value != option.default:
             arguments.append(f"{name}={value}")
     return arguments
 
@@ -341,12 +216,8 @@ def repeat_command(namespace: Any) -> str:
     return shlex.join(["./conform", "run", *kept])
 
 
-def _destination(option: str) -> str:
-    return f"conform_{option[2:].replace('-', '_')}"
-
-
 def _check_least(namespace: Any, **least: int) -> None:
     for option, bound in least.items():
         value = getattr(namespace, f"conform_{option}")
         if value is not None and value < bound:
-            raise UsageError(f"--{option} {value} is too little", hint=f"--{option} {bound} is the least")
+            raise UsageError(f"--{option} must be at least {bound}, not {value}", hint=f"e.g. --{option} {bound}")

@@ -26,7 +26,7 @@ from conformance.model import Case
 from conformance.run.shard import WHOLE
 from conformance.run.shard import Shard
 
-LISTING = "list the cases with: ./conform run -- --collect-only -q"
+LISTING = "list the cases with: ./conform list --case '*'"
 
 Chosen = Mapping[str, Mapping[str, Case]]
 """By the kernel's slug, the cases that it is asked, by their ids and in the suite's order."""
@@ -160,7 +160,8 @@ def _reader(expression: str) -> Callable[[str, Case], bool]:
     except SyntaxError as error:
         at = f"at column {error.offset}: " if error.offset else ""
         raise UsageError(
-            f"-k {shlex.quote(expression)} is no expression: {at}{error.msg}", hint="e.g. -k 'redirect and not vsock'"
+            f"-k {shlex.quote(expression)} is not an expression: {at}{error.msg}",
+            hint="e.g. -k 'redirect and not vsock'",
         ) from error
 
     def reads(slug: str, case: Case) -> bool:

@@ -169,7 +169,7 @@ def test_what_is_missing_is_installed_and_said(made: Path, tmp_path: Path) -> No
     )
     done = conform(made, "run", PATH=str(path))
     assert (done.returncode, done.stdout) == (0, "ran toy\n"), done.stderr
-    assert "conform: installing clang: compiles the BPF programs" in done.stderr
+    assert "conform: installing clang (compiles the BPF programs)" in done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [line.split()[0] for line in asked] == ["install", "update", "install"]
     assert "--no-install-recommends clang" in asked[0]

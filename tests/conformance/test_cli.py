@@ -108,7 +108,7 @@ class TestBadInput:
         copy = copy_of_checkout(tmp_path)
         (copy / "conformance" / "cases" / "test_broken.py").write_text("import nonesuch\n")
 
-        done = conform("run", "--kernel", "host", "--case", "steer", "-n", "0", cwd=tmp_path, root=copy)
+        done = conform("run", "--kernel", "host", "--yes", "--case", "steer", "-n", "0", cwd=tmp_path, root=copy)
 
         assert done.returncode == 128, done.stdout
         assert "test_broken.py" in done.stderr

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import pty
 import re
@@ -16,6 +18,7 @@ from conformance.host.doctor import State
 from conformance.host.packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
+TABLE = argparse.Namespace(json=False)
 PROGRAMS = {
     "qemu-system-x86_64": "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)",
     "clang": "Debian clang version 14.0.6",
@@ -62,11 +65,21 @@ def test_what_is_missing_is_named_and_mended(
 ) -> None:
     """A missing package is said to be missing, with the line that installs it, and the exit code is 128."""
     (programs / name).unlink()
-    assert doctor.doctor() == 128
+    assert doctor.doctor(TABLE) == 128
     printed = capsys.readouterr().out
     assert re.search(rf"^{package} +MISSING ", printed, re.MULTILINE)
-    assert f"to mend: apt-get install {package}" in printed
+    assert f"to fix: apt-get install {package}" in printed
     assert re.search(rf"^A run cannot work yet: [^.]*{package}", printed, re.MULTILINE)
+
+
+def test_what_is_missing_as_json(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program reads of each finding what a person does, and meets the same exit code."""
+    (programs / "clang").unlink()
+
+    assert doctor.doctor(argparse.Namespace(json=True)) == 128
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert (found["clang"]["state"], found["clang"]["fix"]) == ("missing", "apt-get install clang")
+    assert found["processors"]["state"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +124,7 @@ def test_without_environment_the_doctor_makes_do(tmp_path: Path) -> None:
     """Under a bare Python, without site-packages, the doctor examines everything and says how the rest comes."""
     done = doctored(tmp_path)
     assert done.returncode == 128
-    assert re.search(r"^environment +MISSING .*\n? +.*\n? +to mend: ./conform run makes it", done.stdout, re.MULTILINE)
+    assert re.search(r"^environment +MISSING .*\n? +.*\n? +to fix: ./conform run makes it", done.stdout, re.MULTILINE)
     assert "accelerator" in done.stdout
     assert done.stderr == ""
     assert "\033" not in done.stdout
@@ -136,7 +149,8 @@ def bare(folder: Path) -> list[str]:
         f"import pathlib, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from conformance.host import doctor\n"
         f"doctor.ROOT = pathlib.Path({str(folder)!r})\n"
-        "sys.exit(doctor.doctor())\n"
+        "import argparse\n"
+        "sys.exit(doctor.doctor(argparse.Namespace(json=False)))\n"
     )
     return [sys.executable, "-IS", "-c", code]
 

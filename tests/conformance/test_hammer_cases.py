@@ -37,7 +37,7 @@ def find(group: str, name: str) -> Case:
 def parsed(*arguments: str) -> argparse.Namespace:
     """Return the options of a command line."""
     parser = argparse.ArgumentParser()
-    add_options(parser.add_argument)
+    add_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -116,5 +116,5 @@ def test_a_run_is_repeated_by_its_seed() -> None:
 
 def test_less_than_no_stress_is_refused() -> None:
     """A negative time is wrong usage."""
-    with pytest.raises(UsageError, match=r"--stress -1\.0 is too little"):
+    with pytest.raises(UsageError, match=r"--stress must be at least 0, not -1\.0"):
         repetition(parsed("--stress", "-1"))

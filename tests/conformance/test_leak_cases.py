@@ -72,8 +72,8 @@ def test_more_rounds_have_more_time() -> None:
 def test_too_few_rounds_are_refused() -> None:
     """Fewer rounds than tell a leak from noise would let leaks pass."""
     parser = argparse.ArgumentParser()
-    add_options(parser.add_argument)
+    add_options(parser)
 
-    with pytest.raises(UsageError, match="--rounds 7 is too little") as refused:
+    with pytest.raises(UsageError, match=f"--rounds must be at least {FEWEST_ROUNDS}, not 7") as refused:
         repetition(parser.parse_args(["--rounds", "7"]))
-    assert refused.value.hint == f"--rounds {FEWEST_ROUNDS} is the least"
+    assert refused.value.hint == f"e.g. --rounds {FEWEST_ROUNDS}"

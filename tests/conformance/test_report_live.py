@@ -269,3 +269,24 @@ def test_the_stream_chooses(monkeypatch: pytest.MonkeyPatch, term: str, ci: str 
     with terminal() as (stream, _):
         assert isinstance(choose(stream), kind)
     assert isinstance(choose(io.StringIO()), PlainReporter)
+
+
+def test_each_verdict_is_told_if_asked_for() -> None:
+    """With -v every case has a line, in a pipe and above the screen of a terminal."""
+    run = report_runs.sick()
+    stream = io.StringIO()
+    play(run, choose(stream, loudness=1))
+    ids = [case.id for case in run.cases["debian-6.12"]]
+    lines = [line.split() for line in stream.getvalue().partition("SOCKMAP conformance:")[0].splitlines()]
+    assert [words[2] for words in lines if words[:2] in (["pass", "debian:6.12"], ["fail", "debian:6.12"])] != []
+    assert [words[2] for words in lines if words[1:2] == ["debian:6.12"] and words[-1:] == ["s"]] == ids
+    with terminal() as (screen_of, written):
+        play(run, LiveReporter(screen_of, verbose=True))
+    assert sum(f" {name} " in line for name in ids[:20] for line in replay(b"".join(written).decode())) >= 20
+
+
+def test_nothing_is_told_before_the_end_if_asked_for() -> None:
+    """With -q there is what is left of the run, and that is all."""
+    stream = io.StringIO()
+    play(report_runs.sick(), choose(stream, lambda run, style: ["the end"], loudness=-1))
+    assert stream.getvalue() == "the end\n"

@@ -218,7 +218,7 @@ class TestErrors:
         """With what pytest has against it."""
         sentence, _ = self._refused(expression=expression)
 
-        assert "is no expression: at column" in sentence
+        assert "is not an expression: at column" in sentence
 
     def test_cases_that_need_stress(self) -> None:
         """They exist, and are asked only with --stress; whoever names one is told."""
@@ -247,7 +247,7 @@ class TestErrors:
         )  # fmt: skip
 
         assert done.returncode == 128
-        assert "-k '((' is no expression" in done.stderr
+        assert "-k '((' is not an expression" in done.stderr
         assert not list(tmp_path.iterdir())
 
     def test_of_a_matrix(self, tmp_path: Path) -> None:

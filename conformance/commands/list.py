@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform list`: the cases there are, without a kernel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+from common.errors import ExitCode
+from common.say import put
+from common.say import say
+from conformance.groups import GROUPS
+from conformance.groups import cases
+from conformance.model import Case
+from conformance.report.style import Style
+from conformance.run.selection import Wanted
+from conformance.run.selection import choose
+from conformance.run.selection import require
+
+_ANY = "any"
+"""In place of the slug of a kernel: no kernel is named."""
+
+
+def list_cases(options: argparse.Namespace) -> int:
+    """Print the chosen cases: all of them as ids if some are chosen, else how many there are of each sort."""
+    wanted = Wanted(globs=tuple(options.case or ()), expression=options.k or "", stressed=True)
+    chosen = list(require(wanted, [_ANY], cases())[_ANY].values())
+    if options.json:
+        say(json.dumps([_object(case) for case in chosen]))
+    elif options.case or options.k:
+        put((case.id for case in chosen), sys.stdout)
+    else:
+        usual = choose(Wanted(), [_ANY], cases())[_ANY]
+        put(overview(chosen, stressed=len(chosen) - len(usual)), sys.stdout)
+    return int(ExitCode.OK)
+
+
+def overview(chosen: Sequence[Case], *, stressed: int) -> Iterator[str]:
+    """Return a line for each group, and how many cases there are of each mode and kind."""
+    for group, each in GROUPS.items():
+        of_group = [case for case in chosen if case.group == group]
+        if not of_group:
+            continue
+        yield f"{len(of_group):6}  {group}{'  (only with --stress SECONDS)' if each.stress else ''}"
+        for name in ("mode", "kind", "in", "out"):
+            counts = Counter(case.params[name] for case in of_group if name in case.params)
+            if counts:
+                said = ", ".join(f"{value} {count}" for value, count in counts.items())
+                yield from Style().wrap(said, first=f"{'':8}{name}: ", then=" " * 10)
+    yield f"{len(chosen) - stressed:6}  in all; {stressed} more with --stress"
+    yield ""
+    yield "ids: ./conform list --case GROUP; one case: ./conform explain ID"
+
+
+def _object(case: Case) -> dict[str, object]:
+    return {"id": case.id, "group": case.group, "name": case.name, "params": dict(case.params)}

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The conventions of the command line: errors of one sentence, offers for what is misspelt, and types of values.
+
+Debian's own Python imports this before anything is installed: the standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+from typing import NoReturn
+
+from common.errors import UsageError
+from common.say import put
+
+EXIT_CODES = """\
+exit codes, fit for `git bisect run`:
+  0        nothing unexpected
+  1        at least one unexpected result
+  125      this kernel could not be judged
+  128      wrong usage, or a broken host
+  130/143  interrupted by SIGINT/SIGTERM
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UsageErrors; options must be written out, so that a new one changes no old command."""
+
+    def __init__(self, *, examples: str = "", exits: bool = False, **more: Any) -> None:
+        """Take, beside argparse's arguments, lines of examples, and whether the exit codes are those of a run."""
+        shown = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
+        parts = [f"examples:\n{shown}"] * bool(shown) + [EXIT_CODES] * exits
+        settings: dict[str, Any] = {
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+            "epilog": "\n".join(parts) or None,
+            "allow_abbrev": False,
+        }
+        super().__init__(**settings, **more)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error as the command tells it."""
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+    def refuse(self, extra: list[str], commands: Mapping[str, Parser]) -> NoReturn:
+        """Raise UsageError for arguments that mean nothing here, with the option that was probably meant.
+
+        `commands` are the parsers of all commands, by their names: the option may be one of another.
+        """
+        name = extra[0].partition("=")[0]
+        near = _near(name, self._option_string_actions) if name.startswith("-") else ""
+        hint = f"did you mean {near}? " if near else ""
+        others = [other for other, parser in commands.items() if parser.sharing(name)]
+        hint = f"{name} is an option of {', '.join(others)}; " if others else hint
+        raise UsageError(f"unrecognized arguments: {' '.join(extra)}", hint=f"{hint}see {self.prog} --help")
+
+    def sharing(self, name: str) -> list[str]:
+        """Return every option that decides about the same as this one, itself included; none if there is no such."""
+        action = self._option_string_actions.get(name)
+        return [each for each, other in self._option_string_actions.items() if action and other.dest == action.dest]
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        put(message.splitlines(), sys.stdout)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is none of the choices, with the one that was probably meant."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(each) for each in action.choices]
+        near = _near(str(value), known)
+        hint = f"did you mean {near}? " if near else ""
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - there is no public name
+            raise UsageError(f"there is no command {value!r}", hint=f"{hint}see {self.prog} --help")
+        name = "/".join(action.option_strings) or action.metavar or action.dest
+        raise UsageError(f"argument {name}: invalid choice: {value!r}", hint=f"{hint}choose from {', '.join(known)}")
+
+
+def add_colour(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that decides about colour."""
+    parser.add_argument(
+        "--color", choices=["auto", "always", "never"],
+        help="colour the output; auto (default): on a terminal, unless NO_COLOR is set; FORCE_COLOR means always",
+    )  # fmt: skip
+
+
+def obey_colour(wish: str | None) -> None:
+    """Put a --color before what the environment says, for this process and those it starts."""
+    for name, says in (("NO_COLOR", "never"), ("FORCE_COLOR", "always")):
+        if wish is not None:
+            os.environ.pop(name, None)
+        if wish == says:
+            os.environ[name] = "1"
+
+
+def at_least(least: int) -> Any:
+    """Return a type for a whole number; argparse names the option of one that is too small."""
+
+    def read(text: str) -> int:
+        try:
+            count = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if count < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {count}")
+        return count
+
+    return read
+
+
+def workers(text: str) -> str:
+    """Read the number of workers, as pytest-xdist takes it."""
+    return text if text in ("auto", "logical") else str(at_least(0)(text))
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    bare = {each.lstrip("-"): each for each in known}
+    return next((bare[each] for each in get_close_matches(word.lstrip("-"), list(bare), 1)), "")

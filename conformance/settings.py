@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A user's own defaults: `$XDG_CONFIG_HOME/sockmap-conformance/config.toml`, which the command line overrides.
+
+    color = "never"                  # for every command that has the option --color
+
+    [run]                            # for `./conform run`
+    kernel = ["debian:6.12", "~/linux"]
+    total-deadline = "2h"
+    trace = true
+
+A key is an option without its dashes. A list repeats the option, `true` gives it. Nothing is read from the current
+directory: that may be a kernel tree that nobody vouches for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import UsageError
+from conformance.parser import Parser
+
+Parse = Callable[[Sequence[str]], argparse.Namespace]
+
+_HINT = "a key is an option of a command without its dashes: conformance/settings.py"
+
+
+def path() -> Path:
+    """Return where the file is, if there is one."""
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    # The base directory specification: a relative path is invalid and to be ignored.
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".config"
+    return base / "sockmap-conformance" / "config.toml"
+
+
+def applied(arguments: Sequence[str], parse: Parse, commands: Mapping[str, Parser]) -> list[str]:
+    """Return a command line with the user's defaults behind the command; UsageError names file and key that is wrong.
+
+    `parse` reads a command line. A run that is resumed has the options that it was started with.
+    """
+    given = list(arguments)
+    if not given or given[0] not in commands:
+        return given
+    values = _read(path(), commands)
+    command = given[0]
+    chosen = {key: value for key, value in values.items() if not isinstance(value, dict)} | values.get(command, {})
+    own = given[: given.index("--")] if "--" in given else given
+    if not chosen or any(each in ("-h", "--help") or each.startswith("--resume") for each in own):
+        return given
+    options = parse(given)
+    added: list[str] = []
+    for key, value in chosen.items():
+        names = commands[command].sharing(_option(key))
+        decided = any(each == name or each.startswith(_beginning(name)) for name in names for each in own)
+        if names and not decided and not (key == "kernel" and getattr(options, "conform_kernel", None)):
+            added += _arguments(_option(key), value)
+    try:
+        parse([command, *added, *given[1:]])
+    except UsageError as error:
+        raise UsageError(f"{path()}: {error}", hint=error.hint) from error
+    return [command, *added, *given[1:]]
+
+
+def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
+    try:
+        text = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint="it holds your defaults; remove it") from error
+    import tomllib
+
+    try:
+        values = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not TOML: {error}", hint=_HINT) from error
+    for key, value in values.items():
+        tables = [key] if isinstance(value, dict) else list(commands)
+        for name in value if isinstance(value, dict) else (key,):
+            if not any(each in commands and commands[each].sharing(_option(name)) for each in tables):
+                where = f"[{key}] has" if isinstance(value, dict) else "no command has"
+                raise UsageError(f"{file}: {where} the unknown key {name!r}", hint=_HINT)
+    return values
+
+
+def _option(key: str) -> str:
+    return f"--{key}" if len(key) > 1 else f"-{key}"
+
+
+def _beginning(name: str) -> str:
+    """Return how an argument begins that gives an option its value without a blank."""
+    return f"{name}=" if name.startswith("--") else name
+
+
+def _arguments(option: str, value: Any) -> Iterator[str]:
+    for each in value if isinstance(value, list) else [value]:
+        if each is True:
+            yield option
+        elif each is not False:
+            yield f"{option}={each}" if option.startswith("--") else f"{option}{each}"
