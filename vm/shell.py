@@ -14,8 +14,10 @@ import termios
 import tty
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
+from common.errors import UsageError
 from kernels import symbols
 from kernels.kernel import Kernel
 from vm.death import DeadMachineError
@@ -25,14 +27,26 @@ from vm.session import Session
 TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")
 """Programs of this host that a guest gets for a shell, with their libraries, as far as the host has them."""
 
+CASE = "/run/conform-case"
+"""A file in the guest that says what a case that is set up holds; a shell at a terminal begins with it."""
+
+_LONGEST = 100_000
+"""Bytes of a script: less than the kernel takes for one argument of execve(2), which is 128 KiB."""
+
 LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 
 
-def interact(session: Session, name: str, keys: int, screen: int) -> int:
-    """Run a shell in the guest on the terminal `keys` and `screen`; returns its status, or 1 if the guest died."""
+def interact(session: Session, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
+    """Run a command, else a shell, in the guest on the terminal `keys` and `screen`.
+
+    Returns its status, or 1 if the guest died. Where `keys` is no terminal, a shell reads all of it first, as a script.
+    """
     for path in _programs():
         session.place(os.fspath(path), path.read_bytes())
-    command = _command()
+    if not words and not os.isatty(keys):
+        words = _script(keys)
+        keys = -1
+    command = _command(words, newlines=os.isatty(screen))
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -77,18 +91,34 @@ def _programs() -> list[Path]:
     return [*tools, *(Path(each) for each in dict.fromkeys(LIBRARY.findall(listing)))]
 
 
-def _command() -> list[str]:
-    """Return what to run: a shell, and all of busybox beside it, if the host has any."""
-    shell = next(filter(None, map(shutil.which, ("bash", "sh"))), None)
-    busybox = shutil.which("busybox")
-    if busybox is not None:
-        return [
-            busybox,
-            "sh",
-            "-c",
-            f"{busybox} mkdir -p /bin; {busybox} --install -s /bin 2>/dev/null; exec {shell or 'sh'} -i",
-        ]
-    return [shell, "-i"] if shell is not None else [os.fspath(PYTHON)]
+def _script(keys: int) -> list[str]:
+    """Return a shell that runs what is read from a file or pipe, up to its end; UsageError where that is too long."""
+    with open(keys, "rb", closefd=False) as file:
+        script = file.read(_LONGEST + 1)
+    if len(script) > _LONGEST:
+        raise UsageError(
+            f"the script for the guest is longer than {_LONGEST} bytes", hint="start the shell at a terminal"
+        )
+    return [_shell() or "sh", "-c", os.fsdecode(script.replace(b"\0", b""))]
+
+
+def _shell() -> str | None:
+    return next(filter(None, map(shutil.which, ("bash", "sh"))), None)
+
+
+def _command(words: Sequence[str], *, newlines: bool) -> list[str]:
+    """Return what to run: a shell unless told, and all of busybox beside it, if the host has any.
+
+    A terminal that is not shown on another gets no carriage returns: with `newlines`, its lines end as a screen needs.
+    """
+    busybox, shell = shutil.which("busybox"), _shell()
+    if busybox is None:
+        return list(words) or ([shell, "-i"] if shell is not None else [os.fspath(PYTHON)])
+    script = f"{busybox} mkdir -p /bin; {busybox} --install -s /bin 2>/dev/null; "
+    script += "" if newlines else f"{busybox} stty -onlcr; "
+    if not words:
+        script += f"test -f {CASE} && {busybox} cat {CASE}; "
+    return [busybox, "sh", "-c", f'{script}exec "$@"', "sh", *(words or [shell or "sh", "-i"])]
 
 
 @contextlib.contextmanager

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform shell`: a shell in the clone that a case would get, or is standing in."""
+"""`conform shell`: a shell, or one command, in the clone that a case would get, or in which it is set up."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from common.errors import HostError
 from common.errors import UsageError
 from common.say import note
 from conformance.groups import cases
 from conformance.model import Case
+from conformance.run import greeting
+from conformance.run.bundle import guest_bundle
+from conformance.run.consent import for_host
 from conformance.run.machine_pool import Workbench
 from conformance.run.run_options import read_options
 from conformance.run.selection import Wanted
@@ -20,34 +25,48 @@ from conformance.run.selection import checked
 from conformance.run.selection import matcher
 from kernels.resolve import resolve
 from vm import shell as terminal
+from vm.machine import MachineKind
 from vm.machine import Reply
 from vm.session import Session
 
+_GREETING = "greeting"
 _SETTING_UP = 60.0
 """Deadline of a case that is looked at, not judged."""
 
 
 def shell(options: argparse.Namespace) -> int:
-    """Open a shell in a machine, with a case standing in it if one is named; returns the shell's status."""
+    """Run a shell or the command after `--` in a machine, with a case set up if one is named; returns its status."""
     case = _named(options.conform_case or ())
     asked = read_options(options)
     (slug, spec), *others = asked.specs.items()
     if others:
         raise UsageError("a shell is in one machine", hint="give one --kernel")
+    for_host([spec], yes=options.yes)
     kernel = resolve(spec, progress=note)
     workbench = Workbench({slug: kernel}, asked.machine)
     workbench.prepare(slug, note)
     with contextlib.closing(workbench), contextlib.ExitStack() as stack:
         machine = workbench.machine(slug)
         if not isinstance(machine, Session):
-            raise HostError("this machine has no shell", hint="use --machine=clone")
+            raise HostError("this machine has no shell", hint="use --machine clone")
         if case is not None:
-            _tell(case, machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True))
+            _tell(case, _set_up(machine, case))
         if machine.usable:
             if options.gdb:
                 stack.enter_context(terminal.debugged(machine, kernel, note))
-            return terminal.interact(machine, slug, sys.stdin.fileno(), sys.stdout.fileno())
+            keys = sys.stdin.fileno() if sys.stdin is not None else stack.enter_context(open(os.devnull)).fileno()
+            sys.stdout.flush()
+            return terminal.interact(machine, slug, keys, sys.stdout.fileno(), options.pytest_arguments)
     return 1
+
+
+def _set_up(machine: Session, case: Case) -> Reply:
+    """Carry out a case up to where it would tear itself down; a guest learns what it holds by then."""
+    if machine.info.kind is MachineKind.HOST:  # a file of the greeting would stay behind
+        return machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True)
+    machine.load({**guest_bundle(), _GREETING: Path(greeting.__file__).read_text(encoding="utf-8")})
+    arguments = {"case": case.id, "scenario": case.scenario, "params": dict(case.params)}
+    return machine.call(f"{_GREETING}:run", arguments, deadline=_SETTING_UP, hold=True)
 
 
 def _named(patterns: Sequence[str]) -> Case | None:
@@ -66,8 +85,8 @@ def _named(patterns: Sequence[str]) -> Case | None:
 
 def _tell(case: Case, reply: Reply) -> None:
     standing = reply.value is None and not reply.error
-    note(f"{case.id}: {'stands, stopped before it would tear itself down' if standing else reply.fate}")
+    note(f"{case.id}: {'is set up; paused before teardown' if standing else reply.fate}")
     if not standing:
-        note(reply.error or f"it came to its end: {reply.value}")
+        note(reply.error or f"it ended: {reply.value}")
     for line in reply.log:
         note(f"  {line.text}")

@@ -37,6 +37,7 @@ ALLOWED = {
     "conformance/report/store.py:store": "a report",
     "conformance/compare/store.py:store": "ASCII JSON",
     "conformance/run/figures.py:write": "our own figures",
+    "conformance/run/greeting.py:_write": "in the guest, which shows it on its own terminal",
     "conformance/run/controller.py:pytest_terminal_summary": "lines of Style",
     "conformance/commands/merge.py:_write": "events",
     "vm/shell.py:interact": "a terminal that the user asked to have",

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`conform shell`: a shell, a script or one command in a guest, which learns what a case holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from types import FunctionType
+
+import pytest
+
+from common.errors import UsageError
+from conformance.run import greeting
+from tests.conformance.conform import command
+from tests.conformance.conform import conform
+from tests.conformance.conform import environment
+from vm import shell
+from vm.guest import worker
+
+KERNEL = "debian:6.12"
+CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
+
+
+class Bench:
+    """Holds sockets, as those of guest code do."""
+
+    def __init__(self) -> None:
+        one, other = socket.socketpair()
+        self.ends = {"in": one, "in_peer": other}
+        self._tap = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def close(self) -> None:
+        """Close them all."""
+        for each in (*self.ends.values(), self._tap):
+            each.close()
+
+
+def case(bench: Bench) -> FrameType:
+    """Be where a case is stopped."""
+    return sys._getframe()
+
+
+def test_sockets_are_named_by_what_leads_to_them() -> None:
+    """Attributes and keys of what guest code holds name its descriptors; others are sockets without a name."""
+    in_guest = FunctionType(case.__code__.replace(co_filename="bundle:case"), globals())
+    with contextlib.closing(Bench()) as bench, socket.socket() as spare:
+        lines = {int(line.split()[1]): line.split()[2:4] for line in greeting.described(in_guest(bench))}
+
+        assert lines[bench.ends["in"].fileno()] == ["IN", "AF_UNIX"]
+        assert lines[bench.ends["in_peer"].fileno()] == ["in_peer", "AF_UNIX"]
+        assert lines[bench._tap.fileno()] == ["tap", "AF_INET"]
+        assert lines[spare.fileno()] == ["socket", "AF_INET"]
+
+
+def test_host_and_guest_agree() -> None:
+    """What runs in the guest cannot import where its greeting goes, nor where a case is stopped."""
+    assert greeting.PATH == shell.CASE
+    assert greeting._CLOSERS == worker.CLOSERS
+
+
+@pytest.mark.vm
+class TestInAGuest:
+    """Through the real command."""
+
+    def test_a_command(self, tmp_path: Path) -> None:
+        """It ends with its status, its lines end as lines do, and it sees what the case holds."""
+        script = "cat /run/conform-case; echo $1; exit 7"
+
+        done = conform(
+            "shell", "--kernel", KERNEL, "--case", CASE, "--", "sh", "-c", script, "sh", "two words", cwd=tmp_path
+        )
+
+        assert done.returncode == 7, done.stderr
+        assert "\r" not in done.stdout
+        first, *lines, last = done.stdout.splitlines()
+        assert first.startswith(f"{CASE} is set up; paused before teardown. Process ")
+        assert last == "two words"
+        names = [line.split()[2] for line in lines]
+        assert {"IN", "in_peer", "OUT", "out_peer", "map", "program"} <= set(names)
+        assert any("sockmap, id " in line for line in lines)
+
+    def test_what_is_read_is_a_script(self, tmp_path: Path) -> None:
+        """Its end is the end: nothing waits for a key; and an empty one ends at once."""
+        for script, code, shown in ((b"echo $((6*7))\nexit 3\n", 3, b"42\n"), (b"", 0, b"")):
+            done = subprocess.run(
+                command("shell", "--kernel", KERNEL), cwd=tmp_path, env=environment(), input=script,
+                stdout=subprocess.PIPE, timeout=120, check=False,
+            )  # fmt: skip
+            assert (done.returncode, done.stdout) == (code, shown)
+
+    def test_standard_input_of_a_command(self, tmp_path: Path) -> None:
+        """It has its end, too."""
+        done = subprocess.run(
+            command("shell", "--kernel", KERNEL, "--", "sh", "-c", "cat > /dev/null; echo end"), cwd=tmp_path,
+            env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, b"end\n")
+
+
+def test_a_script_that_is_too_long(tmp_path: Path) -> None:
+    """It is refused in a sentence: the kernel takes no such argument."""
+    path = tmp_path / "script"
+    path.write_bytes(b"#" * (shell._LONGEST + 1))
+    with path.open() as file, pytest.raises(UsageError, match="longer than"):
+        shell._script(file.fileno())
+    with open(os.devnull) as file:
+        assert shell._script(file.fileno())[1:] == ["-c", ""]
