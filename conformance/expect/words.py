@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,7 @@ from conformance.model import Case
 _FILE = Path(__file__).with_name("words.toml")
 _JOINT = re.compile(r", |: | |-")
 _NUMBER = re.compile(r"\d+")
+_ERRNO = re.compile(r"\bE[A-Z0-9]{2,}$")
 _ANY = "*"
 _OF_CONTROL = "control "
 """What precedes the name of a step of the control: OF_CONTROL of judge/steps.py, which is out of reach from here."""
@@ -35,7 +37,7 @@ def about(case: Case) -> str:
 
 def step_words(group: str, step: str) -> str:
     """Say what a step is; empty if nobody has written it down."""
-    tables, numbers = _words()[group], _NUMBER.findall(step)
+    tables, numbers = _words().get(group, {}), _NUMBER.findall(step)
     told = ", ".join(tables[table][key] for table, key in used_by(group, step))
     told = told.replace("{step}", _JOINT.split(step)[0])
     return re.sub(r"\bN\b", lambda _: numbers.pop(0) if numbers else "N", told)
@@ -59,6 +61,13 @@ def _pieces_of(tables: Mapping[str, Mapping[str, str]], key: str) -> tuple[tuple
     return (("step", _ANY),) if _ANY in steps and not _JOINT.search(key) else ()
 
 
+def answer_words(answers: Iterable[str]) -> dict[str, str]:
+    """Return the words for those of some answers that have any, in the order of `expect/answers.toml`."""
+    pieces = {part.strip() for answer in answers for part in re.split(r", |: | \(|\)", answer)}
+    kinds = {_ERRNO.sub("E...", piece) for piece in pieces}
+    return {word: meaning for word, meaning in _answers().items() if word in kinds}
+
+
 def values(case: Case) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and words of each parameter of a case whose value needs words."""
     told = _words()[case.group].get("value", {})
@@ -78,6 +87,11 @@ def pieces() -> Iterator[tuple[str, str, str]]:
     for group, tables in _words().items():
         for table in ("step", "when", "value"):
             yield from ((group, table, key) for key in tables.get(table, {}))
+
+
+@cache
+def _answers() -> Mapping[str, str]:
+    return tomllib.loads(_FILE.with_name("answers.toml").read_text(encoding="utf-8"))
 
 
 @cache

@@ -66,14 +66,23 @@ def conclude(
     if trouble:
         # Of a machine in trouble nothing more can be seen than that.
         return _deviant(troubled(*trouble), shown, shown, facts, ())
-    if shown and judge(case, facts, reply.value).verdict is Verdict.PASS:
+    promised = judge(case, facts, reply.value)
+    if promised.verdict is Verdict.PASS:
         # A control may answer what a row knows as a deviation: then nothing deviates.
         shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     gone = [row for row in rows if row not in shown]
     judgement = _deviant(
-        judge(case, facts, reply.value, deviant), rows, shown, facts, _unproved(case, facts, gone, symptom.answers)
+        judge(case, facts, reply.value, deviant) if deviant else promised,
+        rows,
+        shown,
+        facts,
+        _unproved(case, facts, gone, symptom.answers),
     )
+    if judgement.verdict is Verdict.XFAIL and promised.verdict is Verdict.FAIL:
+        # What the defect does in place of what the kernel owes; the promise itself is excused, not unknown.
+        told = {name: getattr(promised, name) for name in ("expected", "observed", "differences")}
+        judgement = replace(judgement, **told)
     excuses = {ground.place: ground for ground in (known(report.title) for report in reports) if ground is not None}
     if excuses and judgement.verdict.expected:
         reasons = [judgement.reason] if judgement.deviation else []

@@ -224,6 +224,11 @@ def place(case: CaseEvent, split: Split) -> Place:
     return split.place(_redirects()[case.id])
 
 
+def members(mode: str, split: Split) -> Mapping[Place, int]:
+    """Return how many cases there are for each place of a mode, whether they were run or not."""
+    return _members(mode, split)
+
+
 def names(split: frozenset[str]) -> tuple[str, ...]:
     """Return the rows or the columns there are when these families are told apart."""
     return tuple(dict.fromkeys(_name(kind, split) for kind in KINDS))

@@ -168,6 +168,14 @@ def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> Non
     assert judged(answered(read="half"), FORGETS).deviation == ""
 
 
+def test_a_known_defect_is_told_beside_the_promise(judged: Callable[..., Judgement]) -> None:
+    """What the kernel owes and what it does instead: the steps that deviate, and no others."""
+    told = judged(answered(read="nothing"), FORGETS)
+
+    assert (told.verdict, told.expected, told.observed) == (Verdict.XFAIL, "read data", "read nothing")
+    assert told.differences == ("wanted read to give data, got nothing",)
+
+
 def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgement]) -> None:
     """A case that shows a deviation, and beside it a report that a list knows, says both."""
     told = judged(answered((OTHER,), read="nothing"), FORGETS, listed="old friend")

@@ -22,6 +22,7 @@ from jinja2 import StrictUndefined
 from markupsafe import Markup
 
 from common.foreign import visible
+from conformance.expect.words import answer_words
 from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import LAYOUTS
 from conformance.model import Verdict
@@ -31,14 +32,17 @@ from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.html.behaviour import COMPARED
 from conformance.report.html.behaviour import Judged
+from conformance.report.html.behaviour import answers_of
 from conformance.report.html.behaviour import differing
 from conformance.report.html.behaviour import gather
 from conformance.report.html.behaviour import pair
+from conformance.report.html.behaviour import steps_in_words
 from conformance.report.html.behaviour import tables
 from conformance.report.html.evidence import Witness
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors
 from conformance.report.html.names import Reasons
+from conformance.report.html.names import cited
 from conformance.report.known import known_deviations
 
 _HERE = Path(__file__).parent
@@ -46,10 +50,10 @@ _WORDS = 200_000
 """Characters of reasons in tables; where there are more, they are told once and referred to."""
 _SIGNS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓", "as expected"),
-    "xfail": ("≈", "known deviation"),
+    "xfail": ("≈", "known defect"),
     "skip": ("–", "skipped"),  # noqa: RUF001
     "fail": ("✗", "UNEXPECTED"),
-    "xpass": ("!", "a known deviation is gone"),
+    "xpass": ("!", "a known defect is gone"),
     "splat": ("W", "kernel warning"),
     "panic": ("P", "kernel panic"),
     "hang": ("H", "hung"),
@@ -58,6 +62,19 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
     "": ("·", "not run"),
 }
 """The verdicts, as tables show them."""
+_VERDICTS: Mapping[str, str] = {
+    "pass": "the kernel did what it owes",
+    "xfail": "the kernel showed a known defect, and nothing else was wrong",
+    "skip": "this kernel cannot make the socket or the program that the case needs",
+    "fail": "the kernel did something else",
+    "xpass": "a known defect did not show any more",
+    "splat": "the kernel log holds a warning or an error report",
+    "panic": "the kernel died",
+    "hang": "the case did not end by its deadline",
+    "lost": "the machine vanished, or sent what no agent sends",
+    "infra": "the host failed: this says nothing about the kernel",
+    "": "the case was not run on this kernel",
+}
 
 
 def render(run: Run) -> str:
@@ -84,8 +101,11 @@ def render(run: Run) -> str:
             anchor=Anchors().of,
             reasons=reasons,
             signs=_SIGNS,
+            verdicts=_VERDICTS,
             layouts={name: layout.words for name, layout in LAYOUTS.items() if layout.words},
             promises={name: group.promise for name, group in GROUPS.items()},
+            steps=steps_in_words(cases.values()),
+            answers=answer_words(answers_of(cases.values())),
             Verdict=Verdict,
         )
     )
@@ -125,7 +145,7 @@ def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
@@ -134,6 +154,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["cited"] = cited
+    return environment
 
 
 def _specs(run: Run) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from conformance.expect.words import step_words
 from conformance.groups import GROUPS
 from conformance.groups import cases as catalogue
 from conformance.model import Verdict
@@ -155,6 +156,27 @@ def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> Table:
     return Table(title, tuple(among), tuple(rows))
 
 
+def steps_in_words(cases: Iterable[Judged]) -> dict[str, dict[str, str]]:
+    """Say by group what the steps of some cases are, those whose words somebody has written down."""
+    found: dict[str, dict[str, str]] = {}
+    asked = {(event.group, step): None for case in cases for event in case.values() for step in _observed(event)}
+    for group, step in asked:
+        if words := step_words(group, step):
+            found.setdefault(group, {})[step] = words
+    return found
+
+
+def _observed(case: CaseEvent) -> Mapping[str, str]:
+    """Return what was observed step by step; nothing where it was not so."""
+    steps = (case.observation or {}).get("steps")
+    return {str(step): str(answer) for step, answer in steps.items()} if isinstance(steps, Mapping) else {}
+
+
+def answers_of(cases: Iterable[Judged]) -> set[str]:
+    """Return every answer that a step gave."""
+    return {answer for case in cases for event in case.values() for answer in _observed(event).values()}
+
+
 def _cells(behaviour: Behaviour, slugs: Sequence[str]) -> Iterator[tuple[str, str]]:
     case = behaviour.cases[0]
     steps = {slug: _steps(event) for slug, event in case.items()}
@@ -181,13 +203,9 @@ def _telling(answers: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _steps(case: CaseEvent) -> Mapping[str, str]:
     """Return what was observed step by step, where it was."""
-    steps = (case.observation or {}).get("steps")
-    if (
-        isinstance(steps, Mapping)
-        and steps
-        and case.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS)
-    ):
-        return {str(step): str(answer) for step, answer in steps.items()}
+    steps = _observed(case)
+    if steps and case.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS):
+        return steps
     return {"": case.observed or str(case.verdict)}
 
 

@@ -27,6 +27,8 @@ class Sign:
     glyph: str
     words: str
     colour: str
+    part: bool = False
+    """Whether some of its cases were not run."""
 
 
 UNSEEN = Sign("·", "not run", "unseen")
@@ -100,6 +102,7 @@ def _mode(
     marks: Mapping[str, grid.Mark],
     slugs: Sequence[str],
 ) -> Iterator[Matrix]:
+    total = grid.members(mode, split)
     columns = tuple(name for name in grid.names(split.columns) if any(column == name for _, _, column in places))
     rows = [name for name in grid.names(split.rows) if any(row == name for _, row, _ in places)]
     extras = [name for name in LAYOUTS if name != PLAIN and any(row == name for _, row, _ in places)]
@@ -107,7 +110,7 @@ def _mode(
 
         def line(row: str, map_: str = map_) -> tuple[Cell | None, ...]:
             return tuple(
-                _cell((map_, row, column), mode, places[map_, row, column], marks, slugs)
+                _cell((map_, row, column), mode, places[map_, row, column], total[map_, row, column], marks, slugs)
                 if (map_, row, column) in places
                 else None
                 for column in columns
@@ -118,18 +121,23 @@ def _mode(
 
 
 def _cell(
-    place: grid.Place, mode: str, cases: Sequence[Judged], marks: Mapping[str, grid.Mark], slugs: Sequence[str]
+    place: grid.Place,
+    mode: str,
+    cases: Sequence[Judged],
+    total: int,
+    marks: Mapping[str, grid.Mark],
+    slugs: Sequence[str],
 ) -> Cell:
     map_, row, column = place
     pair = f"{column}, {row}" if row in LAYOUTS else f"{row} → {column}"
     anchor = "-".join(filter(None, ("cell", map_, mode, row, column)))
     title = f"{mode}, {map_}: {pair}" if map_ else f"{mode}: {pair}"
-    signs = tuple(_sign(cases, slug, marks) for slug in slugs)
+    signs = tuple(_sign(cases, slug, total, marks) for slug in slugs)
     return Cell(anchor, title, signs, together(cases, slugs))
 
 
-def _sign(cases: Sequence[Judged], slug: str, marks: Mapping[str, grid.Mark]) -> Sign:
-    """Choose what stands for all the cases: the first unexpected one, else a known deviation, else any."""
+def _sign(cases: Sequence[Judged], slug: str, total: int, marks: Mapping[str, grid.Mark]) -> Sign:
+    """Choose what stands for all the cases: the first unexpected one, else a known defect, else any."""
     seen = [case[slug] for case in cases if slug in case]
     if not seen:
         return UNSEEN
@@ -138,8 +146,10 @@ def _sign(cases: Sequence[Judged], slug: str, marks: Mapping[str, grid.Mark]) ->
     words = mark.words.removesuffix(", see below")
     share = sum(each.verdict is case.verdict for each in seen)
     some = f" in {share} of {len(seen)}" if share < len(seen) else ""
+    absent = max(0, total - len(seen))
+    words += f" ({absent} of {total} cases not run)" if absent else ""
     if not case.verdict.expected:
-        return Sign(mark.glyph, f"UNEXPECTED{some}: {words}", "bad")
+        return Sign(mark.glyph, f"UNEXPECTED{some}: {words}", "bad", part=bool(absent))
     if case.verdict is Verdict.XFAIL:
-        return Sign(mark.glyph, f"known deviation{some}: {words}", "known")
-    return Sign(mark.glyph, words, mark.colour)
+        return Sign(mark.glyph, f"known defect{some}: {words}", "known", part=bool(absent))
+    return Sign(mark.glyph, words, mark.colour, part=bool(absent))

@@ -10,10 +10,31 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+from markupsafe import escape
+
+from common.foreign import visible
+
 _FEW = 3
 """So many exceptions are told as such."""
+_CITED = re.compile(
+    r'\b(?P<commit>[0-9a-f]{12,40})(?= "|[,)])|(?P<address>https://(?:[a-z0-9-]+\.)*kernel\.org/[\w./@+%~?=&-]*\w)',
+    re.ASCII,
+)
+"""A commit where it is cited: before its subject, or in a list of facts. Or where a reader finds more about one."""
 _MANY = 10
 """So many values are named."""
+
+
+def cited(text: str) -> Markup:
+    """Return text, escaped, in which each commit and each address at kernel.org is a link."""
+    pieces, at = [], 0
+    for found in _CITED.finditer(text):
+        address = found["address"] or f"https://git.kernel.org/linus/{found['commit']}"
+        link = Markup('<a href="{}" rel="noreferrer">{}</a>').format(address, found[0])
+        pieces += [escape(visible(text[at : found.start()])), link]
+        at = found.end()
+    return Markup("").join([*pieces, escape(visible(text[at:]))])
 
 
 class Anchors:

@@ -27,6 +27,7 @@ document.addEventListener("click", (event) => {
 // Every case has the anchor `group/name`; a kernel behind it, `@kernel`, has its own only where there is more to say.
 function arrive() {
   const name = location.hash.slice(1);
+  if (name.startsWith("compare=")) return;
   const target = document.getElementById(name);
   if (!target && name.includes("@")) location.replace(`#${name.slice(0, name.lastIndexOf("@"))}`);
   const drawer = target && target.closest(".cell");
@@ -35,10 +36,31 @@ function arrive() {
 addEventListener("hashchange", arrive);
 arrive();
 
+// Which kernels are compared is in the address, `#compare=SLUG..SLUG`, so that it can be sent to somebody.
+const chosen = (name) => $(`.compare [name=${name}]:checked`).value;
+function compared() {
+  const asked = /^#compare=(.*)\.\.(.*?)(&varying)?$/.exec(decodeURIComponent(location.hash));
+  if (!asked || !$(".compare")) return;
+  for (const [name, slug] of [["one", asked[1]], ["two", asked[2]]]) {
+    for (const input of all(`.compare [name=${name}]`)) input.checked = input.value === slug;
+    if (!$(`.compare [name=${name}]:checked`)) $(`.compare [name=${name}]`).checked = true;
+  }
+  $("#varying").checked = Boolean(asked[3]);
+}
+if ($(".compare")) {
+  $(".compare").addEventListener("change", () => {
+    const said = `${chosen("one")}..${chosen("two")}${$("#varying").checked ? "&varying" : ""}`;
+    if (said !== ".." || location.hash.startsWith("#compare=")) location.replace(`#compare=${encodeURI(said)}`);
+  });
+}
+addEventListener("hashchange", compared);
+compared();
+
 // What is told once, at the end, is told in place where somebody looks.
 document.addEventListener("toggle", ({ target }) => {
   for (const why of target.matches(":is(.b details, .cell)[open]") ? target.querySelectorAll(".why") : []) {
-    why.textContent = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).textContent).join("; ");
+    const told = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).cloneNode(true).childNodes);
+    why.replaceChildren(...told.flatMap((nodes, number) => (number ? ["; ", ...nodes] : [...nodes])));
     why.className = "";
   }
 }, true);
@@ -55,26 +77,56 @@ if (navigator.clipboard) {
   }
 }
 
-
-// Cases can be looked for by any part of their name, or by what was seen.
+// Cases can be looked for by any part of their name, or by what was seen. Enter leads to the first hit, then to the next.
 const search = make("input", { type: "search", placeholder: "Find a case", autocomplete: "off" });
-search.setAttribute("aria-label", "Find a case by a part of its name");
-const found = make("span", { className: "away" });
+search.setAttribute("aria-label", "Find a case by a part of its name, or by what was seen");
+const found = make("span", {});
 found.setAttribute("role", "status");
 const item = make("li", { className: "find" });
 item.append(search, found);
 $("nav ul").append(item);
+
+const words = () => search.value.toLowerCase().split(/\s+/).filter(Boolean);
+const holds = (part) => words().every((word) => part.textContent.toLowerCase().includes(word));
+let hits = [];
+let at = -1;
+
 search.addEventListener("input", () => {
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let count = 0;
-  for (const part of all(".b, .cell, .drawer")) {
-    part.hidden = !words.every((word) => part.textContent.toLowerCase().includes(word));
-    count += !part.hidden;
-  }
+  const looking = words().length > 0;
+  const parts = [...all(".b, .cell, .drawer")];
+  for (const part of parts) part.hidden = !holds(part);
+  hits = looking ? parts.filter((part) => !part.hidden) : [];
+  at = -1;
   for (const outer of all(".question, .words")) {
-    outer.open = Boolean(words.length) && Boolean(outer.querySelector(":is(.b, .cell):not([hidden])"));
+    outer.open = looking && outer.querySelector(":is(.b, .cell):not([hidden])") !== null;
   }
-  found.textContent = words.length ? `${count} found` : "";
+  for (const outer of all(".question, .words, .finding, main > section")) {
+    outer.hidden = looking && !outer.querySelector(":is(.b, .cell, .drawer):not([hidden])");
+  }
+  for (const old of all(".hit")) old.classList.remove("hit");
+  const cases = hits.flatMap((part) => [...part.querySelectorAll(".cases li")].filter(holds)).length;
+  const rows = `${hits.length || "no"} row${hits.length === 1 ? "" : "s"}`;
+  found.textContent = looking ? `${rows}${cases ? `, ${cases} case${cases === 1 ? "" : "s"}` : ""}` : "";
+});
+
+// Open all that a hit is in and the hit itself, and show the case in it whose name holds the words, if there is one.
+function visit(part) {
+  for (const old of all(".hit")) old.classList.remove("hit");
+  for (let outer = part; outer; outer = outer.parentElement) {
+    if (outer.tagName === "DETAILS" && !outer.classList.contains("cell")) outer.open = true;
+  }
+  for (const inner of part.querySelectorAll(":scope > tr > td > details")) inner.open = true;
+  const place = [...part.querySelectorAll(".cases li")].find(holds) || part;
+  place.classList.add("hit");
+  place.scrollIntoView({ block: "center" });
+}
+
+search.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || hits.length === 0) return;
+  event.preventDefault();
+  at = (at + (event.shiftKey ? hits.length - 1 : 1)) % hits.length;
+  visit(hits[at]);
+  found.textContent = `${at + 1} of ${hits.length} row${hits.length === 1 ? "" : "s"}`;
 });
 
 // On paper nothing can be opened: what was unexpected is told in full.
