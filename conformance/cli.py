@@ -20,9 +20,9 @@ from common.errors import Terminated
 from common.errors import complain
 from common.say import put
 from conformance import __version__
-from conformance import settings
-from conformance.parser import Parser
-from conformance.parser import obey_colour
+from conformance.command_line import settings
+from conformance.command_line.parser import Parser
+from conformance.command_line.parser import obey_colour
 
 _COMMANDS = {
     "shell": "commands.shell:shell",
@@ -119,7 +119,7 @@ def checked(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _parsers(version: str = "") -> tuple[Parser, Mapping[str, Parser]]:
-    from conformance.arguments import top
+    from conformance.command_line.arguments import top
 
     return top(version)
 
@@ -146,7 +146,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         return checks.main([*options.arguments, *["--"] * bool(options.pytest_arguments), *options.pytest_arguments])
     if options.command == "manual":
-        from conformance.manual import manual
+        from conformance.command_line.manual import manual
 
         put(manual(*_parsers()).splitlines(), sys.stdout)
         return int(ExitCode.OK)

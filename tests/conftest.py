@@ -17,7 +17,7 @@ from tests.conformance.injection import table
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What a developer likes by default (conformance/settings.py) is none of what is tested.
+# What a developer likes by default (conformance/command_line/settings.py) is none of what is tested.
 os.environ["XDG_CONFIG_HOME"] = os.devnull
 
 

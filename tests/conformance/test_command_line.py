@@ -17,8 +17,8 @@ import pytest
 from common.errors import UsageError
 from conformance import __version__
 from conformance import cli
-from conformance import settings
-from conformance.arguments import top
+from conformance.command_line import settings
+from conformance.command_line.arguments import top
 from conformance.groups import cases
 from conformance.report.style import Style
 from tests.conformance import report_runs

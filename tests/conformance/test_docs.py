@@ -53,3 +53,8 @@ def test_the_worked_example_is_what_is_there() -> None:
             added += 1
             assert line[1:] in file.splitlines(), line
     assert added == 8
+
+
+def test_the_root_of_the_package_stays_small() -> None:
+    """At most six modules lie beside the packages of `conformance`, so that each thing has one place."""
+    assert len(list((ROOT / "conformance").glob("*.py"))) <= 6

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 
 from conformance import __version__
-from conformance.parser import Parser
+from conformance.command_line.parser import Parser
 
 
 def manual(parser: Parser, commands: Mapping[str, Parser]) -> str:

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError
-from conformance.parser import Parser
+from conformance.command_line.parser import Parser
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
-_HINT = "a key is an option of a command without its dashes: conformance/settings.py"
+_HINT = "a key is an option of a command without its dashes: conformance/command_line/settings.py"
 
 
 def path() -> Path:
