@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What came of a system call, as a word."""
+"""What came of a system call, as a word; and waiting for an answer."""
 
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from typing import Any
+from typing import TypeVar
 
+_Result = TypeVar("_Result")
 Steps = dict[str, str]
 """The answer of each step of a case, in the order in which the steps were taken."""
 
@@ -31,6 +34,14 @@ def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> st
     return "ok"
 
 
+def outcome(function: Callable[..., _Result], *arguments: Any) -> _Result | str:
+    """Call a function; what it returned, or the name of the errno it raised."""
+    try:
+        return function(*arguments)
+    except OSError as error:
+        return name_of(error)
+
+
 def name_of(error: OSError) -> str:
     """Return the name of what was raised; Python's own timeouts carry no errno."""
     return error_name(error.errno or errno.ETIMEDOUT)
@@ -39,3 +50,21 @@ def name_of(error: OSError) -> str:
 def error_name(number: int) -> str:
     """Return the name of an errno, `"ok"` for 0."""
     return _ERRNO_NAMES.get(number, str(number)) if number else "ok"
+
+
+def nap() -> None:
+    """Let a millisecond pass."""
+    time.sleep(0.001)
+
+
+def comes_true(holds: Callable[[], object], seconds: float, meanwhile: Callable[[], object] = nap) -> bool:
+    """Ask until it holds, with `meanwhile` between; False if it still does not after so many seconds.
+
+    It is for what the kernel does behind our back: no event tells of it.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        meanwhile()
+    return True

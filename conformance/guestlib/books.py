@@ -47,6 +47,8 @@ _CACHES: Final = re.compile(_NAMES)
 """The slab caches that hold what belongs to sockets; psock, messages and links are plain kmalloc."""
 _ACTIVE: Final = re.compile(rf"^({_NAMES}) +(\d+)", re.MULTILINE)
 """Such a cache and its objects, in /proc/slabinfo. One search of a long text is many times quicker than its lines."""
+_PROTOCOL: Final = re.compile(r"^(\S+) +\d+ +(\d+) +(-?\d+) ", re.MULTILINE)
+"""A protocol, its sockets and pages, in /proc/net/protocols."""
 _PERCPU: Final = re.compile(r"^Percpu: +(\d+)", re.MULTILINE)
 _SMALLEST: Final = "kmalloc-8"
 _SLABS: Final = "/sys/kernel/slab"
@@ -171,9 +173,8 @@ def _charged() -> Iterator[tuple[str, int]]:
 
 
 def _protocols() -> Iterator[tuple[str, int, int]]:
-    """Yield name, number of sockets and pages of each protocol."""
-    for line in procfs.read(f"{_NETWORK}/protocols").splitlines()[1:]:
-        name, _, count, pages, *_ = line.split()
+    """Yield name, number of sockets and pages of each protocol; a protocol that counts no pages has -1."""
+    for name, count, pages in _PROTOCOL.findall(procfs.read(f"{_NETWORK}/protocols")):
         yield name, int(count), int(pages)
 
 

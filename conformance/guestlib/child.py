@@ -33,8 +33,6 @@ PATIENCE = 4.0
 """Seconds after which the other side is taken for lost."""
 _ROOM = traffic.ROOM
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_PTRACER = 0x59616D61
 _CLONE_FILES, _CLONE_NEWUSER = 0x400, 0x10000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -207,13 +205,9 @@ class _Commands:
         self._owned, _ = listener.accept()
         return self._describe()
 
-    def set_option(self, level: int, name: int, value: int) -> None:
-        """Set an option of the socket."""
-        _open(self._owned).setsockopt(level, name, value)
-
-    def pending_error(self) -> int:
-        """Return and clear the socket's error."""
-        return _open(self._owned).getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    def apply(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the socket and return what it returns."""
+        return getattr(_open(self._owned), method)(*arguments)
 
     def send(self, data: bytes) -> str:
         """Send without waiting."""
@@ -222,10 +216,6 @@ class _Commands:
     def receive(self) -> Messages:
         """Return what waits."""
         return traffic.drain(self._owned.fileno(), stream=self._stream) if self._owned else []
-
-    def wait(self) -> bytes:
-        """Wait for data, and leave it where it is."""
-        return _open(self._owned).recv(_ROOM, socket.MSG_PEEK)
 
     def churn(self, kind: str, rounds: int) -> None:
         """Open and close pairs of sockets."""
@@ -253,7 +243,7 @@ class _Commands:
         """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
         # So that we outlive those who command us.
         os.setsid()
-        procfs.check(_libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0))
+        self.prctl(_PR_SET_PDEATHSIG, 0)
         self._cgroups = cgroups
         procfs.write(f"{cgroups[1]}/cgroup.procs", "0")
 
@@ -264,15 +254,13 @@ class _Commands:
         for path in self._cgroups[1:]:
             os.rmdir(path)
 
-    def become(self, uid: int, dumpable: int) -> None:
+    def become(self, uid: int) -> None:
         """Drop to a user without capabilities."""
-        if os.getuid() != uid:
-            os.setresuid(uid, uid, uid)
-        procfs.check(_libc.prctl(_PR_SET_DUMPABLE, dumpable, 0, 0, 0))
+        os.setresuid(uid, uid, uid)
 
-    def permit(self, pid: int) -> None:
-        """Let Yama let a process trace us."""
-        procfs.check(_libc.prctl(_PR_SET_PTRACER, pid, 0, 0, 0))
+    def prctl(self, option: int, value: int) -> None:
+        """Set an attribute of the process."""
+        procfs.check(_libc.prctl(option, value, 0, 0, 0))
 
     def unshare_user(self) -> None:
         """Move to a user namespace of our own."""

@@ -28,8 +28,9 @@ from bpf.guest.contexts import Context
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.answers import name_of
-from conformance.guestlib.patience import comes_true
+from conformance.guestlib.answers import outcome
 
 Scenario = Callable[[Mapping[str, str]], dict[str, Steps]]
 TYPES = syscall.ATTACH_TYPES
@@ -74,10 +75,7 @@ class Map(int):
 
     def cookie(self, key: int = 0) -> bytes | str:
         """Return the cookie of the socket at a key, or the errno."""
-        try:
-            return syscall.lookup(self, key, 8)
-        except OSError as error:
-            return name_of(error)
+        return outcome(syscall.lookup, self, key, 8)
 
     def following(self, key: int | None) -> int:
         """Return the key after one, or the first; OSError after the last."""

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import outcome
 
 THREAD = os.O_EXCL
 """PIDFD_THREAD."""
@@ -49,20 +50,13 @@ def steal_from(pid: int, number: int, flags: int = 0, *, open_flags: int = 0) ->
 
 def try_to_steal(pid: int, number: int, flags: int = 0) -> str:
     """Steal and give up at once; `"ok"` or the errno."""
-    try:
-        os.close(steal_from(pid, number, flags))
-    except OSError as error:
-        return name_of(error)
-    return "ok"
+    return attempt(lambda: os.close(steal_from(pid, number, flags)))
 
 
 def same_file(pid: int, number: int, descriptor: int) -> str:
     """Say whether another process's descriptor and ours are one open file: `"same"`, `"different"` or errno."""
-    try:
-        order = call(_KCMP, os.getpid(), pid, _KCMP_FILE, descriptor, number)
-    except OSError as error:
-        return name_of(error)
-    return "different" if order else "same"
+    order = outcome(call, _KCMP, os.getpid(), pid, _KCMP_FILE, descriptor, number)
+    return order if isinstance(order, str) else "different" if order else "same"
 
 
 def in_thread(function: Callable[[], str]) -> str:

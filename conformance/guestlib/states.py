@@ -19,7 +19,7 @@ from typing import Any
 
 from conformance.guestlib import procfs
 from conformance.guestlib import sockets
-from conformance.guestlib.patience import comes_true
+from conformance.guestlib.answers import comes_true
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _MSG_FASTOPEN = 0x20000000

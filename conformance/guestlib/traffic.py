@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import outcome
 from conformance.guestlib.quiesce import fences
 
 UNSENT = 0x894B
@@ -69,11 +70,8 @@ def payload() -> bytes:
 
 def send(through: socket.socket, data: bytes) -> str:
     """Send without waiting; `"ok"`, or the errno's name, or how much of it was taken."""
-    try:
-        count = through.send(data, socket.MSG_DONTWAIT)
-    except OSError as error:
-        return name_of(error)
-    return "ok" if count == len(data) else f"{count} of {len(data)}"
+    count = outcome(through.send, data, socket.MSG_DONTWAIT)
+    return count if isinstance(count, str) else "ok" if count == len(data) else f"{count} of {len(data)}"
 
 
 def count(end: socket.socket | int, request: int) -> int:

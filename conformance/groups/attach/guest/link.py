@@ -18,6 +18,7 @@ from conformance.groups.attach.guest.scenario import holder
 from conformance.guestlib import procfs
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.answers import name_of
 from conformance.guestlib.fixture import TYPES
 from conformance.guestlib.fixture import Fixture
@@ -25,7 +26,6 @@ from conformance.guestlib.fixture import Map
 from conformance.guestlib.fixture import Scenario
 from conformance.guestlib.fixture import counting
 from conformance.guestlib.fixture import scenario
-from conformance.guestlib.patience import comes_true
 
 _PATIENCE = 2.0
 """Seconds for what the kernel does behind our back: the last reference is dropped by a work item or after RCU."""

@@ -21,6 +21,7 @@ from conformance.guestlib import fixture
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import TYPES
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import counting
@@ -156,10 +157,9 @@ def try_link(target: int, loaded: int, number: int) -> str:
 
 def holder(target: int, attach_type: str, names: Mapping[int, str] | None = None) -> str:
     """Say which program a map holds: `none`, `first`, `second`, `another`, or the errno of the query."""
-    try:
-        found = links.query(target, TYPES[attach_type])
-    except OSError as error:
-        return name_of(error)
+    found = outcome(links.query, target, TYPES[attach_type])
+    if isinstance(found, str):
+        return found
     known = {counting(attach_type, which).id: which for which in ("first", "second")} | dict(names or {})
     return ", ".join(known.get(identity, "another") for identity in found) or "none"
 
@@ -173,10 +173,8 @@ def _put(keep: Fixture, way: str, target: int, attach_type: str, which: str) -> 
 
 def _count(target: int, number: int) -> str:
     """Ask how many programs a map holds, without room for their ids."""
-    try:
-        return str(len(links.query(target, number, room=0)))
-    except OSError as error:
-        return name_of(error)
+    found = outcome(links.query, target, number, 0, 0)
+    return found if isinstance(found, str) else str(len(found))
 
 
 def _held_when_closed(target: int, kind: str) -> str:

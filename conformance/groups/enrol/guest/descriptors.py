@@ -52,11 +52,7 @@ class Stolen:
 
     def insert(self) -> bool:
         """Insert the duplicate and look; whether that succeeded."""
-        self.steps["insert"] = self.proof.map.insert(self.descriptor)
-        if self.steps["insert"] != "ok":
-            return False
-        self.steps["lookup"] = self.proof.looked_up()
-        return True
+        return self.proof.insert(self.descriptor, self.steps)
 
     def close(self) -> None:
         """Close the duplicate, if it is open."""
@@ -104,7 +100,7 @@ def _owner_killed(stolen: Stolen, params: Mapping[str, str]) -> None:
     stolen.steal()
     if not stolen.insert():
         return
-    stolen.owner.order("wait")
+    stolen.owner.order("apply", "recv", traffic.ROOM, socket.MSG_PEEK)
     proof.watch("duplicate", stolen.descriptor)
     steps["redirect"] = proof.redirected(stolen.owner.kill)
     steps["lookup-zombie"] = proof.looked_up()
@@ -281,10 +277,7 @@ def own(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Insert a socket of this process by the descriptor or the duplicate that `by` says, and close the descriptor."""
     ours = proof.own(steps)
     duplicate = os.dup(ours.fileno())
-    steps["insert"] = proof.map.insert(ours if params["by"] == "descriptor" else duplicate)
-    inserted = steps["insert"] == "ok"
-    if inserted:
-        steps["lookup"] = proof.looked_up()
+    inserted = proof.insert(ours if params["by"] == "descriptor" else duplicate, steps)
     proof.prove(steps)
     ours.close()
     if inserted:
@@ -312,10 +305,7 @@ def handed_over(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     taken = sender.take()
     if not keeps:
         proof.watch("duplicate", taken)
-    steps["insert"] = proof.map.insert(taken)
-    inserted = steps["insert"] == "ok"
-    if inserted:
-        steps["lookup"] = proof.looked_up()
+    inserted = proof.insert(taken, steps)
     if keeps:
         proof.prove(steps)
     elif inserted:

@@ -108,6 +108,14 @@ class Proof:
         """Do not look there any more, if we did."""
         self._drains.pop(name, None)
 
+    def insert(self, what: int | socket.socket, steps: Steps) -> bool:
+        """Insert what is to be enrolled, and look; whether that succeeded."""
+        steps["insert"] = self.map.insert(what)
+        if steps["insert"] != "ok":
+            return False
+        steps["lookup"] = self.looked_up()
+        return True
+
     def looked_up(self, key: int = 0, target: Map | None = None) -> str:
         """Look into the map, or another one: `"cookie"` if the owner's socket is there, else what is."""
         return (self.map if target is None else target).whose(key, self.cookie)

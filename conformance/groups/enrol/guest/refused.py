@@ -24,6 +24,7 @@ from conformance.guestlib.fixture import Fixture
 _USER = 65534
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _PR_SET_DUMPABLE = 4
+_PR_SET_PTRACER = 0x59616D61
 _CAP_SYS_PTRACE = 19
 _CAPABILITIES = struct.Struct("=Ii")
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -63,6 +64,12 @@ def _private(fixture: Fixture) -> Child:
     return owner
 
 
+def _drop(owner: Child) -> None:
+    """Have a child become a user without capabilities, who can be traced by another of that name."""
+    owner.command("become", _USER)
+    owner.command("prctl", _PR_SET_DUMPABLE, 1)
+
+
 def _as_another(owner: Child, drop: Callable[[], None]) -> str:
     """Steal in a thread that has given something up."""
 
@@ -91,9 +98,9 @@ def _same_user(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user, which may forbid it by not being dumpable."""
     owner = _private(fixture)
     with procfs.setting(_YAMA, "0"):
-        owner.command("become", _USER, 1)
+        _drop(owner)
         steps["dumpable"] = _as_another(owner, _drop_user)
-        owner.command("become", _USER, 0)
+        owner.command("prctl", _PR_SET_DUMPABLE, 0)
         steps["undumpable"] = _as_another(owner, _drop_user)
         steps["undumpable-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
@@ -102,14 +109,14 @@ def _yama(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
     owner, stranger = _private(fixture), _private(fixture)
     for each in (owner, stranger):
-        each.command("become", _USER, 1)
+        _drop(each)
     for scope in "012":
         with procfs.setting(_YAMA, scope):
             steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
             steps[f"scope-{scope}-stranger"] = stranger.command("steal", owner.pid, owner.number)
-            owner.command("permit", stranger.pid)
+            owner.command("prctl", _PR_SET_PTRACER, stranger.pid)
             steps[f"scope-{scope}-permitted"] = stranger.command("steal", owner.pid, owner.number)
-            owner.command("permit", 0)
+            owner.command("prctl", _PR_SET_PTRACER, 0)
             steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
 

@@ -20,11 +20,11 @@ from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.answers import error_name
 from conformance.guestlib.cgroups import cgroups_of
 from conformance.guestlib.fixture import Map
 from conformance.guestlib.orders import Orders
-from conformance.guestlib.patience import comes_true
 
 CALLBACKS: Final = {
     "timeout-init": 1, "rwnd-init": 2, "tcp-connect": 3, "active-established": 4, "passive-established": 5,
@@ -180,7 +180,7 @@ def _early(scene: Scene, params: Mapping[str, str]) -> None:
     proof, steps = scene.proof, scene.steps
     scene.listen()
     if params["data"] == "deferred":
-        scene.owner.command("set_option", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
+        scene.owner.command("apply", "setsockopt", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
     hook = scene.hook("inner", proof.map)
     if params["data"] == "fastopen":
         peer = sockets.fresh(scene.kind)
@@ -208,7 +208,7 @@ def _unaccepted(scene: Scene, params: Mapping[str, str]) -> None:
     steps["redirect-unaccepted"] = proof.redirected()
     scene.accept()
     steps["lookup"] = proof.looked_up()
-    steps["error"] = error_name(scene.owner.command("pending_error"))
+    steps["error"] = error_name(scene.owner.command("apply", "getsockopt", socket.SOL_SOCKET, socket.SO_ERROR))
     steps["redirect"] = proof.redirected()
     proof.use(steps)
 

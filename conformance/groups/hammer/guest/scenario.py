@@ -27,6 +27,7 @@ from bpf.guest import syscall
 from conformance.groups.leaks.guest.scenario import Account
 from conformance.groups.leaks.guest.scenario import told
 from conformance.guestlib import netns
+from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
@@ -221,14 +222,9 @@ def _log_backtraces() -> None:
     """Have the kernel log where everybody is, for whoever wants to know why."""
     with suppress(OSError):
         for key in _RUNNING_AND_BLOCKED:
-            with open(_SYSRQ, "w", encoding="ascii") as trigger:
-                trigger.write(key)
+            procfs.write(_SYSRQ, key)
 
 
 def _whereabouts(thread: threading.Thread) -> str:
-    try:
-        with open(f"/proc/self/task/{thread.native_id}/wchan", encoding="ascii") as file:
-            where = file.read()
-            return _RUNS if where in ("", "0") else f"stuck in {where}"
-    except OSError:
-        return "stuck"
+    where = procfs.read(f"/proc/self/task/{thread.native_id}/wchan")
+    return _RUNS if where in ("", "0") else f"stuck in {where}"

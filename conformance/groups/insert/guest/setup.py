@@ -12,7 +12,7 @@ from bpf.guest import maps
 from bpf.guest import syscall
 from conformance.guestlib import sockets
 from conformance.guestlib import states
-from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import Map
 
@@ -68,17 +68,13 @@ def value(descriptor: int | socket.socket) -> bytes:
 
 def whose_at(map_fd: int, at: bytes, *ends: socket.socket) -> str:
     """Tell whose cookie is at a key of any size: `cookie N`, or an errno."""
-    try:
-        found = maps.lookup(map_fd, at, 8)
-    except OSError as error:
-        return name_of(error)
+    found = outcome(maps.lookup, map_fd, at, 8)
+    if isinstance(found, str):
+        return found
     cookies = [sockets.cookie_of(end) for end in ends]
     return f"cookie {cookies.index(found) + 1}" if found in cookies else "another cookie"
 
 
 def following(table: Map, number: int | None) -> str:
     """Tell the u32 key after one."""
-    try:
-        return str(table.following(number))
-    except OSError as error:
-        return name_of(error)
+    return str(outcome(table.following, number))

@@ -26,7 +26,7 @@ from conformance.guestlib import grace
 from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.answers import error_name
-from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.quiesce import renew_fences
 
@@ -169,11 +169,8 @@ class _Flow:
         return answers, settled
 
     def _send(self, message: bytes) -> int | str:
-        try:
-            count = self._sender.send(message, socket.MSG_DONTWAIT)
-        except OSError as error:
-            return name_of(error)
-        self._accepted += count
+        count = outcome(self._sender.send, message, socket.MSG_DONTWAIT)
+        self._accepted += 0 if isinstance(count, str) else count
         return count
 
     def _settle(self, message: bytes, *, last: bool, more: bool = False) -> bool:

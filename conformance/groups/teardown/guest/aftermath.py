@@ -23,7 +23,7 @@ from conformance.guestlib import fixture
 from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.answers import error_name
-from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import outcome
 
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
@@ -76,7 +76,7 @@ def _queued(case: Setup) -> None:
     steps = case.steps
     if case.end.fileno() >= 0:
         steps["poll"] = _ready(case.end)
-        counted = _count(case.end)
+        counted = outcome(traffic.count, case.end, termios.FIONREAD)
     _waiters(case, "")
     found = _collect(case, case.in_flight, _GRACES.get(case.data, _GRACE), arrived=True)
     steps |= {name: found.place(name) for name in case.in_flight}
@@ -212,10 +212,3 @@ def _ready(one: socket.socket) -> str:
     poll = select.poll()
     poll.register(one, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
     return events(sum(mask for _, mask in poll.poll(0)))
-
-
-def _count(one: socket.socket) -> int | str:
-    try:
-        return traffic.count(one, termios.FIONREAD)
-    except OSError as error:
-        return name_of(error)

@@ -21,8 +21,8 @@ from conformance.guestlib import fixture
 from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib import traffic
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.fixture import Map
-from conformance.guestlib.patience import comes_true
 
 _ABORT = struct.pack("=ii", 1, 0)
 """SO_LINGER: reset the connection instead of closing it in order."""

@@ -29,12 +29,12 @@ from conformance.guestlib import pidfd
 from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.answers import Steps
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.child import Child
 from conformance.guestlib.fixture import Counting
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import Map
 from conformance.guestlib.fixture import State
-from conformance.guestlib.patience import comes_true
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.quiesce import renew_fences
 from conformance.guestlib.traffic import Messages

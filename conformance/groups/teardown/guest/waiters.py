@@ -17,8 +17,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from conformance.guestlib import procfs
+from conformance.guestlib.answers import comes_true
 from conformance.guestlib.answers import error_name
-from conformance.guestlib.patience import comes_true
 from conformance.guestlib.traffic import Messages
 
 WAITS: Final = "waits"
@@ -89,13 +90,7 @@ class Waiter:
         self._answer = self._tell(result) if result >= 0 else error_name(ctypes.get_errno())
 
     def _asleep(self) -> bool:
-        if not self._id:
-            return False
-        try:
-            with open(f"/proc/self/task/{self._id}/syscall", encoding="ascii") as file:
-                words = file.read().split()
-        except OSError:
-            return False
+        words = procfs.read(f"/proc/self/task/{self._id}/syscall").split() if self._id else []
         return len(words) > 1 and words[0] != "-1" and int(words[1], 16) == self._first
 
 
