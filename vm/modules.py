@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,8 @@ def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
         found = modfinder.find_modules_from_install(names, root=root, kver=kernel.release)
         # Below `root` there is a link to `folder`, and an error had better name what is there when it is read.
         paths = [folder / path.partition(f"/modules/{kernel.release}/")[2] for path in found]
-        return [kernels.modules.checked(kernel.modules, path) for path in paths]
+        # One that is in the index only is missing like one that is not: cases that need it are skipped, and name it.
+        return [kernels.modules.checked(kernel.modules, path) for path in paths if os.path.lexists(path)]
 
 
 def write_modules(stream: BinaryIO, files: list[Path]) -> None:

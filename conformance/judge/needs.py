@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ _HAZARD: Final = frozenset({"id", "hazard", "defect", "until"})
 _LACK: Final = frozenset({"id", "lack", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 
+_NOTHING: Final[Mapping[str, str]] = {}
 _KINDS: Final = ("in", "out", "kind")
 """The parameters that are kinds of sockets."""
 
@@ -86,9 +88,14 @@ class Need:
         )
 
 
-def unmet(case: Case, facts: KernelFacts) -> Ground | None:
-    """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may."""
+def unmet(case: Case, facts: KernelFacts, lacking: Mapping[str, str] = _NOTHING) -> Ground | None:
+    """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may.
+
+    `lacking` has a reason for each symbol of which the guest has nothing, whatever the configuration says.
+    """
     for need in load(NEEDS):
+        if need.symbol in lacking and need.concerns(case, facts.version):
+            return replace(need.as_ground(), reason=f"{lacking[need.symbol]}, which disables {need.disables}")
         missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
         if (missing or need.lack or need.hazard) and need.concerns(case, facts.version):
             if need.hazard and case.id in _shown_by(need.defect):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common.errors import ConformError
 from common.errors import HostError
@@ -16,6 +17,7 @@ from conformance.judge.conclude import reports_of
 from conformance.judge.klog import alarming
 from conformance.model import Case
 from conformance.model import KernelFacts
+from conformance.run.ability import Abilities
 from conformance.run.bundle import guest_bundle
 from conformance.run.bundle import warm_up
 from conformance.run.deadline import PASSED
@@ -36,7 +38,7 @@ from vm.machine import MachineOptions
 from vm.machine import Reply
 
 PRELOAD = (
-    "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",
+    "ipv6", "unix", "af_packet", "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",
     "tcp_diag", "udp_diag", "unix_diag", "vsock_diag",
 )  # fmt: skip
 """Modules the cases need in the guest from the start."""
@@ -77,6 +79,7 @@ class Workbench:
         """What the machine asked last is, though it may be gone."""
         self._slug = ""
         self._failures: dict[str, int] = {}
+        self._abilities: dict[str, Abilities] = {}
         self._debug_images: dict[str, Path | None] = {}
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
@@ -100,6 +103,16 @@ class Workbench:
         reply = machine.call(case.scenario, case.params, deadline=deadline, evidence=evidence)
         self._wanted = evidence.dump
         return self._checked(machine, reply)
+
+    def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Return what the case needs and the guest cannot make, with the reasons; ConformError where there is none."""
+
+        def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
+            machine = self.machine(slug)
+            reply = machine.call(function, arguments, deadline=_LEAST / machine.info.factor)
+            return self._checked(machine, reply)
+
+        return self._abilities.setdefault(slug, Abilities()).lacking(self.kernels[slug], case, ask)
 
     def farewell(self) -> Reply | None:
         """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""

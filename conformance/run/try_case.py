@@ -55,6 +55,7 @@ def examine(
     """
     facts = workbench.facts(slug)
     missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
+    missing = missing or _inabilities(workbench, slug, case, facts)
     if missing:
         skipped = Try(_skip(missing))
         skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
@@ -156,6 +157,15 @@ def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try
 def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
     """Yield why no kernel like this is asked this case."""
     return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
+
+
+def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> list[Ground]:
+    """Return why this guest cannot do what the case needs; nothing where no machine can be had to find out."""
+    try:
+        need = unmet(case, facts, workbench.lacking(slug, case))
+    except ConformError:
+        return []  # the case itself will meet with it
+    return [need] if need is not None else []
 
 
 def _harms(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:

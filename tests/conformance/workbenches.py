@@ -58,6 +58,10 @@ class ScriptedWorkbench(Workbench):
             raise answer
         return answer
 
+    def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Make any socket."""
+        return {}
+
     def decoded(self, slug: str, reply: Reply) -> Reply:
         """Know nothing of lines."""
         return reply

@@ -233,6 +233,19 @@ def test_gzipped_modules_can_be_loaded(unpacked: Path) -> None:
     assert vm.modules.closure(kernel, ("tls",)) == [modules.folder(kernel.modules, RELEASE) / "kernel/net/tls/tls.ko"]
 
 
+def test_a_module_that_is_in_the_index_only_is_missing(unpacked: Path) -> None:
+    """A module whose file is gone keeps no kernel from being judged; a link that leads nowhere does."""
+    folder = unpacked / "lib/modules" / RELEASE
+    write(folder / "kernel", {"net/fine.ko": fakes.module("fine")})
+    modules.depmod(unpacked, RELEASE)
+    kernel = resolve(str(unpacked))
+    (folder / "kernel/net/fine.ko").unlink()
+    assert vm.modules.closure(kernel, ("fine",)) == []
+    (folder / "kernel/net/fine.ko").symlink_to("nowhere")
+    with pytest.raises(KernelError, match="cannot be followed to a file"):
+        vm.modules.closure(kernel, ("fine",))
+
+
 def test_directory_with_two_kernels(unpacked: Path) -> None:
     """A directory with several kernels does not say which; the user must."""
     write(unpacked, {"boot/vmlinuz-6.1.0-50-amd64": boot_image("6.1.0-50-amd64")})

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest cannot make, whatever the configuration says: modules are missing, refused, or a family is off.
+
+A kernel whose vsock.ko has another vermagic has no fault in SOCKMAP. What decides whether a case is asked is whether
+the guest can make the socket, and the reason names the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Final
+
+import kernels.modules
+from conformance.guestlib.able import SYMBOLS
+from conformance.judge.needs import needs_of
+from conformance.model import Case
+from kernels.kernel import Kernel
+from vm.machine import Fate
+from vm.machine import Reply
+
+PROBE: Final = "conformance.guestlib.able:lacking"
+
+_MODULES: Final[Mapping[str, str]] = {
+    "IPV6": "ipv6",
+    "UNIX": "unix",
+    "VSOCKETS": "vsock",
+    "VSOCKETS_LOOPBACK": "vsock_loopback",
+    "PACKET": "af_packet",
+    "IP_SCTP": "sctp",
+    "AF_KCM": "kcm",
+    "SMC": "smc",
+    "TIPC": "tipc",
+    "TLS": "tls",
+}
+"""The module of a symbol that is `m`."""
+
+_LONGEST: Final = 100
+"""Characters of the name of an error."""
+
+Ask = Callable[[str, Mapping[str, Any]], Reply]
+
+
+class Abilities:
+    """What the guest of one kernel can make; asked when a case needs to know, and once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        """Why a socket cannot be made, by CONFIG symbol; empty where it can."""
+
+    def lacking(self, kernel: Kernel, case: Case, ask: Ask) -> Mapping[str, str]:
+        """Return the symbols that the case needs and the guest has nothing of, each with the reason.
+
+        `ask` calls a function in the guest. ConformError where there is no guest.
+        """
+        wanted = [need.symbol for need in needs_of(case) if need.symbol in SYMBOLS]
+        unknown = [symbol for symbol in dict.fromkeys(wanted) if symbol not in self._known]
+        if unknown:
+            reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
+            # What ails a guest that does not answer is for its cases to find.
+            told = reply.value if reply.fate is Fate.ANSWERED and isinstance(reply.value, dict) else {}
+            lacking, refused = (_texts(told.get(name)) for name in ("lacking", "refused"))
+            for symbol in unknown:
+                self._known[symbol] = _why(kernel, symbol, lacking[symbol], refused) if symbol in lacking else ""
+        return {symbol: self._known[symbol] for symbol in wanted if self._known[symbol]}
+
+
+def _why(kernel: Kernel, symbol: str, error: str, refused: Mapping[str, str]) -> str:
+    """Say why a socket cannot be made; the module is at fault where there should be one."""
+    module = _MODULES.get(symbol, "")
+    if module in refused:
+        return f"the guest's kernel refuses its module {module}: {refused[module]}"
+    if not module or kernel.config.get(symbol, "m") != "m" or kernel.is_host:
+        return f"the guest cannot make a socket of CONFIG_{symbol}: {error}"
+    if kernel.modules is None:
+        return f"the kernel came without modules, so its module {module} is missing"
+    if module not in kernels.modules.names(kernel.modules, kernel.release):
+        return f"the kernel's module {module} is missing"
+    return f"the kernel's module {module} is not loaded: {error}"
+
+
+def _texts(value: object) -> dict[str, str]:
+    """Return what is text by name; nothing from a guest is trusted."""
+    return {str(name): str(each)[:_LONGEST] for name, each in value.items()} if isinstance(value, dict) else {}

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A socket that the guest cannot make is a reason to skip a case, never a fault of the kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import KernelError
+from conformance.groups import cases
+from conformance.guestlib import able
+from conformance.judge.needs import symbols_needed
+from conformance.judge.needs import unmet
+from conformance.model import Case
+from conformance.model import KernelFacts
+from conformance.model import Verdict
+from conformance.run.ability import PROBE
+from conformance.run.ability import Abilities
+from conformance.run.try_case import examine
+from kernels.kernel import Kernel
+from kernels.version import Version
+from tests.conformance.workbenches import GOOD
+from tests.conformance.workbenches import SLUG
+from tests.conformance.workbenches import ScriptedWorkbench
+from vm.machine import Fate
+from vm.machine import Reply
+
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = KernelFacts(Version(6, 12, 107), {})
+BY_ID = {case.id: case for case in cases()}
+VSOCK = BY_ID["redirect/sockmap-send-to-local-tcp4-vsock_stream"]
+TCP = BY_ID["redirect/sockmap-send-to-local-tcp4-tcp4"]
+ANSWER = {"lacking": {"VSOCKETS": "EAFNOSUPPORT", "VSOCKETS_LOOPBACK": "EAFNOSUPPORT"}, "refused": {}}
+
+
+def kernel(modules: Path | None, **config: str) -> Kernel:
+    """Describe a kernel whose files are in a folder."""
+    return Kernel(
+        spec="x", slug="x", release="6.12.0", version=Version(6, 12), banner="", image=Path("/x"), compressed=None,
+        modules=modules, config=config, provenance={}, digest="",
+    )  # fmt: skip
+
+
+def asked(answer: Any, subject: Kernel, case: Case = VSOCK) -> Mapping[str, str]:
+    """Return what a case lacks in a guest that answers so."""
+    return Abilities().lacking(subject, case, lambda *_: Reply(fate=Fate.ANSWERED, value=answer))
+
+
+def indexed(tmp_path: Path, *names: str) -> Path:
+    """Write an index of modules."""
+    folder = tmp_path / "lib" / "modules" / "6.12.0"
+    folder.mkdir(parents=True)
+    (folder / "modules.dep").write_text("".join(f"kernel/net/{name}.ko:\n" for name in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("names", "refused", "said"),
+    [
+        (None, {}, "the kernel came without modules, so its module vsock is missing"),
+        (("tls",), {}, "the kernel's module vsock is missing"),
+        (("vsock",), {"vsock": "Exec format error"}, "the guest's kernel refuses its module vsock: Exec format error"),
+        (("vsock",), {}, "the kernel's module vsock is not loaded: EAFNOSUPPORT"),
+    ],
+)
+def test_the_reason_names_the_module(
+    names: tuple[str, ...] | None, refused: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """Of a symbol that is `m` the module is what is missing, and why is said."""
+    modules = None if names is None else indexed(tmp_path, *names)
+    assert asked(ANSWER | {"refused": refused}, kernel(modules, VSOCKETS="m"))["VSOCKETS"] == said
+
+
+def test_a_family_that_is_switched_off_is_named() -> None:
+    """Where no module is to blame, as with ipv6.disable=1, the reason has the symbol and the errno."""
+    case = BY_ID["redirect/sockmap-send-to-local-tcp6-tcp6"]
+    lacking = asked({"lacking": {"IPV6": "EAFNOSUPPORT"}}, kernel(None, IPV6="y"), case)
+    assert lacking == {"IPV6": "the guest cannot make a socket of CONFIG_IPV6: EAFNOSUPPORT"}
+    ground = unmet(case, FACTS, lacking)
+    assert ground is not None
+    assert ground.reason == f"{lacking['IPV6']}, which disables every case with an IPv6 socket"
+    assert ground.row == "ipv6"
+
+
+def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
+    """What is known is not asked again, and no socket is made that no case of this run makes."""
+    abilities, history = Abilities(), []
+
+    def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
+        history.append((function, tuple(arguments["symbols"])))
+        return Reply(fate=Fate.ANSWERED, value={"lacking": {}, "refused": {}})
+
+    for case in (TCP, VSOCK, TCP, VSOCK):
+        assert abilities.lacking(kernel(None), case, ask) == {}
+    assert history == [(PROBE, ("INET",)), (PROBE, ("VSOCKETS", "VSOCKETS_LOOPBACK"))]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(fate=Fate.PANICKED),
+        Reply(fate=Fate.ANSWERED, value=[1]),
+        Reply(fate=Fate.ANSWERED, value={"lacking": [1], "refused": 7}),
+        Reply(fate=Fate.ANSWERED, value={"lacking": {"UNIX": "x"}}),
+    ],
+)
+def test_a_guest_that_talks_nonsense_lacks_nothing(reply: Reply) -> None:
+    """A guest that does not answer, or not about what it was asked, is left to its cases."""
+    assert Abilities().lacking(kernel(None), VSOCK, lambda *_: reply) == {}
+
+
+class Unable(ScriptedWorkbench):
+    """Has a guest without VSOCK, or none at all."""
+
+    broken = False
+
+    def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Say what is missing."""
+        if self.broken:
+            raise KernelError("it does not boot")
+        return asked(ANSWER, kernel(None, VSOCKETS="m"), case) if case is VSOCK else {}
+
+
+def test_what_the_guest_cannot_do_is_skipped() -> None:
+    """A case whose socket cannot be made is never asked; others are, and so is a case where no machine can tell."""
+    judgement, record = examine(Unable(), SLUG, VSOCK)
+    assert (judgement.verdict, record["verdict"]) == (Verdict.SKIP, "skip")
+    assert "its module vsock is missing" in judgement.reason
+    workbench = Unable(GOOD, GOOD)
+    workbench.broken = True
+    examine(workbench, SLUG, VSOCK)
+    assert workbench.history[0] == "ask"
+
+
+def test_every_symbol_of_a_socket_is_probed() -> None:
+    """What the guest can be asked about is in needs.toml, and the other way round for what is a family or protocol."""
+    others = ("BPF", "CRYPTO", "CGROUP", "DEBUG", "NETFILTER", "SECURITY", "MPTCP_IPV6", "PROC_FS", "USER_NS", "NET_NS")
+    assert set(able.SYMBOLS) <= set(symbols_needed())
+    assert {each for each in symbols_needed() if not each.startswith(others)} <= set(able.SYMBOLS)
+
+
+def test_the_probe_says_what_this_kernel_has() -> None:
+    """A family that there is is not lacking, one that there is not is, and an odd errno is no absence."""
+    assert able.lacking({"symbols": ["INET", "UNIX"], "modules": False}) == {"lacking": {}, "refused": {}}
+
+
+@pytest.mark.parametrize(
+    ("number", "lacks"), [(errno.EAFNOSUPPORT, True), (errno.EADDRNOTAVAIL, True), (errno.EPERM, False)]
+)
+def test_only_absence_is_absence(monkeypatch: pytest.MonkeyPatch, number: int, *, lacks: bool) -> None:
+    """What a kernel refuses for another reason than that it has it not is for the cases."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setitem(able._PROBES, "VSOCKETS", fail)
+    found = able.lacking({"symbols": ["VSOCKETS"], "modules": False})["lacking"]
+    assert found == ({"VSOCKETS": errno.errorcode[number]} if lacks else {})
