@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 
 from conformance.expect.verified import newest_known
@@ -16,6 +17,7 @@ from conformance.judge import defects
 from conformance.judge.defects import Deviation
 from conformance.model import MAINLINE
 from conformance.model import Case
+from conformance.model import Ground
 from kernels.version import Version
 
 
@@ -90,6 +92,11 @@ class Defect:
             key = (span.commit, tuple(span.until.items()))
             found[key] = min(found.get(key, span), span, key=lambda each: Version.parse(each.since[MAINLINE]))
         return tuple(sorted(found.values(), key=lambda span: (span.fix, Version.parse(span.since[MAINLINE]))))
+
+    def as_ground(self, version: Version) -> Ground:
+        """Return its row as it is about kernels of that version."""
+        way = next((way for way in self.ways if way.rule.in_force(version)), self.ways[0])
+        return replace(way.as_ground(), steps=())
 
     def case(self, version: Version | None = None) -> str:
         """Return the id of the case that shows it best, on a kernel of that version if one is given."""

@@ -98,8 +98,7 @@ class KernelEvent:
     config_sha256: str = ""
     package: Mapping[str, str] = field(default_factory=dict)
     """Where it came from: `Kernel.provenance`."""
-    machine: str = ""
-    """A `MachineKind`."""
+    machine: str = ""  # a `MachineKind`
     accelerator: str = ""
     why: str = ""
     """Why this accelerator, and why this machine if not the one asked for."""
@@ -107,13 +106,13 @@ class KernelEvent:
     """How much slower than the reference; deadlines are base times this."""
     boot_seconds: float = 0.0
     template: str = ""
-    """`cached` or `built`; empty for a machine without a template."""
+    """`cached` or `built`; empty for a machine without a template. What getting it cost:"""
     template_seconds: float = 0.0
-    """What getting the template cost this run."""
-    tools: Mapping[str, str] = field(default_factory=dict)
-    """Versions learnt from the machine: `MachineInfo.versions`."""
+    tools: Mapping[str, str] = field(default_factory=dict)  # versions learnt from the machine
     notes: tuple[str, ...] = ()
     """Sentences the reader must see, e.g. that the kernel is newer than the table's newest row."""
+    defects: tuple[Ground, ...] = ()
+    """The known defects that a kernel of this version should show, save those that show by chance."""
     error: str = ""
     """Why this kernel could not be judged, one sentence; empty if it could."""
     hint: str = ""

@@ -25,6 +25,10 @@ class Known:
     cases: tuple[CaseEvent, ...]
     places: tuple[str, ...] = ()
     """Its row: the file and the id in it."""
+    title: str = ""
+    """What is wrong, in one sentence; empty where the reason says it."""
+    cves: tuple[str, ...] = ()
+    """Its CVE numbers."""
 
     @property
     def example(self) -> str:
@@ -37,14 +41,15 @@ class Known:
 
 
 def known_deviations(cases: Iterable[CaseEvent]) -> list[Known]:
-    """Return the known defects that such cases show, by name."""
+    """Return the known defects that such cases show: those with a CVE number first, then by name."""
     found: dict[tuple[str, str], list[tuple[CaseEvent, Ground]]] = {}
     for case in cases:
         for ground in defects_of(case):
             name = ground.row if ground.source is Source.DEFECT else ""
             # What has no name is what its reason is.
             found.setdefault((name, "" if name else ground.reason), []).append((case, ground))
-    return [_known(name, shown) for (name, _), shown in sorted(found.items())]
+    known = [_known(name, shown) for (name, _), shown in sorted(found.items())]
+    return sorted(known, key=lambda each: not each.cves)
 
 
 def defects_of(case: CaseEvent) -> tuple[Ground, ...]:
@@ -64,7 +69,7 @@ def summary_of(grounds: Sequence[Ground]) -> str:
     """Say once what such grounds of one defect say: what is wrong, commits and links."""
     what, commits, links = (
         "; ".join(filter(None, dict.fromkeys(each)))
-        for each in zip(*((ground.reason, _commit(ground), ground.link) for ground in grounds), strict=True)
+        for each in zip(*((ground.reason, _commit(ground), _link(ground)) for ground in grounds), strict=True)
     )
     # Each way in which a defect shows has its own commit, which may have to do with some of the kernels or kinds only.
     partly = "in part " if len({ground.commit for ground in grounds}) > 1 else ""
@@ -75,8 +80,19 @@ def _commit(ground: Ground) -> str:
     return f'{ground.commit} "{ground.subject}"' if ground.subject else ground.commit
 
 
+def _link(ground: Ground) -> str:
+    return "; ".join(filter(None, (ground.cve, ground.link)))
+
+
 def _known(name: str, shown: Sequence[tuple[CaseEvent, Ground]]) -> Known:
     grounds = [ground if name else replace(ground, link="") for _, ground in shown]
     cases = {(case.kernel, case.id): case for case, _ in shown}
     places = tuple(dict.fromkeys(ground.place for ground in grounds if ground.file))
-    return Known(name, summary_of(grounds) or "no reason given", tuple(cases.values()), places)
+    return Known(
+        name,
+        summary_of(grounds) or "no reason given",
+        tuple(cases.values()),
+        places,
+        title=next((ground.title for ground in grounds if ground.title), ""),
+        cves=tuple(dict.fromkeys(ground.cve for ground in grounds if ground.cve)),
+    )

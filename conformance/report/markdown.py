@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from common import foreign
 from conformance.model import Verdict
 from conformance.report import grid
+from conformance.report.absent import absent
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.findings import accelerators
@@ -45,7 +46,7 @@ def render(run: Run) -> str:
     lines = [f"## {'✅' if good else '❌'} {_text(sentence)}", "", f"{cases} {', '.join(facts)}", "", *_kernels(run)]
     lines += [line for sentence in quick(run) for line in ("", _text(sentence))]
     lines += [*_unexpected(run), *_flaky(run)]
-    lines += [*_known(run), *_skipped(run)]
+    lines += [*_known(run), *_absent(run), *_skipped(run)]
     if run.unseen():
         rows = [(_text(run.kernel(slug).title), run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
         lines += ["", f"### Never run: {run.unseen()}", "", *_table(("kernel", "cases"), rows)]
@@ -109,6 +110,18 @@ def _known(run: Run) -> Iterator[str]:
             for each in found
         ]
         yield from ("", f"### Known deviations, as expected: {len(cases)}", "", *_table(heads, rows))
+
+
+def _absent(run: Run) -> Iterator[str]:
+    """Yield the known defects that each kernel should show by its version and did not."""
+    rows = [
+        (_text(run.kernel(slug).title), _text(each.told), "fixed?" if each.fixed else "not seen")
+        for slug in run.slugs
+        for each in absent(run, slug)
+    ]
+    if rows:
+        title, heads = f"### Known defects that did not show: {len(rows)}", ("kernel", "defect", "state")
+        yield from ("", title, "", *_table(heads, rows))
 
 
 def _skipped(run: Run) -> Iterator[str]:

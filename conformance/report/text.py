@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from conformance.model import Verdict
 from conformance.report import grid
+from conformance.report.absent import absent
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.findings import accelerators
@@ -40,7 +41,8 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
     lines = [*head(run, style), ""]
     for slug in run.slugs:
         lines += [*kernel_section(run, slug, style), ""]
-    for section in (unexpected_section, flaky_section, known_section, skipped_section, unseen_section):
+    sections = (unexpected_section, flaky_section, known_section, absent_section, skipped_section, unseen_section)
+    for section in sections:
         if found := section(run, style):
             lines += [*found, ""]
     lines += [line for sentence in quick(run) for line in style.wrap(sentence, then="  ")]
@@ -103,10 +105,24 @@ def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
     for each in known_deviations(cases):
         counts = each.by_kernel()
         kernels = [run.kernel(slug).title + (f" {count}" if len(counts) > 1 else "") for slug, count in counts.items()]
-        name = f"{each.name}: " if each.name else ""
-        lines += style.wrap(f"{name}{each.reason} ({', '.join(kernels)})", first=f"{len(each.cases):6}  ")
+        name = f"{', '.join(filter(None, (each.name, *each.cves)))}: " if each.name else ""
+        lines += style.wrap(f"{name}{each.title or each.reason} ({', '.join(kernels)})", first=f"{len(each.cases):6}  ")
+        lines += style.wrap(each.reason, first=" " * 8) if each.title else []
         lines += style.wrap(each.example, first=" " * 8)
         lines += [line for place in each.places for line in style.wrap(place, first=" " * 8)]
+    return lines
+
+
+def absent_section(run: Run, style: Style = _PLAIN) -> list[str]:
+    """List the known defects that each kernel should show by its version and did not."""
+    lines: list[str] = []
+    for slug in run.slugs:
+        found = absent(run, slug)
+        if found:
+            lines += [rule("Known defects that did not show", style.show(run.kernel(slug).title), style)]
+        for each in found:
+            state = "fixed?" if each.fixed else "not seen"
+            lines += style.wrap(each.told, first=f"{state:8}  ")
     return lines
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bpf.build import object_hashes
 from conformance.expect.verified import note
+from conformance.judge.catalogue import on
 from conformance.report.events import KernelEvent
 from conformance.report.events import RunEvent
 from kernels.kernel import Kernel
@@ -48,6 +49,7 @@ def identity(slug: str, kernel: Kernel) -> KernelEvent:
         config_sha256=hashlib.sha256(json.dumps(dict(kernel.config), sort_keys=True).encode()).hexdigest(),
         package=dict(kernel.provenance),
         notes=_notes(kernel),
+        defects=tuple(defect.as_ground(kernel.version) for defect in on(kernel.version) if not defect.racy),
     )
 
 
