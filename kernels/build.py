@@ -205,7 +205,7 @@ def _check(fragments: Sequence[Path]) -> None:
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             if line.strip() and not line.startswith("#") and not _SYMBOL.fullmatch(line):
                 raise UsageError(
-                    f"{path}:{number}: {line.strip()!r} is not a line of a configuration",
+                    f"{path}:{number}: this is not a line of a configuration",
                     hint="CONFIG_NAME=value, or # CONFIG_NAME is not set; a comment has a line of its own",
                 )
 

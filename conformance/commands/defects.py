@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.errors import UsageError
+from common.say import note
+from common.say import put
 from conformance.expect.verified import newest_known
 from conformance.judge.catalogue import Defect
 from conformance.judge.catalogue import Span
@@ -34,11 +36,11 @@ def list_defects(options: argparse.Namespace) -> int:
     version = _version(options)
     chosen = [each for each in (on(version) if version else catalogue()) if each.open or not options.open]
     if options.json:
-        print(json.dumps([as_json(each, version) for each in chosen], indent=1))
+        put(json.dumps([as_json(each, version) for each in chosen], indent=1).splitlines(), sys.stdout)
         return 0
     title = _title(chosen, version)
     lines = _markdown(chosen, version, title) if options.markdown else _text(chosen, version, title)
-    print("\n".join(lines))
+    put(lines, sys.stdout)
     return 0
 
 
@@ -65,7 +67,7 @@ def _version(options: argparse.Namespace) -> Version | None:
     if options.kernel and options.version:
         raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
     if options.kernel:
-        return resolve(options.kernel, progress=lambda text: print(text, file=sys.stderr, flush=True)).version
+        return resolve(options.kernel, progress=note).version
     try:
         return Version.parse(options.version) if options.version else None
     except ValueError as error:

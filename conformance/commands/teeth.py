@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
+from common.say import note
 from conformance.report.style import Style
 from conformance.teeth import faults
 from conformance.teeth.faults import Fault
@@ -96,4 +97,4 @@ def _word(outcome: Outcome) -> str:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    note(text)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common import outfile
 from common.errors import HostError
 from conformance.compare.model import Change
 from conformance.compare.model import Comparison
@@ -41,11 +42,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 def store(found: Iterable[Comparison], folder: Path) -> None:
     """Write the comparisons, beside and renamed; HostError if they cannot be stored."""
     path = folder / NAME
-    beside = path.with_name(f".{NAME}.new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps([as_json(each) for each in found], indent=1) + "\n", encoding="ascii")
-        beside.replace(path)
+        outfile.replace(path, json.dumps([as_json(each) for each in found], indent=1).encode("ascii") + b"\n")
     except OSError as error:
         sentence = f"cannot write the comparison {path}: {error.strerror}"
         raise HostError(sentence, hint="choose another directory with --results DIR") from error

@@ -26,6 +26,7 @@ NAME: Final = "conform.toml"
 DEFAULT: Final = Path(__file__).with_name("default.toml")
 
 _HINT: Final = "`./conform config` prints every key with its default"
+_FOLDER: Final = "outputs.folder"
 _LISTS: Final = {"allow": "--allowlist", "deny": "--denylist", "splats": "--splatlist"}
 _MACHINES: Final = {"cpus": "--cpus", "memory": "--memory", "accelerator": "--accel", "append": "--append"}
 
@@ -76,7 +77,7 @@ def read(path: Path) -> Matrix:
         arguments=tuple(_arguments(path, values)),
         cases=tuple(values["cases"]),
         workers=_count(path, values["machines"]["workers"]),
-        folder=path.parent / values["outputs"]["folder"],
+        folder=_beside(path, _FOLDER, values["outputs"]["folder"]),
         formats=_known(path, "outputs.formats", values["outputs"]["formats"], list(FORMATS)),
     )
 
@@ -106,6 +107,11 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
         empty = "presets" if values["kernels"] else "kernels"
         raise UsageError(f"{path}: {empty!r} is empty, so there is nothing to judge", hint=_HINT)
     for spec in values["kernels"]:
+        if spec.partition(",")[0].strip() == "host":
+            raise UsageError(
+                f"{path}: 'kernels' cannot have 'host': a file may not have cases run in the running kernel",
+                hint="./conform run --kernel host",
+            )
         try:
             builds = parse(spec).builds
         except UsageError as error:
@@ -115,11 +121,24 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
 
 def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
     for key, option in _LISTS.items():
-        yield from (f"{option}={os.fspath(path.parent / each)}" for each in values["lists"][key])
+        yield from (f"{option}={os.fspath(_beside(path, f'lists.{key}', each))}" for each in values["lists"][key])
     machines = values["machines"]
     _known(path, "machines.accelerator", [machines["accelerator"]], ["auto", "kvm", "tcg"])
     yield f"--total-deadline={values['deadline']}"
     yield from (f"{option}={machines[key]}" for key, option in _MACHINES.items())
+
+
+def _beside(path: Path, name: str, value: str) -> Path:
+    """Return a path that the file names; UsageError unless it is below the file's own folder.
+
+    The file may come with a change that nobody has read yet: it must not say what is overwritten, nor what is read and
+    quoted in an error.
+    """
+    named = path.parent / value
+    if not named.resolve().is_relative_to(path.parent.resolve()):
+        hint = "name a path below the file's folder" + ("; --results DIR may be any" if name == _FOLDER else "")
+        raise UsageError(f"{path}: {name!r} leads out of the file's folder: {value!r}", hint=hint)
+    return named
 
 
 def _known(path: Path, name: str, values: list[str], known: list[str]) -> tuple[str, ...]:

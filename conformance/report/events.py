@@ -293,7 +293,7 @@ class EventLog:
 
     def __init__(self, path: Path, *, again: bool = False) -> None:
         self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, flags if again else flags | os.O_TRUNC, 0o644)

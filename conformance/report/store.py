@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common import outfile
 from common.errors import HostError
 from conformance.report.events import Run
 from conformance.report.formats import FORMATS
@@ -28,12 +29,9 @@ def write(run: Run, name: str, folder: Path) -> Path:
 
 
 def store(path: Path, text: bytes) -> None:
-    """Write beside and rename, so that nobody ever reads half a report; straight into what is no file."""
-    special = path.exists() and not path.is_file()
-    beside = path if special else path.with_name(f".{path.name}.new")
+    """Write a report; HostError if it cannot be stored."""
     try:
-        beside.write_bytes(text)
-        beside.replace(path)
+        outfile.replace(path, text)
     except OSError as error:
         sentence = f"cannot write the report {path}: {error.strerror}"
         raise HostError(sentence, hint="choose another --output FILE") from error

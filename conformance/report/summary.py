@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common import outfile
 from common.errors import HostError
 from conformance.model import Verdict
 from conformance.report.events import KernelEvent
@@ -29,10 +30,8 @@ def summary(run: Run) -> dict[str, Any]:
 def write_summary(run: Run, directory: Path) -> None:
     """Write `summary.json`, beside and renamed; HostError if it cannot be stored."""
     path = directory / NAME
-    beside = path.with_name(f".{path.name}.new")
     try:
-        beside.write_text(json.dumps(summary(run), indent=2, default=dict) + "\n", encoding="ascii")
-        beside.replace(path)
+        outfile.replace(path, json.dumps(summary(run), indent=2, default=dict).encode("ascii") + b"\n")
     except OSError as error:
         sentence = f"cannot write the summary {path}: {error.strerror}"
         raise HostError(sentence, hint="choose another directory with --results DIR") from error

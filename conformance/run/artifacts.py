@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import foreign
+from common import outfile
 from common.errors import HostError
 from conformance.judge.lists import Lists
 from conformance.model import Case
@@ -54,14 +55,15 @@ def store(results: Path, event: CaseEvent) -> Path:
         OBSERVATION: f"{observation}\n",
         COMMAND: f"{event.repeat}\n",
     }
+    where = None
     try:
-        (results / folder).mkdir(parents=True, exist_ok=True)
+        where = outfile.folder(results, folder)
         for name, text in texts.items():
-            (results / folder / name).write_text(foreign.page(text), encoding="utf-8")
+            outfile.replace(where / name, foreign.page(text).encode())
     except OSError as error:
-        for name in texts:
+        for path in (where / name for name in texts if where is not None):
             with contextlib.suppress(OSError):
-                (results / folder / name).unlink()
+                path.unlink()
         sentence = f"cannot write the evidence of {event.id} to {results / folder}: {error.strerror}"
         raise HostError(sentence, hint="free some space, or choose another directory with --results DIR") from error
     return folder
@@ -72,21 +74,22 @@ def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, wish: Wis
     folder = wish.results / folder_of(slug, case.id)
     memory = folder / MEMORY
     try:
+        outfile.folder(wish.results, folder_of(slug, case.id))
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         evidence = Evidence(trace=SOCKMAP_PATHS if wish.trace else (), dump=memory if wish.dump else None)
         found = once(workbench, slug, case, lists, fresh=True, evidence=evidence)
         if found.reply is None:
             return
         if wish.trace and found.reply.trace:
             verdict = f"# function graph of one more run, in a fresh clone; it came to: {found.judgement.verdict}\n"
-            (folder / TRACE).write_text(foreign.page(verdict + found.reply.trace), encoding="utf-8")
+            outfile.create(folder / TRACE, foreign.page(verdict + found.reply.trace).encode())
         missing = [found.reply.dump] if found.reply.dump else []
         missing += ["no trace: the machine died with it"] if wish.trace and not found.reply.trace else []
         if wish.dump and not memory.exists() and not missing:
             missing += _dump(workbench, memory)
         if missing:
-            (folder / MISSING).write_text("".join(f"{foreign.line(line)}\n" for line in missing), encoding="utf-8")
+            outfile.create(folder / MISSING, "".join(f"{foreign.line(line)}\n" for line in missing).encode())
     except OSError:
         return  # the controller, which writes here next, tells why
 

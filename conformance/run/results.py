@@ -140,6 +140,8 @@ def resume_command(folder: Path) -> str:
 
 def _make(path: Path) -> bool:
     """Make a folder; tell whether it was not there."""
+    if path.is_symlink():
+        raise HostError(f"{path} is a symbolic link", hint="name the folder that it leads to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()

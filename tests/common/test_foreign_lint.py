@@ -40,6 +40,10 @@ ALLOWED = {
     "conformance/run/greeting.py:_write": "in the guest, which shows it on its own terminal",
     "conformance/run/controller.py:pytest_terminal_summary": "lines of Style",
     "conformance/commands/merge.py:_write": "events",
+    "common/outfile.py:replace": "what the caller made visible",
+    "common/outfile.py:create": "what the caller made visible",
+    "conformance/run/evidence_copy.py:_copy_file": "what a run has written, as it is",
+    "conformance/teeth/trial.py:save": "ASCII JSON",
     "vm/shell.py:interact": "a terminal that the user asked to have",
     "vm/session.py:shell": "a terminal that the user asked to have",
 }

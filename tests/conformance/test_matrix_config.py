@@ -33,7 +33,7 @@ def test_the_default_reads_as_what_an_empty_file_means(tmp_path: Path) -> None:
 def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
     """Kernels, cases, lists, machines and outputs become the options of `conform run`."""
     text = """
-        kernels = ["debian:6.12", "debian:6.12", "host"]
+        kernels = ["debian:6.12", "debian:6.12", "debian:6.1"]
         cases = ["*unix*"]
         [lists]
         deny = ["known"]
@@ -47,7 +47,7 @@ def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
     asked = _read(tmp_path, text)
     options = asked.options()
 
-    assert options.conform_kernel == ["debian:6.12", "host"]
+    assert options.conform_kernel == ["debian:6.12", "debian:6.1"]
     assert (options.k, options.n, options.conform_cpus, options.conform_memory) == (None, "3", 2, 512)
     assert options.conform_case == ["*unix*"]
     assert asked.options(cases=["redirect"]).conform_case == ["redirect"]
@@ -98,3 +98,26 @@ def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:
 
     assert done.returncode == 128
     assert done.stderr.splitlines()[1] == "  hint: write one with: ./conform config > conform.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[outputs]\nfolder = "/etc"', "'outputs.folder' leads out of the file's folder: '/etc'"),
+        ('[outputs]\nfolder = "../../x"', "'outputs.folder' leads out"),
+        ('[outputs]\nfolder = "link/x"', "'outputs.folder' leads out"),
+        ('[lists]\nallow = ["/etc/shadow"]', "'lists.allow' leads out"),
+        ('[lists]\ndeny = ["link/shadow"]', "'lists.deny' leads out"),
+        ('[lists]\nsplats = ["../splats"]', "'lists.splats' leads out"),
+        ('kernels = ["host"]', "'kernels' cannot have 'host'"),
+    ],
+)
+def test_a_file_of_a_change_reaches_nothing_else(text: str, said: str, tmp_path: Path) -> None:
+    """What may come from a change nobody has read writes and reads below its folder, and runs nothing on this host."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    (folder / "link").symlink_to("/etc")
+    with pytest.raises(UsageError) as refused:
+        _read(folder, text)
+    assert said in str(refused.value)
+    assert refused.value.hint

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Files that a run leaves where somebody else may write, too: no link planted there leads a write elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file beside and rename it, so that nobody reads half of it; OSError if it cannot be stored.
+
+    A link of that name is replaced, not followed. What is no file, as /dev/stdout, is written straight.
+    """
+    if _is_device(path):
+        path.write_bytes(content)
+        return
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, and may lead anywhere")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        create(beside, content)
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def create(path: Path, content: bytes) -> None:
+    """Write a file that must not be there yet, not even as a link; OSError if it cannot be stored."""
+    with os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb"
+    ) as file:
+        file.write(content)
+
+
+def folder(above: Path, below: Path) -> Path:
+    """Make the folder `below` in `above` and return it; OSError where a part of it is a link."""
+    path = above
+    for part in below.parts:
+        path /= part
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+        if path.is_symlink() or not path.is_dir():
+            raise OSError(errno.ENOTDIR, f"{path} is not a folder of the results")
+    return path
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether a path is a device, a pipe, or a file of this process such as /dev/stdout."""
+    if Path(os.path.abspath(path)).parts[1:2] in (("dev",), ("proc",)):
+        return True
+    return path.exists() and not path.is_file() and not path.is_symlink() and not path.is_dir()
