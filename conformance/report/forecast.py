@@ -10,6 +10,8 @@ from pathlib import Path
 
 from common import cache
 from common.errors import HostError
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 
 Planned = Mapping[str, frozenset[str]]
@@ -19,6 +21,9 @@ _LEAST = 100
 """Cases of a kernel; fewer are done before anybody has read a forecast."""
 _TRUST = 0.05
 """How much of the last run counts as if it had been part of this one, so that the first cases do not say it all."""
+_TELLING = 20
+"""So many cases of a kernel tell how slow it is."""
+_NOTHING: tuple[float, dict[str, float]] = (0.0, {})
 _SOON = 2.0
 """Seconds after which a run tells its pace without a last one to go by."""
 
@@ -33,7 +38,7 @@ def remember(run: Run) -> None:
         took = {case.id: round(case.seconds, 4) for case in cases}
         together = sum(took.values())
         if len(cases) >= _LEAST and together:
-            known = {"pace": round(run.seconds(slug) / together, 4), "cases": _load(slug)[1] | took}
+            known = {"pace": round(run.seconds(slug) / together, 4), "cases": (_load(slug) or _NOTHING)[1] | took}
             with suppress(HostError, OSError):
                 cache.write(_path(slug), json.dumps(known).encode())
 
@@ -41,38 +46,74 @@ def remember(run: Run) -> None:
 class Forecast:
     """What is known of a run before it begins: how long its cases took when they were last run."""
 
-    def __init__(self, planned: Planned) -> None:
-        last = {slug: _load(slug) for slug in planned}
+    def __init__(self, planned: Planned, before: Run | None = None) -> None:
+        """Look up the cases planned; what an earlier sitting of the run has done, `before`, costs this one nothing."""
+        self._before_at = {
+            (slug, case.id): case.at for slug in planned for case in (before.cases.get(slug, ()) if before else ())
+        }
+        planned = {slug: ids - _judged(slug, before) for slug, ids in planned.items()}
+        last = {slug: _load(slug) or _like(ids) for slug, ids in planned.items()}
         known = {
             slug: {each: last[slug][1][each] for each in ids & last[slug][1].keys()} for slug, ids in planned.items()
         }
         self._before = {slug: sum(cases.values()) for slug, cases in known.items()}
         self._seconds = sum(last[slug][0] * before for slug, before in self._before.items())
         count = sum(map(len, known.values()))
+        groups = {each.partition("/")[0] for ids in planned.values() for each in ids}
+        # Cases of different groups differ a hundredfold: without a run to go by, nothing honest can be said of them.
+        self._blind = 2 * count < sum(map(len, planned.values())) and len(groups) > 1
         self._usual = sum(self._before.values()) / count if count else 1.0
         self._weights = {slug: dict.fromkeys(ids, self._usual) | known[slug] for slug, ids in planned.items()}
 
     def left(self, run: Run, elapsed: float) -> float | None:
         """Return the seconds that are left after `elapsed`; None where nobody can tell yet."""
         before = sum(self._before.values())
-        if not before and elapsed < _SOON:
+        if self._blind or (not before and elapsed < _SOON):
             return None
-        total = done = 0.0
-        for slug, weights in self._weights.items():
-            if not run.kernel(slug).error:
-                total += sum(weights.values())
-                done += sum(weights.get(case.id, self._usual) for case in run.cases.get(slug, ()))
-        pace = (done + _TRUST * before) / (elapsed + _TRUST * self._seconds)
-        return max(0.0, total - done) / pace if pace else None
+        alive = [slug for slug in self._weights if not run.kernel(slug).error]
+        cases = {slug: [case for case in run.cases.get(slug, ()) if self._is_new(slug, case)] for slug in alive}
+        done = {slug: sum(self._weight(slug, case) for case in cases[slug]) for slug in alive}
+        took = {slug: sum(case.seconds for case in cases[slug]) for slug in alive}
+        slower = _ratio(sum(took.values()), sum(done.values()))
+        left = 0.0
+        for slug in alive:
+            # A kernel that was not met before may be slower than the others: as soon as some of its cases tell.
+            own = _ratio(took[slug], done[slug]) / slower if len(cases[slug]) >= _TELLING else 1.0
+            left += max(0.0, sum(self._weights[slug].values()) - done[slug]) * own
+        pace = (sum(done.values()) + _TRUST * before) / (elapsed + _TRUST * self._seconds)
+        return left / pace if pace else None
+
+    def _is_new(self, slug: str, case: CaseEvent) -> bool:
+        """Tell whether this sitting of the run judged a case."""
+        return self._before_at.get((slug, case.id)) != case.at
+
+    def _weight(self, slug: str, case: CaseEvent) -> float:
+        return self._weights[slug].get(case.id, self._usual)
+
+
+def _ratio(took: float, expected: float) -> float:
+    return took / expected if took and expected else 1.0
+
+
+def _judged(slug: str, run: Run | None) -> frozenset[str]:
+    """Return the cases that need not be judged again."""
+    cases = run.cases.get(slug, ()) if run is not None else ()
+    return frozenset(case.id for case in cases if case.verdict is not Verdict.INFRA)
+
+
+def _like(ids: frozenset[str]) -> tuple[float, dict[str, float]]:
+    """Return what the kernel that knows most of these cases took: cases differ more than kernels do."""
+    others = [_load(path.stem) or _NOTHING for path in (cache.root() / "durations").glob("*.json")]
+    return max(others, key=lambda each: len(ids & each[1].keys()), default=_NOTHING)
 
 
 def _path(slug: str) -> Path:
     return cache.root() / "durations" / f"{slug}.json"
 
 
-def _load(slug: str) -> tuple[float, dict[str, float]]:
-    """Return what a kernel took by the sum of its cases, and what each took; nothing where nothing sound is kept."""
+def _load(slug: str) -> tuple[float, dict[str, float]] | None:
+    """Return what a kernel took by the sum of its cases, and what each took; None where nothing sound is kept."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         known = json.loads(_path(slug).read_bytes())
         return float(known["pace"]), {str(name): float(seconds) for name, seconds in known["cases"].items()}
-    return 0.0, {}
+    return None

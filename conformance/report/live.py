@@ -8,7 +8,9 @@ nothing to restore however the run ends. A reporter never raises: a closed pipe 
 from __future__ import annotations
 
 import functools
+import math
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -29,12 +31,14 @@ from conformance.report.screen import Outlook
 from conformance.report.screen import announcement
 from conformance.report.screen import screen
 from conformance.report.screen import verdict_of
+from conformance.report.screen import waiting
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 from conformance.report.text import report_lines
 
 Conclude = Callable[[Run, Style], Sequence[str]]
 
+_PAINT = re.compile(r"\x1b\[[0-9;]*m")
 _TICK = 0.25
 _QUIET = 10.0
 """Seconds after which a plain run says how far it is, even within its ten percent."""
@@ -46,11 +50,17 @@ class Reporter(Protocol):
     lost: OSError | None
     """Why not all could be written of what there was to say."""
 
-    def start(self, event: RunEvent, planned: Planned) -> None:
-        """Hear that the cases are collected, and which."""
+    def phase(self, text: str) -> None:
+        """Hear what the run does before its first case."""
+
+    def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
+        """Hear that the cases are collected, and which; `before` is what a run that is resumed came to earlier."""
 
     def kernel(self, event: KernelEvent) -> None:
         """Hear that a kernel has its machine, or will not get one."""
+
+    def begun(self, slug: str, case: str) -> None:
+        """Hear that a case, named by its id, runs on a kernel now."""
 
     def case(self, event: CaseEvent) -> None:
         """Hear that a case came to a verdict."""
@@ -72,6 +82,16 @@ def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0)
     capable = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
     kind = LiveReporter if capable else PlainReporter
     return kind(stream, conclude, verbose=loudness > 0)
+
+
+def taken_over(event: RunEvent, before: Run | None) -> Run:
+    """Return the run that begins, with what an earlier sitting of it came to."""
+    run = Run(event)
+    for kernel in before.kernels.values() if before is not None else ():
+        run.add(kernel)
+    for case in (case for cases in before.cases.values() for case in cases) if before is not None else ():
+        run.add(case)
+    return run
 
 
 def check_heard(reporter: Reporter | None) -> None:
@@ -106,7 +126,13 @@ class QuietReporter:
         self._conclude = conclude
         self.lost: OSError | None = None
 
-    def start(self, event: RunEvent, planned: Planned) -> None:
+    def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
+        """Say nothing."""
+
+    def begun(self, slug: str, case: str) -> None:
         """Say nothing."""
 
     def kernel(self, event: KernelEvent) -> None:
@@ -143,10 +169,20 @@ class PlainReporter:
         self.lost: OSError | None = None
 
     @_never_raises
-    def start(self, event: RunEvent, planned: Planned) -> None:
-        """Begin counting."""
-        self._run = Run(event)
+    def phase(self, text: str) -> None:
+        """Print what is done now."""
+        self._say(self._style.wrap(text, then="  "))
+
+    @_never_raises
+    def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
+        """Begin counting, where an earlier sitting left off."""
+        self._run = taken_over(event, before)
         self._began = time.monotonic()
+        for slug, cases in self._run.cases.items():
+            self._told[slug] = (len(cases) * 10 // max(1, event.selected.get(slug, 0)), 0.0)
+
+    def begun(self, slug: str, case: str) -> None:
+        """Say nothing: its verdict is said to be there soon enough."""
 
     @_never_raises
     def kernel(self, event: KernelEvent) -> None:
@@ -204,19 +240,42 @@ class LiveReporter:
         self._run: Run | None = None
         self._planned: Planned = {}
         self._forecast = Forecast({})
+        self._phase = ""
+        self._running: dict[tuple[str, str], float] = {}
+        """When each case began that has no verdict yet."""
         self._began = 0.0
-        self._drawn = 0
+        self._drawn: list[int] = []
+        """How wide each line of the screen is."""
         self._announced = 0
         self.lost: OSError | None = None
 
     @_never_raises
-    def start(self, event: RunEvent, planned: Planned) -> None:
+    def phase(self, text: str) -> None:
+        """Show what is done now, and for how long."""
+        with self._lock:
+            self._phase, self._began = text, time.monotonic()
+            self._draw()
+        self._open()
+
+    @_never_raises
+    def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
         """Open the screen."""
-        self._planned, self._forecast = planned, Forecast(planned)
-        self._run = Run(event)
-        self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._tick, name="live view", daemon=True)
-        self._thread.start()
+        with self._lock:
+            self._planned, self._forecast = planned, Forecast(planned, before)
+            self._run = taken_over(event, before)
+            self._began = time.monotonic()
+        self._open()
+
+    def _open(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._tick, name="live view", daemon=True)
+            self._thread.start()
+
+    @_never_raises
+    def begun(self, slug: str, case: str) -> None:
+        """Remember since when a case runs."""
+        with self._lock:
+            self._running[slug, case] = time.monotonic()
 
     @_never_raises
     def kernel(self, event: KernelEvent) -> None:
@@ -231,6 +290,7 @@ class LiveReporter:
         with self._lock:
             assert self._run is not None
             self._run.add(event)
+            self._running.pop((event.kernel, event.id), None)
             told = [verdict_of(self._run, event, self._style)] if self._verbose else []
             if not event.verdict.expected:
                 self._announced += 1
@@ -251,7 +311,7 @@ class LiveReporter:
         if self._thread is not None:
             self._thread.join()
         with self._lock:
-            self._run = None
+            self._run, self._phase = None, ""
             self._draw(self._conclude(run, self._style))
 
     def _tick(self) -> None:
@@ -265,12 +325,19 @@ class LiveReporter:
     def _draw(self, above: Sequence[str] = ()) -> None:
         """Write lines that stay, and the screen anew below them, over the old one and in one write."""
         lines: list[str] = []
+        size = os.get_terminal_size(self._stream.fileno())
+        columns, now = size.columns or WIDTH, time.monotonic()
         if self._run is not None:
-            size = os.get_terminal_size(self._stream.fileno())
-            seconds = time.monotonic() - self._began
-            outlook = Outlook(seconds, self._forecast.left(self._run, seconds), self._planned)
-            lines = screen(self._run, outlook, size.columns or WIDTH, size.lines or 24, self._style)
-        home = f"\x1b[{self._drawn}A\r" if self._drawn else "\r"
+            seconds = now - self._began
+            longest = min(self._running, key=self._running.__getitem__, default=("", ""))
+            running = (longest[1], now - self._running.get(longest, now))
+            outlook = Outlook(seconds, self._forecast.left(self._run, seconds), self._planned, running)
+            lines = screen(self._run, outlook, columns, size.lines or 24, self._style)
+        elif self._phase:
+            lines = waiting(self._phase, now - self._began, columns, self._style)
+        # A terminal that has become narrower has folded the lines that are too wide for it now.
+        height = sum(max(1, math.ceil(width / columns)) for width in self._drawn)
+        home = f"\x1b[{height}A\r" if height else "\r"
         self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
         self._stream.flush()
-        self._drawn = len(lines)
+        self._drawn = [len(_PAINT.sub("", line)) for line in lines]

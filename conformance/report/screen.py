@@ -32,15 +32,17 @@ class Outlook:
     """Seconds still to come, if anybody can tell."""
     planned: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By the kernel's slug, the ids of all cases it will see."""
+    running: tuple[str, float] = ("", 0.0)
+    """The case that has been running for longest, and for how many seconds."""
 
 
 def screen(run: Run, outlook: Outlook, columns: int, rows: int, style: Style) -> list[str]:
     """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit."""
     room = max(1, rows - 1)
-    bars, total = _bars(run, columns, style), _total(run, outlook, columns, style)
+    bars, last = _bars(run, columns, style), [*_running(outlook, columns, style), _total(run, outlook, columns, style)]
     slug = _current(run)
     if slug is None or columns < WIDTH:
-        return [*bars, total][-room:]
+        return [*bars, *last][-room:]
     cases = run.cases[slug]
     shown, marks = grid.grids(cases, planned=outlook.planned.get(slug, frozenset())), grid.marks(cases)
     legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
@@ -49,10 +51,15 @@ def screen(run: Run, outlook: Outlook, columns: int, rows: int, style: Style) ->
     title = rule(run.kernel(slug).title, run.kernel(slug).release, style)
     own = [bars[run.slugs.index(slug)]]
     for grids, words, progress in itertools.product((whole, bare), (legend, []), (bars, own)):
-        lines = [title, *grids, *words, *progress, total]
+        lines = [title, *grids, *words, *progress, *last]
         if len(lines) <= room:
             return lines
-    return [*bars, total][-room:]
+    return [*bars, *last][-room:]
+
+
+def waiting(what: str, seconds: float, columns: int, style: Style) -> list[str]:
+    """Return the screen of a run that has not begun: what it is doing, and for how long."""
+    return [style.paint(style.cut(f"{_clock(seconds)}  {what}", columns), "faint")]
 
 
 def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[str]:
@@ -72,6 +79,15 @@ def _bars(run: Run, columns: int, style: Style) -> list[str]:
     specs = {slug: style.cut(run.kernel(slug).title, 20) for slug in run.slugs}
     wide = max(map(len, specs.values()), default=0)
     return [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
+
+
+def _running(outlook: Outlook, columns: int, style: Style) -> list[str]:
+    case, seconds = outlook.running
+    told = f" for {seconds:.0f} s" if seconds >= 1 else ""
+    # Of an id that is too long its end tells it from its neighbours.
+    room = columns - len("running ") - len(told)
+    name = case if len(case) <= room else f"{style.show('…')}{case[len(case) - room + 1 :]}"
+    return [style.paint(style.cut(f"running {name}{told}", columns), "faint")] if case else []
 
 
 def _total(run: Run, outlook: Outlook, columns: int, style: Style) -> str:

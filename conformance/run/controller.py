@@ -84,6 +84,12 @@ class Controller:
         with alarm(self.ledger.expires if self.ledger.workbench is not None else math.inf):
             return (yield)
 
+    def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
+        """Hear that a case begins, be it in a worker."""
+        slug, case = named(nodeid, specs_of(self._config))
+        if slug:
+            self.ledger.begun(slug, case.id)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a finished case."""
         event = event_of(report, specs_of(self._config), self._config.stash[OPTIONS].repeat)

@@ -36,6 +36,7 @@ def make_ready(ledger: Ledger, specs: Mapping[str, str], options: MachineOptions
     """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done."""
     try:
         with alarm(ledger.expires):
+            ledger.phase(f"preparing {', '.join(specs.values())}")
             kernels, missing = _resolved(ledger, specs)
             if ledger.before is not None:
                 resume.check_kernels(ledger.before, kernels)

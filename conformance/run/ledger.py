@@ -112,12 +112,18 @@ class Ledger:
         """Tell a reporter what the run has come to already: for one that begins, nothing."""
         judged = {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
         slugs = dict.fromkeys((*judged, *planned))
-        reporter.start(run.start, {slug: judged.get(slug, _NONE) | planned.get(slug, _NONE) for slug in slugs})
-        for kernel in run.kernels.values():
-            reporter.kernel(kernel)
-        for cases in run.cases.values():
-            for case in cases:
-                reporter.case(case)
+        planned = {slug: judged.get(slug, _NONE) | planned.get(slug, _NONE) for slug in slugs}
+        reporter.start(run.start, planned, run if judged or run.kernels else None)
+
+    def phase(self, text: str) -> None:
+        """Show what the run does before its first case."""
+        if self.reporter is not None:
+            self.reporter.phase(text)
+
+    def begun(self, slug: str, case: str) -> None:
+        """Show that a case runs."""
+        if self.reporter is not None and self.run is not None:
+            self.reporter.begun(slug, case)
 
     def note(self, text: str) -> None:
         """Show a line of progress."""

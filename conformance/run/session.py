@@ -60,6 +60,8 @@ def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -
         ledger.open_log()
         make_ready(ledger, specs, asked.machine)
     few = chosen is not None and count(chosen) <= _FEW
+    if chosen is not None and not native:
+        ledger.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
     if isinstance(ledger.fault, Exception) and not native:
         raise ledger.fault

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from common import cache
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.forecast import Forecast
 from conformance.report.forecast import remember
@@ -115,3 +117,66 @@ def test_the_screen_tells_it_below_everything() -> None:
         (736, Outlook(61.0, 0.0), "1:01  736 of 736 cases"),
     ):
         assert screen(until(run, done), outlook, 80, 50, Style())[-1] == said
+
+
+def history() -> Run:
+    """Make a whole run in which cases of one group take fifty times as long as those of the other."""
+    run = slow_at_the_end()
+    run.cases = {
+        slug: [replace(case, id=case.id if number < 700 else f"leaks/{case.name}") for number, case in enumerate(cases)]
+        for slug, cases in run.cases.items()
+    }
+    return run
+
+
+def planned_of(run: Run) -> dict[str, frozenset[str]]:
+    """Return the ids of the cases of each kernel."""
+    return {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
+
+
+@pytest.mark.parametrize("sitting", [0, 100, 400, 710])
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INFRA])
+def test_a_resumed_run_counts_what_it_does_itself(sitting: int, verdict: Verdict) -> None:
+    """After a tenth of what is left the forecast is within a factor of 2; what is infra is judged again."""
+    whole = history()
+    remember(whole)
+    cases = whole.cases["debian-6.12"]
+    old = [replace(case, verdict=verdict, at=0.001) for case in cases[:sitting]]
+    before = replace(whole, cases={"debian-6.12": old})
+    rest = cases[sitting:] if verdict is Verdict.PASS else cases
+    forecast = Forecast(planned_of(whole), before)
+    total = sum(case.seconds for case in rest) / 2
+    elapsed, new = 0.0, list[CaseEvent]()
+    for case in rest:
+        elapsed += case.seconds / 2
+        new.append(replace(case, at=100 + elapsed))
+        told = {case.id: case for case in (*old, *new)}
+        left = forecast.left(replace(whole, cases={"debian-6.12": list(told.values())}), elapsed)
+        if total / 10 < elapsed < 0.99 * total:
+            assert left is not None
+            assert (total - elapsed) / 2 < left < (total - elapsed) * 2
+
+
+@pytest.mark.parametrize("slowness", [0.3, 1.0, 4.0])
+def test_of_several_kernels_each_has_its_own_speed(slowness: float) -> None:
+    """A kernel that was never met is taken to be like the others, until its first cases tell how slow it is."""
+    known = history()
+    remember(known)
+    cases = known.cases["debian-6.12"]
+    planned = {**planned_of(known), "other": planned_of(known)["debian-6.12"]}
+    forecast = Forecast(planned)
+    other = [replace(case, kernel="other", seconds=case.seconds * slowness) for case in cases]
+    for done in (70, 400, 700):
+        elapsed = sum(case.seconds for case in (*cases, *other[:done])) / 2
+        left = forecast.left(replace(known, cases={"debian-6.12": cases, "other": other[:done]}), elapsed)
+        true = sum(case.seconds for case in other[done:]) / 2
+        assert left is not None
+        assert true / 2 < left < true * 2
+
+
+def test_nothing_honest_can_be_said_of_cases_that_differ() -> None:
+    """Without a run to go by, cases of several groups have no forecast: they differ a hundredfold."""
+    whole = history()
+    forecast = Forecast(planned_of(whole))
+
+    assert forecast.left(until(whole, 600), 3.0) is None

@@ -32,6 +32,7 @@ from conformance.report.screen import screen
 from conformance.report.style import Style
 from conformance.report.text import report_lines
 from tests.conformance import report_runs
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -290,3 +291,72 @@ def test_nothing_is_told_before_the_end_if_asked_for() -> None:
     stream = io.StringIO()
     play(report_runs.sick(), choose(stream, lambda run, style: ["the end"], loudness=-1))
     assert stream.getvalue() == "the end\n"
+
+
+def test_what_the_run_does_is_shown_at_every_moment() -> None:
+    """Before the first case it is a phase, later the case that has been running for longest."""
+    run = report_runs.sick()
+    with terminal(columns=60) as (stream, written):
+        reporter = LiveReporter(stream)
+        reporter.phase("collecting 16072 cases")
+        assert replay(b"".join(written).decode() or "0:00  collecting 16072 cases")[0] == "0:00  collecting 16072 cases"
+        reporter.start(run.start, report_runs.planned_for(run))
+        case = run.cases["debian-6.12"][0]
+        reporter.begun("debian-6.12", case.id)
+        reporter.note("now")
+        shown = _settled(written, "running")
+        assert any(line == f"running {case.id}" for line in shown)
+        assert not any("collecting" in line for line in shown)
+        assert all(len(line) <= 60 for line in shown)
+        reporter.case(case)
+        reporter.note("then")
+        assert not any(line.startswith("running") for line in _settled(written, "then"))
+
+
+def _settled(written: list[bytes], word: str) -> list[str]:
+    """Return what the terminal shows once a word is there."""
+    wait_until(lambda: word in b"".join(written).decode(), f"{word} is shown")
+    return replay(b"".join(written).decode())
+
+
+def test_how_long_the_longest_case_runs() -> None:
+    """Its id is cut at the front where it is too long: neighbours differ at the end."""
+    run = report_runs.healthy()
+    name = f"teardown/{'x' * 60}-both-passed"
+    *_, running, total = screen(run, Outlook(9.0, None, {}, (name, 12.3)), 60, 50, Style())
+    assert running.startswith("running …xxx")
+    assert running.endswith("-both-passed for 12 s")
+    assert len(running) == 60
+    assert total.endswith("cases")
+
+
+def test_a_terminal_that_becomes_narrower() -> None:
+    """Lines that no longer fit are folded by the terminal, and all of them are drawn over."""
+    run = report_runs.healthy()
+    with terminal(columns=120) as (stream, written):
+        reporter = LiveReporter(stream)
+        reporter.start(run.start, report_runs.planned_for(run))
+        for case in run.cases["debian-6.12"][:100]:
+            reporter.case(case)
+        reporter.note("wide")
+        fcntl.ioctl(stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 50, 50, 0, 0))
+        wide = reporter._drawn
+        reporter.note("narrow")
+    ups = [int(each) for each in re.findall(r"\x1b\[(\d+)A", b"".join(written).decode())]
+    folded = sum(max(1, -(-width // 50)) for width in wide)
+    assert folded > len(wide)
+    assert folded in ups
+
+
+def test_a_resumed_run_begins_where_it_was() -> None:
+    """What an earlier sitting judged is there at once, is not told again, and costs no time of this one."""
+    run = report_runs.sick()
+    before = replace(run, cases={slug: cases[:500] for slug, cases in run.cases.items()})
+    stream = io.StringIO()
+    reporter = PlainReporter(stream)
+    reporter.start(run.start, report_runs.planned_for(run), before)
+    assert stream.getvalue() == ""
+    for case in run.cases["debian-6.12"][500:600]:
+        reporter.case(case)
+    lines = [line for line in stream.getvalue().splitlines() if " of 736 cases" in line]
+    assert lines[0].startswith("debian:6.12: 516 of 736 cases")
