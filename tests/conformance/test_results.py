@@ -37,7 +37,11 @@ CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"
 def begun(folder: Path) -> Path:
     """Leave the log of a run in a folder."""
     with EventLog(folder / NAME) as log:
-        log.write(RunEvent(started="2026-11-22T20:29:00Z", command=("./conform", "run", "--kernel", "host"), selected={"host": 3}))
+        log.write(
+            RunEvent(
+                started="2026-11-22T20:29:00Z", command=("./conform", "run", "--kernel", "host"), selected={"host": 3}
+            )
+        )
     return folder
 
 
