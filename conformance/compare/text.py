@@ -14,10 +14,10 @@ from conformance.compare.model import Comparison
 from conformance.compare.model import Difference
 from conformance.compare.model import Side
 from conformance.compare.model import Symptom
+from conformance.report.bug_report import command_lines
 from conformance.report.events import KernelEvent
 from conformance.report.findings import identity
 from conformance.report.style import Style
-from conformance.report.text import command_lines
 from conformance.report.text import rule
 
 _PLAIN = Style()

@@ -35,6 +35,14 @@ def about(case: Case) -> str:
     return words.get(first, words.get(_ANY, "")).format_map(defaultdict(str, case.params))
 
 
+def brief(case: Case) -> str:
+    """Say what a case does in one line or two; empty if nobody has written it down."""
+    tables = _words().get(case.group, {})
+    if _ANY in tables.get("brief", {}):
+        return tables["brief"][_ANY].format_map(defaultdict(str, case.params))
+    return about(case).partition(". ")[0].removesuffix(".") if tables else ""
+
+
 def step_words(group: str, step: str) -> str:
     """Say what a step is; empty if nobody has written it down."""
     tables, numbers = _words().get(group, {}), _NUMBER.findall(step)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -12,11 +10,12 @@ from collections.abc import Sequence
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.absent import absent
+from conformance.report.bug_report import bug_report
+from conformance.report.bug_report import folded
 from conformance.report.events import CaseEvent
 from conformance.report.events import Run
 from conformance.report.findings import accelerators
 from conformance.report.findings import alike
-from conformance.report.findings import evidence
 from conformance.report.findings import flaky
 from conformance.report.findings import identity
 from conformance.report.findings import provenance
@@ -27,13 +26,14 @@ from conformance.report.findings import spared
 from conformance.report.findings import tally
 from conformance.report.findings import tries
 from conformance.report.findings import verdict
-from conformance.report.findings import why
 from conformance.report.findings import xfails
 from conformance.report.known import known_deviations
 from conformance.report.style import WIDTH
 from conformance.report.style import Style
 
 _PLAIN = Style()
+_TOLD = 3
+"""Differences of a case that are told while the run goes on."""
 
 
 def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
@@ -157,8 +157,12 @@ def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     title = f"{case.verdict.upper()} {run.kernel(case.kernel).title} {case.id}"
     first, *rest = style.wrap(title, then="  ")
     verdict = style.paint(case.verdict.upper(), "bad")
-    words = f"expected {case.expected}, observed {case.observed}" if case.expected else "; ".join(case.differences)
-    lines = [verdict + first.removeprefix(case.verdict.upper()), *rest, *style.wrap(words, first="  ")]
+    words = f"expected {case.expected}, observed {case.observed}" if case.expected else ""
+    lines = [verdict + first.removeprefix(case.verdict.upper()), *rest]
+    lines += style.wrap(words, first="  ") if words else []
+    differences = folded(case.differences)
+    lines += [line for each in differences[:_TOLD] for line in style.wrap(each, first="  ")]
+    lines += [f"  and {len(differences) - _TOLD} more differences"] if len(differences) > _TOLD else []
     return lines + [line for row in rows(case, run.kernel(case.kernel)) for line in style.wrap(row, first="  ")]
 
 
@@ -214,50 +218,15 @@ def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
 
 def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style) -> list[str]:
     case, *others = group
-    spec = style.cut(run.kernel(case.kernel).title, 40)
-    name = f"{number}. {style.paint(case.verdict.upper(), 'bad')} on {spec}"
-    lines = [name, *style.wrap(case.id, first="   ")]
-
-    def say(label: str, text: str) -> None:
-        if text:
-            lines.extend(style.wrap(text, first=f"   {label:9} "))
-
-    say("expected", case.expected)
-    say("because", why(case))
-    for each in rows(case, run.kernel(case.kernel)):
-        say("row", each)
-    say("observed", case.observed)
-    for difference in case.differences:
-        say("", difference)
-    for witness in evidence(case):
-        lines.append(f"   {witness}")
-        lines += [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
-    say("tries", spared(group))
-    say("evidence", case.evidence)
-    lines += command_lines("repeat", case.repeat, style)
+    kernel = run.kernel(case.kernel)
+    title = f"{number}. {style.paint(case.verdict.upper(), 'bad')} on {style.cut(kernel.title, 40)}"
+    lines = bug_report(case, kernel, title, style)
+    if tried := spared(group):
+        lines += style.wrap(tried, first=f"   {'tries':9} ")
     if others:
         lines.append(f"   the same for {len(others)} more:")
         lines += [line for other in others for line in style.wrap(other.id, first="     ")]
     return lines
-
-
-def command_lines(label: str, command: str, style: Style) -> list[str]:
-    """Fold a shell command at its words, so that it can still be pasted."""
-    if not command:
-        return []
-    try:
-        words = [shlex.quote(word) for word in shlex.split(command)]
-    except ValueError:
-        words = [command]
-    lines = [f"   {label:9}"]
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        together = f"{word} {following}" if word.startswith("-") and not following.startswith("-") else word
-        if len(lines[-1]) + len(together) + 3 > WIDTH and lines[-1].strip() != label:
-            lines[-1] += " \\"
-            # The longest word is a case's id, which must stay whole to be pasted.
-            lines.append(" " * max(0, min(14, WIDTH - len(word) - 3)))
-        lines[-1] += f" {word}"
-    return [style.show(line) for line in lines]
 
 
 def render(run: Run) -> str:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An unexpected case as a bug report of ten lines: what was done, expected and observed, on which ground."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conformance.expect.words import brief
+from conformance.model import Case
+from conformance.model import Verdict
+from conformance.report.events import CaseEvent
+from conformance.report.events import KernelEvent
+from conformance.report.findings import evidence
+from conformance.report.findings import rows
+from conformance.report.findings import why
+from conformance.report.style import WIDTH
+from conformance.report.style import Style
+
+LINES = 10
+"""Of a case; the evidence has the rest."""
+_PHASE = re.compile(r"(?P<phase>\w+): (?P<said>.*)", re.DOTALL)
+"""A difference of a redirect names the data that it is about."""
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(slots=True)
+class _Part:
+    """Lines of the report under one label."""
+
+    lines: list[str]
+    least: int
+    """So many of them stay, however long the report is."""
+
+
+def bug_report(case: CaseEvent, kernel: KernelEvent, title: str, style: Style) -> list[str]:
+    """Return the report of a case; `title` is its first line, which may be in colour."""
+    parts = [_Part([title], 1), _part("", case.id, style, least=2)]
+    parts += [_part("did", _done(case), style)]
+    because = why(case) if case.verdict is Verdict.FAIL else ""
+    parts += [_part("expected", ", because ".join(filter(None, (case.expected, because))), style)]
+    # The last line of a traceback, which tells most, is what was observed.
+    witnesses = [each for each in evidence(case) if each.source != "traceback"]
+    parts += [_Part(_observed(case, style), 1 if witnesses else 2)]
+    for witness in witnesses[:1]:
+        shown = [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
+        parts += [_Part([f"   {witness}", *shown], 2)]
+    grounds = rows(case, kernel)
+    more = f" and {len(grounds) - 1} more" if len(grounds) > 1 else ""
+    parts += [_part("ground", f"{grounds[0]}{more}" if grounds else "", style)]
+    parts += [_part("evidence", case.evidence, style)]
+    repeat = command_lines("repeat", case.repeat, style)
+    return [*_fitted(parts, LINES - len(repeat), style), *repeat]
+
+
+def folded(differences: Iterable[str]) -> list[str]:
+    """Return the differences, those that are alike but for their numbers and the data they are about as one."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for each in differences:
+        found = _PHASE.fullmatch(each)
+        phase, said = (found["phase"], found["said"]) if found else ("", each)
+        groups.setdefault(_NUMBER.sub("N", said), []).append((phase, said))
+    return [_alike(group) for group in groups.values()]
+
+
+def _alike(group: Sequence[tuple[str, str]]) -> str:
+    """Tell the first of some differences, and which and how many others are like it."""
+    phase, said = group[0]
+    first = f"{phase}: {said}" if phase else said
+    others = [each for each, _ in group[1:] if each != phase]
+    more = len(group) - 1 - len(others)
+    alike = [f"{more} more"] if more else []
+    alike += [" and ".join(dict.fromkeys(others))] if others else []
+    return f"{first} ({', '.join(alike)} alike)" if alike else first
+
+
+def _done(case: CaseEvent) -> str:
+    """Say what the case does, where somebody has written that down."""
+    return brief(Case(case.group, case.name, "", case.params))
+
+
+def _observed(case: CaseEvent, style: Style) -> list[str]:
+    """Return the outcome, unless the differences say all of it, and the differences."""
+    vague = case.differences and case.observed in ("other", str(case.verdict))
+    told = [*([] if vague or not case.observed else [case.observed]), *folded(case.differences)]
+    labelled = zip(("observed", *("" for _ in told)), told, strict=False)
+    return [line for label, each in labelled for line in style.wrap(each, first=f"   {label:9} ")]
+
+
+def _part(label: str, text: str, style: Style, *, least: int = 1) -> _Part:
+    return _Part(style.wrap(text, first=f"   {label:9} " if label else "   ") if text else [], least)
+
+
+def _fitted(parts: Sequence[_Part], room: int, style: Style) -> list[str]:
+    """Return the lines, after taking the last one of the longest part as often as it takes to make them fit."""
+    while sum(len(part.lines) for part in parts) > room:
+        longest = max(parts, key=lambda part: len(part.lines) - part.least)
+        if len(longest.lines) <= longest.least:
+            break
+        longest.lines.pop()
+        last = longest.lines[-1].removesuffix(style.show("…")).rstrip(" ,;")
+        longest.lines[-1] = f"{last[: WIDTH - 1]}{style.show('…')}"
+    return [line for part in parts for line in part.lines]
+
+
+def command_lines(label: str, command: str, style: Style) -> list[str]:
+    """Fold a shell command at its words, so that it can still be pasted."""
+    if not command:
+        return []
+    try:
+        words = [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:
+        words = [command]
+    lines = [f"   {label:9}"]
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        together = f"{word} {following}" if word.startswith("-") and not following.startswith("-") else word
+        if len(lines[-1]) + len(together) + 3 > WIDTH and lines[-1].strip() != label:
+            lines[-1] += " \\"
+            # The longest word is a case's id, which must stay whole to be pasted.
+            lines.append(" " * max(0, min(14, WIDTH - len(word) - 3)))
+        lines[-1] += f" {word}"
+    return [style.show(line) for line in lines]
