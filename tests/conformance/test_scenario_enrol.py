@@ -165,6 +165,20 @@ def test_a_stolen_socket_is_proved(host: Session) -> None:
     assert (seen["send"], seen["receive"], seen["lookup-gone"]) == ("data: peer", "data: owner", "ENOENT")
 
 
+def test_a_socket_outlives_its_owner(host: Session) -> None:
+    """A child that waits for data is killed, and nothing of what is redirected is lost."""
+    seen = steps(host, **PLAIN | {"variant": "owner-killed", "kind": "tcp4", "role": "source"})
+    assert (seen["redirect"], seen["redirect-killed"]) == ("data: far", "data: far")
+    assert (seen["lookup-killed"], seen["lookup-gone"]) == ("cookie", "ENOENT")
+
+
+def test_a_connection_that_is_early_is_enrolled(host: Session) -> None:
+    """The child sets an option of its listener and tells its pending error."""
+    params = {"way": "sock_ops", "map": "sockmap", "kind": "tcp4", "side": "passive", "role": "target"}
+    assert steps(host, variant="early", data="deferred", **params)["enrol"] == "ok"
+    assert steps(host, variant="unaccepted", **params)["error"] == "ok"
+
+
 def test_a_stolen_stranger_is_seen(host: Session) -> None:
     """A descriptor of another socket is not taken for the owner's."""
     seen = steps(host, "stolen from a stranger", **PLAIN)

@@ -10,7 +10,6 @@ import termios
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Final
 
 from conformance.groups.enrol.guest.proof import SHORT_GRACE
@@ -22,110 +21,87 @@ from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.child import Child
 
+_PEEK: Final = int(socket.MSG_PEEK)
+"""A number: marshal takes no flags."""
 _PATIENCE: Final = 4.0
 """Seconds after which a flood will not come any more: its owner has a mebibyte to make first, and may be slow."""
 
 
-class Stolen:
-    """A child's socket, and our duplicate of it."""
-
-    def __init__(self, proof: Proof, steps: Steps, owner: Child) -> None:
-        self.proof, self.steps, self.owner = proof, steps, owner
-        self.descriptor = -1
-
-    def steal(self, thread: int | None = None) -> None:
-        """Take a duplicate, from a thread of the owner if one is given, and see that it is one."""
-        flags = 0 if thread is None else pidfd.THREAD
-        pid = self.owner.pid if thread is None else thread
-        self.descriptor = pidfd.steal_from(pid, self.owner.number, open_flags=flags)
-        self.steps["identity"] = self._identity(pid)
-        self.steps["close-on-exec"] = "no" if os.get_inheritable(self.descriptor) else "yes"
-
-    def _identity(self, pid: int) -> str:
-        """Say whether both descriptors are one open file; a kernel need not have kcmp(2), every one has cookies."""
-        with socket.socket(fileno=os.dup(self.descriptor)) as same:
-            cookie = sockets.cookie_of(same) == self.owner.cookie
-        compared = pidfd.same_file(pid, self.owner.number, self.descriptor)
-        return "same" if cookie and compared in ("same", "ENOSYS") else f"cookie {cookie}, kcmp {compared}"
-
-    def insert(self) -> bool:
-        """Insert the duplicate and look; whether that succeeded."""
-        return self.proof.insert(self.descriptor, self.steps)
-
-    def close(self) -> None:
-        """Close the duplicate, if it is open."""
-        self.proof.unwatch("duplicate")
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
+def _steal(proof: Proof, steps: Steps, thread: int | None = None) -> None:
+    """Take a duplicate from the child, or from a thread of it, and see that it is one."""
+    owner = proof.child
+    pid, flags = (owner.pid, 0) if thread is None else (thread, pidfd.THREAD)
+    proof.duplicate = pidfd.steal_from(pid, owner.number, open_flags=flags)
+    with socket.socket(fileno=os.dup(proof.duplicate)) as same:
+        cookie = sockets.cookie_of(same) == owner.cookie
+    compared = pidfd.same_file(pid, owner.number, proof.duplicate)
+    # A kernel need not have kcmp(2), every one has cookies.
+    same_file = cookie and compared in ("same", "ENOSYS")
+    steps["identity"] = "same" if same_file else f"cookie {cookie}, kcmp {compared}"
+    steps["close-on-exec"] = "no" if os.get_inheritable(proof.duplicate) else "yes"
 
 
-def _plain(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _plain(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal, insert, close what was stolen: the owner's descriptor keeps the entry alive."""
-    proof, steps = stolen.proof, stolen.steps
-    stolen.steal()
-    inserted = stolen.insert()
+    _steal(proof, steps)
+    inserted = proof.insert(proof.duplicate, steps)
     proof.prove(steps)
-    stolen.close()
+    proof.close_duplicate()
     if inserted:
         steps["lookup-given-up"] = proof.looked_up()
         proof.prove(steps, "-given-up")
-        stolen.owner.close()
+        proof.child.close()
         steps["lookup-gone"] = proof.looked_up()
 
 
-def _owner_closes(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _owner_closes(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Close the owner's descriptor: what was stolen keeps the entry alive, and can be inserted elsewhere."""
-    proof, steps = stolen.proof, stolen.steps
-    stolen.steal()
-    if not stolen.insert():
+    _steal(proof, steps)
+    if not proof.insert(proof.duplicate, steps):
         return
-    stolen.owner.close()
-    proof.watch("duplicate", stolen.descriptor)
+    proof.child.close()
+    proof.watch_duplicate()
     steps["lookup-closed"] = proof.looked_up()
     steps["redirect"] = proof.redirected()
     second = proof.new_map()
-    steps["insert-second"] = second.insert(stolen.descriptor)
+    steps["insert-second"] = second.insert(proof.duplicate)
     steps["lookup-second"] = proof.looked_up(target=second)
-    stolen.close()
+    proof.close_duplicate()
     steps["lookup-gone"] = proof.looked_up()
     steps["lookup-second-gone"] = proof.looked_up(target=second)
 
 
-def _owner_killed(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _owner_killed(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Kill the owner while it waits for data and data is redirected: nothing is lost."""
-    proof, steps = stolen.proof, stolen.steps
-    stolen.steal()
-    if not stolen.insert():
+    _steal(proof, steps)
+    if not proof.insert(proof.duplicate, steps):
         return
-    stolen.owner.order("apply", "recv", traffic.ROOM, socket.MSG_PEEK)
-    proof.watch("duplicate", stolen.descriptor)
-    steps["redirect"] = proof.redirected(stolen.owner.kill)
+    proof.child.order("apply", "recv", traffic.ROOM, _PEEK)
+    proof.watch_duplicate()
+    steps["redirect"] = proof.redirected(proof.child.kill)
     steps["lookup-zombie"] = proof.looked_up()
-    stolen.owner.reap()
+    proof.child.reap()
     steps["lookup-killed"] = proof.looked_up()
     steps["redirect-killed"] = proof.redirected()
-    stolen.close()
+    proof.close_duplicate()
     steps["lookup-gone"] = proof.looked_up()
 
 
-def _owner_killed_sending(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _owner_killed_sending(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Kill the owner while it sends more than fits: the peer has the beginning of it, and then what is redirected."""
-    proof, steps = stolen.proof, stolen.steps
-    stolen.steal()
-    if not stolen.insert():
+    _steal(proof, steps)
+    if not proof.insert(proof.duplicate, steps):
         return
     proof.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-    stolen.owner.order("flood")
+    proof.child.order("flood")
     select.select([proof.peer], [], [], _PATIENCE)
-    stolen.owner.kill()
-    stolen.owner.reap()
-    steps["received"] = _beginning(proof, stolen.descriptor)
+    proof.child.kill()
+    proof.child.reap()
+    steps["received"] = _beginning(proof, proof.duplicate)
     steps["lookup-killed"] = proof.looked_up()
     steps["redirect-killed"] = proof.redirected()
-    stolen.close()
+    proof.close_duplicate()
     steps["lookup-gone"] = proof.looked_up()
 
 
@@ -151,58 +127,55 @@ def _unacknowledged(sender: int) -> int:
         return 0
 
 
-def _queued(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _queued(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket on which data waits, and have more come: in a map with a program that runs on all of it."""
-    proof, steps = stolen.proof, stolen.steps
     proof.let_wait()
-    stolen.steal()
-    stolen.insert()
+    _steal(proof, steps)
+    proof.insert(proof.duplicate, steps)
     if proof.role == "target":
         steps["receive-queued"] = proof.landed()
     proof.prove(steps)
 
 
-def _mapped(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _mapped(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket that is in another map already, one of the other type and without a program."""
-    proof, steps = stolen.proof, stolen.steps
     first = proof.new_map("sockhash" if params["map"] == "sockmap" else "sockmap")
-    stolen.steal()
-    steps["insert-first"] = first.insert(stolen.descriptor)
-    stolen.close()
-    stolen.steal()
-    if not stolen.insert():
+    _steal(proof, steps)
+    steps["insert-first"] = first.insert(proof.duplicate)
+    proof.close_duplicate()
+    _steal(proof, steps)
+    if not proof.insert(proof.duplicate, steps):
         return
     proof.prove(steps)
     steps["delete-first"] = first.delete()
     steps["lookup-first"] = proof.looked_up(target=first)
     proof.prove(steps, "-deleted")
-    steps["insert-again"] = first.insert(stolen.descriptor)
-    stolen.close()
-    stolen.owner.close()
+    steps["insert-again"] = first.insert(proof.duplicate)
+    proof.close_duplicate()
+    proof.child.close()
     steps["lookup-gone"] = proof.looked_up()
     steps["lookup-first-gone"] = proof.looked_up(target=first)
 
 
-def _carrying(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _carrying(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket that carries another map's verdict already."""
-    proof, steps = stolen.proof, stolen.steps
     first = proof.new_map()
     fixture.attach(first, proof.program)
-    stolen.steal()
-    steps["insert-first"] = first.insert(stolen.descriptor)
+    _steal(proof, steps)
+    steps["insert-first"] = first.insert(proof.duplicate)
     if steps["insert-first"] == "ok":
-        stolen.insert()
+        proof.insert(proof.duplicate, steps)
         steps["lookup-first"] = proof.looked_up(target=first)
 
 
-def _listener(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a listener: it accepts as before, and what it accepts is not in the map."""
-    proof, steps, owner = stolen.proof, stolen.steps, stolen.owner
+    owner = proof.child
     with fixture.possible(steps):
         address = owner.own("listen", params["kind"])
     proof.cookie = owner.cookie
-    stolen.steal()
-    inserted = stolen.insert()
+    _steal(proof, steps)
+    inserted = proof.insert(proof.duplicate, steps)
     if inserted and proof.role == "target":
         steps["redirect"] = proof.redirected()
     client = sockets.fresh(params["kind"])
@@ -216,14 +189,14 @@ def _listener(stolen: Stolen, params: Mapping[str, str]) -> None:
         steps["lookup-accepted"] = proof.looked_up()
         owner.close()
         steps["lookup-closed"] = proof.looked_up()
-    stolen.close()
+    proof.close_duplicate()
     if inserted:
         steps["lookup-gone"] = proof.looked_up()
 
 
-def _thread(stolen: Stolen, params: Mapping[str, str]) -> None:
+def _thread(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal from a thread that has a table of descriptors of its own."""
-    proof, steps, owner = stolen.proof, stolen.steps, stolen.owner
+    owner = proof.child
     thread = owner.enter_thread()
     try:
         proof.meet(owner, steps)
@@ -233,10 +206,10 @@ def _thread(stolen: Stolen, params: Mapping[str, str]) -> None:
         steps["open"] = attempt(_open, thread, pidfd.THREAD)
         if steps["open"] != "ok":
             return
-        stolen.steal(thread)
-        inserted = stolen.insert()
+        _steal(proof, steps, thread)
+        inserted = proof.insert(proof.duplicate, steps)
         proof.prove(steps)
-        stolen.close()
+        proof.close_duplicate()
     finally:
         owner.close()
         owner.leave_thread()
@@ -248,7 +221,7 @@ def _open(pid: int, flags: int) -> None:
     os.close(pidfd.open_pidfd(pid, flags))
 
 
-VARIANTS: Final[Mapping[str, Callable[[Stolen, Mapping[str, str]], None]]] = {
+VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
     "plain": _plain,
     "owner-closes": _owner_closes,
     "owner-killed": _owner_killed,
@@ -264,28 +237,24 @@ VARIANTS: Final[Mapping[str, Callable[[Stolen, Mapping[str, str]], None]]] = {
 def stolen(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Steal as `variant` says."""
     variant = params["variant"]
-    killed = variant.startswith("owner-killed")
-    owner = Child() if killed else child.shared()
-    proof.fixture.callback(owner.end if killed else owner.close)
+    owner = proof.make_child(private=variant.startswith("owner-killed"))
     if variant not in ("listener", "thread"):
         proof.meet(owner, steps)
-    with closing(Stolen(proof, steps, owner)) as duplicate:
-        VARIANTS[variant](duplicate, params)
+    VARIANTS[variant](proof, params, steps)
 
 
 def own(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Insert a socket of this process by the descriptor or the duplicate that `by` says, and close the descriptor."""
     ours = proof.own(steps)
-    duplicate = os.dup(ours.fileno())
-    inserted = proof.insert(ours if params["by"] == "descriptor" else duplicate, steps)
+    proof.duplicate = os.dup(ours.fileno())
+    inserted = proof.insert(ours if params["by"] == "descriptor" else proof.duplicate, steps)
     proof.prove(steps)
     ours.close()
     if inserted:
         steps["lookup-closed"] = proof.looked_up()
-        proof.watch("duplicate", duplicate)
+        proof.watch_duplicate()
         steps["redirect-closed"] = proof.redirected()
-    proof.unwatch("duplicate")
-    os.close(duplicate)
+    proof.close_duplicate()
     if inserted:
         steps["lookup-gone"] = proof.looked_up()
 
@@ -293,8 +262,7 @@ def own(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
 def handed_over(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Insert a socket whose `sender` keeps it, closes it, or exits while the descriptor is in flight."""
     keeps = params["sender"] == "keeps"
-    sender = Child() if params["sender"] == "exits" else child.shared()
-    proof.fixture.callback(sender.end if params["sender"] == "exits" else sender.close)
+    sender = proof.make_child(private=params["sender"] == "exits")
     proof.meet(sender, steps)
     sender.command("hand_over")
     if params["sender"] == "closes":
@@ -302,16 +270,15 @@ def handed_over(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     elif params["sender"] == "exits":
         sender.kill()
         sender.reap()
-    taken = sender.take()
+    proof.duplicate = sender.take()
     if not keeps:
-        proof.watch("duplicate", taken)
-    inserted = proof.insert(taken, steps)
+        proof.watch_duplicate()
+    inserted = proof.insert(proof.duplicate, steps)
     if keeps:
         proof.prove(steps)
     elif inserted:
         steps["redirect"] = proof.redirected()
-    proof.unwatch("duplicate")
-    os.close(taken)
+    proof.close_duplicate()
     if inserted:
         steps["lookup-closed"] = proof.looked_up()
     if inserted and keeps:

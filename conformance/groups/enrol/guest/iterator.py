@@ -132,8 +132,7 @@ def _changing(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
 
 def _all(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's socket among all of its protocol."""
-    owner = child.shared()
-    proof.fixture.callback(owner.close)
+    owner = proof.make_child()
     proof.meet(owner, steps)
     orders = _load(proof, params["hook"], proof.map, steps)
     _describe(orders, proof.peer, owner.cookie)
@@ -146,8 +145,7 @@ def _all(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
 
 def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's listener, which accepts as before."""
-    owner = child.shared()
-    proof.fixture.callback(owner.close)
+    owner = proof.make_child()
     address = owner.own("listen", params["kind"])
     proof.cookie = owner.cookie
     orders = _load(proof, params["hook"], proof.map, steps)

@@ -8,6 +8,7 @@ role `source` the map has the program: what the peer sends to the enrolled socke
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -49,6 +50,9 @@ class Proof:
         """Seconds to look for missing data although the kernel seems quiescent."""
         self.cookie = b""
         """Of the socket that is going to be enrolled."""
+        self.duplicate = -1
+        """A descriptor that this process has of it beside its owner's."""
+        owned.callback(self.close_duplicate)
         near, self._far = owned.pair(_COUNTERPART)
         self.watch("near", near, _COUNTERPART)
         self.watch("far", self._far, _COUNTERPART)
@@ -60,6 +64,12 @@ class Proof:
         self.program = self._state.load("skb", self._map_type, targets)
         fixture.attach(sources, self.program)
         other.insert(near)
+
+    def make_child(self, *, private: bool = False) -> Child:
+        """Return a child of this case alone, or the one that is kept; nothing of the case is left in it in the end."""
+        self.child = Child() if private else child.shared()
+        self.fixture.callback(self.child.end if private else self.child.close)
+        return self.child
 
     def meet(self, owner: Child, steps: Steps) -> None:
         """Have a child own the socket that is going to be enrolled; ImpossibleError if there is none."""
@@ -104,9 +114,16 @@ class Proof:
 
         self._drains[name] = drain
 
-    def unwatch(self, name: str) -> None:
-        """Do not look there any more, if we did."""
-        self._drains.pop(name, None)
+    def watch_duplicate(self) -> None:
+        """Look for data on the duplicate, too."""
+        self.watch("duplicate", self.duplicate)
+
+    def close_duplicate(self) -> None:
+        """Close the duplicate of the enrolled socket, if there is one."""
+        self._drains.pop("duplicate", None)
+        if self.duplicate >= 0:
+            os.close(self.duplicate)
+        self.duplicate = -1
 
     def insert(self, what: int | socket.socket, steps: Steps) -> bool:
         """Insert what is to be enrolled, and look; whether that succeeded."""

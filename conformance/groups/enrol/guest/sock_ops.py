@@ -15,7 +15,6 @@ from bpf.guest import links
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.enrol.guest.proof import SHORT_GRACE
 from conformance.groups.enrol.guest.proof import Proof
-from conformance.guestlib import child
 from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import Steps
@@ -51,8 +50,7 @@ class Scene:
         self.proof, self.steps = proof, steps
         self.kind, self.map_type = params["kind"], params["map"]
         self.active = params["side"] == "active"
-        self.owner = child.shared()
-        proof.fixture.callback(self.owner.close)
+        self.owner = proof.make_child()
         self._listener = proof.fixture.enter_context(sockets.bound(self.kind))
         if self.active:
             self._listener.listen(8)
