@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,3 +173,12 @@ def size(path: Path) -> int:
 
 def _flat(key: str) -> str:
     return key.replace(os.sep, "@")
+
+
+def age(made: float) -> float:
+    """Return how many seconds ago something was made, by the clock on the wall.
+
+    What seems to come from the future is infinitely old: the clock has been set back, and says nothing of its age.
+    """
+    seconds = time.time() - made
+    return seconds if seconds >= 0 else math.inf

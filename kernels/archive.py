@@ -93,7 +93,7 @@ class Catalogue:
     @property
     def age(self) -> float:
         """Seconds since the archive was asked."""
-        return time.time() - self.made
+        return cache.age(self.made)
 
 
 def catalogue(*, max_age: float) -> Catalogue:

@@ -42,7 +42,7 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
     """
     memory = cache.root() / "resolved" / f"{spec.slug}.json"
     known = _sound(spec, _remembered(memory), progress)
-    if known is not None and not refresh and time.time() - known[1] < DAY:
+    if known is not None and not refresh and cache.age(known[1]) < DAY:
         return _load(spec, known[0])
     try:
         entry = _fetch(spec, refresh, progress)

@@ -119,7 +119,7 @@ class Template:
     @property
     def age(self) -> float:
         """Seconds since it was made."""
-        return time.time() - (self.folder / MANIFEST).stat().st_mtime
+        return cache.age((self.folder / MANIFEST).stat().st_mtime)
 
     @classmethod
     def read(cls, folder: Path) -> Template:
