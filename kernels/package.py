@@ -20,8 +20,9 @@ def resolve_installed(spec: Spec) -> Kernel:
     """Return a kernel installed on this machine."""
     image = image_of(MACHINE, spec.wanted)
     if image is None:
-        have = ", ".join(f"installed:{release}" for release in releases(MACHINE)) or "none at all"
-        raise UsageError(f"no kernel {spec.wanted} is installed on this machine", hint=f"there is: {have}")
+        have = ", ".join(f"installed:{release}" for release in releases(MACHINE))
+        hint = f"there is: {have}" if have else "no kernels are installed here"
+        raise UsageError(f"no kernel {spec.wanted} is installed on this machine", hint=hint)
     return _resolve(spec, MACHINE, spec.wanted, image)
 
 

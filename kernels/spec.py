@@ -175,7 +175,9 @@ def _repository(text: str, wanted: str) -> tuple[str, str]:
 def _file(value: str, what: str) -> Path:
     path = Path(value).expanduser()
     if not path.is_file():
-        raise UsageError(f"there is no {what} {value!r}", hint="give a file; paths are relative to where you stand")
+        raise UsageError(
+            f"there is no {what} {value!r}", hint="give a file; paths are relative to the current directory"
+        )
     return path.absolute()
 
 

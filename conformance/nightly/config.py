@@ -66,7 +66,7 @@ def read(path: Path) -> Matrix:
         hint = f"./conform config > {NAME}"
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", hint=_HINT) from error
+        raise UsageError(f"{path} is not TOML: {error}", hint=_HINT) from error
     values = _merge(path, tomllib.loads(DEFAULT.read_text(encoding="utf-8")), given)
     try:
         seconds_of(values["deadline"])

@@ -109,7 +109,8 @@ def _log_lines(event: CaseEvent) -> Iterator[str]:
         yield from _lines(event.log)
     for number, each in enumerate(event.tries, start=1):
         where = "a fresh clone" if each["fresh"] else "its shard's clone"
-        yield f"# try {number}, {each['times']} times, in {where}: {each['verdict']}"
+        times = f"{each['times']} time{'s' * (each['times'] != 1)}"
+        yield f"# try {number}, {times}, in {where}: {each['verdict']}"
         yield from _lines(each["log"])
 
 

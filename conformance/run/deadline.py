@@ -35,7 +35,7 @@ def seconds_of(text: str) -> float:
     numbers = match.groups(default="0") if match else ()
     seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))
     if not seconds:
-        raise UsageError(f"{text!r} is no duration", hint="e.g. 90s, 10m or 1h30m")
+        raise UsageError(f"{text!r} is not a duration", hint="e.g. 90s, 10m or 1h30m")
     return seconds
 
 

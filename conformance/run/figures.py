@@ -102,5 +102,5 @@ def _number(path: Path, name: str, value: Any) -> float:
 
 def _bad(path: Path, why: str) -> UsageError:
     return UsageError(
-        f"the figures {path.name} are not as `benchmark --save` writes them: {why}", hint="save them anew"
+        f"the figures {path.name} are not as `benchmark --save` writes them: {why}", hint="save them again"
     )

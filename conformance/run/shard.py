@@ -26,7 +26,7 @@ class Shard:
         match = _FORM.fullmatch(text)
         shard = cls(*map(int, match.groups())) if match else None
         if shard is None or not 1 <= shard.number <= shard.count:
-            raise UsageError(f"--shard {text} is no share", hint="e.g. --shard 1/4, the first of four")
+            raise UsageError(f"--shard {text} is not a share", hint="e.g. --shard 1/4, the first of four")
         return shard
 
     def holds(self, case_id: str) -> bool:

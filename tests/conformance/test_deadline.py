@@ -47,7 +47,7 @@ class TestDurations:
     @pytest.mark.parametrize("text", ["", "0", "0s", "-5", "soon", "1.2.3s", "5d", "30s10m", "inf"])
     def test_refused(self, text: str) -> None:
         """What is no duration, or none at all, is named."""
-        with pytest.raises(UsageError, match="no duration"):
+        with pytest.raises(UsageError, match="not a duration"):
             seconds_of(text)
 
     @given(strategies.integers(1, 10**6))

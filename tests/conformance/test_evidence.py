@@ -85,9 +85,9 @@ def test_each_try_has_its_part_of_the_log(tmp_path: Path) -> None:
     text = (tmp_path / store(tmp_path, event) / "log.txt").read_text(encoding="utf-8")
 
     assert text.splitlines() == [
-        "# try 1, 1 times, in its shard's clone: splat",
+        "# try 1, 1 time, in its shard's clone: splat",
         "[    1.500000] WARNING: caf\u00e9",
-        "# try 2, 1 times, in a fresh clone: pass",
+        "# try 2, 1 time, in a fresh clone: pass",
     ]
 
 

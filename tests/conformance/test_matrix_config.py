@@ -79,7 +79,7 @@ def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> Non
         ("[machines]\nworkers = -1", "-1"),
         ('[outputs]\nformats = ["pdf"]', "'pdf'"),
         ('deadline = "soon"', "'deadline': 'soon'"),
-        ("kernels = [", "no TOML"),
+        ("kernels = [", "is not TOML"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, culprit: str, tmp_path: Path) -> None:

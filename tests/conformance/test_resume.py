@@ -58,7 +58,7 @@ class TestRecall:
     @pytest.mark.parametrize(
         ("start", "sentence"),
         [
-            (replace(START, suite_commit="0123"), "begun with suite 0123, this is"),
+            (replace(START, suite_commit="0123"), "started with suite 0123, this is"),
             (replace(START, bpf_objects={}), "with other BPF programs"),
             (replace(START, command=("/usr/bin/pytest", "conformance")), "not made by ./conform run"),
         ],
@@ -80,7 +80,7 @@ class TestRecall:
 
         with pytest.raises(UsageError, match=r"host is .* now, and was"):
             resume.check_kernels(run, {"host": replace(host, digest="1" * 64)})
-        with pytest.raises(UsageError, match="is there no more"):
+        with pytest.raises(UsageError, match="no longer exists"):
             resume.check_kernels(run, {})
 
     def test_other_options_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

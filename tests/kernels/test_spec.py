@@ -64,7 +64,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("debian:../../etc", "names neither a version nor a suite", "debian:6.12"),
         ("debian:6.12/rt", "asks for the flavour 'rt'", "/cloud"),
         ("source:", "names neither a version nor a suite", "source:7.3"),
-        ("source:7.3,patch=none.patch", "there is no patch 'none.patch'", "relative to where you stand"),
+        ("source:7.3,patch=none.patch", "there is no patch 'none.patch'", "relative to the current directory"),
         ("source:7.3,config=/", "there is no fragment of a configuration '/'", "give a file"),
         ("source:7.3,preset=slow", "there is no preset 'slow'", "fast, debug"),
         ("source:7.3,preset=fast,preset=debug", "asks for the presets fast and debug", "with one"),
