@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import signal
@@ -118,6 +119,7 @@ def checked(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+@functools.cache
 def _parsers(version: str = "") -> tuple[Parser, Mapping[str, Parser]]:
     from conformance.command_line.arguments import top
 

@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -178,13 +179,15 @@ def _once(measure: Measure, label: str) -> tuple[float, float]:
     if measure.fresh:
         arguments = ("--append", f"conform.benchmark={os.getpid()}-{label}", *arguments)
     launcher = [_ROOT / "conform"] if measure.module == "conformance" else [sys.executable, "-m", measure.module]
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [*launcher, "run", *arguments], cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    peak = Peak(process.pid, _SAMPLE)
-    _, errors = process.communicate()
-    seconds = time.monotonic() - started
+    # Each run keeps results in the current directory; dozens of runs would fill the checkout.
+    with tempfile.TemporaryDirectory(prefix="conform-benchmark-") as folder:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [*launcher, "run", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        peak = Peak(process.pid, _SAMPLE)
+        _, errors = process.communicate()
+        seconds = time.monotonic() - started
     if process.returncode != measure.code:
         raise ConformError(f"the benchmark's run {measure.name!r} ended with {process.returncode}", hint=errors.strip())
     return seconds, peak.stop()
