@@ -55,7 +55,8 @@ def matrix(options: argparse.Namespace) -> int:
     asked = _asked(options)
     folder = Path(options.results) if options.results else _tonight(asked)
     last = nights(asked.folder)
-    asked_for = asked.options(options.shard or "", options.case or ())
+    seed = int(datetime.now(UTC).strftime("%Y%m%d"))
+    asked_for = asked.options(options.shard or "", options.case or (), seed)
     ledger = Ledger(
         deadline=seconds_of(asked_for.conform_total_deadline),
         reporter=choose(sys.stdout, partial(_conclude, folder), options.loudness),

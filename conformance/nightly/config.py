@@ -18,6 +18,7 @@ from common.errors import UsageError
 from conformance.report.formats import FORMATS
 from conformance.run.deadline import seconds_of
 from conformance.run.options import add_options
+from conformance.run.options import by_slug
 from kernels.resolve import parse
 from kernels.spec import Preset
 from kernels.spec import amend
@@ -41,18 +42,27 @@ class Matrix:
     """Of `conform run`: lists and machines."""
     cases: tuple[str, ...]
     """Patterns of `--case`; empty for all."""
+    hammered: str
+    """The kernel on which each pair of socket kinds is stressed, one of `kernels`; empty for none."""
     workers: int
     folder: Path
     formats: tuple[str, ...]
 
-    def options(self, shard: str = "", cases: Sequence[str] = ()) -> argparse.Namespace:
-        """Return what `conform run` would be told; `cases` of the command line stand for those of the file."""
+    def options(self, shard: str = "", cases: Sequence[str] = (), seed: int = 0) -> argparse.Namespace:
+        """Return what `conform run` would be told; `cases` of the command line stand for those of the file.
+
+        `seed` is that of the hammer; all shards of a night need the same.
+        """
         parser = argparse.ArgumentParser()
         add_options(parser)
         arguments = [f"--kernel={spec}" for spec in self.kernels] + [f"--shard={shard}"] * bool(shard)
         arguments += [f"--case={pattern}" for pattern in cases or self.cases]
         namespace = parser.parse_args([*arguments, *self.arguments])
         namespace.k = None
+        if self.hammered:
+            namespace.conform_seed = seed
+            (slug,) = (slug for slug, spec in by_slug(self.kernels).items() if spec == self.hammered)
+            namespace.k = f"not test_hammer or test_hammer[{slug}-"
         namespace.n = str(self.workers or "auto")
         namespace.pytest_arguments = []
         return namespace
@@ -76,7 +86,8 @@ def read(path: Path) -> Matrix:
         kernels=tuple(dict.fromkeys(_kernels(path, values))),
         arguments=tuple(_arguments(path, values)),
         cases=tuple(values["cases"]),
-        workers=_count(path, values["machines"]["workers"]),
+        hammered=_hammered(path, values),
+        workers=_count(path, "machines.workers", values["machines"]["workers"]),
         folder=_beside(path, _FOLDER, values["outputs"]["folder"]),
         formats=_known(path, "outputs.formats", values["outputs"]["formats"], list(FORMATS)),
     )
@@ -119,12 +130,23 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
         yield from (amend(spec, preset=preset) for preset in presets) if builds else (spec,)
 
 
+def _hammered(path: Path, values: Mapping[str, Any]) -> str:
+    """Return the kernel that is hammered; of one that is built with several presets, the last."""
+    kernel = values["hammer"]["kernel"]
+    if kernel and kernel not in values["kernels"]:
+        raise UsageError(f"{path}: 'hammer.kernel' is {kernel!r}, which is none of 'kernels'", hint=_HINT)
+    if not _count(path, "hammer.seconds", values["hammer"]["seconds"]):
+        return ""
+    return list(_kernels(path, {**values, "kernels": [kernel or values["kernels"][-1]]}))[-1]
+
+
 def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
     for key, option in _LISTS.items():
         yield from (f"{option}={os.fspath(_beside(path, f'lists.{key}', each))}" for each in values["lists"][key])
     machines = values["machines"]
     _known(path, "machines.accelerator", [machines["accelerator"]], ["auto", "kvm", "tcg"])
     yield f"--total-deadline={values['deadline']}"
+    yield f"--stress={values['hammer']['seconds']}"
     yield from (f"{option}={machines[key]}" for key, option in _MACHINES.items())
 
 
@@ -148,7 +170,7 @@ def _known(path: Path, name: str, values: list[str], known: list[str]) -> tuple[
     return tuple(values)
 
 
-def _count(path: Path, value: int) -> int:
+def _count(path: Path, name: str, value: int) -> int:
     if value < 0:
-        raise UsageError(f"{path}: 'machines.workers' cannot be {value}", hint=_HINT)
+        raise UsageError(f"{path}: {name!r} cannot be {value}", hint=_HINT)
     return value

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
+from conformance.groups import cases as all_cases
 from conformance.nightly.config import DEFAULT
 from conformance.nightly.config import NAME
 from conformance.nightly.config import Matrix
 from conformance.nightly.config import read
+from conformance.run.options import expression_of
+from conformance.run.run_options import read_options
+from conformance.run.selection import choose
 from tests.conformance.conform import conform
 
 
@@ -48,11 +52,35 @@ def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
     options = asked.options()
 
     assert options.conform_kernel == ["debian:6.12", "debian:6.1"]
-    assert (options.k, options.n, options.conform_cpus, options.conform_memory) == (None, "3", 2, 512)
+    assert (options.n, options.conform_cpus, options.conform_memory) == ("3", 2, 512)
     assert options.conform_case == ["*unix*"]
     assert asked.options(cases=["redirect"]).conform_case == ["redirect"]
     assert options.conform_denylist == [str(tmp_path / "known")]
     assert (asked.folder, asked.formats) == (tmp_path / "nights", ())
+
+
+def test_one_kernel_is_hammered(tmp_path: Path) -> None:
+    """Each pair of socket kinds is stressed for 5 s on the last kernel or the one named, with the seed given."""
+    kernels = 'kernels = ["debian:6.12", "debian:6.1"]'
+
+    def hammered(text: str) -> dict[str, set[str]]:
+        options = _read(tmp_path, f"{kernels}\n{text}").options(seed=20261130)
+        assert options.conform_seed == (20261130 if options.conform_stress else None)
+        asked = read_options(options, expression_of(options))
+        chosen = choose(asked.wanted, list(asked.specs), all_cases())
+        usual = {case.id for case in all_cases() if case.group != "hammer"}
+        assert all(usual <= set(of_kernel) for of_kernel in chosen.values())
+        return {slug: {name for name in names if name.startswith("hammer/")} for slug, names in chosen.items()}
+
+    every = {case.id for case in all_cases() if case.group == "hammer"}
+    assert _read(tmp_path, kernels).options().conform_stress == 5
+    assert hammered("") == {"debian-6.12": set(), "debian-6.1": every}
+    assert hammered('[hammer]\nkernel = "debian:6.12"') == {"debian-6.12": every, "debian-6.1": set()}
+    assert hammered("[hammer]\nseconds = 0") == {"debian-6.12": set(), "debian-6.1": set()}
+    with pytest.raises(UsageError, match=r"'hammer\.kernel' is 'debian:7.3', which is none of 'kernels'"):
+        _read(tmp_path, f'{kernels}\n[hammer]\nkernel = "debian:7.3"')
+    with pytest.raises(UsageError, match=r"'hammer\.seconds' cannot be -1"):
+        _read(tmp_path, f"{kernels}\n[hammer]\nseconds = -1")
 
 
 def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> None:
