@@ -12,6 +12,8 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from common import foreign
@@ -48,16 +50,13 @@ from conformance.report.text import verdict_lines
 from conformance.run.consent import for_host
 from conformance.run.deadline import expiry
 from conformance.run.deadline import process_began
-from conformance.run.deadline import seconds_of
-from conformance.run.machine_pool import PRELOAD
 from conformance.run.machine_pool import Workbench
-from conformance.run.options import lists_of
-from conformance.run.options import machine_options
 from conformance.run.options import specs_asked
 from conformance.run.options import workers
 from conformance.run.results import Claim
 from conformance.run.results import new_folder
-from conformance.run.selection import Wanted
+from conformance.run.run_options import RunOptions
+from conformance.run.run_options import read_options
 from conformance.run.selection import checked
 from conformance.run.selection import matcher
 from kernels.kernel import Kernel
@@ -68,15 +67,11 @@ _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)
 
 def compare(options: argparse.Namespace) -> int:
     """Compare two kernels and return the exit code: 1 if head has regressed, 125 if that could not be told."""
-    lists_of(options)
-    checked(Wanted(tuple(options.conform_case or ()), stressed=True), cases())
-    if options.again < 0:
-        raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
-    runs = _runs(options)
-    for_host([each for run in runs.values() for each in specs_asked(run)], yes=options.yes)
-    with _results(options, judges=bool(runs)) as folder:
-        sides = _sides(options, runs, folder)
-        found = [_compare(base, head, options) for base, head in pairs(*sides)]
+    asked = _read(options)
+    for_host([each for run in asked.runs.values() for each in specs_asked(run)], yes=options.yes)
+    with _results(asked) as folder:
+        sides = _sides(asked, folder)
+        found = [_compare(base, head, asked) for base, head in pairs(*sides)]
         style = Style.of(sys.stdout)
         for comparison in found:
             put([*comparison_lines(comparison, style), "", *paragraph(comparison)], sys.stdout)
@@ -89,6 +84,32 @@ def compare(options: argparse.Namespace) -> int:
     return int(ExitCode.CANNOT_JUDGE if Change.NOT_JUDGED in changes else ExitCode.OK)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A command line of `compare`, read once."""
+
+    sides: Mapping[str, str]
+    """`base` and `head` to a spec or a folder of results."""
+    runs: Mapping[str, argparse.Namespace]
+    """Of those sides that are judged now, the options of their runs."""
+    run: RunOptions
+    """What both runs share; its kernel means nothing."""
+    again: int
+    strict: bool
+    workers: int
+
+
+def _read(options: argparse.Namespace) -> _Asked:
+    """Read the command line; UsageError names the first option that is wrong."""
+    of_no_kernel = dict.fromkeys(("conform_kernel", "conform_patch", "conform_config", "conform_preset"))
+    run = read_options(argparse.Namespace(**{**vars(options), **of_no_kernel}))
+    checked(replace(run.wanted, stressed=True), cases())
+    if options.again < 0:
+        raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
+    sides = {"base": options.base, "head": options.head}
+    return _Asked(sides, _runs(options), run, options.again, options.strict, workers(options))
+
+
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
     """Return the options of the run over each side that is no folder of results; UsageError where there can be none."""
     asked = {"base": options.base, "head": options.head}
@@ -99,52 +120,50 @@ def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
 
 
 @contextlib.contextmanager
-def _results(options: argparse.Namespace, *, judges: bool) -> Iterator[Path | None]:
+def _results(asked: _Asked) -> Iterator[Path | None]:
     """Claim the results folder named, or make a new one; without a name there is none where no kernel is judged."""
-    if options.conform_results:
-        with Claim(Path(options.conform_results)) as claim:
+    if asked.run.results is not None:
+        with Claim(asked.run.results) as claim:
             yield claim.path
-    elif judges:
+    elif asked.runs:
         with new_folder("-compare") as path:
             yield path
     else:
         yield None
 
 
-def _sides(
-    options: argparse.Namespace, runs: Mapping[str, argparse.Namespace], folder: Path | None
-) -> tuple[list[Subject], list[Subject]]:
+def _sides(asked: _Asked, folder: Path | None) -> tuple[list[Subject], list[Subject]]:
     gathered = []
-    for name, text in (("base", options.base), ("head", options.head)):
-        if name in runs:
+    for name, text in asked.sides.items():
+        if name in asked.runs:
             results = folder / name if folder is not None else None
-            gathered.append(judged_now(text, runs[name], results, choose(sys.stderr, verdict_lines)))
+            gathered.append(judged_now(text, asked.runs[name], results, choose(sys.stderr, verdict_lines)))
         else:
             gathered.append(judged_before(text, note))
     return gathered[0], gathered[1]
 
 
-def _compare(base: Subject, head: Subject, options: argparse.Namespace) -> Comparison:
-    old, new = (_named(side.cases, options.conform_case or ()) for side in (base, head))
+def _compare(base: Subject, head: Subject, asked: _Asked) -> Comparison:
+    old, new = (_named(side.cases, asked.run.wanted.globs) for side in (base, head))
     require_common(base, head, old, new)
-    once = differences(old, new, {}, strict=options.strict)
+    once = differences(old, new, {}, strict=asked.strict)
     doubtful = {each.id for each in once if each.change not in _SETTLED}
     again = [case for case in cases() if case.id in doubtful]
     kernels = {name: side.kernel for name, side in (("base", base), ("head", head)) if side.kernel is not None}
-    possible = bool(options.again and again and len(kernels) == len(("base", "head")))
-    tries = _repeat(kernels, again, options) if possible else {}
+    possible = bool(asked.again and again and len(kernels) == len(("base", "head")))
+    tries = _repeat(kernels, again, asked) if possible else {}
     notes = []
     if base.suite != head.suite:
         notes.append(f"{base.suite} judged base, {head.suite} judged head: a difference may come from the suite.")
-    if again and options.again and not possible:
+    if again and asked.again and not possible:
         notes.append("Nothing was repeated, because not both kernels are at hand: what differs may be unstable.")
     return Comparison(
         base=base.event,
         head=head.event,
-        differences=differences(old, new, tries, strict=options.strict),
+        differences=differences(old, new, tries, strict=asked.strict),
         unlike=unlike(base.event, head.event, (base.kernel, head.kernel)),
         suites=(base.suite, head.suite),
-        tries=options.again if possible else 0,
+        tries=asked.again if possible else 0,
         alone=len(again) <= CLONES,
         notes=tuple(notes),
     )
@@ -177,16 +196,15 @@ def differences(
     return tuple(found)
 
 
-def _repeat(kernels: Mapping[str, Kernel], again: list[Case], options: argparse.Namespace) -> Tries:
-    machines = machine_options(options, PRELOAD)
-    workbench = Workbench(kernels, machines)
+def _repeat(kernels: Mapping[str, Kernel], again: list[Case], asked: _Asked) -> Tries:
+    workbench = Workbench(kernels, asked.run.machine)
     for side in kernels:
         workbench.prepare(side, note)
     count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
-    note(f"repeating {count} {options.again} time{'s' * (options.again != 1)} on each kernel")
-    expires = expiry(seconds_of(options.conform_total_deadline), process_began())
-    repeater = Repeater(kernels, machines, lists_of(options), workers(options), expires)
-    return repeater.tries(again, options.again, _tenths())
+    note(f"repeating {count} {asked.again} time{'s' * (asked.again != 1)} on each kernel")
+    expires = expiry(asked.run.deadline, process_began())
+    repeater = Repeater(kernels, asked.run.machine, asked.run.lists, asked.workers, expires)
+    return repeater.tries(again, asked.again, _tenths())
 
 
 def _tenths() -> Callable[[int, int], None]:
