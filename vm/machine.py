@@ -148,9 +148,30 @@ class Machine(Protocol):
         """Make these modules importable in the guest; only what the guest has not yet is sent."""
 
     def call(
-        self, function: str, arguments: Mapping[str, Any], *, deadline: float, evidence: Evidence = NO_EVIDENCE
+        self,
+        function: str,
+        arguments: Mapping[str, Any],
+        *,
+        deadline: float,
+        evidence: Evidence = NO_EVIDENCE,
+        hold: bool = False,
     ) -> Reply:
-        """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling."""
+        """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling.
+
+        `hold` has what the call leaves stay open in the guest, for a shell.
+        """
+
+    def drain(self) -> list[LogLine]:
+        """Return the kernel log so far, which then belongs to no call."""
+
+    def place(self, path: str, content: bytes) -> None:
+        """Put a program into the guest."""
+
+    def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
+        """Run a command in the guest on the terminal `keys` and `screen`; return its status."""
+
+    def debug(self, path: Path) -> None:
+        """Stop the guest's kernel for a debugger that connects to a socket at `path`; HostError without a guest."""
 
     def dump(self, path: Path) -> None:
         """Write the guest's memory to `path` now, as an ELF core; HostError where there is no guest."""

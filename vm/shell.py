@@ -21,8 +21,8 @@ from common.errors import UsageError
 from kernels import symbols
 from kernels.kernel import Kernel
 from vm.death import DeadMachineError
+from vm.machine import Machine
 from vm.rootfs import PYTHON
-from vm.session import Session
 
 TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")
 """Programs of this host that a guest gets for a shell, with their libraries, as far as the host has them."""
@@ -36,13 +36,13 @@ _LONGEST = 100_000
 LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 
 
-def interact(session: Session, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
+def interact(machine: Machine, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
     """Run a command, else a shell, in the guest on the terminal `keys` and `screen`.
 
     Returns its status, or 1 if the guest died. Where `keys` is no terminal, a shell reads all of it first, as a script.
     """
     for path in _programs():
-        session.place(os.fspath(path), path.read_bytes())
+        machine.place(os.fspath(path), path.read_bytes())
     if not words and not os.isatty(keys):
         words = _script(keys)
         keys = -1
@@ -55,7 +55,7 @@ def interact(session: Session, name: str, keys: int, screen: int, words: Sequenc
     }
     with _raw(keys):
         try:
-            return session.shell(command, environment, _size(screen), keys, screen)
+            return machine.shell(command, environment, _size(screen), keys, screen)
         except DeadMachineError as death:
             last = f"\r\n{death.console}\r\n{death.sentence}\r\n"
             os.write(screen, re.sub(r"\r*\n", "\r\n", last).encode())
@@ -63,11 +63,11 @@ def interact(session: Session, name: str, keys: int, screen: int, words: Sequenc
 
 
 @contextlib.contextmanager
-def debugged(session: Session, kernel: Kernel, say: Callable[[str], None]) -> Iterator[None]:
+def debugged(machine: Machine, kernel: Kernel, say: Callable[[str], None]) -> Iterator[None]:
     """Stop the guest's kernel for gdb and say how to start that; gdb's `continue` lets it run."""
     with tempfile.TemporaryDirectory(prefix="conform-gdb-") as folder:
         path = Path(folder, "socket")
-        session.debug(path)
+        machine.debug(path)
         say("the kernel is stopped; in another terminal:")
         say("  " + gdb_command(kernel, path))
         say("`continue` in gdb lets it run")

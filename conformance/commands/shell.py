@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import HostError
 from common.errors import UsageError
 from common.say import note
 from conformance.groups import cases
@@ -25,9 +24,9 @@ from conformance.run.selection import checked
 from conformance.run.selection import matcher
 from kernels.resolve import resolve
 from vm import shell as terminal
+from vm.machine import Machine
 from vm.machine import MachineKind
 from vm.machine import Reply
-from vm.session import Session
 
 _GREETING = "greeting"
 _SETTING_UP = 60.0
@@ -47,8 +46,6 @@ def shell(options: argparse.Namespace) -> int:
     workbench.prepare(slug, note)
     with contextlib.closing(workbench), contextlib.ExitStack() as stack:
         machine = workbench.machine(slug)
-        if not isinstance(machine, Session):
-            raise HostError("this machine has no shell", hint="use --machine clone")
         if case is not None:
             _tell(case, _set_up(machine, case))
         if machine.usable:
@@ -60,7 +57,7 @@ def shell(options: argparse.Namespace) -> int:
     return 1
 
 
-def _set_up(machine: Session, case: Case) -> Reply:
+def _set_up(machine: Machine, case: Case) -> Reply:
     """Carry out a case up to where it would tear itself down; a guest learns what it holds by then."""
     if machine.info.kind is MachineKind.HOST:  # a file of the greeting would stay behind
         return machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True)

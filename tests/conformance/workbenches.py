@@ -105,12 +105,32 @@ class Scripted:
         """Take nothing over."""
 
     def call(
-        self, function: str, arguments: Mapping[str, Any], *, deadline: float, evidence: Evidence = NO_EVIDENCE
+        self,
+        function: str,
+        arguments: Mapping[str, Any],
+        *,
+        deadline: float,
+        evidence: Evidence = NO_EVIDENCE,
+        hold: bool = False,
     ) -> Reply:
         """Give the next answer."""
         answer = self._answers.pop(0)
         assert isinstance(answer, Reply)
         return answer
+
+    def drain(self) -> list[LogLine]:
+        """Have said nothing."""
+        return []
+
+    def place(self, path: str, content: bytes) -> None:
+        """Have no files."""
+
+    def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
+        """Have no programs."""
+        return 127
+
+    def debug(self, path: Path) -> None:
+        """Have no kernel."""
 
     def dump(self, path: Path) -> None:
         """Write what memory there is; nothing of a machine that is gone."""
