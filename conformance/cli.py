@@ -37,6 +37,7 @@ _COMMANDS = {
     "history": "commands.history:history",
     "merge": "commands.merge:merge",
     "kernels": "commands.kernels:kernels",
+    "boundaries": "commands.boundaries:boundaries",
     "teeth": "commands.teeth:teeth",
     "doctor": "host.doctor:doctor",
     "benchmark": "commands.benchmark:benchmark",

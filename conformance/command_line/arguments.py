@@ -36,7 +36,7 @@ def top(version: str) -> tuple[Parser, Mapping[str, Parser]]:
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     for add in (_run, _shell, _explain, _defects, _list, _report, _compare, _config, _matrix, _history, _merge,
-                _kernels, _teeth, _doctor, _benchmark, _test, _completion, _manual):  # fmt: skip
+                _kernels, _boundaries, _teeth, _doctor, _benchmark, _test, _completion, _manual):  # fmt: skip
         add(commands)
     return parser, commands.choices
 
@@ -111,6 +111,19 @@ def _defects(commands: Commands[Parser]) -> None:
     form.add_argument("--json", action="store_true", help="for a program: one array")
     form.add_argument("--markdown", action="store_true", help="for a page or a mail")
     add_colour(defects)
+
+
+def _boundaries(commands: Commands[Parser]) -> None:
+    boundaries = commands.add_parser(
+        "boundaries", help="list the real kernels that prove the versions in the tables",
+        examples="""
+            ./conform boundaries --only 6.18
+            ./conform boundaries --only e5c6de5fa025 --prove
+        """,
+    )  # fmt: skip
+    boundaries.add_argument("--only", default="", metavar="GLOB", help="only those of this commit, branch or version")
+    boundaries.add_argument("--prove", action="store_true", help="judge the kernels, and print the proofs to keep")
+    add_colour(boundaries)
 
 
 def _teeth(commands: Commands[Parser]) -> None:
