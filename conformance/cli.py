@@ -25,7 +25,7 @@ from conformance.command_line import settings
 from conformance.command_line.parser import Parser
 from conformance.command_line.parser import obey_colour
 
-_COMMANDS = {
+COMMANDS = {
     "shell": "commands.shell:shell",
     "explain": "commands.explain:explain",
     "defects": "commands.defects:list_defects",
@@ -37,7 +37,7 @@ _COMMANDS = {
     "history": "commands.history:history",
     "merge": "commands.merge:merge",
     "kernels": "commands.kernels:kernels",
-    "boundaries": "commands.boundaries:boundaries",
+    "boundaries": "commands.boundaries:list_boundaries",
     "teeth": "commands.teeth:teeth",
     "doctor": "host.doctor:doctor",
     "benchmark": "commands.benchmark:benchmark",
@@ -153,7 +153,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         put(manual(*_parsers()).splitlines(), sys.stdout)
         return int(ExitCode.OK)
-    module, _, name = _COMMANDS[options.command].partition(":")
+    module, _, name = COMMANDS[options.command].partition(":")
     return int(getattr(importlib.import_module(f"conformance.{module}"), name)(options))
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import shutil
@@ -348,3 +350,11 @@ class TestTheShell:
                 ["groff", "-man", "-Tutf8", "-ww", tmp_path / "page"], capture_output=True, text=True, check=True
             )
             assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"run", "test", "manual"}))
+def test_every_command_has_a_function(name: str) -> None:
+    """A command is dispatched by the name of its function, which takes the options and nothing else."""
+    module, _, function = cli.COMMANDS[name].partition(":")
+    found = getattr(importlib.import_module(f"conformance.{module}"), function)
+    assert list(inspect.get_annotations(found)) == ["options", "return"]
