@@ -375,20 +375,20 @@ def read(path: Path) -> Run:
     """Read a log, whole or cut; UsageError naming the line that is wrong."""
     hint = f"give the {NAME} that a run with --results DIR wrote, or the DIR"
     path = path / NAME if path.is_dir() else path
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise UsageError(f"cannot read the event log {path}: {error.strerror}", hint=hint) from error
     number = 0
 
     def events() -> Iterator[Event]:
         nonlocal number
-        for number, line in enumerate(lines, start=1):  # noqa: B007 - the sentence below names it
-            yield decode(line)
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - the sentence below names it
+                if line.endswith(b"\n"):
+                    yield decode(line)
 
     try:
         with collected_later():
             return Run.of(events())
+    except OSError as error:
+        raise UsageError(f"cannot read the event log {path}: {error.strerror}", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{path}, line {max(1, number)}: {error}", hint=hint) from error
 

@@ -55,6 +55,8 @@ def collected_later() -> Iterator[None]:
     try:
         yield
     finally:
+        # What was read lives as long as the process: without this, the next collection visits all of it at once.
+        gc.freeze()
         if enabled:
             gc.enable()
 
