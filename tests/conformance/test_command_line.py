@@ -354,7 +354,7 @@ class TestTheShell:
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"run", "test", "manual"}))
 def test_every_command_has_a_function(name: str) -> None:
-    """A command is dispatched by the name of its function, which takes the options and nothing else."""
+    """A command is dispatched by the name of its function, whose one argument is the options."""
     module, _, function = cli.COMMANDS[name].partition(":")
     found = getattr(importlib.import_module(f"conformance.{module}"), function)
-    assert list(inspect.get_annotations(found)) == ["options", "return"]
+    assert len(inspect.signature(found).parameters) == 1
