@@ -150,7 +150,7 @@ class TestResume:
         done = conform("run", "--resume", "out", cwd=tmp_path)
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"{total} cases: {total} pass" in done.stdout
+        assert f"Nothing unexpected. {total} cases: " in done.stdout
         run = read(tmp_path / "out")
         assert run.start == before.start
         assert run.cases["debian-6.12"][:judged] == before.cases["debian-6.12"]
