@@ -115,6 +115,14 @@ def apart(arguments):
     sender.end()
     return [hidden, shown, answers]
 
+def deferred(arguments):
+    kept, option = child.shared(), (socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+    kept.own("listen", "tcp4")
+    kept.command("apply", "setsockopt", *option, 1)
+    value = kept.command("apply", "getsockopt", *option)
+    kept.close()
+    return value > 0
+
 def gone(arguments):
     # Cgroups go with the process they were made for.
     enrol.run(arguments["params"])
@@ -172,11 +180,9 @@ def test_a_socket_outlives_its_owner(host: Session) -> None:
     assert (seen["lookup-killed"], seen["lookup-gone"]) == ("cookie", "ENOENT")
 
 
-def test_a_connection_that_is_early_is_enrolled(host: Session) -> None:
-    """The child sets an option of its listener and tells its pending error."""
-    params = {"way": "sock_ops", "map": "sockmap", "kind": "tcp4", "side": "passive", "role": "target"}
-    assert steps(host, variant="early", data="deferred", **params)["enrol"] == "ok"
-    assert steps(host, variant="unaccepted", **params)["error"] == "ok"
+def test_the_child_sets_and_gets_options(host: Session) -> None:
+    """It defers accept(2) on its listener, and tells that it does."""
+    assert ask(host, "deferred")
 
 
 def test_a_stolen_stranger_is_seen(host: Session) -> None:
