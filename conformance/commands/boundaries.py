@@ -18,6 +18,8 @@ from pathlib import Path
 
 from common.errors import ExitCode
 from common.errors import UsageError
+from common.say import put
+from common.say import say
 from conformance.judge.boundaries import Boundary
 from conformance.judge.boundaries import boundaries
 from conformance.report.events import read
@@ -36,7 +38,7 @@ def list_boundaries(options: argparse.Namespace) -> int:
     specs = {offer.version: f"debian:{offer.abi}" for offer in catalogue(max_age=_DAY).offers if not offer.cloud}
     if options.prove:
         return _prove(chosen, specs)
-    print("\n".join(_lines(chosen, specs, Style.of(sys.stdout))))
+    put(_lines(chosen, specs, Style.of(sys.stdout)), sys.stdout)
     return int(ExitCode.OK)
 
 
@@ -74,11 +76,12 @@ def _prove(chosen: Sequence[Boundary], specs: Mapping[Version, str]) -> int:
         releases = [_release(specs[version], each.case) for version in pair]
         if not all(releases):
             contradicted = True
-            print(f"# {each.commit} on {each.branch}: a kernel does not answer as the tables say, or cannot be judged")
+            say(f"# {each.commit} on {each.branch}: a kernel does not answer as the tables say, or cannot be judged")
             continue
         today = datetime.now(UTC).date()
-        print(f'[[proof]]\ncommit = "{each.commit}"\nbranch = "{each.branch}"\nbefore = "{releases[0]}"')
-        print(f'after = "{releases[1]}"\ncase = "{each.case}"\ndate = "{today}"\n', flush=True)
+        proof = {"commit": each.commit, "branch": each.branch, "before": releases[0], "after": releases[1]}
+        fields = {**proof, "case": each.case, "date": today}
+        put(["[[proof]]", *(f'{key} = "{value}"' for key, value in fields.items()), ""], sys.stdout)
     return int(ExitCode.UNEXPECTED if contradicted else ExitCode.OK)
 
 

@@ -325,7 +325,10 @@ class LiveReporter:
     def _draw(self, above: Sequence[str] = ()) -> None:
         """Write lines that stay, and the screen anew below them, over the old one and in one write."""
         lines: list[str] = []
-        size = os.get_terminal_size(self._stream.fileno())
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # not a terminal any more: writing says what is wrong with it
+            size = os.terminal_size((0, 0))
         columns, now = size.columns or WIDTH, time.monotonic()
         if self._run is not None:
             seconds = now - self._began

@@ -125,7 +125,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benc
     """Put a program in the place of `python -m conformance run`, which writes a log of these events."""
 
     def replace(*events: CaseEvent, code: int = 0, lasts: bool = False) -> Bench:
-        log: list[Event] = [RunEvent(started="2026", command=()), *events]
+        log: list[Event] = [RunEvent(started="2026-11-30T12:00:00Z", command=()), *events]
         lines = "".join(f"{encode(event)}\n" for event in log)
         (tmp_path / "conformance.py").write_text(
             dedent(
