@@ -49,7 +49,7 @@ def test_nothing_is_left_wherever_there_is_such_a_way(name: str, version: str, s
 
 @pytest.mark.parametrize("step", ["kept", "memory"])
 def test_a_leak_fails_its_case_and_is_named(step: str) -> None:
-    """What the books found stands in the report as it is."""
+    """What the counters found stands in the report as it is."""
     case = leak_cases()[0]
     facts = KernelFacts(Version.parse("6.12.117"), {})
 

@@ -13,7 +13,7 @@ from tests.conformance.conform import conform
 pytestmark = pytest.mark.vm
 
 
-def test_the_books_of_a_sound_kernel_balance_and_a_run_says_over_how_many_rounds(tmp_path: Path) -> None:
+def test_the_counters_of_a_sound_kernel_balance_and_a_run_says_over_how_many_rounds(tmp_path: Path) -> None:
     """Memory included, nothing is left of sockets that left a map; the event log has the number of rounds."""
     arguments = ("--kernel", "debian:6.12", "--rounds", "20", "--results", "out", "-k", "test_leaks and unix_dgram")
     done = conform("run", *arguments, "-n", "2", cwd=tmp_path)

@@ -27,15 +27,18 @@ import threading
 import time
 
 from conformance.groups.hammer.guest import scenario as hammer
+from conformance.guestlib import map_pair
 from conformance.guestlib import sockets
 from conformance.guestlib import ways_out
 
 hammer._PATIENCE = 0.3
 
-class Lane:
+class Setup:
+    kind = "unix_dgram"
+
     def __init__(self):
         self.ends = [*sockets.pair("unix_dgram"), *sockets.pair("unix_dgram")]
-        self.stage = self
+        self.maps = self
 
     def order(self, *arguments):
         pass
@@ -59,7 +62,7 @@ def duplicate(arguments):
         one.number, other = os.pipe()
         before = os.listdir("/proc/self/fd")
         try:
-            ways_out._duplicate(one)
+            ways_out.duplicate(one)
         except OSError as error:
             return [errno.errorcode[error.errno], os.listdir("/proc/self/fd") == before]
         finally:
@@ -94,8 +97,8 @@ def held(arguments):
     ours, peer = sockets.pair("tcp4")
     memory, faults, sender = hold(peer)
     wait_until(lambda: hammer._whereabouts(sender) == "stuck in handle_userfault")
-    ways_out._duplicate(peer).close()
-    resetter = start(ways_out.WAYS["peer-resets"], None, ours, peer)
+    ways_out.duplicate(peer).close()
+    resetter = start(ways_out.WAYS["peer_reset"], map_pair.Member(Setup(), ours, peer))
     wait_until(lambda: hammer._whereabouts(resetter) == "stuck in __lock_sock")
     os.close(faults)
     sender.join()
@@ -108,21 +111,21 @@ def held(arguments):
 def culprits(arguments):
     return hammer._culprits(arguments["stuck"])
 
-def fight(arguments):
+def run(arguments):
     draws, seed = [], arguments["seed"]
-    battle = hammer.Battle([Lane()], seed)
+    stress = hammer.Stress([Setup()], seed)
     reader, writer = os.pipe()
     deeds = {
-        "": lambda lane, dice: (draws.append(dice.random()), time.sleep(0.001)),
-        "raise": lambda lane, dice: 1 / 0,
-        "hang": lambda lane, dice: os.read(reader, 1),
-        "hang in turn": lambda lane, dice: hang(battle._turn, reader),
-        "close": lambda lane, dice: (lane.ends[0].close(), time.sleep(0.001)),
+        "": lambda setup, dice: (draws.append(dice.random()), time.sleep(0.001)),
+        "raise": lambda setup, dice: 1 / 0,
+        "hang": lambda setup, dice: os.read(reader, 1),
+        "hang in turn": lambda setup, dice: hang(stress._turn, reader),
+        "close": lambda setup, dice: (setup.ends[0].close(), time.sleep(0.001)),
     }
-    battle._break = deeds[arguments["deed"]]
-    came = battle.fight(0.2)
+    stress._break = deeds[arguments["deed"]]
+    came = stress.run(0.2)
     os.write(writer, b"xxxx")
-    return [came, battle.received > 0, [draw(seed, number) in draws for number in (0, 1, 7)]]
+    return [came, stress.received > 0, [draw(seed, number) in draws for number in (0, 1, 7)]]
 """
 
 
@@ -139,7 +142,7 @@ def host() -> Iterator[Session]:
 )
 def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str, *, received: bool) -> None:
     """Sockets that others close are part of the game; anything else that a thread dies of is not."""
-    told, flowed, _ = ask(host, "fight", deed=deed, seed="3")
+    told, flowed, _ = ask(host, "run", deed=deed, seed="3")
 
     assert told == came
     assert flowed or not received
@@ -147,12 +150,12 @@ def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str,
 
 def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
     """A thread that does not come back is looked up in the kernel."""
-    assert "stuck" in ask(host, "fight", deed="hang", seed="3")[0]
+    assert "stuck" in ask(host, "run", deed="hang", seed="3")[0]
 
 
 def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> None:
     """Two threads are stuck, one of them only for its turn: the other is what is wrong."""
-    told = ask(host, "fight", deed="hang in turn", seed="3")[0]
+    told = ask(host, "run", deed="hang in turn", seed="3")[0]
 
     assert told.count("stuck") == 1
     assert "futex" not in told
@@ -184,4 +187,4 @@ def test_who_waits_for_a_socket_lets_the_others_run(host: Session) -> None:
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
     """The same seed makes the same draws, each thread its own."""
-    assert ask(host, "fight", deed="", seed="12")[2] == [True, True, False]
+    assert ask(host, "run", deed="", seed="12")[2] == [True, True, False]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ledger on the running kernel: it balances, and names what is planted to be left."""
+"""The counters on the running kernel: they balance, and name what is planted to be left."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ import signal
 import socket
 
 from bpf.guest import syscall
-from conformance.guestlib import books
 from conformance.groups.leaks.guest import scenario as leaks
+from conformance.guestlib import counters
+from conformance.guestlib import map_pair
 from conformance.guestlib import netns
 from conformance.guestlib import sock_diag
 from conformance.guestlib import sockets
 from conformance.guestlib import ways_out
 
-leaks._NAMED = 1000
+counters._NAMED = 1000
 
 def carry_out(arguments):
     kept = []
@@ -36,7 +37,7 @@ def carry_out(arguments):
     leaks._bounds[arguments["kind"], 8] = {}
     plant = FAULTS[arguments["fault"]]()
     way = ways_out.WAYS["close"]
-    ways_out.WAYS["close"] = lambda stage, ours, peer: (kept.append(plant(stage, ours)), way(stage, ours, peer))[1]
+    ways_out.WAYS["close"] = lambda case: (kept.append(plant(case.pair, case.end)), way(case))[1]
     try:
         return leaks.run({"way": "close", "kind": arguments["kind"], "rounds": "8"})["steps"]
     finally:
@@ -48,15 +49,15 @@ def queueing():
     # So much that what else the host does is nothing beside it.
     outgoing, incoming = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     outgoing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    return lambda stage, ours: ([outgoing.send(b"x", socket.MSG_DONTWAIT) for _ in range(12)], incoming) and None
+    return lambda maps, ours: ([outgoing.send(b"x", socket.MSG_DONTWAIT) for _ in range(12)], incoming) and None
 
 FAULTS = {
-    "": lambda: lambda stage, ours: None,
-    "socket": lambda: lambda stage, ours: ours.dup(),
-    "map": lambda: lambda stage, ours: syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 4),
-    "program": lambda: lambda stage, ours: os.dup(stage.spare),
+    "": lambda: lambda maps, ours: None,
+    "socket": lambda: lambda maps, ours: ours.dup(),
+    "map": lambda: lambda maps, ours: syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 4),
+    "program": lambda: lambda maps, ours: os.dup(maps.spare),
     "memory": queueing,
-    "descriptor": lambda: lambda stage, ours: os.open("/dev/null", os.O_RDONLY),
+    "descriptor": lambda: lambda maps, ours: os.open("/dev/null", os.O_RDONLY),
 }
 
 def listed(arguments):
@@ -73,7 +74,7 @@ def of_others(arguments):
     # A map that another process made meanwhile, and then nobody has open but we.
     with netns.inside(netns.ours()):
         lister = sock_diag.Lister()
-        before = books.Books(lister)
+        before = counters.Snapshot(lister, 0)
         ready, made = os.pipe()
         pid = os.fork()
         if not pid:
@@ -82,7 +83,7 @@ def of_others(arguments):
             signal.pause()
         os.read(ready, 1)
         theirs = before.left()
-        later = books.Books(lister)
+        later = counters.Snapshot(lister, 0)
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         ours = syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 4)
@@ -93,7 +94,7 @@ def of_others(arguments):
     return [theirs.get("BPF map", 0), mine.get("BPF map", 0)]
 
 def known(arguments):
-    return sorted(ways_out.WAYS)
+    return sorted(map_pair.WAYS)
 
 def ways(arguments):
     found = {}

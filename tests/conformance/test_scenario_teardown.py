@@ -25,9 +25,9 @@ import socket
 from conformance.groups.teardown.guest import scenario as teardown
 from conformance.groups.teardown.guest import aftermath as teardown_aftermath
 from conformance.groups.teardown.guest import data as teardown_data
-from conformance.groups.teardown.guest import exits as teardown_exits
 from conformance.groups.teardown.guest import waiters as teardown_waiters
 from conformance.guestlib import traffic
+from conformance.guestlib import ways_out
 
 KEPT = []
 
@@ -58,8 +58,8 @@ def torn(send):
     return lambda through, data: (send(through, data[96:] + data[:96][::-1]), "ok")[1]
 
 FAULTS = {
-    "skipped": replacing(teardown_exits.EXITS, "delete", lambda leave: lambda scene: None),
-    "leaked": replacing(teardown_exits.EXITS, "close", first_leaked),
+    "skipped": replacing(ways_out.WAYS, "delete", lambda leave: lambda scene: None),
+    "leaked": replacing(ways_out.WAYS, "close", first_leaked),
     "lost": replacing(traffic, "send", lost),
     "twice": replacing(traffic, "send", twice),
     "cut": replacing(traffic, "send", cut),
@@ -105,7 +105,7 @@ def plant(arguments):
         teardown.control = original
 
 def known(arguments):
-    return [sorted(teardown_exits.EXITS), sorted(teardown_data.DATA)]
+    return [sorted(ways_out.WAYS), sorted(teardown_data.DATA)]
 
 def carry_out(arguments):
     undo = FAULTS[arguments["fault"]]() if arguments["fault"] else lambda: None
@@ -133,8 +133,8 @@ def run(host: Session, name: str, fault: str = "") -> dict[str, str]:
 
 def test_the_guest_knows_what_is_asked_for(host: Session) -> None:
     """The lists on both sides are the same."""
-    asked = [sorted({case.params[name] for case in teardown_cases()}) for name in ("exit", "data")]
-    assert ask(host, "known") == asked
+    exits, data = ({case.params[name] for case in teardown_cases()} for name in ("exit", "data"))
+    assert ask(host, "known") == [sorted(exits | {"in_flight_to_itself", "shutdown"}), sorted(data)]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ PROMISE: Final = (
 )
 
 ROUNDS: Final = 16
-"""Enough to tell a leak from noise: the books show neither on a quiet kernel."""
+"""Enough to tell a leak from noise: the counters show neither on a quiet kernel."""
 FEWEST_ROUNDS: Final = 8
 """With fewer, one leak a round would not be more than the noise that is allowed."""
 

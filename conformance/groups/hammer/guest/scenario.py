@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Send sockets every way out of their maps from several threads, while others send and receive through them.
 
-A *lane* is a stage with an IN socket in its source map, an OUT socket in its target map, and the peers of both. What
-each thread does is drawn from a seed; how they meet is not. The Observation is `{"steps": {...}}`: what `insert`
-answered, what became of the `threads`, whether `traffic` flowed, then the books as in leaks.py, unless a thread is
-stuck and has what they would miss.
+An IN socket is in each source map, an OUT socket in each target map. What each thread does is drawn from a seed; how
+they meet is not. The Observation is `{"steps": {...}}`: what `insert` answered, what became of the `threads`, whether
+`traffic` flowed, then `kept` and `memory` as for `leaks`, unless a thread is stuck and has what they would miss.
 """
 
 from __future__ import annotations
@@ -24,20 +23,21 @@ from contextlib import suppress
 from typing import Final
 
 from bpf.guest import syscall
-from conformance.groups.leaks.guest.scenario import Account
-from conformance.groups.leaks.guest.scenario import told
 from conformance.guestlib import netns
 from conformance.guestlib import procfs
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.answers import name_of
+from conformance.guestlib.counters import Snapshot
+from conformance.guestlib.counters import told
+from conformance.guestlib.map_pair import ENDS_MAPS
+from conformance.guestlib.map_pair import WAYS
+from conformance.guestlib.map_pair import MapPair
+from conformance.guestlib.map_pair import Member
+from conformance.guestlib.map_pair import end
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.sock_diag import Lister
-from conformance.guestlib.ways_out import ENDS_STAGE
-from conformance.guestlib.ways_out import WAYS
-from conformance.guestlib.ways_out import Stage
-from conformance.guestlib.ways_out import end
 
 _BREAKERS: Final = 2
 _TALKERS: Final = 2
@@ -59,55 +59,59 @@ _BUDGETS: Final = (0, 1 << 10, 1 << 40)
 _WAYS: Final = tuple(way for way in WAYS if way not in ("namespace-destroyed", "replace"))
 
 
-class Lane:
-    """One stage with its sockets, any of which any thread may close at any time."""
+class Setup:
+    """A pair of maps with sockets in both, any of which any thread may close at any time."""
 
     def __init__(self, kinds: tuple[str, str], map_type: str, *, parser: bool) -> None:
         self._kinds, self._map_type, self._parser = kinds, map_type, parser
         self.ends: list[socket.socket] = []
         self.renew(0)
         self.renew(1)
-        self.stage = self._new_stage()
+        self.maps = self._new_maps()
+
+    def pair(self, which: int) -> list[socket.socket]:
+        """Return a socket and its peer: 0 is IN, 1 is OUT."""
+        return self.ends[which * 2 : which * 2 + 2]
 
     def renew(self, which: int) -> None:
-        """Put a new pair in the place of one: 0 is IN, 1 is OUT."""
-        old = self.ends[which * 2 : which * 2 + 2]
+        """Put a new pair in the place of one."""
+        old = self.pair(which)
         self.ends[which * 2 : which * 2 + 2] = sockets.pair(self._kinds[which])
         if old:
             end(self._kinds[which], *old)
 
-    def renew_stage(self) -> None:
+    def renew_maps(self) -> None:
         """Put new maps and programs in the place of the old ones."""
-        old, self.stage = self.stage, self._new_stage()
+        old, self.maps = self.maps, self._new_maps()
         old.close()
 
     def enter(self) -> None:
         """Insert both sockets."""
-        self.stage.enter(self.ends[0], target=self.ends[2])
+        self.maps.enter(self.ends[0], target=self.ends[2])
 
     def close(self) -> None:
         """Close everything."""
         for which, kind in enumerate(self._kinds):
-            end(kind, *self.ends[which * 2 : which * 2 + 2])
-        self.stage.close()
+            end(kind, *self.pair(which))
+        self.maps.close()
 
-    def _new_stage(self) -> Stage:
-        stage = Stage(self._kinds[0], self._map_type, parser=self._parser)
-        stage.load_spare()
-        return stage
+    def _new_maps(self) -> MapPair:
+        made = MapPair(self._kinds[0], self._map_type, parser=self._parser)
+        made.load_spare()
+        return made
 
 
-class Battle:
-    """Some lanes and the threads on them."""
+class Stress:
+    """Some setups and the threads on them."""
 
-    def __init__(self, lanes: Sequence[Lane], seed: str) -> None:
-        self._lanes, self._seed = lanes, seed
+    def __init__(self, setups: Sequence[Setup], seed: str) -> None:
+        self._setups, self._seed = setups, seed
         self._end = 0.0
         self._turn = threading.Lock()
         self.received = 0
         self.failures: list[str] = []
 
-    def fight(self, seconds: float) -> str:
+    def run(self, seconds: float) -> str:
         """Let the threads loose; `"ended"`, or what became of them."""
         self._end = time.monotonic() + seconds
         deeds = [self._break] * _BREAKERS + [self._talk] * _TALKERS + [self._wait]
@@ -129,40 +133,40 @@ class Battle:
             os.sched_setaffinity(0, ours)
         return ", ".join([*_culprits(stuck), *dict.fromkeys(self.failures)]) or "ended"
 
-    def _do(self, deed: Callable[[Lane, random.Random], None], dice: random.Random) -> None:
+    def _do(self, deed: Callable[[Setup, random.Random], None], dice: random.Random) -> None:
         try:
             while time.monotonic() < self._end:
                 # Closed or full by somebody else's doing; poll() says ValueError to a closed one.
                 with suppress(OSError, ValueError, IndexError):
-                    deed(dice.choice(self._lanes), dice)
+                    deed(dice.choice(self._setups), dice)
         except Exception as error:
             self.failures.append(f"raised {error!r}")
 
-    def _break(self, lane: Lane, dice: random.Random) -> None:
+    def _break(self, setup: Setup, dice: random.Random) -> None:
         way, which = dice.choice(_WAYS), dice.randrange(2)
         with suppress(OSError):
-            WAYS[way](lane.stage, *lane.ends[which * 2 : which * 2 + 2])
+            Member(setup.maps, *setup.pair(which)).leave(way)
         with suppress(OSError):
-            lane.stage.enter(dice.choice(lane.ends), target=dice.choice(dice.choice(self._lanes).ends))
+            setup.maps.enter(dice.choice(setup.ends), target=dice.choice(dice.choice(self._setups).ends))
         # Making sockets and programs is for one at a time.
         with self._turn:
-            lane.renew(which)
-            if way in ENDS_STAGE:
-                lane.renew_stage()
-            lane.enter()
+            setup.renew(which)
+            if way in ENDS_MAPS:
+                setup.renew_maps()
+            setup.enter()
 
-    def _talk(self, lane: Lane, dice: random.Random) -> None:
-        lane.stage.order(dice.choice((0, syscall.F_INGRESS)), dice.choice(_BUDGETS))
+    def _talk(self, setup: Setup, dice: random.Random) -> None:
+        setup.maps.order(dice.choice((0, syscall.F_INGRESS)), dice.choice(_BUDGETS))
         for _ in range(4):
-            dice.choice(lane.ends).send(bytes(dice.randrange(1, _LARGEST)), _WITHOUT_WAITING)
-            self._receive(dice.choice(lane.ends))
+            dice.choice(setup.ends).send(bytes(dice.randrange(1, _LARGEST)), _WITHOUT_WAITING)
+            self._receive(dice.choice(setup.ends))
 
-    def _wait(self, lane: Lane, dice: random.Random) -> None:
+    def _wait(self, setup: Setup, dice: random.Random) -> None:
         waiting = select.poll()
-        for each in lane.ends:
+        for each in setup.ends:
             waiting.register(each, select.POLLIN | select.POLLRDHUP)
         if waiting.poll(dice.randrange(20)):
-            for each in lane.ends:
+            for each in setup.ends:
                 self._receive(each)
 
     def _receive(self, one: socket.socket) -> None:
@@ -171,42 +175,42 @@ class Battle:
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
-    """Fight for `seconds` over lanes of `in` and `out`, as `seed` has it."""
+    """Stress maps with sockets of the kinds `in` and `out` for `seconds`, as `seed` has it."""
     kinds = params["in"], params["out"]
     steps: Steps = {}
     # Here, so that they are on one processor as for everybody else, and no thread makes them that ends.
     fences()
     with netns.inside(netns.ours()), closing(Lister()) as lister:
         try:
-            if not _fight(kinds, params["seed"], _WARM_UP, steps):
+            if not _stress(kinds, params["seed"], _WARM_UP, steps):
                 return {"steps": steps}
         except OSError as error:
             return {"steps": {"available": name_of(error)}}
-        account = Account(lister, _PATIENCE)
-        _fight(kinds, params["seed"], float(params["seconds"]), steps)
+        before = Snapshot(lister, _PATIENCE)
+        _stress(kinds, params["seed"], float(params["seconds"]), steps)
         if "stuck" not in steps["threads"]:
-            steps |= {"kept": told(account.kept()), "memory": told(account.memory({}, _SLACK))}
+            steps |= {"kept": told(before.kept()), "memory": told(before.memory({}, _SLACK))}
     return {"steps": steps}
 
 
-def _fight(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> bool:
-    """Set up, fight, and clean up; whether there can be a fight."""
+def _stress(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> bool:
+    """Set up, let threads loose, and clean up; whether this kernel inserts such sockets."""
     parsers = (False, True) if sockets.is_tcp(kinds[0]) else (False,)
-    lanes: list[Lane] = []
+    setups: list[Setup] = []
     try:
-        lanes += (Lane(kinds, map_type, parser=parser) for map_type in ("sockmap", "sockhash") for parser in parsers)
-        for lane in lanes:
-            steps["insert"] = attempt(lane.enter)
+        setups += (Setup(kinds, map_type, parser=parser) for map_type in ("sockmap", "sockhash") for parser in parsers)
+        for setup in setups:
+            steps["insert"] = attempt(setup.enter)
             if steps["insert"] != "ok":
                 return False
-        battle = Battle(lanes, seed)
-        steps["threads"] = battle.fight(seconds)
-        steps["traffic"] = "flowed" if battle.received else "none"
+        stress = Stress(setups, seed)
+        steps["threads"] = stress.run(seconds)
+        steps["traffic"] = "flowed" if stress.received else "none"
     finally:
         # What a thread is stuck in may be kept from being closed, too; this process is not used again.
         if "stuck" not in steps.get("threads", ""):
-            for lane in lanes:
-                lane.close()
+            for setup in setups:
+                setup.close()
             sockets.close_listeners()
     return True
 

@@ -22,8 +22,8 @@ from conformance.guestlib.answers import name_of
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import State
 from conformance.guestlib.fixture import scenario
+from conformance.guestlib.map_pair import MapPair
 from conformance.guestlib.quiesce import fences
-from conformance.guestlib.ways_out import Stage
 
 _DATA = b"passed by the program"
 _PATIENCE = 2.0
@@ -61,16 +61,16 @@ def _pass(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _drain(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    stage = owned.enter_context(closing(Stage(params["kind"], params["map"])))
-    # Sockets of their own, to be closed before the stage.
+    pair = owned.enter_context(closing(MapPair(params["kind"], params["map"])))
+    # Sockets of their own, to be closed before the maps.
     ends = owned.enter_context(Fixture())
     (ours, sender), (target, _) = ends.pair(params["kind"]), ends.pair(params["kind"])
     target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    steps["insert"] = attempt(stage.enter, ours, 0, target)
+    steps["insert"] = attempt(pair.enter, ours, 0, target)
     if steps["insert"] != "ok":
         return
     sent = [bytes([ord("a") + number]) * _SIZE for number in range(_TOO_MANY)]
-    stage.order(syscall.F_INGRESS, _SIZE * _TOO_MANY)
+    pair.order(syscall.F_INGRESS, _SIZE * _TOO_MANY)
     for each in sent:
         sender.sendall(each)
         fences().backlog()

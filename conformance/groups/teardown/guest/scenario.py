@@ -41,12 +41,12 @@ from conformance.groups.teardown.guest.data import DATA
 from conformance.groups.teardown.guest.data import LOCKED
 from conformance.groups.teardown.guest.data import State
 from conformance.groups.teardown.guest.data import fill
-from conformance.groups.teardown.guest.exits import EXITS
 from conformance.groups.teardown.guest.setup import Setup
 from conformance.guestlib import child
 from conformance.guestlib import fixture
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
+from conformance.guestlib.ways_out import WAYS
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
@@ -78,7 +78,7 @@ def _carry_out(case: Setup, params: Mapping[str, str]) -> None:
     if steps["insert"] == "ok":
         steps["data"] = data.arrange(case)
     if steps.get("data", LOCKED) != LOCKED:
-        steps["exit"] = attempt(EXITS[params["exit"]], case)
+        steps["exit"] = attempt(WAYS[params["exit"]], case)
         look(case)
 
 
@@ -130,6 +130,6 @@ def _carry_out_control(params: Mapping[str, str]) -> Steps:
         state.before(case)
         steps["data"] = state.arrange(case)
         if params["exit"] != STAYS:
-            steps["exit"] = attempt(EXITS[params["exit"]], case)
+            steps["exit"] = attempt(WAYS[params["exit"]], case)
         look(case)
     return steps

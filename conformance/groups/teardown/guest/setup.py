@@ -9,6 +9,7 @@ freed, which happens some time after nobody holds it any more.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import NoReturn
 
 from bpf.guest import assemble as asm
 from bpf.guest import links
+from bpf.guest import maps
 from bpf.guest import syscall
 from conformance.groups.teardown.guest.waiters import Reader
 from conformance.groups.teardown.guest.waiters import Waiter
@@ -38,6 +40,7 @@ from conformance.guestlib.fixture import State
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.quiesce import renew_fences
 from conformance.guestlib.traffic import Messages
+from conformance.guestlib.ways_out import Member
 
 SOCKET, SPARE, WITNESS = 0, 1, 3
 """Keys in the map; the witness comes after the socket in the order in which either type of map is freed."""
@@ -62,7 +65,7 @@ _WITNESS = "tcp4"
 """The kind that carries programs on every kernel."""
 
 
-class Setup:
+class Setup(Member):
     """The sockets, maps and programs of one case, which its fixture owns."""
 
     def __init__(self, params: Mapping[str, str], steps: Steps, owned: Fixture, *, mapped: bool = True) -> None:
@@ -76,8 +79,6 @@ class Setup:
         self.waiters: dict[str, Waiter] = {}
         """Threads that wait meanwhile."""
         self.steps = steps
-        self.owner: Child | None = None
-        """A child that has the socket, too."""
         self.namespace = -1
         """The network namespace of the socket and its peer, if it is none that stays."""
         self.second = NO_MAP
@@ -120,15 +121,67 @@ class Setup:
         peer = child.meet(self.owner, self.kind)
         return socket.socket(fileno=pidfd.steal_from(self.owner.pid, self.owner.number)), peer
 
-    def note_kept(self) -> None:
+    def meanwhile(self) -> None:
         """Note who is in the map while something still keeps the socket."""
         if self.mapped:
             self.steps["kept"] = self.found(self.home, SOCKET)
+
+    def delete(self) -> None:
+        """Delete the entry."""
+        syscall.delete(self.home, SOCKET)
+
+    def put(self, one: socket.socket) -> None:
+        """Insert a socket in the place of this one."""
+        syscall.update_wide(self.home, SOCKET, one.fileno())
+
+    def enter_second(self) -> None:
+        """Insert the socket into another map, too, which has no programs."""
+        self.second = self.new_map()
+        syscall.update_wide(self.second, SOCKET, self.end.fileno())
+
+    def let_go(self) -> None:
+        """Close the map, and have nobody redirect to it."""
+        if self.redirector:
+            self.redirector.close()
+        self.drop_home()
+
+    def await_freed(self) -> None:
+        """Wait until the witness carries no program, as when its only map is freed; TimeoutError if it does not."""
+        if not comes_true(lambda: carries_verdict(self.witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
+            raise TimeoutError("the map is not freed")
 
     def drop_home(self) -> None:
         """Close the map."""
         self.fixture.drop(self.home)
         self.home = NO_MAP
+
+    def pin(self, folder: str) -> None:
+        """Give the map a name, close it, and open it to look into it."""
+        maps.pin(self.home, f"{folder}/home")
+        self.fixture.drop(self.home)
+        self.home = Map(self.fixture.keep(maps.open_pinned(f"{folder}/home")))
+
+    def detach(self) -> None:
+        """Detach the programs of the map."""
+        for attach_type, program in self.programs:
+            syscall.detach(self.home, program.descriptor, attach_type)
+
+    def swap(self) -> None:
+        """Attach other programs in the place of those the socket runs."""
+        for attach_type, _ in self.programs:
+            syscall.attach(self.home, fixture.counting(attach_type, "second").descriptor, attach_type)
+
+    def drop_links(self) -> None:
+        """Close the links that hold the programs in the map, and wait until it has none."""
+        for link in self.links:
+            self.fixture.drop(link)
+        numbers = [syscall.ATTACH_TYPES[attach_type] for attach_type, _ in self.programs]
+        if not comes_true(lambda: not any(links.query(self.home, n) for n in numbers), PATIENCE, os.sched_yield):
+            raise TimeoutError("a link that nobody has holds on to its program")
+
+    def drop_namespace(self) -> None:
+        """Have the last process leave the network namespace of the socket and its peer."""
+        self.fixture.drop(self.namespace)
 
     def new_map(self) -> Map:
         """Create one more map of the case's type."""
@@ -233,12 +286,6 @@ class Redirector:
         """Let go of all that refers to the socket's map."""
         self.active = False
         self._made.close()
-
-
-def await_freed(witness: socket.socket) -> None:
-    """Wait until a socket carries no program, as when its only map is freed; TimeoutError if that does not come."""
-    if not comes_true(lambda: carries_verdict(witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
-        raise TimeoutError("the map is not freed")
 
 
 @cache

@@ -10,10 +10,14 @@ shrink its caches.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
+import socket
 import struct
+import time
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,8 +31,8 @@ from conformance.guestlib.sock_diag import Lister
 Growth = dict[str, int]
 """What there is more of, by a name that says what it is; each at least 1."""
 
-CHARGED: Final = "pages charged to "
-RESERVE: Final = 256 * (os.cpu_count() or 1)
+_CHARGED: Final = "pages charged to "
+_RESERVE: Final = 256 * (os.cpu_count() or 1)
 """Pages that a protocol may be charged with in advance: 3cd3399dd7a8 ("net: implement per-cpu reserves for
 memory_allocated"), 6.0."""
 
@@ -55,16 +59,54 @@ _SLABS: Final = "/sys/kernel/slab"
 _DROP_CACHES: Final = "/proc/sys/vm/drop_caches"
 _KMEMLEAK: Final = "/sys/kernel/debug/kmemleak"
 _UNREFERENCED: Final = "unreferenced object"
+_PAUSE: Final = 0.002
+_NAMED: Final = 6
+"""Growths to tell of, the largest first."""
 
 
-class Books:
-    """Everything that can be counted exactly, as it is now; later `left` says what came since and stays."""
+class Snapshot:
+    """What there is now; later `kept` and `memory` say what came since and stays.
 
-    def __init__(self, lister: Lister) -> None:
-        self._lister = lister
+    `patience` is how many seconds the kernel may take to come to rest.
+    """
+
+    def __init__(self, lister: Lister, patience: float) -> None:
+        self._lister, self._patience = lister, patience
+        # First, because it opens what it empties caches by.
+        self._memory = memory()
         self._items = self._list()
         self._inuse = dict(_inuse())
         self._suspects: set[_Item] | None = None
+
+    def kept(self) -> Growth:
+        """Wait until nothing is left of what can be counted exactly; say what is nevertheless."""
+        # kfree_rcu() then lets go of its objects before memory is counted, and that need not be done twice.
+        release_memory()
+        return self._at_rest(self.left, _collect_garbage)
+
+    def memory(self, bounds: Mapping[str, int], slack: int) -> Growth:
+        """Wait until memory has grown by no more than a bound and some slack; say what has nevertheless."""
+
+        def beyond() -> Growth:
+            return {
+                name: count
+                for name, count in _more(memory(), self._memory).items()
+                if count > bounds.get(name, 0) + (_RESERVE if name.startswith(_CHARGED) else slack)
+            }
+
+        return self._at_rest(beyond, release_memory)
+
+    def _at_rest(self, look: Callable[[], Growth], help_along: Callable[[], None]) -> Growth:
+        """Look until there is nothing to see, or for long no less of it than before."""
+        least, deadline = math.inf, 0.0
+        while found := look():
+            if sum(found.values()) < least:
+                least, deadline = sum(found.values()), time.monotonic() + self._patience
+            elif time.monotonic() > deadline:
+                break
+            help_along()
+            time.sleep(_PAUSE)
+        return found
 
     def left(self) -> Growth:
         """Say what there is more of than in the beginning and was at each look since the first.
@@ -76,7 +118,7 @@ class Books:
         self._suspects = new if self._suspects is None else self._suspects & new
         if any(what in _NEXT_ID for what, _ in self._suspects):
             self._suspects -= set(_of_others())
-        return dict(Counter(items[each] for each in self._suspects)) | more(dict(_inuse()), self._inuse)
+        return dict(Counter(items[each] for each in self._suspects)) | _more(dict(_inuse()), self._inuse)
 
     def _list(self) -> dict[_Item, str]:
         """Return what there is, each with a name that it shares with its like."""
@@ -94,7 +136,7 @@ def memory() -> dict[str, int]:
     found = {
         **{f"vmalloc {name}": count for name, count in _areas().items()},
         "pages of per-CPU memory": _percpu(),
-        **{f"{CHARGED}{name}": count for name, count in _charged()},
+        **{f"{_CHARGED}{name}": count for name, count in _charged()},
     }
     for shrinker in _shrinkers():
         os.write(shrinker, b"1")
@@ -104,7 +146,7 @@ def memory() -> dict[str, int]:
     return found
 
 
-def more(now: Mapping[str, int], before: Mapping[str, int]) -> Growth:
+def _more(now: Mapping[str, int], before: Mapping[str, int]) -> Growth:
     """Say of what there is more now."""
     return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}
 
@@ -115,6 +157,18 @@ def release_memory() -> None:
         _hush()
         # What shrinks when asked to: kfree_rcu() is among it, and would else take five seconds.
         procfs.write(_DROP_CACHES, "2")
+
+
+def _collect_garbage() -> None:
+    """Close a UNIX socket: only then the kernel looks for those that are in messages to each other."""
+    for each in socket.socketpair():
+        each.close()
+
+
+def told(growth: Growth) -> str:
+    """Name what there is more of, the most of it first; `"balanced"` if nothing."""
+    largest = sorted(growth.items(), key=lambda item: -item[1])[:_NAMED]
+    return ", ".join(f"{count} {name}" for name, count in largest) or "balanced"
 
 
 @cache
