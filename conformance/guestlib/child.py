@@ -33,7 +33,7 @@ PATIENCE = 4.0
 """Seconds after which the other side is taken for lost."""
 _ROOM = traffic.ROOM
 _PR_SET_PDEATHSIG = 1
-_CLONE_FILES, _CLONE_NEWUSER = 0x400, 0x10000000
+_CLONE_FILES = 0x400
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -243,7 +243,7 @@ class _Commands:
         """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
         # So that we outlive those who command us.
         os.setsid()
-        self.prctl(_PR_SET_PDEATHSIG, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, 0)
         self._cgroups = cgroups
         procfs.write(f"{cgroups[1]}/cgroup.procs", "0")
 
@@ -254,17 +254,9 @@ class _Commands:
         for path in self._cgroups[1:]:
             os.rmdir(path)
 
-    def become(self, uid: int) -> None:
-        """Drop to a user without capabilities."""
-        os.setresuid(uid, uid, uid)
-
-    def prctl(self, option: int, value: int) -> None:
-        """Set an attribute of the process."""
-        procfs.check(_libc.prctl(option, value, 0, 0, 0))
-
-    def unshare_user(self) -> None:
-        """Move to a user namespace of our own."""
-        procfs.check(_libc.unshare(_CLONE_NEWUSER))
+    def libc(self, function: str, *arguments: int) -> None:
+        """Call a function of the C library that takes numbers."""
+        procfs.check(getattr(_libc, function)(*arguments))
 
     def steal(self, pid: int, number: int) -> str:
         """Try to steal a descriptor."""

@@ -89,9 +89,9 @@ class Map(int):
                 key = self.following(key)
                 yield key
 
-    def whose(self, key: int, *ends: socket.socket | bytes) -> str:
+    def whose(self, key: int | bytes, *ends: socket.socket | bytes) -> str:
         """Say whose cookie is at a key: `cookie`, of the only socket asked about, `cookie N`, or an errno."""
-        found = self.cookie(key)
+        found = outcome(maps.lookup, self, key, 8) if isinstance(key, bytes) else self.cookie(key)
         if isinstance(found, str):
             return found
         cookies = [end if isinstance(end, bytes) else sockets.cookie_of(end) for end in ends]

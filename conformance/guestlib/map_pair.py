@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from contextlib import suppress
+from functools import cached_property
 from typing import Final
 
 from bpf.guest import links
@@ -47,7 +48,6 @@ class MapPair:
         self.kind, self._map_type = kind, map_type
         self._fixture = Fixture()
         self._maps: dict[str, int] = {}
-        self._spare = -1
         self.orphans: list[tuple[Owned, Owned]] = []
         """Sockets whose owner is going to be killed."""
         try:
@@ -68,16 +68,10 @@ class MapPair:
         if sockets.is_tcp(self.kind):
             syscall.attach(self.source, self._state.load("msg", self._map_type, self.targets), "sk_msg_verdict")
 
-    @property
+    @cached_property
     def spare(self) -> int:
-        """A program that does what the attached verdict does; loaded when first asked for, which few ways do."""
-        self.load_spare()
-        return self._spare
-
-    def load_spare(self) -> None:
-        """Load the second program now: several threads that asked for it at once would load it more than once."""
-        if self._spare < 0:
-            self._spare = self._state.load("skb", self._map_type, self.targets)
+        """A program that does what the attached verdict does; few ways need it, and of several threads only one."""
+        return self._state.load("skb", self._map_type, self.targets)
 
     @property
     def source(self) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from bpf.guest import hooks
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
-from bpf.guest.programs import PROGRAMS
 from conformance.guestlib.answers import error_name
 
 _FIELDS = ("cookie", "port", "remote", "family", "key", "flags", "spread", "wanted", "timeout", "callbacks", "refuse")
@@ -24,6 +23,9 @@ class Orders:
 
     def __init__(self, program: str, hook: str, maps: Mapping[str, int]) -> None:
         """Load `program` for `hook`, a name from `CONTEXTS`; maps not given are made."""
+        # In the guest only: tests without one read the tables of scenarios that come here.
+        from bpf.guest.programs import PROGRAMS
+
         definition = PROGRAMS[program]
         made = {name: syscall.create_map(*shape) for name, shape in definition["maps"].items() if name not in maps}
         try:

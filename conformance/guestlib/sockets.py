@@ -18,6 +18,8 @@ _ACCEPT_SECONDS = 2.0
 _VSOCK_ADDRESS = (1, 0xFFFFFFFF)
 """VMADDR_CID_LOCAL, VMADDR_PORT_ANY."""
 _SO_MEMINFO, _SO_COOKIE = 55, 57
+_AT_ONCE = struct.pack("=ii", 1, 0)
+"""struct linger: a close that resets."""
 
 _KINDS: dict[str, tuple[int, int, Any]] = {
     "tcp4": (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
@@ -116,6 +118,14 @@ def _option(one: socket.socket, name: int, size: int) -> bytes:
 def disconnect(one: socket.socket) -> None:
     """Dissolve the association: connect() to AF_UNSPEC, which Python has no address for."""
     procfs.check(_LIBC.connect(one.fileno(), bytes(16), 16))
+
+
+def abort(one: socket.socket) -> None:
+    """Close, and if that can be reset the connection instead of closing it in order."""
+    if one.family in (socket.AF_INET, socket.AF_INET6):
+        # Not by Python, which keeps other threads from running: one of them may hold the socket.
+        procfs.check(_LIBC.setsockopt(one.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE, len(_AT_ONCE)))
+    one.close()
 
 
 def close_listeners() -> None:

@@ -86,7 +86,12 @@ class UnavailableError(OSError):
 
 def make(kind: str, state: str, keep: ExitStack) -> socket.socket:
     """Return a socket in that state; `keep` closes it and what it needs. OSError where the kernel cannot."""
-    end = _STATES[state](kind, keep)
+    if state in _OF_PAIR:
+        end, peer = _pair(kind, keep)
+        for step in _OF_PAIR[state]:
+            _STEPS[step](end, peer)
+    else:
+        end = _STATES[state](kind, keep)
     if sockets.is_tcp(kind) and state in _ARRIVING:
         _await_that(lambda: tcp_state(end) == _ARRIVING[state])
     return end
@@ -154,10 +159,6 @@ def _fallback(kind: str, keep: ExitStack) -> socket.socket:
     return keep.enter_context(listener.accept()[0])
 
 
-def _established(kind: str, keep: ExitStack) -> socket.socket:
-    return _pair(kind, keep)[0]
-
-
 def _accepted(kind: str, keep: ExitStack) -> socket.socket:
     if kind != "unix_stream":
         return _pair(kind, keep)[1]
@@ -171,19 +172,6 @@ def _connected(kind: str, keep: ExitStack) -> socket.socket:
     peer = _bound(kind, keep) if _sort(kind)[1] in (_DGRAM, _RAW) else _listening(kind, keep)
     end = _fresh(kind, keep)
     end.connect(peer.getsockname())
-    return end
-
-
-def _unread(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.send(b"unread")
-    _await(end, select.POLLIN)
-    return end
-
-
-def _shut_rd(kind: str, keep: ExitStack) -> socket.socket:
-    end = _established(kind, keep)
-    end.shutdown(socket.SHUT_RD)
     return end
 
 
@@ -205,28 +193,6 @@ def _shut_both(kind: str, keep: ExitStack) -> socket.socket:
     return _shut_wr(kind, keep, socket.SHUT_RDWR)
 
 
-def _peer_shut_wr(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.shutdown(socket.SHUT_WR)
-    _await_end(end)
-    return end
-
-
-def _peer_closed(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.close()
-    _await_end(end)
-    return end
-
-
-def _reset(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
-    peer.close()
-    _await(end, select.POLLHUP)
-    return end
-
-
 def _refused(kind: str, keep: ExitStack) -> socket.socket:
     """Connect where nobody listens; over UDP, that is said when the first datagram is sent."""
     end = _fresh(kind, keep)
@@ -243,7 +209,7 @@ def _refused(kind: str, keep: ExitStack) -> socket.socket:
 
 
 def _disconnected(kind: str, keep: ExitStack) -> socket.socket:
-    end = _connected(kind, keep) if kind == "unix_dgram" else _established(kind, keep)
+    end = _connected(kind, keep) if kind == "unix_dgram" else _pair(kind, keep)[0]
     sockets.disconnect(end)
     return end
 
@@ -283,13 +249,6 @@ def _syn_recv(kind: str, keep: ExitStack) -> socket.socket:
     return keep.enter_context(listener.accept()[0])
 
 
-def _fin_wait1(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    _deafen(peer)
-    end.shutdown(socket.SHUT_WR)
-    return end
-
-
 def _closing(kind: str, keep: ExitStack) -> socket.socket:
     """Close on both sides before either has heard of the other's."""
     end, peer = _pair(kind, keep)
@@ -299,34 +258,6 @@ def _closing(kind: str, keep: ExitStack) -> socket.socket:
     peer.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     peer.shutdown(socket.SHUT_WR)
     _deafen(peer)
-    return end
-
-
-def _last_ack(kind: str, keep: ExitStack) -> socket.socket:
-    end = _peer_shut_wr_deaf(kind, keep)
-    end.shutdown(socket.SHUT_WR)
-    return end
-
-
-def _peer_shut_wr_deaf(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.shutdown(socket.SHUT_WR)
-    _deafen(peer)
-    return end
-
-
-def _time_wait(kind: str, keep: ExitStack) -> socket.socket:
-    """Close first; what waits then is no socket any more, and the descriptor's is closed."""
-    end, peer = _pair(kind, keep)
-    end.shutdown(socket.SHUT_WR)
-    peer.shutdown(socket.SHUT_WR)
-    return end
-
-
-def _closed_second(kind: str, keep: ExitStack) -> socket.socket:
-    end, peer = _pair(kind, keep)
-    peer.shutdown(socket.SHUT_WR)
-    end.shutdown(socket.SHUT_WR)
     return end
 
 
@@ -355,12 +286,37 @@ def _await_end(end: socket.socket) -> None:
             end.recv(1)
 
 
+_STEPS: dict[str, Callable[[socket.socket, socket.socket], object]] = {
+    "shut_rd": lambda end, peer: end.shutdown(socket.SHUT_RD),
+    "shut_wr": lambda end, peer: end.shutdown(socket.SHUT_WR),
+    "peer sends": lambda end, peer: peer.send(b"unread"),
+    "peer shuts_wr": lambda end, peer: peer.shutdown(socket.SHUT_WR),
+    "peer closes": lambda end, peer: peer.close(),
+    "peer resets": lambda end, peer: sockets.abort(peer),
+    "peer is deaf": lambda end, peer: _deafen(peer),
+    "data is there": lambda end, peer: _await(end, select.POLLIN),
+    "end is there": lambda end, peer: _await_end(end),
+    "reset is there": lambda end, peer: _await(end, select.POLLHUP),
+}
+_OF_PAIR: dict[str, tuple[str, ...]] = {
+    "established": (),
+    "unread": ("peer sends", "data is there"),
+    "shut_rd": ("shut_rd",),
+    "peer_shut_wr": ("peer shuts_wr", "end is there"),
+    "peer_closed": ("peer closes", "end is there"),
+    "reset": ("peer resets", "reset is there"),
+    "fin_wait1": ("peer is deaf", "shut_wr"),
+    "last_ack": ("peer shuts_wr", "peer is deaf", "shut_wr"),
+    # What waits then is no socket any more, and the descriptor's is closed.
+    "time_wait": ("shut_wr", "peer shuts_wr"),
+    "closed_second": ("peer shuts_wr", "shut_wr"),
+}
+"""The states that some of `_STEPS` bring a connected socket to."""
 _STATES: dict[str, State] = {
     state.__name__.removeprefix("_"): state
     for state in (
-        _fresh, _bound, _listening, _unlistened, _established, _accepted, _connected, _unread, _shut_rd, _shut_wr,
-        _shut_both, _peer_shut_wr, _peer_closed, _reset, _refused, _disconnected, _bound_disconnected, _syn_sent,
-        _syn_recv, _fin_wait1, _closing, _last_ack, _time_wait, _closed_second, _fallback,
+        _fresh, _bound, _listening, _accepted, _connected, _shut_wr, _shut_both, _refused, _disconnected,
+        _bound_disconnected, _syn_sent, _syn_recv, _closing, _fallback, _unlistened,
     )
 }  # fmt: skip
 

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import io
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -19,12 +17,6 @@ from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.child import Child
 from conformance.guestlib.quiesce import fences
-
-_ABORT: Final = struct.pack("=ii", 1, 0)
-"""SO_LINGER: reset the connection instead of closing it in order."""
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-"""For what Python asks the kernel without letting other threads run: they may hold the socket that it waits for."""
 
 
 class Member:
@@ -88,7 +80,7 @@ class Member:
 def duplicate(one: socket.socket) -> io.FileIO:
     """Do what dup() does, but keep nothing if another thread has just had a map opened under the socket's number.
 
-    No socket of Python's, which would ask it for its name: see `_LIBC`.
+    No socket of Python's, which would ask it for its name while no other thread runs: one of them may hold the socket.
     """
     descriptor = os.dup(one.fileno())
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -113,12 +105,9 @@ def _shutdown(case: Member) -> None:
 
 def _peer_reset(case: Member) -> None:
     """Have the peer close so that the socket is told of a reset: but for TCP that takes data the peer did not read."""
-    if case.peer.family in (socket.AF_INET, socket.AF_INET6):
-        wanted = case.peer.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _ABORT, len(_ABORT)
-        procfs.check(_LIBC.setsockopt(*wanted))
-    else:
+    if case.peer.family not in (socket.AF_INET, socket.AF_INET6):
         traffic.send(case.end, traffic.payload())
-    case.peer.close()
+    sockets.abort(case.peer)
 
 
 def _last_duplicate(case: Member) -> None:

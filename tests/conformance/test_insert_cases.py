@@ -52,7 +52,7 @@ def test_everything_is_asked_of_both_types_of_map() -> None:
 
 def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_asks_for() -> None:
     """The lists on both sides are the same."""
-    assert {state for kind in insert.STATES.values() for state in kind} == set(states._STATES)
+    assert {state for kind in insert.STATES.values() for state in kind} == {*states._STATES, *states._OF_PAIR}
     assert set(insert.STATES) == {*states._SORTS, *KINDS}
     assert set(insert.NO_SOCKETS) == set(scenario._DESCRIPTORS)
     assert set(insert.LAYERS) == set(scenario._LAYERS)

@@ -26,6 +26,7 @@ _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 _PR_SET_DUMPABLE = 4
 _PR_SET_PTRACER = 0x59616D61
 _CAP_SYS_PTRACE = 19
+_CLONE_NEWUSER = 0x10000000
 _CAPABILITIES = struct.Struct("=Ii")
 _CAPABILITY_VERSION_3 = 0x20080522
 _SETS = struct.Struct("=6I")
@@ -66,8 +67,8 @@ def _private(fixture: Fixture) -> Child:
 
 def _drop(owner: Child) -> None:
     """Have a child become a user without capabilities, who can be traced by another of that name."""
-    owner.command("become", _USER)
-    owner.command("prctl", _PR_SET_DUMPABLE, 1)
+    owner.command("libc", "setresuid", _USER, _USER, _USER)
+    owner.command("libc", "prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def _as_another(owner: Child, drop: Callable[[], None]) -> str:
@@ -100,7 +101,7 @@ def _same_user(fixture: Fixture, steps: Steps) -> None:
     with procfs.setting(_YAMA, "0"):
         _drop(owner)
         steps["dumpable"] = _as_another(owner, _drop_user)
-        owner.command("prctl", _PR_SET_DUMPABLE, 0)
+        owner.command("libc", "prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
         steps["undumpable"] = _as_another(owner, _drop_user)
         steps["undumpable-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
@@ -114,9 +115,9 @@ def _yama(fixture: Fixture, steps: Steps) -> None:
         with procfs.setting(_YAMA, scope):
             steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
             steps[f"scope-{scope}-stranger"] = stranger.command("steal", owner.pid, owner.number)
-            owner.command("prctl", _PR_SET_PTRACER, stranger.pid)
+            owner.command("libc", "prctl", _PR_SET_PTRACER, stranger.pid, 0, 0, 0)
             steps[f"scope-{scope}-permitted"] = stranger.command("steal", owner.pid, owner.number)
-            owner.command("prctl", _PR_SET_PTRACER, 0)
+            owner.command("libc", "prctl", _PR_SET_PTRACER, 0, 0, 0, 0)
             steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 
 
@@ -125,7 +126,7 @@ def _user_namespace(fixture: Fixture, steps: Steps) -> None:
     above, _ = _shared(fixture)
     inside, beside = _private(fixture), _private(fixture)
     for each in (inside, beside):
-        each.command("unshare_user")
+        each.command("libc", "unshare", _CLONE_NEWUSER)
     steps["out"] = inside.command("steal", above.pid, above.number)
     steps["across"] = inside.command("steal", beside.pid, beside.number)
     steps["into"] = pidfd.try_to_steal(inside.pid, inside.number)

@@ -97,7 +97,8 @@ class Setup:
 
     def _new_maps(self) -> MapPair:
         made = MapPair(self._kinds[0], self._map_type, parser=self._parser)
-        made.load_spare()
+        # Now: several threads that needed it at once would load it more than once.
+        assert made.spare
         return made
 
 

@@ -12,7 +12,6 @@ from bpf.guest import assemble as asm
 from bpf.guest import maps
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.insert.guest import setup
 from conformance.groups.insert.guest.setup import Setup
 from conformance.groups.insert.guest.setup import closed
 from conformance.groups.insert.guest.setup import following
@@ -94,7 +93,7 @@ def _keys_of(size: int) -> Callable[[Setup], Steps]:
         steps = {
             f"insert {n}": attempt(maps.update, table, keys[n], value(end)) for n, end in enumerate((first, second))
         }
-        steps |= {f"lookup {n}": setup.whose_at(table, at, first, second) for n, at in enumerate(keys)}
+        steps |= {f"lookup {n}": table.whose(at, first, second) for n, at in enumerate(keys)}
         steps["walk"] = _walk(table, size, keys)
         steps |= {f"delete {n}": attempt(maps.delete, table, at) for n, at in enumerate(keys)}
         return steps | {"walk empty": _walk(table, size, keys)}
@@ -228,7 +227,7 @@ def _both(case: Setup) -> tuple[Map, Map, socket.socket]:
 
 def _order(case: Setup) -> Steps:
     """Be wrong in two ways at once: which is told? `A, B` names what is wrong."""
-    unfit, fit, out = case.unfit(), case.connected(), 1 << 20
+    unfit, fit, out = states.make("tcp4", "fresh", case.fixture), case.connected(), 1 << 20
     table, other = case.map(), case.fixture.pipe()
     reading = case.map(flags=maps.RDONLY)
     return {

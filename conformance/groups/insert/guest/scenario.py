@@ -22,11 +22,11 @@ from conformance.guestlib import sockets
 from conformance.guestlib import states
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import error_name
 from conformance.guestlib.answers import name_of
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import Map
 from conformance.guestlib.fixture import scenario
+from conformance.guestlib.orders import Orders
 
 
 @scenario
@@ -106,9 +106,8 @@ _KEYS = struct.pack("=HH", 0x0303, 51) + bytes(36)
 """TLS 1.2, AES-GCM-128, and the key and all else zeros."""
 _SIOCKCMATTACH = 0x89E0
 
-_SOCK_OPS, _SOCK_MAP_UPDATE, _SOCK_HASH_UPDATE = 3, 53, 70
-_ACTIVE, _PASSIVE = 4, 5
-_ENDS = ("active", "passive")
+_ENDS = {"active": 4, "passive": 5}
+"""The callback by which each end of a connection is established."""
 
 
 @scenario
@@ -182,42 +181,19 @@ def _multiplex(end: socket.socket, fixture: Fixture) -> str:
 
 def _established(table: Map, kind: str, fixture: Fixture) -> Steps:
     """Let programs of a cgroup insert both ends of a connection as they are established."""
-    answers = fixture.keep(syscall.create_map(syscall.MAP_TYPES["array"], 4, 16, 1))
     hashed = maps.info(table).type == syscall.MAP_TYPES["sockhash"]
     cgroup = _own_cgroup(fixture)
-    for slot, event in enumerate((_ACTIVE, _PASSIVE)):
-        update = _SOCK_HASH_UPDATE if hashed else _SOCK_MAP_UPDATE
-        program = fixture.keep(asm.load_program(CONTEXTS["sock_ops"], _enrol_at(event, table, update, answers, slot)))
-        links.attach(cgroup, program, _SOCK_OPS, hooks.ALLOW_MULTI)
     # Listeners elsewhere are older than this cgroup.
     listener = states.make(kind, "listening", fixture)
+    told = {}
+    for key, (end, event) in enumerate(_ENDS.items()):
+        told[end] = Orders(f"sock_ops_enrol_{'hash' if hashed else 'map'}", "sock_ops", {"enrolled": table})
+        fixture.callback(told[end].close)
+        told[end].give(port=listener.getsockname()[1], callbacks=1 << event, key=key)
+        links.attach(cgroup, told[end].program, CONTEXTS["sock_ops"].attach_type, hooks.ALLOW_MULTI)
     states.make(kind, "fresh", fixture).connect(listener.getsockname())
     fixture.enter_context(listener.accept()[0])
-    found = struct.unpack("=qq", maps.lookup(answers, bytes(4), 16))
-    return {end: error_name(-1 - answer) if answer else "never" for end, answer in zip(_ENDS, found, strict=True)}
-
-
-def _enrol_at(event: int, map_fd: int, update: int, answers: int, slot: int) -> bytes:
-    """Write a program that at one event inserts the socket, and says what came of it, less one."""
-    leave = asm.put(asm.R0, 1) + asm.EXIT
-    return (
-        asm.move(asm.R6, asm.R1)
-        + asm.load_word(asm.R7, asm.R6, 0)
-        + asm.add(asm.R7, -event)
-        + asm.unless_zero(asm.R7, leave)
-        + asm.store(asm.STACK, -8, slot)
-        + asm.move(asm.R1, asm.R6)
-        + asm.put_map(asm.R2, map_fd)
-        + asm.move(asm.R3, asm.STACK)
-        + asm.add(asm.R3, -8)
-        + asm.put(asm.R4, 0)
-        + asm.call(update)
-        + asm.move(asm.R1, asm.R0)
-        + asm.add(asm.R1, -1)
-        + asm.put_map_value(asm.R2, answers, 8 * slot)
-        + asm.count(asm.R2, 0)
-        + leave
-    )
+    return {end: told[end].answer(event) if told[end].calls(event) else "never" for end, event in _ENDS.items()}
 
 
 def _own_cgroup(fixture: Fixture) -> int:

@@ -10,8 +10,6 @@ import struct
 
 from bpf.guest import maps
 from bpf.guest import syscall
-from conformance.guestlib import sockets
-from conformance.guestlib import states
 from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import Map
@@ -44,10 +42,6 @@ class Setup:
         """Make a connected TCP socket."""
         return self.fixture.pair("tcp4")[0]
 
-    def unfit(self) -> socket.socket:
-        """Make a socket that no map takes."""
-        return states.make("tcp4", "fresh", self.fixture)
-
 
 def closed() -> int:
     """Return a number that is no descriptor, nor soon will be."""
@@ -64,15 +58,6 @@ def key(number: int) -> bytes:
 def value(descriptor: int | socket.socket) -> bytes:
     """Return a descriptor as the value of a map with 8-byte values."""
     return struct.pack("=Q", descriptor if isinstance(descriptor, int) else descriptor.fileno())
-
-
-def whose_at(map_fd: int, at: bytes, *ends: socket.socket) -> str:
-    """Tell whose cookie is at a key of any size: `cookie N`, or an errno."""
-    found = outcome(maps.lookup, map_fd, at, 8)
-    if isinstance(found, str):
-        return found
-    cookies = [sockets.cookie_of(end) for end in ends]
-    return f"cookie {cookies.index(found) + 1}" if found in cookies else "another cookie"
 
 
 def following(table: Map, number: int | None) -> str:
