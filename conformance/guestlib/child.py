@@ -9,7 +9,6 @@ while the two talk on.
 from __future__ import annotations
 
 import array
-import ctypes
 import errno
 import gc
 import marshal
@@ -18,6 +17,7 @@ import select
 import signal
 import socket
 import threading
+from contextlib import ExitStack
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -34,8 +34,6 @@ PATIENCE = 4.0
 _ROOM = traffic.ROOM
 _PR_SET_PDEATHSIG = 1
 _CLONE_FILES = 0x400
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Child:
@@ -173,7 +171,7 @@ class _Commands:
         self._obeying = False
 
     def _obey_apart(self) -> None:
-        procfs.check(_libc.unshare(_CLONE_FILES))
+        procfs.check(procfs.LIBC.unshare(_CLONE_FILES))
         self.obey()
 
     def connect(self, kind: str, address: Any) -> tuple[int, bytes, Any]:
@@ -243,7 +241,7 @@ class _Commands:
         """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
         # So that we outlive those who command us.
         os.setsid()
-        _libc.prctl(_PR_SET_PDEATHSIG, 0)
+        procfs.LIBC.prctl(_PR_SET_PDEATHSIG, 0)
         self._cgroups = cgroups
         procfs.write(f"{cgroups[1]}/cgroup.procs", "0")
 
@@ -256,7 +254,7 @@ class _Commands:
 
     def libc(self, function: str, *arguments: int) -> None:
         """Call a function of the C library that takes numbers."""
-        procfs.check(getattr(_libc, function)(*arguments))
+        procfs.check(getattr(procfs.LIBC, function)(*arguments))
 
     def steal(self, pid: int, number: int) -> str:
         """Try to steal a descriptor."""
@@ -286,7 +284,7 @@ def _open(one: socket.socket | None) -> socket.socket:
 
 def _serve(control: socket.socket, mail: socket.socket, parent: int) -> NoReturn:
     try:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        procfs.LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         sockets.close_listeners()
         # What this process has by inheritance would keep sockets and maps of cases alive.
         keep = sorted((control.fileno(), mail.fileno()))
@@ -317,6 +315,13 @@ def shared() -> Child:
     if not _kept:
         _kept.append(Child())
     return _kept[0]
+
+
+def lent(keep: ExitStack[bool | None], *, private: bool = False) -> Child:
+    """Return a child of a case alone, or the one that is kept; nothing of the case is left in it in the end."""
+    owner = Child() if private else shared()
+    keep.callback(owner.end if private else owner.close)
+    return owner
 
 
 def discard() -> None:

@@ -24,6 +24,7 @@ from conformance.guestlib import ways_out
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import State
 from conformance.guestlib.quiesce import fences
+from conformance.guestlib.ways_out import WITHOUT_WAITING
 
 BATCH: Final = 8
 """Sockets that lose their owner at once."""
@@ -31,7 +32,6 @@ _MESSAGE = b"x" * 700
 _NOTHING = 1 << 30
 _REDIRECTED = 2
 """Messages to redirect before the others are passed."""
-_WITHOUT_WAITING = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _FENCES = threading.Lock()
 """Of two threads at a fence one would take what the other waits for."""
 
@@ -128,7 +128,7 @@ def talk(ours: socket.socket, peer: socket.socket) -> None:
     """Send both ways, so that data is under way and waits."""
     for each in (peer, ours, peer, ours, peer):
         with suppress(OSError):
-            each.send(_MESSAGE, _WITHOUT_WAITING)
+            each.send(_MESSAGE, WITHOUT_WAITING)
 
 
 def end(kind: str, ours: Owned, peer: Owned) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import socket
@@ -23,15 +22,13 @@ _SET_FLAGS = 0x8914
 """SIOCSIFFLAGS."""
 _UP = 1
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 @contextmanager
 def inside(namespace: int) -> Iterator[None]:
     """Have this thread make its sockets in a namespace; listeners that are kept do not move along."""
     sockets.close_listeners()
     with _and_back():
-        procfs.check(_libc.setns(namespace, _NEW))
+        procfs.check(procfs.LIBC.setns(namespace, _NEW))
         try:
             yield
         finally:
@@ -41,7 +38,7 @@ def inside(namespace: int) -> Iterator[None]:
 def fresh() -> int:
     """Make a network namespace with a loopback and return its descriptor; TCP leaves nothing behind in it."""
     with _and_back():
-        procfs.check(_libc.unshare(_NEW))
+        procfs.check(procfs.LIBC.unshare(_NEW))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sH22x", b"lo", _UP))
         # No socket in TIME_WAIT: it would be there for a minute, and be counted.
@@ -74,6 +71,6 @@ def _and_back() -> Iterator[None]:
         yield
     finally:
         try:
-            procfs.check(_libc.setns(home, _NEW))
+            procfs.check(procfs.LIBC.setns(home, _NEW))
         finally:
             os.close(home)

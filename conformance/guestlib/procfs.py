@@ -12,7 +12,8 @@ from contextlib import contextmanager
 _CHUNK = 1 << 14
 _MNT_DETACH = 2
 
-_libc = ctypes.CDLL(None, use_errno=True)
+LIBC = ctypes.CDLL(None, use_errno=True)
+"""The C library; `check` what its functions return."""
 
 
 def read(path: str) -> str:
@@ -69,7 +70,7 @@ def mount(kind: str) -> str:
     """Mount a file system on a new directory, and return its path."""
     path = tempfile.mkdtemp(prefix=f"{kind}-")
     try:
-        check(_libc.mount(kind.encode(), path.encode(), kind.encode(), 0, None))
+        check(LIBC.mount(kind.encode(), path.encode(), kind.encode(), 0, None))
     except OSError:
         os.rmdir(path)
         raise
@@ -83,5 +84,5 @@ def file_system(kind: str) -> Iterator[str]:
     try:
         yield path
     finally:
-        _libc.umount2(path.encode(), _MNT_DETACH)
+        LIBC.umount2(path.encode(), _MNT_DETACH)
         os.rmdir(path)

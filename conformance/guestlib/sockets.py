@@ -35,8 +35,6 @@ _KINDS: dict[str, tuple[int, int, Any]] = {
 """Family, type, and an address to bind to that leaves the rest to the kernel."""
 KINDS = tuple(_KINDS)
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
 _listeners: dict[str, tuple[socket.socket, Any]] = {}
 """With their addresses."""
 
@@ -111,20 +109,20 @@ def memory_of(one: socket.socket) -> tuple[int, ...]:
 
 def _option(one: socket.socket, name: int, size: int) -> bytes:
     found, length = ctypes.create_string_buffer(size), ctypes.c_uint(size)
-    procfs.check(_LIBC.getsockopt(one.fileno(), socket.SOL_SOCKET, name, found, ctypes.byref(length)))
+    procfs.check(procfs.LIBC.getsockopt(one.fileno(), socket.SOL_SOCKET, name, found, ctypes.byref(length)))
     return found.raw
 
 
 def disconnect(one: socket.socket) -> None:
     """Dissolve the association: connect() to AF_UNSPEC, which Python has no address for."""
-    procfs.check(_LIBC.connect(one.fileno(), bytes(16), 16))
+    procfs.check(procfs.LIBC.connect(one.fileno(), bytes(16), 16))
 
 
 def abort(one: socket.socket) -> None:
     """Close, and if that can be reset the connection instead of closing it in order."""
     if one.family in (socket.AF_INET, socket.AF_INET6):
         # Not by Python, which keeps other threads from running: one of them may hold the socket.
-        procfs.check(_LIBC.setsockopt(one.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE, len(_AT_ONCE)))
+        procfs.check(procfs.LIBC.setsockopt(one.fileno(), socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE, len(_AT_ONCE)))
     one.close()
 
 

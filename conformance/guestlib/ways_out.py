@@ -18,6 +18,8 @@ from conformance.guestlib import traffic
 from conformance.guestlib.child import Child
 from conformance.guestlib.quiesce import fences
 
+WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
 
 class Member:
     """A socket that is in a map, and its peer; a group says how it keeps the map, and what belongs to that."""
@@ -141,7 +143,7 @@ def _in_flight_to_itself(case: Member) -> None:
 
 
 def _hand_over(through: socket.socket, what: socket.socket) -> None:
-    socket.send_fds(through, [b"!"], [what.fileno()], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    socket.send_fds(through, [b"!"], [what.fileno()], WITHOUT_WAITING)
 
 
 def _stolen(case: Member) -> None:

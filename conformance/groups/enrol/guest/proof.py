@@ -67,8 +67,7 @@ class Proof:
 
     def make_child(self, *, private: bool = False) -> Child:
         """Return a child of this case alone, or the one that is kept; nothing of the case is left in it in the end."""
-        self.child = Child() if private else child.shared()
-        self.fixture.callback(self.child.end if private else self.child.close)
+        self.child = child.lent(self.fixture, private=private)
         return self.child
 
     def meet(self, owner: Child, steps: Steps) -> None:

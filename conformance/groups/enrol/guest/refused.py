@@ -50,19 +50,10 @@ def _drop_capability(*, permitted: bool = False) -> None:
     pidfd.call(_CAPSET, ctypes.addressof(header), ctypes.addressof(sets))
 
 
-def _shared(fixture: Fixture) -> tuple[Child, socket.socket]:
-    """Return the child that is kept, with a socket, and its peer."""
-    owner = child.shared()
-    fixture.callback(owner.close)
+def _child(fixture: Fixture, *, private: bool = True) -> tuple[Child, socket.socket]:
+    """Return a child with a socket, and its peer."""
+    owner = child.lent(fixture, private=private)
     return owner, fixture.enter_context(child.meet(owner, "tcp4"))
-
-
-def _private(fixture: Fixture) -> Child:
-    """Return a child for this case alone, with a socket."""
-    owner = Child()
-    fixture.callback(owner.end)
-    fixture.enter_context(child.meet(owner, "tcp4"))
-    return owner
 
 
 def _drop(owner: Child) -> None:
@@ -86,7 +77,7 @@ def _as_another(owner: Child, drop: Callable[[], None]) -> str:
 
 def _user(fixture: Fixture, steps: Steps) -> None:
     """Steal as another user, and as root without CAP_SYS_PTRACE from who has more; both leave the socket alone."""
-    owner, peer = _shared(fixture)
+    owner, peer = _child(fixture, private=False)
     steps["other-user"] = _as_another(owner, _drop_user)
     steps["not-effective"] = _as_another(owner, _drop_capability)
     steps["not-permitted"] = _as_another(owner, partial(_drop_capability, permitted=True))
@@ -97,7 +88,7 @@ def _user(fixture: Fixture, steps: Steps) -> None:
 
 def _same_user(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user, which may forbid it by not being dumpable."""
-    owner = _private(fixture)
+    owner, _ = _child(fixture)
     with procfs.setting(_YAMA, "0"):
         _drop(owner)
         steps["dumpable"] = _as_another(owner, _drop_user)
@@ -108,7 +99,7 @@ def _same_user(fixture: Fixture, steps: Steps) -> None:
 
 def _yama(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
-    owner, stranger = _private(fixture), _private(fixture)
+    (owner, _), (stranger, _) = _child(fixture), _child(fixture)
     for each in (owner, stranger):
         _drop(each)
     for scope in "012":
@@ -123,8 +114,8 @@ def _yama(fixture: Fixture, steps: Steps) -> None:
 
 def _user_namespace(fixture: Fixture, steps: Steps) -> None:
     """Steal out of a user namespace, into it from above, and between two."""
-    above, _ = _shared(fixture)
-    inside, beside = _private(fixture), _private(fixture)
+    above, _ = _child(fixture, private=False)
+    (inside, _), (beside, _) = _child(fixture), _child(fixture)
     for each in (inside, beside):
         each.command("libc", "unshare", _CLONE_NEWUSER)
     steps["out"] = inside.command("steal", above.pid, above.number)
@@ -134,7 +125,7 @@ def _user_namespace(fixture: Fixture, steps: Steps) -> None:
 
 def _bad_descriptor(fixture: Fixture, steps: Steps) -> None:
     """Steal what the process has not open, by what is no pidfd, with flags."""
-    owner, peer = _shared(fixture)
+    owner, peer = _child(fixture, private=False)
     pid, number = owner.pid, owner.number
     steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)
     steps["flag-cloexec"] = pidfd.try_to_steal(pid, number, os.O_CLOEXEC)
@@ -149,7 +140,7 @@ def _bad_descriptor(fixture: Fixture, steps: Steps) -> None:
 
 def _dead(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process that is dead, before and after it is reaped."""
-    owner = _private(fixture)
+    owner, _ = _child(fixture)
     pid = owner.pid
     handle = fixture.keep(pidfd.open_pidfd(pid))
     owner.kill()

@@ -38,6 +38,7 @@ from conformance.guestlib.map_pair import Member
 from conformance.guestlib.map_pair import end
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.sock_diag import Lister
+from conformance.guestlib.ways_out import WITHOUT_WAITING
 
 _BREAKERS: Final = 2
 _TALKERS: Final = 2
@@ -53,7 +54,6 @@ _WAITS_FOR_US: Final = "stuck in futex_"
 _SYSRQ: Final = "/proc/sysrq-trigger"
 _RUNNING_AND_BLOCKED: Final = "lw"
 """Documentation/admin-guide/sysrq.rst: the stacks of all CPUs and of blocked tasks."""
-_WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _BUDGETS: Final = (0, 1 << 10, 1 << 40)
 # Those that make sockets would be in each other's way at the listeners; replacing is done here.
 _WAYS: Final = tuple(way for way in WAYS if way not in ("namespace-destroyed", "replace"))
@@ -159,7 +159,7 @@ class Stress:
     def _talk(self, setup: Setup, dice: random.Random) -> None:
         setup.maps.order(dice.choice((0, syscall.F_INGRESS)), dice.choice(_BUDGETS))
         for _ in range(4):
-            dice.choice(setup.ends).send(bytes(dice.randrange(1, _LARGEST)), _WITHOUT_WAITING)
+            dice.choice(setup.ends).send(bytes(dice.randrange(1, _LARGEST)), WITHOUT_WAITING)
             self._receive(dice.choice(setup.ends))
 
     def _wait(self, setup: Setup, dice: random.Random) -> None:
@@ -172,7 +172,7 @@ class Stress:
 
     def _receive(self, one: socket.socket) -> None:
         with suppress(OSError):
-            self.received += len(one.recv(2 * _LARGEST, _WITHOUT_WAITING))
+            self.received += len(one.recv(2 * _LARGEST, WITHOUT_WAITING))
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:

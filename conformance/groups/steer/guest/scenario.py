@@ -157,8 +157,7 @@ def _foreign(table: Table) -> None:
 
 def _stolen(table: Table) -> None:
     """Steer to a listener stolen from another process, which knows nothing of it and accepts."""
-    owner = child.shared()
-    table.fixture.callback(owner.close)
+    owner = child.lent(table.fixture)
     owner.own("listen", table.kind)
     stolen = pidfd.steal_from(owner.pid, owner.number)
     table.insert(stolen)

@@ -32,7 +32,6 @@ from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.answers import comes_true
-from conformance.guestlib.child import Child
 from conformance.guestlib.fixture import Counting
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.fixture import Map
@@ -116,8 +115,7 @@ class Setup(Member):
                 return sockets.pair(self.kind)
         if way_out not in ("stolen", "killed"):
             return sockets.pair(self.kind)
-        self.owner = child.shared() if way_out == "stolen" else Child()
-        self.fixture.callback(self.owner.close if way_out == "stolen" else self.owner.end)
+        self.owner = child.lent(self.fixture, private=way_out == "killed")
         peer = child.meet(self.owner, self.kind)
         return socket.socket(fileno=pidfd.steal_from(self.owner.pid, self.owner.number)), peer
 

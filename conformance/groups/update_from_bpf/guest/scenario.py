@@ -97,14 +97,14 @@ def _probes(context: Context, kind: str, descriptor: int, other: int) -> Iterato
 
 def _helpers(kind: str, descriptor: int) -> Iterator[tuple[str, bytes]]:
     """Yield the helpers that take the program's context and a map of sockets."""
-    start = asm.move(asm.R1, asm.R6) + asm.put_map(asm.R2, descriptor)
-    pointer = asm.move(asm.R3, asm.STACK) + asm.add(asm.R3, -8) + asm.put(asm.R4, 0)
-    number = asm.put(asm.R3, 0) + asm.put(asm.R4, 0)
-    key = pointer if kind == "sockhash" else number
-    yield "update helper", start + pointer + asm.call(_SOCK_UPDATE[kind])
-    yield "sk redirect helper", start + key + asm.call(_SK_REDIRECT[kind])
-    yield "msg redirect helper", start + key + asm.call(_MSG_REDIRECT[kind])
-    yield "select reuseport helper", start + pointer + asm.call(_SELECT_REUSEPORT)
+    key = "cMp0" if kind == "sockhash" else "cM00"
+    for name, helper, arguments in (
+        ("update", _SOCK_UPDATE[kind], "cMp0"),
+        ("sk redirect", _SK_REDIRECT[kind], key),
+        ("msg redirect", _MSG_REDIRECT[kind], key),
+        ("select reuseport", _SELECT_REUSEPORT, "cMp0"),
+    ):
+        yield f"{name} helper", _call(helper, arguments, {"M": descriptor})
 
 
 _REGISTERS = (asm.R1, asm.R2, asm.R3, asm.R4, asm.R5)
