@@ -180,6 +180,13 @@ def test_a_socket_outlives_its_owner(host: Session) -> None:
     assert (seen["lookup-killed"], seen["lookup-gone"]) == ("cookie", "ENOENT")
 
 
+def test_a_connection_that_is_early_is_enrolled(host: Session) -> None:
+    """A listener opened first of all belongs to the child's cgroup, so that its connections are seen."""
+    params = {"way": "sock_ops", "map": "sockmap", "kind": "tcp4", "side": "passive", "role": "target"}
+    assert steps(host, variant="early", data="deferred", **params)["enrol"] == "ok"
+    assert steps(host, variant="unaccepted", **params)["error"] == "ok"
+
+
 def test_the_child_sets_and_gets_options(host: Session) -> None:
     """It defers accept(2) on its listener, and tells that it does."""
     assert ask(host, "deferred")

@@ -51,6 +51,8 @@ class Scene:
         self.kind, self.map_type = params["kind"], params["map"]
         self.active = params["side"] == "active"
         self.owner = proof.make_child()
+        # A socket belongs to the cgroup in which it was made: the child enters its own before it opens any.
+        self._cgroups = cgroups_of(self.owner)
         self._listener = proof.fixture.enter_context(sockets.bound(self.kind))
         if self.active:
             self._listener.listen(8)
@@ -66,7 +68,7 @@ class Scene:
         hook = Orders(f"sock_ops_enrol_{self.map_type.removeprefix('sock')}", "sock_ops", {"enrolled": enrolled})
         self.proof.fixture.callback(hook.close)
         hook.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
-        cgroup = os.open(cgroups_of(self.owner)[where], os.O_RDONLY | os.O_DIRECTORY)
+        cgroup = os.open(self._cgroups[where], os.O_RDONLY | os.O_DIRECTORY)
         self.proof.fixture.keep(cgroup)
         number = CONTEXTS["sock_ops"].attach_type
         answer = self.steps[step or f"attach-{where}"] = attempt(links.attach, cgroup, hook.program, number, flags)
