@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from types import FrameType
 
+from common import streams
 from common.errors import ConformError
 from common.errors import ExitCode
 from common.errors import Terminated
@@ -49,9 +50,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; every error is one sentence and a hint on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
-    if sys.stdout is None:  # started with it closed (`>&-`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stdout = os.fdopen(1, "w")
+    streams.fill()
     try:
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from common.streams import fill
 from conformance.host.environment import Environment
 from conformance.host.packages import missing
 
@@ -18,6 +19,7 @@ BROKEN = 128
 
 def launch(root: str, arguments: list[str]) -> int:
     """Set up what the command needs, then become it; returns an exit code where it cannot."""
+    fill()
     if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told so
         print(f"conform: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
         return BROKEN

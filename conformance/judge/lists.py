@@ -28,6 +28,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from common import infile
 from common.errors import UsageError
 from conformance.model import Ground
 from conformance.model import Source
@@ -162,7 +163,7 @@ def read_lists(
 
 def _read(path: Path, today: dt.date, *, required: bool) -> Iterator[Entry]:
     try:
-        lines = path.read_text().splitlines()
+        lines = infile.small(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the list {path} cannot be read: {error}", hint="check the path") from error
     for number, line in enumerate(lines, 1):

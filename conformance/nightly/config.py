@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from typing import Final
 
+from common import infile
 from common.errors import UsageError
 from conformance.report.formats import FORMATS
 from conformance.run.deadline import seconds_of
@@ -71,11 +72,11 @@ class Matrix:
 def read(path: Path) -> Matrix:
     """Read a configuration; UsageError names the file and the key that is wrong."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = infile.toml(path)
     except OSError as error:
         hint = f"./conform config > {NAME}"
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}", hint=_HINT) from error
     values = _merge(path, tomllib.loads(DEFAULT.read_text(encoding="utf-8")), given)
     try:

@@ -6,8 +6,7 @@ Schema version 1. The key `event` of each line names one of four kinds, the othe
 - `run`     RunEvent, the first line, once;
 - `kernel`  KernelEvent, once a kernel has a machine or cannot get one; a later line about a slug replaces the earlier;
 - `case`    CaseEvent, one for each verdict, in their order; a later line about the same case replaces the earlier;
-- `finish`  FinishEvent, the last line. Without it the run was killed, and everything before still holds. A run that was
-            gone on with has lines after it, and another one at its end.
+- `finish`  FinishEvent, the last line, save of a run that was resumed. Without it the run was killed; the rest holds.
 
 The log is ASCII. Each line is one write(2), so a log is whole up to its last line however the run ended; a last line
 without its newline was cut and is ignored. Schema 1 grows by fields with a default: a reader fills in what an older log
@@ -33,6 +32,7 @@ from typing import Self
 
 import msgspec
 
+from common import infile
 from common.errors import ExitCode
 from common.errors import HostError
 from common.errors import UsageError
@@ -374,12 +374,11 @@ def _decode(line: str | bytes) -> Event:
 def read(path: Path) -> Run:
     """Read a log, whole or cut; UsageError naming the line that is wrong."""
     hint = f"give the {NAME} that a run with --results DIR wrote, or the DIR"
-    path = path / NAME if path.is_dir() else path
-    number = 0
+    path, number = path / NAME if os.path.isdir(path) else path, 0
 
     def events() -> Iterator[Event]:
         nonlocal number
-        with path.open("rb") as file:
+        with infile.opened(path, regular=path.name == NAME) as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 - the sentence below names it
                 if line.endswith(b"\n"):
                     yield decode(line)

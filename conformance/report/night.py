@@ -26,10 +26,15 @@ def nights(folder: Path) -> list[Night]:
     UsageError names a log that cannot be read. One without its first line was killed before it began, and is no night.
     """
     found = []
-    for path in sorted(folder.glob(f"**/{NAME}")):
+    try:
+        logs = sorted(folder.glob(f"**/{NAME}"))
+    except OSError as error:
+        hint = "give a folder that holds results folders"
+        raise UsageError(f"cannot read the folder {folder}: {error.strerror}", hint=hint) from error
+    for path in logs:
         try:
             found.append(Night(path.parent, read(path)))
         except UsageError:
-            if path.stat().st_size:
+            if not path.is_file() or path.stat().st_size:
                 raise
     return sorted(found, key=lambda night: (night.run.start.started, str(night.path)))

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Standard streams that this process was started without (`2>&-`): the next file that it opens would take their place.
+
+The launcher imports this: `os` and `sys` only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def fill() -> None:
+    """Open /dev/null in place of each standard stream that is closed, for this process and those that it starts."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
