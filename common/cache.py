@@ -41,7 +41,9 @@ def root() -> Path:
     """Return the cache directory (`$XDG_CACHE_HOME` or `~/.cache`), which need not exist yet."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The base directory specification: a relative path is invalid and to be ignored.
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    base = Path(home if os.path.isabs(home) else os.path.expanduser("~/.cache"))
+    if not base.is_absolute():
+        raise HostError("there is no home directory for the cache", hint="set HOME or XDG_CACHE_HOME")
     if not str(base).isprintable() or '"' in str(base):
         raise HostError(
             f"the cache cannot be in {str(base)!r}: apt and make take no such name",

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import infile
 from common.errors import UsageError
 from conformance.command_line.parser import Parser
 
@@ -32,10 +33,10 @@ _HINT = "a key is an option of a command without its dashes: conformance/command
 
 
 def path() -> Path:
-    """Return where the file is, if there is one."""
+    """Return where the file is, if there is one; a relative path for a user of no known home."""
     home = os.environ.get("XDG_CONFIG_HOME", "")
     # The base directory specification: a relative path is invalid and to be ignored.
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".config"
+    base = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~/.config"))
     return base / "sockmap-conformance" / "config.toml"
 
 
@@ -68,17 +69,15 @@ def applied(arguments: Sequence[str], parse: Parse, commands: Mapping[str, Parse
 
 
 def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
+    if not file.is_absolute():
+        return {}
     try:
-        text = file.read_bytes()
+        values = infile.toml(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", hint="it holds your defaults; remove it") from error
-    import tomllib
-
-    try:
-        values = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{file} is not TOML: {error}", hint=_HINT) from error
     for key, value in values.items():
         tables = [key] if isinstance(value, dict) else list(commands)
@@ -86,7 +85,17 @@ def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
             if not any(each in commands and commands[each].sharing(_option(name)) for each in tables):
                 where = f"[{key}] has" if isinstance(value, dict) else "no command has"
                 raise UsageError(f"{file}: {where} the unknown key {name!r}", hint=_HINT)
+            _check_value(file, name, value[name] if isinstance(value, dict) else value)
     return values
+
+
+def _check_value(file: Path, key: str, value: Any) -> None:
+    """Raise UsageError for what is no value of an option, and for what would have a run print help and succeed."""
+    if key in ("h", "help"):
+        raise UsageError(f"{file}: {key!r} cannot be a default", hint="remove it")
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, str | int | float):
+            raise UsageError(f"{file}: {key!r} is a string, a number, true, false or a list of these", hint=_HINT)
 
 
 def _option(key: str) -> str:
@@ -102,5 +111,7 @@ def _arguments(option: str, value: Any) -> Iterator[str]:
     for each in value if isinstance(value, list) else [value]:
         if each is True:
             yield option
+        elif each == "":
+            yield from (option, each)
         elif each is not False:
             yield f"{option}={each}" if option.startswith("--") else f"{option}{each}"

@@ -190,3 +190,12 @@ def test_names_that_nobody_can_quote_are_explained(place: str, monkeypatch: pyte
     with pytest.raises(HostError, match="the cache cannot be in") as caught:
         cache.root()
     assert str(caught.value).isprintable()
+
+
+def test_a_user_without_a_home_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a number that no account has."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", str)
+    with pytest.raises(HostError, match="there is no home directory") as caught:
+        cache.root()
+    assert "XDG_CACHE_HOME" in caught.value.hint

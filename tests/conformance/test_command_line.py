@@ -241,6 +241,9 @@ class TestDefaultsOfTheUser:
             ("speed = 1\n", "no command has the unknown key 'speed'"),
             ("[run]\ncpus = 'two'\n", "argument --cpus: invalid int value: 'two'"),
             ("[run\n", "is not TOML"),
+            ("color = " + "[" * 5000, "is not TOML: it is nested too deeply"),
+            ("[run]\ncase = [['steer'], 1]\n", "'case' is a string, a number, true, false or a list of these"),
+            ("[run]\nhelp = true\n", "'help' cannot be a default"),
         ],
     )
     def test_that_are_wrong_are_named_with_the_file(
@@ -253,6 +256,19 @@ class TestDefaultsOfTheUser:
         error = capsys.readouterr().err
         assert str(settings.path()) in error
         assert sentence in error
+
+    def test_may_be_empty(self) -> None:
+        """An empty text is a value, also of an option with one letter."""
+        settings.path().write_text("[run]\nk = ''\n")
+
+        assert self._applied("run") == ["run", "-k", ""]
+
+    def test_are_nowhere_for_a_user_without_a_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A container may run as a number that no account has."""
+        monkeypatch.delenv("XDG_CONFIG_HOME")
+        monkeypatch.setattr("os.path.expanduser", str)
+
+        assert self._applied("run") == ["run"]
 
     def test_are_not_read_from_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The current directory may be a kernel tree that nobody vouches for."""
