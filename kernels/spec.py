@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,8 +161,8 @@ def _repository(text: str, wanted: str) -> tuple[str, str]:
     """Part `PATH@REV`; both may hold an @, but only a path is there."""
     places = [len(wanted), *(at for at, letter in enumerate(wanted) if letter == "@")]
     for at in places:
-        path = Path(wanted[:at]).expanduser()
-        if at and path.is_dir():
+        path = _expanded(wanted[:at])
+        if at and os.path.isdir(path):
             if wanted[at:] == "@":
                 raise UsageError(f"{text!r} names no revision after the @", hint="e.g. tree:~/linux@v7.3")
             return str(path.resolve()), wanted[at + 1 :]
@@ -173,12 +174,17 @@ def _repository(text: str, wanted: str) -> tuple[str, str]:
 
 
 def _file(value: str, what: str) -> Path:
-    path = Path(value).expanduser()
-    if not path.is_file():
+    path = _expanded(value)
+    if not os.path.isfile(path):
         raise UsageError(
             f"there is no {what} {value!r}", hint="give a file; paths are relative to the current directory"
         )
     return path.absolute()
+
+
+def _expanded(text: str) -> Path:
+    """Return the path that a text is; the `~` of a user whom nobody knows stays, where pathlib raises RuntimeError."""
+    return Path(os.path.expanduser(text))
 
 
 def _is_version_or_suite(wanted: str) -> bool:
@@ -186,11 +192,11 @@ def _is_version_or_suite(wanted: str) -> bool:
 
 
 def _path(text: str) -> Spec:
-    path = Path(text).expanduser()
-    if text and path.is_dir():
+    path = _expanded(text)
+    if text and os.path.isdir(path):
         return Spec(text, Source.DIRECTORY, str(path.resolve()))
     # A pipe or a device is no kernel, but the reader of files says so better than "does not exist".
-    if text and path.exists():
+    if text and os.path.exists(path):
         return Spec(text, Source.FILE, str(path.absolute()))
     if "/" in text or text.startswith((".", "~")):
         raise UsageError(f"no such file or directory: {text}", hint=f"a kernel is {FORMS}")
