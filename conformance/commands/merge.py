@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def merge(options: argparse.Namespace) -> int:
     """Write the results of all as those of one run, and return its exit code; 125 if a share is missing."""
     output = Path(options.output)
     paths = [Path(each) for each in options.directory]
-    if any(_log(path).resolve() == _log(output).resolve() for path in paths):
+    if any(os.path.realpath(_log(path)) == os.path.realpath(_log(output)) for path in paths):
         raise UsageError(f"--output {output} is one of the runs to merge", hint="choose a folder of its own")
     runs = [read(path) for path in paths]
     _check_distinct(paths, runs)
@@ -46,7 +47,7 @@ def merge(options: argparse.Namespace) -> int:
     code = exit_code_of(run)
     if run.finish is not None:
         run.finish = replace(run.finish, exit_code=int(code))
-    with Claim(output):
+    with Claim(output, option="--output"):
         run, left = carry(run, output, origins)
         _write(run, output)
     style = Style.of(sys.stdout)

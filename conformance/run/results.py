@@ -33,7 +33,8 @@ _IGNORE = ".gitignore"
 _COMPARISON = "comparison.json"
 _SIDES = ("base", "head")
 """What `compare` writes: a comparison, and the results of each side."""
-_ELSEWHERE = "choose another folder with --results DIR"
+_RESULTS = "--results"
+"""The option that names a results folder."""
 
 
 class Claim:
@@ -41,19 +42,21 @@ class Claim:
 
     __slots__ = ("_lock", "_made", "path")
 
-    def __init__(self, path: Path, *, again: bool = False) -> None:
+    def __init__(self, path: Path, *, again: bool = False, option: str = _RESULTS) -> None:
         """Make and lock the folder; `again` wants the results of an earlier run there, otherwise there must be none.
 
-        UsageError where another run uses the folder, or has left its results; HostError where it cannot be made.
+        `option` is that of the command which names another. UsageError where another run uses the folder, or has left
+        its results; HostError where it cannot be made.
         """
         self.path = path
-        self._made = not again and _make(path)
-        self._lock = _lock(path)
+        elsewhere = f"choose another folder with {option} DIR"
+        self._made = not again and _make(path, elsewhere)
+        self._lock = _lock(path, elsewhere)
         if not again and _used(path):
             self.release()
             raise UsageError(
                 f"{path} already holds the results of a run",
-                hint=f"{_ELSEWHERE}; an interrupted run is continued with: {resume_command(path)}",
+                hint=f"{elsewhere}; an interrupted run is continued with: {resume_command(path)}",
             )
 
     def release(self) -> None:
@@ -138,9 +141,9 @@ def resume_command(folder: Path) -> str:
     return f"./conform run --resume {shlex.quote(os.fspath(folder))}"
 
 
-def _make(path: Path) -> bool:
+def _make(path: Path, elsewhere: str) -> bool:
     """Make a folder; tell whether it was not there."""
-    if path.is_symlink():
+    if os.path.islink(path):
         raise HostError(f"{path} is a symbolic link", hint="name the folder that it leads to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,17 +151,17 @@ def _make(path: Path) -> bool:
     except FileExistsError as error:
         if path.is_dir():
             return False
-        raise _cannot(path, errno.ENOTDIR) from error
+        raise _cannot(path, errno.ENOTDIR, elsewhere) from error
     except OSError as error:
-        raise _cannot(path, error.errno or 0) from error
+        raise _cannot(path, error.errno or 0, elsewhere) from error
     return True
 
 
-def _cannot(path: Path, number: int) -> HostError:
-    return HostError(f"cannot make the results folder {path}: {os.strerror(number)}", hint=_ELSEWHERE)
+def _cannot(path: Path, number: int, elsewhere: str) -> HostError:
+    return HostError(f"cannot make the results folder {path}: {os.strerror(number)}", hint=elsewhere)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, elsewhere: str) -> int:
     """Lock a folder and return what holds the lock; the kernel frees it however this process ends."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -171,7 +174,7 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise UsageError(
             f"another run is writing its results to {path}",
-            hint=f"{_ELSEWHERE}; if that run is interrupted, continue it with: {resume_command(path)}",
+            hint=f"{elsewhere}; if that run is interrupted, continue it with: {resume_command(path)}",
         ) from error
     except OSError:
         pass  # NFS locks no directory; the check for earlier results remains

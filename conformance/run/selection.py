@@ -163,6 +163,10 @@ def _reader(expression: str) -> Callable[[str, Case], bool]:
             f"-k {shlex.quote(expression)} is not an expression: {at}{error.msg}",
             hint="e.g. -k 'redirect and not vsock'",
         ) from error
+    except RecursionError as error:
+        raise UsageError(
+            "the expression of -k is nested too deeply", hint="e.g. -k 'redirect and not vsock'"
+        ) from error
 
     def reads(slug: str, case: Case) -> bool:
         names = "\n".join(_names(slug, case)).lower()

@@ -263,3 +263,24 @@ class TestMerge:
 
         assert conform("merge", part, "--output", "1", cwd=tmp_path).returncode == 128
         assert len(read(Path(part)).cases[KERNEL.slug]) == 12
+
+    @pytest.mark.parametrize("name", ["loop", "x" * 300])
+    def test_a_folder_that_cannot_be(self, name: str, tmp_path: Path) -> None:
+        """A link to itself, or a name that is too long, is named with the option that names another."""
+        write(tmp_path / "1", "1/1", NAMES)
+        (tmp_path / "loop").symlink_to("loop")
+
+        done = conform("merge", "1", "--output", name, cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert "internal error" not in done.stderr
+        assert name in done.stderr
+
+    def test_the_hint_names_its_own_option(self, tmp_path: Path) -> None:
+        """`merge` has no --results."""
+        write(tmp_path / "1", "1/1", NAMES)
+        (tmp_path / "file").touch()
+
+        assert (
+            "choose another folder with --output DIR" in conform("merge", "1", "--output", "file", cwd=tmp_path).stderr
+        )

@@ -220,6 +220,10 @@ class TestErrors:
 
         assert "is not an expression: at column" in sentence
 
+    def test_an_expression_without_an_end(self) -> None:
+        """Parentheses that exhaust Python's stack are told as such."""
+        assert self._refused(expression="(" * 5000)[0] == "the expression of -k is nested too deeply"
+
     def test_cases_that_need_stress(self) -> None:
         """They exist, and are asked only with --stress; whoever names one is told."""
         assert self._refused(expression="hammer")[0].startswith("64 cases need --stress")
