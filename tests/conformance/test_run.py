@@ -48,9 +48,11 @@ def test_three_kernels_keep_their_promises(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     summary = _summary(tmp_path / "out")
-    assert [(each["spec"], each["counts"]["pass"], each["unexpected"]) for each in summary["kernels"]] == [
-        (spec, 736, []) for spec in specs
+    judged = [
+        (each["spec"], each["counts"]["pass"] + each["counts"]["xfail"], each["unexpected"])
+        for each in summary["kernels"]
     ]
+    assert judged == [(spec, 736, []) for spec in specs]
     run = read(tmp_path / "out")
     assert all(case.observation for slug in run.slugs for case in run.cases[slug])
     assert all(identity["config_sha256"] for identity in summary["provenance"]["kernels"].values())
@@ -147,15 +149,16 @@ class TestPlantedFaults:
         log = tmp_path / "out" / "events.jsonl"
 
         wait_until(lambda: log.exists() and log.read_text().count('"event":"case"') > 5, "some cases were judged")
-        for pid in filter(is_qemu, descendants(process.pid)):
+        killed = list(filter(is_qemu, descendants(process.pid)))
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
         code = process.wait(60)
 
         run = read(tmp_path / "out")
+        assert killed
         assert code == 0
+        assert not run.unexpected()
         assert not any(case.flaky for case in run.cases["debian-6.12"])
-        (case,) = (each for each in run.cases["debian-6.12"] if each.tries)
-        assert [each["verdict"] for each in case.tries] == ["infra", case.verdict]
         assert len(run.cases["debian-6.12"]) == run.start.selected["debian-6.12"]
 
 
