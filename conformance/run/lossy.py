@@ -27,18 +27,18 @@ _REDIRECT = "conformance.groups.redirect.guest.scenario"
 _SENDING = """
 
 # sk_msg cannot lose what it takes, hence what was sent so is lost on its way to whoever reads it.
-_drain_all = _Flow._drain
+_look_at_all = _Flow._look
 
 
-def _drain_lossy(self):
+def _look_lossy(self):
     held = {name: len(found) for name, found in self._received.items()}
-    _drain_all(self)
-    if self._bench.sends:
+    _look_at_all(self)
+    if self._setup.sends:
         for name, found in self._received.items():
             found[held[name] :] = [each for each in found[held[name] :] if isinstance(each, str) or random.randrange(7)]
 
 
-_Flow._drain = _drain_lossy
+_Flow._look = _look_lossy
 """
 
 
