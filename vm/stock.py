@@ -97,7 +97,9 @@ def _composed(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu: 
     ]
     # fmt: on
     busybox = _busybox()
-    identity = (kernel.digest, qemu, wishes, options.preload, rootfs.key(), _state(busybox), dict(info.versions))
+    # The command names virtme-ng's guest tools, which are in the virtual environment of this checkout.
+    tools = compose.guest_tools()
+    identity = (kernel.digest, qemu, tools, wishes, options.preload, rootfs.key(), _state(busybox), dict(info.versions))
     digest = hashlib.sha256(repr((Path(__file__).read_text(), *identity)).encode()).hexdigest()[:32]
     root = cache.publish(
         cache.root() / "stock" / f"{digest}-root", lambda folder: _fill(folder, kernel, options, busybox)

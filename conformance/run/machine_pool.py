@@ -80,6 +80,8 @@ class Workbench:
         self._slug = ""
         self._failures: dict[str, int] = {}
         self._abilities: dict[str, Abilities] = {}
+        self._fatal: Reply | None = None
+        """What became of a machine that was asked what it can make and did not answer."""
         self._debug_images: dict[str, Path | None] = {}
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
@@ -95,6 +97,9 @@ class Workbench:
         """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
         if time.monotonic() >= self.expires:
             raise ConformError(PASSED, hint="give a longer one with --total-deadline")
+        if (fatal := self._fatal) is not None:
+            self._fatal, self.neighbour, self.asked = None, self.asked, case.id
+            return fatal
         machine = self.machine(slug)
         self.neighbour, self.asked = self.asked, case.id
         factor = machine.info.factor
@@ -109,8 +114,10 @@ class Workbench:
 
         def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
             machine = self.machine(slug)
-            reply = machine.call(function, arguments, deadline=_LEAST / machine.info.factor)
-            return self._checked(machine, reply)
+            reply = self._checked(machine, machine.call(function, arguments, deadline=_LEAST / machine.info.factor))
+            if reply.fate is not Fate.ANSWERED:
+                self._fatal = reply  # the case that wanted to know answers for it
+            return reply
 
         return self._abilities.setdefault(slug, Abilities()).lacking(self.kernels[slug], case, ask)
 
