@@ -83,14 +83,17 @@ def conclude(
         # What the defect does in place of what the kernel owes; the promise itself is excused, not unknown.
         told = {name: getattr(promised, name) for name in ("expected", "observed", "differences")}
         judgement = replace(judgement, **told)
-    excuses = {ground.place: ground for ground in (known(report.title) for report in reports) if ground is not None}
-    if excuses and judgement.verdict.expected:
-        reasons = [judgement.reason] if judgement.deviation else []
-        said = "; ".join(dict.fromkeys(ground.reason for ground in excuses.values()))
-        reason = "; ".join([*reasons, f"known splat: {said}"])
-        grounds = (*judgement.grounds, *excuses.values())
-        return replace(judgement, verdict=Verdict.XFAIL, reason=reason, grounds=grounds)
-    return judgement
+    excuses = [ground for ground in (known(report.title) for report in reports) if ground is not None]
+    return _excused(judgement, excuses) if excuses and judgement.verdict.expected else judgement
+
+
+def _excused(judgement: Judgement, excuses: Iterable[Ground]) -> Judgement:
+    """Make of what else was expected an xfail, for the kernel made reports that a list knows."""
+    rows = {ground.place: ground for ground in excuses}
+    reasons = [judgement.reason] if judgement.deviation else []
+    said = "; ".join(dict.fromkeys(ground.reason for ground in rows.values()))
+    reason = "; ".join([*reasons, f"known splat: {said}"])
+    return replace(judgement, verdict=Verdict.XFAIL, reason=reason, grounds=(*judgement.grounds, *rows.values()))
 
 
 def _deviant(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a guest cannot make, whatever the configuration says: modules are missing, refused, or a family is off.
 
-A kernel whose vsock.ko has another vermagic has no fault in SOCKMAP. What decides whether a case is asked is whether
-the guest can make the socket, and the reason names the module.
+A kernel whose vsock.ko has another vermagic has no fault in SOCKMAP. So a case that went wrong is a skip if the guest
+cannot make one of its sockets, and the reason names the module. Nobody asks before that: a sound kernel would pay for
+it with each clone, and what it says while its first socket is made belongs to the case.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Ask = Callable[[str, Mapping[str, Any]], Reply]
 
 
 class Abilities:
-    """What the guest of one kernel can make; asked when a case needs to know, and once."""
+    """What the guest of one kernel can make; asked when a case went wrong, and once for each symbol."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -54,7 +55,7 @@ class Abilities:
 
         `ask` calls a function in the guest. ConformError where there is no guest.
         """
-        wanted = [need.symbol for need in needs_of(case) if need.symbol in SYMBOLS]
+        wanted = _wanted(case)
         unknown = [symbol for symbol in dict.fromkeys(wanted) if symbol not in self._known]
         if unknown:
             reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
@@ -63,7 +64,15 @@ class Abilities:
             lacking, refused = (_texts(told.get(name)) for name in ("lacking", "refused"))
             for symbol in unknown:
                 self._known[symbol] = _why(kernel, symbol, lacking[symbol], refused) if symbol in lacking else ""
-        return {symbol: self._known[symbol] for symbol in wanted if self._known[symbol]}
+        return self.known(case)
+
+    def known(self, case: Case) -> Mapping[str, str]:
+        """Return the same as far as the guest was asked."""
+        return {symbol: why for symbol in _wanted(case) if (why := self._known.get(symbol))}
+
+
+def _wanted(case: Case) -> list[str]:
+    return [need.symbol for need in needs_of(case) if need.symbol in SYMBOLS]
 
 
 def _why(kernel: Kernel, symbol: str, error: str, refused: Mapping[str, str]) -> str:

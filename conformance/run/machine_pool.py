@@ -80,8 +80,6 @@ class Workbench:
         self._slug = ""
         self._failures: dict[str, int] = {}
         self._abilities: dict[str, Abilities] = {}
-        self._fatal: Reply | None = None
-        """What became of a machine that was asked what it can make and did not answer."""
         self._debug_images: dict[str, Path | None] = {}
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
@@ -97,9 +95,6 @@ class Workbench:
         """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
         if time.monotonic() >= self.expires:
             raise ConformError(PASSED, hint="give a longer one with --total-deadline")
-        if (fatal := self._fatal) is not None:
-            self._fatal, self.neighbour, self.asked = None, self.asked, case.id
-            return fatal
         machine = self.machine(slug)
         self.neighbour, self.asked = self.asked, case.id
         factor = machine.info.factor
@@ -114,12 +109,16 @@ class Workbench:
 
         def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
             machine = self.machine(slug)
-            reply = self._checked(machine, machine.call(function, arguments, deadline=_LEAST / machine.info.factor))
-            if reply.fate is not Fate.ANSWERED:
-                self._fatal = reply  # the case that wanted to know answers for it
-            return reply
+            return self._checked(machine, machine.call(function, arguments, deadline=_LEAST / machine.info.factor))
 
-        return self._abilities.setdefault(slug, Abilities()).lacking(self.kernels[slug], case, ask)
+        return self._abilities_of(slug).lacking(self.kernels[slug], case, ask)
+
+    def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Return the same as far as the guest was asked before."""
+        return self._abilities_of(slug).known(case)
+
+    def _abilities_of(self, slug: str) -> Abilities:
+        return self._abilities.setdefault(slug, Abilities())
 
     def farewell(self) -> Reply | None:
         """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""

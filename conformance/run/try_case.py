@@ -34,9 +34,12 @@ from conformance.run.sparing import unwrapped
 from vm.machine import NO_EVIDENCE
 from vm.machine import Evidence
 from vm.machine import Fate
+from vm.machine import Reply
 
 _NO_LISTS = Lists()
 _ONCE = Repetition()
+_PERHAPS_LACKING = (Verdict.FAIL, Verdict.XPASS, Verdict.INFRA)
+"""The verdicts of a case whose socket the guest could not make."""
 
 
 def examine(
@@ -55,12 +58,15 @@ def examine(
     """
     facts = workbench.facts(slug)
     missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
-    missing = missing or _inabilities(workbench, slug, case, facts)
+    missing = missing or _grounds(unmet(case, facts, workbench.known_lacking(slug, case)))
     if missing:
         skipped = Try(_skip(missing))
         skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
         return skipped.judgement, _record(slug, case, skipped, [skipped])
     tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
+    if missing := _inabilities(workbench, slug, case, facts, tries):
+        skipped = Try(_skip(missing))
+        return skipped.judgement, _record(slug, case, skipped, [skipped])
     standing, witnesses = _confirmed(workbench, slug, case, lists, how, tries)
     return standing.judgement, _record(slug, case, standing, tries, witnesses)
 
@@ -111,7 +117,6 @@ def once(
     """
     if fresh:
         workbench.close()
-    facts = workbench.facts(slug)
     asked = workbench.witnesses.hurry(slug, case) if hurried else case
     try:
         reply, hasty = unwrapped(asked, workbench.ask(slug, asked, evidence))
@@ -119,22 +124,23 @@ def once(
         raise
     except ConformError as error:
         return _unanswered(f"no machine: {error}", error.hint, fresh=fresh)
-    judgement = conclude(
-        case,
-        facts,
-        reply,
-        neighbour=workbench.neighbour,
-        known=lambda title: lists.known(title, facts.version),
-    )
-    if not judgement.verdict.expected:
-        reply = workbench.decoded(slug, reply)
-    log = (*reply.before, *reply.log)
-    found = Try(judgement, reply, log=log, fresh=fresh, hasty=hasty, seconds=reply.seconds)
-    if last or not judgement.verdict.expected:
+    found = replace(_concluded(workbench, slug, case, lists, reply), fresh=fresh, hasty=hasty)
+    if last or not found.judgement.verdict.expected:
         found = _and_after(found, workbench, slug, lists)
     if not found.judgement.verdict.expected and (flaw := reply.mishap or workbench.flaw()):
         return replace(found, judgement=_unanswered(flaw).judgement, flawed=True)
     return found
+
+
+def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply: Reply) -> Try:
+    """Judge a reply; the log of one that is unexpected is decoded."""
+    facts = workbench.facts(slug)
+    judgement = conclude(
+        case, facts, reply, neighbour=workbench.neighbour, known=lambda title: lists.known(title, facts.version)
+    )
+    if not judgement.verdict.expected:
+        reply = workbench.decoded(slug, reply)
+    return Try(judgement, reply, log=(*reply.before, *reply.log), seconds=reply.seconds)
 
 
 def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
@@ -159,12 +165,26 @@ def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
     return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
 
 
-def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> list[Ground]:
-    """Return why this guest cannot do what the case needs; nothing where no machine can be had to find out."""
+def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts, tries: list[Try]) -> list[Ground]:
+    """Return why this guest cannot do what a case needs that went wrong; nothing where no machine can tell.
+
+    A kernel that warned, died or went silent answers for that, whatever its guest lacks.
+    """
+    unexpected = [each for each in tries if not each.judgement.verdict.expected]
+    if not unexpected or not all(_may_lack_something(each) for each in unexpected):
+        return []
     try:
-        need = unmet(case, facts, workbench.lacking(slug, case))
+        return _grounds(unmet(case, facts, workbench.lacking(slug, case)))
     except ConformError:
-        return []  # the case itself will meet with it
+        return []
+
+
+def _may_lack_something(found: Try) -> bool:
+    answered = found.reply is not None and found.reply.fate in (Fate.ANSWERED, Fate.RAISED)
+    return answered and found.judgement.verdict in _PERHAPS_LACKING
+
+
+def _grounds(need: Ground | None) -> list[Ground]:
     return [need] if need is not None else []
 
 

@@ -24,8 +24,12 @@ from conformance.run.ability import Abilities
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel
 from kernels.version import Version
+from tests.conformance.workbenches import CASE
 from tests.conformance.workbenches import GOOD
+from tests.conformance.workbenches import PANICKED
 from tests.conformance.workbenches import SLUG
+from tests.conformance.workbenches import STRAY
+from tests.conformance.workbenches import WARNED
 from tests.conformance.workbenches import ScriptedWorkbench
 from vm.machine import Fate
 from vm.machine import Reply
@@ -118,23 +122,50 @@ class Unable(ScriptedWorkbench):
     """Has a guest without VSOCK, or none at all."""
 
     broken = False
+    was_asked = False
 
     def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
         """Say what is missing."""
         if self.broken:
             raise KernelError("it does not boot")
+        self.was_asked = True
         return asked(ANSWER, kernel(None, VSOCKETS="m"), case) if case is VSOCK else {}
+
+    def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Say the same once it was asked."""
+        return self.lacking(slug, case) if self.was_asked else {}
 
 
 def test_what_the_guest_cannot_do_is_skipped() -> None:
-    """A case whose socket cannot be made is never asked; others are, and so is a case where no machine can tell."""
-    judgement, record = examine(Unable(), SLUG, VSOCK)
+    """A case whose socket could not be made is a skip, and the next one like it is not asked."""
+    workbench = Unable(STRAY)
+    judgement, record = examine(workbench, SLUG, VSOCK)
     assert (judgement.verdict, record["verdict"]) == (Verdict.SKIP, "skip")
     assert "its module vsock is missing" in judgement.reason
-    workbench = Unable(GOOD, GOOD)
+    assert examine(workbench, SLUG, VSOCK)[0].verdict is Verdict.SKIP
+    assert workbench.history == ["ask"]
+
+
+def test_a_case_that_passes_asks_for_nothing() -> None:
+    """What a sound kernel can make is not asked: that would cost each clone its time."""
+    workbench = Unable(GOOD)
+    assert examine(workbench, SLUG, CASE)[0].verdict is Verdict.PASS
+    assert not workbench.was_asked
+
+
+@pytest.mark.parametrize("answer", [PANICKED, WARNED])
+def test_a_kernel_in_trouble_is_no_guest_that_lacks_something(answer: Reply) -> None:
+    """A kernel that died or warned answers for that, whatever sockets its guest can make."""
+    workbench = Unable(answer, answer)
+    assert examine(workbench, SLUG, VSOCK)[0].verdict in (Verdict.PANIC, Verdict.SPLAT)
+    assert not workbench.was_asked
+
+
+def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
+    """A guest that cannot be asked what it lacks excuses nothing."""
+    workbench = Unable(STRAY, STRAY)
     workbench.broken = True
-    examine(workbench, SLUG, VSOCK)
-    assert workbench.history[0] == "ask"
+    assert examine(workbench, SLUG, VSOCK)[0].verdict is Verdict.FAIL
 
 
 def test_every_symbol_of_a_socket_is_probed() -> None:

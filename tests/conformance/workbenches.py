@@ -62,6 +62,10 @@ class ScriptedWorkbench(Workbench):
         """Make any socket."""
         return {}
 
+    def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
+        """Know of nothing that cannot be made."""
+        return {}
+
     def decoded(self, slug: str, reply: Reply) -> Reply:
         """Know nothing of lines."""
         return reply
