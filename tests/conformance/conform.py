@@ -36,6 +36,14 @@ def conform(
     )  # fmt: skip
 
 
+def verdict_line(printed: str) -> str:
+    """Return the last line of a report; behind it stands only where the results are."""
+    lines = [line for line in printed.splitlines() if line]
+    while lines[-1].startswith(("results: ", "page: ", "resume: ")):
+        lines.pop()
+    return lines[-1]
+
+
 def copy_of_checkout(target: Path) -> Path:
     """Copy the suite, to plant a fault in the copy."""
     for package in ("bpf", "common", "conformance", "kernels", "vm"):

@@ -19,6 +19,7 @@ from tests.conformance.conform import copy_of_checkout
 from tests.conformance.conform import descendants
 from tests.conformance.conform import environment
 from tests.conformance.conform import is_qemu
+from tests.conformance.conform import verdict_line
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.vm
@@ -150,11 +151,12 @@ class TestResume:
         done = conform("run", "--resume", "out", cwd=tmp_path)
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert f"Nothing unexpected. {total} cases: " in done.stdout
+        assert f"Nothing unexpected. {total} cases: " in verdict_line(done.stdout)
         run = read(tmp_path / "out")
         assert run.start == before.start
         assert run.cases["debian-6.12"][:judged] == before.cases["debian-6.12"]
         assert not run.unseen()
+        assert run.counts()[Verdict.PASS] + run.counts()[Verdict.XFAIL] == total
         assert run.finish is not None
         lines = (tmp_path / "out" / "events.jsonl").read_text().splitlines()
         assert sum('"event":"case"' in line for line in lines) == total, "a case was judged twice"
