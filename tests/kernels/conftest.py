@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every test of kernels has a cache of its own; those that fetch have an archive of their own."""
+"""Every test of kernels has a cache of its own; those that fetch have an archive or a source of their own."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from kernels import apt
+from kernels import build
+from kernels import make
 from tests.kernels import fakes
+from tests.kernels.sources import MAKEFILE
+from tests.kernels.sources import commit
+from tests.kernels.sources import git
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +30,42 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.Archive:
     made = fakes.Archive(tmp_path / "archive")
     monkeypatch.setattr(apt, "ETC", made.etc)
     return made
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tools that a real kernel would take, which are not wanted here."""
+
+    def configure(tree: Path, fragments: tuple[Path, ...], log: Path) -> None:
+        wanted = build._wanted(fragments)
+        lines = [f"CONFIG_{name}={value}\n" for name, value in wanted.items() if value != "n" and name != "ABSENT"]
+        (tree / ".config").write_text("".join(lines))
+
+    monkeypatch.setattr(make, "PACKAGES", ())
+    monkeypatch.setattr(make, "compiler", lambda: "cc 1")
+    monkeypatch.setattr(make, "configure", configure)
+
+
+@pytest.fixture
+def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with a kernel, in which the user stands."""
+    root = tmp_path / "linux"
+    (root / "net/core").mkdir(parents=True)
+    (root / "Makefile").write_text(MAKEFILE.replace("@RELEASE@", fakes.RELEASE))
+    (root / ".gitignore").write_text("*.o\n")
+    (root / "Kbuild").touch()
+    (root / "Kconfig").touch()
+    (root / "fake.image").write_bytes(fakes.bzimage(gzip.compress(fakes.vmlinux())))
+    for name in ("sock_map", "skmsg"):
+        (root / f"net/core/{name}.c").write_text(f"int {name};\nint one;\nint two;\n")
+    monkeypatch.chdir(root)
+    git("init", "--quiet")
+    commit("Begin")
+    return root
+
+
+@pytest.fixture
+def stocked(archive: fakes.Archive, tmp_path: Path) -> fakes.Archive:
+    """An archive with one kernel."""
+    archive.add(fakes.image_package(tmp_path))
+    return archive

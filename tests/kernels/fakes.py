@@ -17,6 +17,14 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
+
+from kernels import apt
+
+NEEDS_APT = pytest.mark.skipif(
+    shutil.which("apt-get") is None or not apt.HELPER.exists(), reason="only a Debian machine has apt"
+)
+"""The mark of a test that has apt read an archive."""
 RELEASE = "6.12.95+deb12-amd64"
 BANNER = f"Linux version {RELEASE} (a@b) (gcc (Debian 14.2.0-19) 14.2.0) #1 SMP Debian 6.12.95-1 (2026-01-02)"
 CONFIG = """\

@@ -14,7 +14,6 @@ from kernels import modules
 from kernels import seal
 from kernels.resolve import resolve
 from tests.kernels import fakes
-from tests.kernels.test_debian import needs_apt
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_an_entry_of_an_older_suite_is_sealed(entry: Path) -> None:
     assert "has changed" in seal.flaw(entry)
 
 
-@needs_apt
+@fakes.NEEDS_APT
 def test_a_debian_kernel_that_changed_is_fetched_anew(archive: fakes.Archive, tmp_path: Path) -> None:
     """No run judges something else under the name and digest of a kernel of the archive."""
     archive.add(fakes.image_package(tmp_path))

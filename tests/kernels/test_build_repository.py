@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The repository that a kernel is built from: it is only read, whatever its configuration says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common.errors import ExitCode
+from common.errors import UsageError
+from conformance.compare import identity
+from kernels import origin
+from kernels.resolve import resolve
+from kernels.spec import parse
+from tests.kernels import fakes
+from tests.kernels.sources import BUILT
+from tests.kernels.sources import change
+from tests.kernels.sources import commit
+from tests.kernels.sources import failure
+from tests.kernels.sources import git
+
+pytestmark = BUILT
+
+
+@pytest.mark.parametrize("spec", ["tree:.", "tree:.@HEAD"])
+def test_reading_a_repository_runs_nothing_that_it_names(linux: Path, tmp_path: Path, spec: str) -> None:
+    """What a repository's configuration names is not run until its tree is built: filters, hooks, monitors, gpg."""
+    canary = tmp_path / "canary"
+    for name in ("post-index-change", "reference-transaction", "post-checkout", "run"):
+        script = tmp_path / "hooks" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\necho {name} $0 $* >> {canary}\ncat\n")
+        script.chmod(0o755)
+    (linux / ".gitattributes").write_text("*.c filter=evil\n")
+    commit("Attributes")
+    signed = git("cat-file", "commit", "HEAD").replace("\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n"
+                                                      " -----END PGP SIGNATURE-----\n\n", 1)  # fmt: skip
+    (tmp_path / "signed").write_text(signed)
+    git("reset", "--quiet", git("hash-object", "-w", "-t", "commit", str(tmp_path / "signed")).strip())
+    run = str(tmp_path / "hooks" / "run")
+    for name, value in {
+        "core.fsmonitor": run, "core.hooksPath": str(tmp_path / "hooks"), "log.showSignature": "true",
+        "gpg.program": run, "filter.evil.clean": run, "filter.evil.smudge": run, "filter.evil.required": "true",
+        "diff.external": run, "core.pager": run,
+    }.items():  # fmt: skip
+        git("config", name, value)
+    change("net/core/skmsg.c")
+    canary.unlink(missing_ok=True)
+
+    found = origin.find(parse(spec), False, print)
+    identity._log(str(linux), "HEAD~1", "HEAD")
+
+    assert not canary.exists(), canary.read_text()
+    assert found.tree
+    git("log", "-1")
+    assert canary.exists()
+
+
+def test_a_partial_clone_says_what_to_fetch(linux: Path, tmp_path: Path) -> None:
+    """A commit whose files were never fetched is named, with the command that fetches them."""
+    change("net/core/skmsg.c")
+    commit("Another")
+    git("config", "uploadpack.allowFilter", "true")
+    partial = tmp_path / "partial"
+    git("clone", "--quiet", "--filter=blob:none", f"file://{linux}", str(partial))
+    with pytest.raises(UsageError, match=r"is a partial clone, and 1 objects of [0-9a-f]{12} are not in it") as caught:
+        resolve(f"tree:{partial}@HEAD~1")
+    assert f"git -C {partial} archive" in caught.value.hint
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert resolve(f"tree:{partial}@HEAD~1").release == fakes.RELEASE
+
+
+def test_a_linked_worktree_is_a_repository_too(linux: Path, tmp_path: Path) -> None:
+    """Where `.git` is a file, its repository is found."""
+    git("worktree", "add", "--quiet", str(tmp_path / "other"))
+    assert resolve(f"tree:{tmp_path / 'other'}").digest == resolve("tree:.").digest
+
+
+def test_a_hook_s_environment_does_not_lead_astray(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run by git itself, with its variables set, the suite still works on its own repository."""
+    expected = resolve("tree:.@HEAD").digest
+    for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.setenv(name, "/nowhere")
+    assert resolve("tree:.@HEAD").digest == expected
+
+
+def test_the_repository_and_the_revision_must_be_there(linux: Path, tmp_path: Path) -> None:
+    """What is no repository, no kernel and no revision is wrong usage, one sentence each."""
+    assert str(failure("tree:.@v9.9")) == f"{linux} has no commit v9.9"
+    assert str(failure("tree:.@--help")) == f"{linux} has no commit --help"
+    (tmp_path / "bare").mkdir()
+    assert f"{tmp_path / 'bare'} is not a git repository" in str(failure(f"tree:{tmp_path / 'bare'}"))
+    git("clone", "--quiet", "--no-checkout", ".", str(tmp_path / "empty"))
+    assert f"the working tree of {tmp_path / 'empty'} cannot be read" in str(failure(f"tree:{tmp_path / 'empty'}"))
+    Path("Kbuild").unlink()
+    assert str(failure("tree:.")) == f"tree:.: {linux} is not a kernel tree"
+    assert all(failure(f"tree:.@{rev}").exit_code == ExitCode.BROKEN for rev in ("v9.9", "@{u}"))
