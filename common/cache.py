@@ -180,7 +180,7 @@ def _flat(key: str) -> str:
 def age(made: float) -> float:
     """Return how many seconds ago something was made, by the clock on the wall.
 
-    What seems to come from the future is infinitely old: the clock has been set back, and says nothing of its age.
+    A time in the future counts as infinitely old: somebody set the clock back, so the age is unknown.
     """
     seconds = time.time() - made
     return seconds if seconds >= 0 else math.inf

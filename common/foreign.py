@@ -16,7 +16,7 @@ TAB = 4
 
 _BREAKS = re.compile(r"[ \t]*\r*\n[ \t]*")
 _MARKUP = re.compile(r"[\\`*{}\[\]<>|#~&]|\b_|_\b|\B_\B")
-"""What Markdown reads; an underscore within a word is none of it."""
+"""The characters that Markdown interprets; it does not interpret an underscore within a word."""
 
 
 def visible(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 def replace(path: Path, content: bytes) -> None:
     """Write a file beside and rename it, so that nobody reads half of it; OSError if it cannot be stored.
 
-    A link of that name is replaced, not followed. What is no file, as /dev/stdout, is written straight.
+    A link of that name is replaced, not followed. A device, such as /dev/stdout, is opened and written.
     """
     if _is_device(path):
         path.write_bytes(content)

@@ -46,7 +46,7 @@ def _run(commands: Commands[Parser]) -> None:
 
     run = commands.add_parser(
         "run", help="test kernels", exits=True,
-        description="Test kernels and report what is unexpected. What follows -- goes to pytest.",
+        description="Test kernels and report unexpected results. Arguments after -- go to pytest.",
         examples="""
             ./conform run
             ./conform run ~/linux --case redirect
@@ -156,9 +156,7 @@ def _list(commands: Commands[Parser]) -> None:
             ./conform list --json | jq -r '.[].id'
         """,
     )  # fmt: skip
-    listing.add_argument(
-        "--case", action="append", metavar="GLOB", help="only cases whose id, GROUP/NAME, matches; repeatable"
-    )
+    _add_case(listing)
     listing.add_argument("-k", metavar="EXPRESSION", help="only cases whose id matches, as in pytest")
     _add_json(listing)
 
@@ -226,9 +224,7 @@ def _matrix(commands: Commands[Parser]) -> None:
     matrix.add_argument(
         "--results", metavar="DIR", help="results folder (default: a new one in the outputs of conform.toml)"
     )
-    matrix.add_argument(
-        "--case", action="append", metavar="GLOB", help="only cases whose id, GROUP/NAME, matches; repeatable"
-    )
+    _add_case(matrix)
     matrix.add_argument("--shard", metavar="I/N", help="run only share I of N equal shares of the cases")
     _add_loudness(matrix)
     add_colour(matrix)
@@ -243,9 +239,7 @@ def _history(commands: Commands[Parser]) -> None:
         """,
     )  # fmt: skip
     history.add_argument("folder", metavar="FOLDER", help="a folder with results folders anywhere below it")
-    history.add_argument(
-        "--case", action="append", metavar="GLOB", help="only cases whose id, GROUP/NAME, matches; repeatable"
-    )
+    _add_case(history)
     history.add_argument("--all", action="store_true", help="also cases that did not change and do not fail")
     _add_json(history)
     add_colour(history)
@@ -338,6 +332,12 @@ def _add_loudness(parser: Parser) -> None:
         "-q", "--quiet", dest="loudness", action="store_const", const=-1,
         help="print only unexpected cases and the verdict",
     )  # fmt: skip
+
+
+def _add_case(parser: Parser) -> None:
+    parser.add_argument(
+        "--case", action="append", metavar="GLOB", help="only cases whose id, GROUP/NAME, matches; repeatable"
+    )
 
 
 def _add_json(parser: Parser) -> None:

@@ -8,8 +8,8 @@
     total-deadline = "2h"
     trace = true
 
-A key is an option without its dashes. A list repeats the option, `true` gives it. Nothing is read from the current
-directory: that may be a kernel tree that nobody vouches for.
+A key is the name of an option without its dashes. A list gives the option several times, and `true` gives an option
+without a value. The current directory is not searched for settings: it may be a kernel tree from a stranger.
 """
 
 from __future__ import annotations

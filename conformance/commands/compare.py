@@ -93,7 +93,7 @@ class _Asked:
     runs: Mapping[str, argparse.Namespace]
     """Of those sides that are judged now, the options of their runs."""
     run: RunOptions
-    """What both runs share; its kernel means nothing."""
+    """The options that both runs share; its list of kernels is not used."""
     again: int
     strict: bool
     workers: int

@@ -32,7 +32,7 @@ WAYS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
     "iterator": iterator.run,
 }
 REFUSED: Final = "pidfd-refused"
-"""The way by which no socket gets into a map: there is nothing to prove."""
+"""In these cases pidfd_getfd(2) must fail, so no socket enters a map and no data is sent."""
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:

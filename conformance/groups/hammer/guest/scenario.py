@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Send sockets every way out of their maps from several threads, while others send and receive through them.
 
-An IN socket is in each source map, an OUT socket in each target map. What each thread does is drawn from a seed; how
-they meet is not. The Observation is `{"steps": {...}}`: what `insert` answered, what became of the `threads`, whether
-`traffic` flowed, then `kept` and `memory` as for `leaks`, unless a thread is stuck and has what they would miss.
+An IN socket is in each source map, an OUT socket in each target map. A random generator with a seed chooses the
+actions of each thread; their timing is not repeatable.
+
+The Observation is `{"steps": {...}}`: the answer of `insert`, the state of the `threads`, whether `traffic` flowed.
+Then come `kept` and `memory` as for `leaks`, unless a stuck thread still holds sockets or maps.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ _KEYS = struct.pack("=HH", 0x0303, 51) + bytes(36)
 _SIOCKCMATTACH = 0x89E0
 
 _ENDS = {"active": 4, "passive": 5}
-"""The callback by which each end of a connection is established."""
+"""The sock_ops callback that runs when this end of a connection becomes ESTABLISHED."""
 
 
 @scenario

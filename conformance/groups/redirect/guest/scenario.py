@@ -119,7 +119,7 @@ def _make_room() -> None:
 
 
 class _Flow:
-    """What flows through one setup: sent, followed until the kernel is at rest, described."""
+    """Send messages through one setup, read all its sockets until the kernel is at rest, and describe what arrived."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup, self._state = setup, setup.state
