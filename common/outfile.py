@@ -6,8 +6,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
+
+_OPEN = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")
+"""The names of open files, which the kernel makes and nobody can plant."""
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -51,7 +55,10 @@ def folder(above: Path, below: Path) -> Path:
 
 
 def _is_device(path: Path) -> bool:
-    """Tell whether a path is a device, a pipe, or a file of this process such as /dev/stdout."""
-    if Path(os.path.abspath(path)).parts[1:2] in (("dev",), ("proc",)):
+    """Tell whether a path is a device, a pipe, or an open file of this process, such as /dev/stdout.
+
+    Not all below /dev is: everybody may plant a link in /dev/shm.
+    """
+    if _OPEN.fullmatch(os.path.abspath(path)):
         return True
     return path.exists() and not path.is_file() and not path.is_symlink() and not path.is_dir()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_a_link_is_refused(tmp_path: Path, secret: Path) -> None:
     (tmp_path / "report").symlink_to(secret)
     with pytest.raises(HostError, match=r"cannot write the report .*: it is a symbolic link"):
         report.store(tmp_path / "report", b"x")
+    assert secret.read_text() == "keep"
+
+
+def test_a_link_below_dev_is_refused(secret: Path) -> None:
+    """Everybody may write to /dev/shm: a link there is planted like any other."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        link = Path(folder) / "report.html"
+        link.symlink_to(secret)
+        with pytest.raises(OSError, match="symbolic link"):
+            outfile.replace(link, b"x")
     assert secret.read_text() == "keep"
 
 
