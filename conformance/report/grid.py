@@ -47,6 +47,7 @@ _MARKS = {
     "circulates": Mark("↻", "@", "circulated, then delivered", "good"),
     "native": Mark("─", "-", "program never ran: native way", "faint"),
     "refused": Mark("⊘", "E", "refused: {errno}", "refused"),
+    "refused-without-program": Mark("⊗", "R", "refused without asking the program again", "refused"),
     "dropped": Mark("○", "o", "dropped silently", "dropped"),
     "not-inserted": Mark("×", "x", "cannot be inserted: {errno}", "faint"),  # noqa: RUF001
     "not-attached": Mark("∤", "/", "cannot be attached: {errno}", "faint"),
@@ -139,10 +140,10 @@ def grids(cases: Iterable[CaseEvent], *, planned: frozenset[str] = frozenset()) 
 
 
 def marks(cases: Iterable[CaseEvent]) -> dict[str, Mark]:
-    """Choose a mark for every outcome among the cases, no two alike; a name without its own gets a letter."""
+    """Choose a mark for every outcome of the redirect cases, no two alike; a name without its own gets a letter."""
     chosen: dict[str, Mark] = {}
     spare = iter(_SPARE)
-    for name in sorted({outcome(case) for case in cases}):
+    for name in sorted({outcome(case) for case in cases if case.id in _redirects()}):
         mark = _mark(name)
         if name.partition("-E")[0] not in _MARKS or mark.glyph in {each.glyph for each in chosen.values()}:
             letter = next(spare, "?")

@@ -41,7 +41,7 @@ class Style:
         able = stream.isatty() and os.environ.get("TERM") != "dumb"
         colour = not os.environ.get("NO_COLOR") and (forced or able)
         try:
-            "●⊘○─█…".encode(stream.encoding or "utf-8")
+            "●⊘⊗○─█…".encode(stream.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
             return cls(colour=colour, unicode=False)
         return cls(colour=colour)

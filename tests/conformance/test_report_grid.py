@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.grid import Grid
@@ -180,3 +181,24 @@ def test_every_case_has_its_place() -> None:
         cell.outcome for grid in grids(cases) for row in (*grid.rows.values(), *grid.extras.values()) for cell in row
     ]
     assert {cell for cell in cells if cell} == {case.id for case in redirect_cases()}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_outcome_has_a_sign_of_its_own(name: str) -> None:
+    """An outcome that the judge knows has words and a sign in the legend, and no two look alike."""
+    (case, *_) = passing(KERNEL_6_12, observe_6_12)
+    shown = {each: marks([replace(case, observed=each)])[each] for each in OUTCOMES}
+    assert not shown[name].glyph.isalnum()
+    assert [mark.glyph for mark in shown.values()].count(shown[name].glyph) == 1
+    assert [mark.ascii for mark in shown.values()].count(shown[name].ascii) == 1
+
+
+def test_other_groups_take_no_signs() -> None:
+    """What cases of steps observed is no outcome of a redirect, however many there are."""
+    cases = passing(KERNEL_6_12, observe_6_12)
+    steps = [
+        replace(cases[0], group="teardown", id=f"teardown/{number}", observed=f"step {number}") for number in range(100)
+    ]
+    strange = replace(cases[0], observed="strange")
+    assert marks([strange, *cases, *steps]) == marks([strange, *cases])
+    assert marks([strange, *steps])["strange"].glyph == "a"
