@@ -7,8 +7,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Any
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _MOST = 1 << 20
 """Bytes of a file that somebody wrote by hand."""

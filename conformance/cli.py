@@ -11,20 +11,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from common import streams
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import Terminated
-from common.errors import complain
+from common.errors import ConformError, ExitCode, Terminated, complain
 from common.say import put
 from conformance import __version__
 from conformance.command_line import settings
-from conformance.command_line.parser import Parser
-from conformance.command_line.parser import obey_colour
+from conformance.command_line.parser import Parser, obey_colour
 
 COMMANDS = {
     "shell": "commands.shell:shell",

@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-from typing import Final
-from typing import NotRequired
-from typing import TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from kernels.version import Version
 

@@ -6,19 +6,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import total_ordering
 from pathlib import Path
 from typing import Any
 
 from common import cache
 from common.errors import HostError
-from kernels.apt import REACH_HINT
-from kernels.apt import Apt
-from kernels.apt import Index
+from kernels.apt import REACH_HINT, Apt, Index
 from kernels.version import Version
 
 _SCHEMA = 2

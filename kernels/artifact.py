@@ -13,9 +13,7 @@ from pathlib import Path
 from common import cache
 from common.errors import KernelError
 from kernels import config as configuration
-from kernels import modules
-from kernels import seal
-from kernels import vmlinux
+from kernels import modules, seal, vmlinux
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 from kernels.version import Version

@@ -12,29 +12,18 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from common import cache
-from common.errors import HostError
-from common.errors import KernelError
-from common.errors import UsageError
-from kernels import artifact
-from kernels import config
-from kernels import make
-from kernels import modules
-from kernels import origin
-from kernels import patches
-from kernels import seal
+from common.errors import HostError, KernelError, UsageError
+from kernels import artifact, config, make, modules, origin, patches, seal
 from kernels.kernel import Kernel
 from kernels.origin import Origin
 from kernels.repository import GitError
-from kernels.spec import Preset
-from kernels.spec import Spec
+from kernels.spec import Preset, Spec
 from kernels.tree import BZIMAGE
 
 Progress = Callable[[str], None]

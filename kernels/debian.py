@@ -7,23 +7,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import cache
-from common.errors import HostError
-from common.errors import UsageError
-from kernels import artifact
-from kernels import deb
-from kernels import modules
-from kernels import seal
-from kernels.apt import REACH_HINT
-from kernels.apt import Apt
-from kernels.archive import Catalogue
-from kernels.archive import Offer
-from kernels.archive import Package
-from kernels.archive import catalogue
+from common.errors import HostError, UsageError
+from kernels import artifact, deb, modules, seal
+from kernels.apt import REACH_HINT, Apt
+from kernels.archive import Catalogue, Offer, Package, catalogue
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 from kernels.version import Version

@@ -7,8 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from kernels import artifact
-from kernels import package
+from kernels import artifact, package
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 

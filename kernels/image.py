@@ -6,9 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import KernelError
-from kernels import artifact
-from kernels import package
-from kernels import tree
+from kernels import artifact, package, tree
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 

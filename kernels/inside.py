@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from common.errors import KernelError
 

@@ -13,8 +13,7 @@ from common import cache
 from kernels.archive import catalogue
 from kernels.debian import DAY
 from kernels.kernel import Kernel
-from kernels.resolve import Progress
-from kernels.resolve import resolve
+from kernels.resolve import Progress, resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from kernels.toolchain import PACKAGES
 
 RELEASE_SUFFIX = "-conform"

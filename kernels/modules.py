@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common import cache
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from kernels import unpack
 from kernels.inside import inside
 

@@ -7,24 +7,16 @@ import lzma
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from common.errors import HostError
-from common.errors import UsageError
+from common.errors import HostError, UsageError
 from kernels.apt import Apt
-from kernels.archive import Package
-from kernels.archive import catalogue
-from kernels.repository import GitError
-from kernels.repository import Repository
-from kernels.repository import filters
-from kernels.repository import git
-from kernels.repository import scratch
-from kernels.spec import Source
-from kernels.spec import Spec
+from kernels.archive import Package, catalogue
+from kernels.repository import GitError, Repository, filters, git, scratch
+from kernels.spec import Source, Spec
 from kernels.version import Version
 
 Progress = Callable[[str], None]

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import KernelError
-from common.errors import UsageError
-from kernels import artifact
-from kernels import modules
+from common.errors import KernelError, UsageError
+from kernels import artifact, modules
 from kernels.inside import inside
 from kernels.kernel import Kernel
 from kernels.spec import Spec

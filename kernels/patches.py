@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.errors import KernelError
-from common.errors import UsageError
+from common.errors import KernelError, UsageError
 from kernels import unpack
-from kernels.repository import GitError
-from kernels.repository import Repository
-from kernels.repository import scratch
+from kernels.repository import GitError, Repository, scratch
 
 _LIMIT = 64 << 20
 """Bytes of a gzipped mailbox, unpacked."""

@@ -8,18 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import KernelError
-from kernels import build
-from kernels import debian
-from kernels import host
-from kernels import image
-from kernels import origin
-from kernels import package
-from kernels import tree
+from kernels import build, debian, host, image, origin, package, tree
 from kernels.kernel import Kernel
-from kernels.spec import Source
-from kernels.spec import Spec
-from kernels.spec import amend
-from kernels.spec import parse
+from kernels.spec import Source, Spec, amend, parse
 
 __all__ = ["Spec", "amend", "find_commit", "parse", "resolve"]
 

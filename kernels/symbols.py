@@ -11,9 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 

@@ -6,10 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import KernelError
-from kernels import artifact
-from kernels import modules
-from kernels.inside import below
-from kernels.inside import inside
+from kernels import artifact, modules
+from kernels.inside import below, inside
 from kernels.kernel import Kernel
 from kernels.spec import Spec
 

@@ -8,9 +8,7 @@ import signal
 
 import pytest
 
-from tests.conformance.injection import SEED
-from tests.conformance.injection import TALLY
-from tests.conformance.injection import table
+from tests.conformance.injection import SEED, TALLY, table
 
 # A shell starts what it puts into the background with SIGINT ignored, and so would be every command under test: one
 # that has to end by it never would.

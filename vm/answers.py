@@ -15,14 +15,10 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from vm.guest.kmsg import LINES
-from vm.guest.kmsg import TEXT
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Reply
+from vm.guest.kmsg import LINES, TEXT
+from vm.machine import Fate, LogLine, Reply
 
 FRAME_LIMIT = 8 << 20
 """Bytes: room for the longest log there can be, every character of it escaped. JSON takes 30 times that to hold."""

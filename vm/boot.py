@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cache
-from common.errors import ConformError
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import ConformError, HostError, KernelError
 from kernels.kernel import Kernel
-from vm import jail
-from vm import modules
-from vm import rootfs
+from vm import jail, modules, rootfs
 from vm.compose import Composition
 from vm.death import DeadMachineError
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineOptions
+from vm.machine import Fate, MachineInfo, MachineOptions
 from vm.qemu import Qemu
 from vm.session import Session
 

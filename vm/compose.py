@@ -8,13 +8,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from kernels.kernel import Kernel
 from vm import jail
 from vm.machine import MachineOptions

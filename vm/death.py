@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from vm.machine import Fate
-from vm.machine import Reply
+from vm.machine import Fate, Reply
 
 FAREWELL = "init: the agent "
 """So init explains itself before it powers off: vm.guest.init."""

@@ -15,13 +15,10 @@ from pathlib import Path
 from common.errors import HostError
 from kernels.kernel import Kernel
 from vm.death import DeadMachineError
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
+from vm.machine import MachineInfo, MachineKind
 from vm.monitor import QmpError
-from vm.patience import Waits
-from vm.patience import starvation
-from vm.qemu import content
-from vm.qemu import mortal
+from vm.patience import Waits, starvation
+from vm.qemu import content, mortal
 from vm.session import Session
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 

@@ -10,39 +10,23 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 from common import cache
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from kernels.kernel import Kernel
-from vm import accel
-from vm import boot
-from vm import compose
-from vm import host
-from vm import jail
-from vm import modules
-from vm import rootfs
-from vm import stock
-from vm import template
+from vm import accel, boot, compose, host, jail, modules, rootfs, stock, template
 from vm.boot import Booted
 from vm.death import DeadMachineError
-from vm.machine import Bundle
-from vm.machine import Machine
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm.machine import Bundle, Machine, MachineInfo, MachineKind, MachineOptions
 from vm.monitor import QmpError
 from vm.qemu import Qemu
 from vm.session import Session
-from vm.template import DamagedError
-from vm.template import Template
+from vm.template import DamagedError, Template
 
 QEMU = "qemu-system-x86_64"
 RESTORE_PATIENCE = 5.0

@@ -7,8 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 ANSWER_SECONDS = 30.0

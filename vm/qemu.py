@@ -11,17 +11,14 @@ import socket
 import subprocess
 import time
 import weakref
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.errors import HostError
 from vm import jail
 from vm.guest.agent import PORT
-from vm.monitor import Monitor
-from vm.monitor import QmpError
-from vm.patience import Waits
-from vm.patience import starvation
+from vm.monitor import Monitor, QmpError
+from vm.patience import Waits, starvation
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 """RAM that is a shared file stays where it is; the state is only the devices, some 400 KiB."""

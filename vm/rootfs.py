@@ -7,12 +7,9 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
-from typing import BinaryIO
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 from common.errors import HostError
 from vm.cpio import CpioWriter

@@ -9,39 +9,20 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from typing import Protocol
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from common.errors import HostError
-from common.errors import KernelError
-from vm import answers
-from vm import core
+from common.errors import HostError, KernelError
+from vm import answers, core
 from vm.answers import NonsenseError
-from vm.death import PANIC
-from vm.death import DeadMachineError
+from vm.death import PANIC, DeadMachineError
 from vm.guest.bundle import digest
-from vm.guest.frames import CHUNK
-from vm.guest.frames import FrameBuffer
-from vm.guest.frames import FramingError
-from vm.guest.frames import encode
-from vm.machine import NO_EVIDENCE
-from vm.machine import Bundle
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import MachineInfo
-from vm.machine import Reply
+from vm.guest.frames import CHUNK, FrameBuffer, FramingError, encode
+from vm.machine import NO_EVIDENCE, Bundle, Evidence, Fate, LogLine, MachineInfo, Reply
 from vm.monitor import QmpError
-from vm.patience import STARVED
-from vm.patience import Patience
-from vm.patience import Waits
-from vm.patience import never
+from vm.patience import STARVED, Patience, Waits, never
 
 GRACE = 1.0
 """Seconds on the reference machine that the agent may take beyond what was asked of it."""

@@ -12,9 +12,7 @@ import subprocess
 import tempfile
 import termios
 import tty
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import UsageError

@@ -14,26 +14,19 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kernels.modules
 from common import cache
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from kernels.kernel import Kernel
-from vm import compose
-from vm import jail
-from vm import modules
-from vm import rootfs
+from vm import compose, jail, modules, rootfs
 from vm.boot import await_agent
 from vm.folder import FolderWriter
-from vm.machine import MachineInfo
-from vm.machine import MachineOptions
+from vm.machine import MachineInfo, MachineOptions
 from vm.qemu import Qemu
-from vm.rootfs import AGENT_ROOT
-from vm.rootfs import PYTHON
+from vm.rootfs import AGENT_ROOT, PYTHON
 from vm.session import Session
 
 NEEDED = ("NET_9P", "NET_9P_VIRTIO", "9P_FS")

@@ -18,9 +18,7 @@ from typing import BinaryIO
 
 from common import cache
 from vm.compose import Composition
-from vm.machine import Bundle
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
+from vm.machine import Bundle, MachineInfo, MachineKind
 
 FORMAT = 4
 """Part of every key: raise it when the meaning of a template's files changes."""

@@ -7,8 +7,7 @@ import ctypes
 import os
 import struct
 
-from bpf.guest import btf
-from bpf.guest import syscall
+from bpf.guest import btf, syscall
 from bpf.guest.contexts import Context
 
 R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, STACK = range(11)

@@ -6,10 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from conformance.command_line.parser import Parser
-from conformance.command_line.parser import add_colour
-from conformance.command_line.parser import at_least
-from conformance.command_line.parser import workers
+from conformance.command_line.parser import Parser, add_colour, at_least, workers
 
 _LOOKED_AT = ("--kernel", "--patch", "--config", "--preset", "--machine", "--accel", "--append", "--cpus", "--memory")
 """The shared options that mean something to a machine in which no case is judged."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from common.errors import UsageError
 from common.say import put

@@ -14,23 +14,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ConformError, ExitCode, UsageError
 from common.say import say
 from conformance.run import benchmark as guest
 from conformance.run import figures
 from conformance.run.figures import Figures
 from conformance.run.memory import Peak
 from conformance.run.provenance import suite_commit
-from conformance.run.yardstick import Timed
-from conformance.run.yardstick import timed
+from conformance.run.yardstick import Timed, timed
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"

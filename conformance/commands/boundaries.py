@@ -9,19 +9,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from datetime import UTC
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import ExitCode
-from common.errors import UsageError
-from common.say import put
-from common.say import say
-from conformance.judge.boundaries import Boundary
-from conformance.judge.boundaries import boundaries
+from common.errors import ExitCode, UsageError
+from common.say import put, say
+from conformance.judge.boundaries import Boundary, boundaries
 from conformance.report.events import read
 from conformance.report.style import Style
 from kernels.archive import catalogue

@@ -8,39 +8,21 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import foreign
-from common.errors import ExitCode
-from common.errors import UsageError
-from common.say import note
-from common.say import put
-from conformance.compare.again import CLONES
-from conformance.compare.again import Repeater
-from conformance.compare.again import Tries
+from common.errors import ExitCode, UsageError
+from common.say import note, put
+from conformance.compare.again import CLONES, Repeater, Tries
 from conformance.compare.classify import classify
 from conformance.compare.identity import unlike
-from conformance.compare.model import Change
-from conformance.compare.model import Comparison
-from conformance.compare.model import Difference
-from conformance.compare.model import Side
-from conformance.compare.sides import Subject
-from conformance.compare.sides import is_folder
-from conformance.compare.sides import judged_before
-from conformance.compare.sides import judged_now
-from conformance.compare.sides import options_for
-from conformance.compare.sides import pairs
-from conformance.compare.sides import require_common
+from conformance.compare.model import Change, Comparison, Difference, Side
+from conformance.compare.sides import Subject, is_folder, judged_before, judged_now, options_for, pairs, require_common
 from conformance.compare.store import store
 from conformance.compare.symptom import symptom_of
-from conformance.compare.text import comparison_lines
-from conformance.compare.text import paragraph
+from conformance.compare.text import comparison_lines, paragraph
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.report.events import CaseEvent
@@ -48,17 +30,12 @@ from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import verdict_lines
 from conformance.run.consent import for_host
-from conformance.run.deadline import expiry
-from conformance.run.deadline import process_began
+from conformance.run.deadline import expiry, process_began
 from conformance.run.machine_pool import Workbench
-from conformance.run.options import specs_asked
-from conformance.run.options import workers
-from conformance.run.results import Claim
-from conformance.run.results import new_folder
-from conformance.run.run_options import RunOptions
-from conformance.run.run_options import read_options
-from conformance.run.selection import checked
-from conformance.run.selection import matcher
+from conformance.run.options import specs_asked, workers
+from conformance.run.results import Claim, new_folder
+from conformance.run.run_options import RunOptions, read_options
+from conformance.run.selection import checked, matcher
 from kernels.kernel import Kernel
 
 _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)

@@ -7,19 +7,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.errors import UsageError
-from common.say import note
-from common.say import put
+from common.say import note, put
 from conformance.expect.verified import newest_known
-from conformance.judge.catalogue import Defect
-from conformance.judge.catalogue import Span
-from conformance.judge.catalogue import catalogue
-from conformance.judge.catalogue import on
+from conformance.judge.catalogue import Defect, Span, catalogue, on
 from conformance.model import MAINLINE
 from conformance.report.style import Style
 from kernels.resolve import resolve

@@ -6,37 +6,24 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
 from common import say
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError
 from conformance.expect import words
 from conformance.expect.rules import Rule
-from conformance.expect.verified import newest_known
-from conformance.expect.verified import note
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from conformance.expect.verified import newest_known, note
+from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import table
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge import steps
-from conformance.judge.defects import Deviation
+from conformance.judge.defects import Deviation, deviations
 from conformance.judge.defects import about as deviations_about
-from conformance.judge.defects import deviations
-from conformance.judge.needs import needs_of
-from conformance.judge.needs import unmet
-from conformance.model import MAINLINE
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import KernelFacts
-from conformance.model import first_on
+from conformance.judge.needs import needs_of, unmet
+from conformance.model import MAINLINE, Case, Ground, KernelFacts, first_on
 from conformance.report.style import Style
 from conformance.run.machine_pool import facts_of
 from kernels.resolve import resolve

@@ -7,23 +7,16 @@ import argparse
 import fnmatch
 import json
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from common.errors import UsageError
-from common.say import put
-from common.say import say
-from conformance.nightly.history import LEGEND
-from conformance.nightly.history import Build
-from conformance.nightly.history import Strip
-from conformance.nightly.history import strips
+from common.say import put, say
+from conformance.nightly.history import LEGEND, Build, Strip, strips
 from conformance.report.events import NAME
-from conformance.report.night import Night
-from conformance.report.night import nights
-from conformance.report.style import WIDTH
-from conformance.report.style import Style
+from conformance.report.night import Night, nights
+from conformance.report.style import WIDTH, Style
 
 _WIDEST = 40
 """Nights that a strip has room for; older ones are left out."""

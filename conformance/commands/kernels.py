@@ -12,8 +12,7 @@ from pathlib import Path
 
 from common import cache
 from common.errors import HostError
-from common.say import note
-from common.say import say
+from common.say import note, say
 from conformance.run.consent import ask
 from kernels import inventory
 from kernels.version import Version

@@ -7,19 +7,14 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from common.errors import ExitCode
-from common.say import put
-from common.say import say
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from common.say import put, say
+from conformance.groups import GROUPS, cases
 from conformance.model import Case
 from conformance.report.style import Style
-from conformance.run.selection import Wanted
-from conformance.run.selection import choose
-from conformance.run.selection import require
+from conformance.run.selection import Wanted, choose, require
 
 _ANY = "any"
 """In place of the slug of a kernel: no kernel is named."""

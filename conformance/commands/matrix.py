@@ -7,36 +7,31 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from datetime import UTC
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from common.errors import ConformError
-from common.errors import UsageError
-from common.say import put
-from common.say import say
-from conformance.nightly.config import DEFAULT
-from conformance.nightly.config import NAME
-from conformance.nightly.config import Matrix
-from conformance.nightly.config import read
+from common.errors import ConformError, UsageError
+from common.say import put, say
+from conformance.nightly.config import DEFAULT, NAME, Matrix, read
 from conformance.report.events import Run
 from conformance.report.findings import provenance
 from conformance.report.live import choose
 from conformance.report.night import nights
 from conformance.report.store import write
 from conformance.report.style import Style
-from conformance.report.text import head
-from conformance.report.text import known_section
-from conformance.report.text import skipped_section
-from conformance.report.text import unexpected_section
-from conformance.report.text import unseen_section
-from conformance.report.text import verdict_lines
+from conformance.report.text import (
+    head,
+    known_section,
+    skipped_section,
+    unexpected_section,
+    unseen_section,
+    verdict_lines,
+)
 from conformance.run.deadline import seconds_of
 from conformance.run.ledger import Ledger
 from conformance.run.memory import Peak
-from conformance.run.results import closing_lines
-from conformance.run.results import located
+from conformance.run.results import closing_lines, located
 from conformance.run.scheduler import durations
 from conformance.run.session import hold
 

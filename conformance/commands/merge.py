@@ -6,28 +6,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UsageError
 from common.say import put
-from conformance.report.events import NAME
-from conformance.report.events import EventLog
-from conformance.report.events import Run
-from conformance.report.events import encode
-from conformance.report.events import read
+from conformance.report.events import NAME, EventLog, Run, encode, read
 from conformance.report.exit_code import exit_code_of
 from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.summary import write_summary
 from conformance.report.text import verdict_lines
-from conformance.run.evidence_copy import Origin
-from conformance.run.evidence_copy import carry
-from conformance.run.evidence_copy import marked
-from conformance.run.results import Claim
-from conformance.run.results import closing_lines
+from conformance.run.evidence_copy import Origin, carry, marked
+from conformance.run.results import Claim, closing_lines
 from conformance.run.shard import Shard
 
 

@@ -14,25 +14,21 @@ import argparse
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from common.say import note
-from common.say import say
+from common.say import note, say
 from conformance.groups import GROUPS
 from conformance.model import Case
 from conformance.run import stopwatch
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import PRELOAD, Workbench
 from conformance.run.memory import family
 from conformance.run.try_case import once
 from kernels.resolve import resolve
-from vm.machine import Fate
-from vm.machine import MachineOptions
+from vm.machine import Fate, MachineOptions
 
 _SLUG = "kernel"
 _DEADLINE = 60.0

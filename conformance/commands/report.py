@@ -11,13 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import ExitCode
-from common.errors import UsageError
-from common.say import put
-from common.say import put_bytes
-from common.say import say
-from conformance.report.events import NAME
-from conformance.report.events import read
+from common.errors import ExitCode, UsageError
+from common.say import put, put_bytes, say
+from conformance.report.events import NAME, read
 from conformance.report.formats import FORMATS
 from conformance.report.merge import merged
 from conformance.report.store import store

@@ -6,29 +6,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError
 from common.say import put
 from conformance.report.events import Run
 from conformance.report.live import choose
 from conformance.report.style import Style
-from conformance.report.text import report_lines
-from conformance.report.text import unexpected_section
-from conformance.report.text import verdict_lines
+from conformance.report.text import report_lines, unexpected_section, verdict_lines
 from conformance.run import resume
 from conformance.run.consent import for_host
 from conformance.run.ledger import Ledger
 from conformance.run.options import specs_asked
-from conformance.run.results import Claim
-from conformance.run.results import closing_lines
-from conformance.run.results import located
-from conformance.run.results import new_folder
+from conformance.run.results import Claim, closing_lines, located, new_folder
 from conformance.run.session import hold
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]

@@ -19,14 +19,10 @@ from conformance.run.bundle import guest_bundle
 from conformance.run.consent import for_host
 from conformance.run.machine_pool import Workbench
 from conformance.run.run_options import read_options
-from conformance.run.selection import Wanted
-from conformance.run.selection import checked
-from conformance.run.selection import matcher
+from conformance.run.selection import Wanted, checked, matcher
 from kernels.resolve import resolve
 from vm import shell as terminal
-from vm.machine import Machine
-from vm.machine import MachineKind
-from vm.machine import Reply
+from vm.machine import Machine, MachineKind, Reply
 
 _GREETING = "greeting"
 _SETTING_UP = 60.0

@@ -6,8 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
@@ -15,12 +14,7 @@ from common.say import note
 from conformance.report.style import Style
 from conformance.teeth import faults
 from conformance.teeth.faults import Fault
-from conformance.teeth.trial import Bench
-from conformance.teeth.trial import Outcome
-from conformance.teeth.trial import attempt
-from conformance.teeth.trial import baseline
-from conformance.teeth.trial import recall
-from conformance.teeth.trial import save
+from conformance.teeth.trial import Bench, Outcome, attempt, baseline, recall, save
 from kernels.resolve import resolve
 
 _TARGET = 0.95

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
 from conformance.compare.model import Symptom

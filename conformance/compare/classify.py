@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import comb
 
-from conformance.compare.model import Change
-from conformance.compare.model import Opinion
-from conformance.compare.model import Side
-from conformance.compare.model import Symptom
+from conformance.compare.model import Change, Opinion, Side, Symptom
 
 CONFIDENCE = 0.05
 """How likely, at most, tries that differ as much or more are if the two kernels behave alike."""

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from common.errors import HostError
 from conformance.judge.needs import symbols_needed

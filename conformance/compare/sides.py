@@ -5,31 +5,20 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import KernelError
-from common.errors import UsageError
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import interrupted
-from conformance.report.events import read
+from common.errors import ConformError, ExitCode, KernelError, UsageError
+from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
 from conformance.run.ledger import Ledger
 from conformance.run.options import specs_asked
 from conformance.run.session import hold
 from kernels.kernel import Kernel
-from kernels.resolve import parse
-from kernels.resolve import resolve
+from kernels.resolve import parse, resolve
 
 Progress = Callable[[str], None]
 

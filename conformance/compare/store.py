@@ -10,9 +10,7 @@ from typing import Any
 
 from common import outfile
 from common.errors import HostError
-from conformance.compare.model import Change
-from conformance.compare.model import Comparison
-from conformance.compare.model import Side
+from conformance.compare.model import Change, Comparison, Side
 from conformance.report.events import KernelEvent
 
 NAME = "comparison.json"

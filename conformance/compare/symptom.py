@@ -5,13 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conformance.compare.model import Opinion
-from conformance.compare.model import Symptom
+from conformance.compare.model import Opinion, Symptom
 from conformance.groups import GROUPS
-from conformance.judge.klog import Report
-from conformance.judge.klog import find_reports
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.judge.klog import Report, find_reports
+from conformance.model import Source, Verdict
 from conformance.report.events import CaseEvent
 
 _TROUBLE = (Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)

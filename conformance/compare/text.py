@@ -6,14 +6,9 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from conformance.compare.model import Change
-from conformance.compare.model import Comparison
-from conformance.compare.model import Difference
-from conformance.compare.model import Side
-from conformance.compare.model import Symptom
+from conformance.compare.model import Change, Comparison, Difference, Side, Symptom
 from conformance.report.bug_report import command_lines
 from conformance.report.events import KernelEvent
 from conformance.report.findings import identity

@@ -20,23 +20,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from common.errors import UsageError
-from conformance.model import MAINLINE
-from conformance.model import Ground
-from conformance.model import Source
+from conformance.model import MAINLINE, Ground, Source
 from kernels.version import Version
 
 Params = Mapping[str, str]

@@ -15,8 +15,7 @@ from conformance.groups.kinds import FAMILIES
 from conformance.groups.leaks import cases as leaks
 from conformance.groups.redirect import cases as redirect
 from conformance.groups.redirect.expectation import deciding
-from conformance.groups.redirect.judge import answers
-from conformance.groups.redirect.judge import judge_redirect
+from conformance.groups.redirect.judge import answers, judge_redirect
 from conformance.groups.steer import cases as steer
 from conformance.groups.survive import cases as survive
 from conformance.groups.teardown import cases as teardown

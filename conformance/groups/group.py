@@ -3,19 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from conformance.expect.rules import Rule
 from conformance.groups.kinds import FAMILIES
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Observation
+from conformance.model import Case, Judgement, KernelFacts, Observation
 
 Judge = Callable[[Case, KernelFacts, Observation, Mapping[str, str]], Judgement]
 """The last argument has the answers that known defects give in place of the promised ones."""

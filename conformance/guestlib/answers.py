@@ -6,8 +6,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 Steps = dict[str, str]

@@ -17,16 +17,11 @@ import select
 import signal
 import socket
 import threading
-from contextlib import ExitStack
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from conformance.guestlib import pidfd
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
+from conformance.guestlib import pidfd, procfs, sockets, traffic
 from conformance.guestlib.traffic import Messages
 
 PATIENCE = 4.0

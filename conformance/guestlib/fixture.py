@@ -8,29 +8,17 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from contextlib import ExitStack
-from contextlib import contextmanager
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from functools import wraps
+from functools import cache, wraps
 from types import TracebackType
 
 from bpf.guest import assemble as asm
-from bpf.guest import links
-from bpf.guest import maps
-from bpf.guest import syscall
-from bpf.guest.contexts import CONTEXTS
-from bpf.guest.contexts import Context
+from bpf.guest import links, maps, syscall
+from bpf.guest.contexts import CONTEXTS, Context
 from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import comes_true
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.answers import outcome
+from conformance.guestlib.answers import Steps, attempt, comes_true, name_of, outcome
 
 Scenario = Callable[[Mapping[str, str]], dict[str, Steps]]
 TYPES = syscall.ATTACH_TYPES

@@ -10,19 +10,13 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import Final
 
-from bpf.guest import links
-from bpf.guest import maps
-from bpf.guest import syscall
-from conformance.guestlib import fixture
-from conformance.guestlib import sockets
-from conformance.guestlib import ways_out
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import State
+from bpf.guest import links, maps, syscall
+from conformance.guestlib import fixture, sockets, ways_out
+from conformance.guestlib.fixture import Fixture, State
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.ways_out import WITHOUT_WAITING
 

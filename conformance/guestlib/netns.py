@@ -8,12 +8,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
+from conformance.guestlib import procfs, sockets
 
 _HERE = "/proc/thread-self/ns/net"
 _NEW = 0x40000000

@@ -8,8 +8,7 @@ import os
 import struct
 from collections.abc import Mapping
 
-from bpf.guest import hooks
-from bpf.guest import syscall
+from bpf.guest import hooks, syscall
 from bpf.guest.contexts import CONTEXTS
 from conformance.guestlib.answers import error_name
 

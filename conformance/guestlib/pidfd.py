@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable
 
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import outcome
+from conformance.guestlib.answers import attempt, outcome
 
 THREAD = os.O_EXCL
 """PIDFD_THREAD."""

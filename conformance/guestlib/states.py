@@ -13,12 +13,10 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import ExitStack
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
+from conformance.guestlib import procfs, sockets
 from conformance.guestlib.answers import comes_true
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27

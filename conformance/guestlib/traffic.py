@@ -10,15 +10,11 @@ import itertools
 import socket
 import struct
 import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.answers import outcome
+from conformance.guestlib.answers import name_of, outcome
 from conformance.guestlib.quiesce import fences
 
 UNSENT = 0x894B

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
+from conformance.guestlib import procfs, sockets, traffic
 from conformance.guestlib.child import Child
 from conformance.guestlib.quiesce import fences
 

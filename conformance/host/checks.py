@@ -14,10 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common.errors import ExitCode
-from common.errors import Terminated
-from common.errors import UsageError
-from common.errors import complain
+from common.errors import ExitCode, Terminated, UsageError, complain
 
 ROOT = Path(__file__).parents[2]
 _NO_TESTS = 5

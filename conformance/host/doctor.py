@@ -14,22 +14,16 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from common import cache
-from common import foreign
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.say import put
-from common.say import say
-from conformance.host.environment import RUN
-from conformance.host.environment import Environment
-from conformance.host.packages import BUILDING
-from conformance.host.packages import PACKAGES
+from common import cache, foreign
+from common.errors import ConformError, ExitCode
+from common.say import put, say
+from conformance.host.environment import RUN, Environment
+from conformance.host.packages import BUILDING, PACKAGES
 from conformance.report.style import Style
 
 ROOT = Path(__file__).parents[2]

@@ -16,25 +16,15 @@ import sys
 import sysconfig
 import time
 import zipfile
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
-from contextlib import contextmanager
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import Terminated
-from common.errors import complain
+from common.errors import ConformError, ExitCode, HostError, Terminated, complain
 from common.say import note
 from conformance.host import checks
-from conformance.host.environment import RUN
-from conformance.host.environment import Environment
-from conformance.host.packages import Package
-from conformance.host.packages import apt_get
-from conformance.host.packages import missing
+from conformance.host.environment import RUN, Environment
+from conformance.host.packages import Package, apt_get, missing
 
 # An orphan must not go on writing where the next set-up begins.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL")

@@ -12,22 +12,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from common.errors import UsageError
-from conformance.expect.rules import Bound
-from conformance.expect.rules import Rule
+from conformance.expect.rules import Bound, Rule
 from conformance.groups import GROUPS
 from conformance.groups.redirect import expectation
-from conformance.judge import defects
-from conformance.judge import steps
-from conformance.model import MAINLINE
-from conformance.model import KernelFacts
+from conformance.judge import defects, steps
+from conformance.model import MAINLINE, KernelFacts
 from kernels.version import Version
 
 PROVED: Final = Path(__file__).parents[1] / "expect" / "proved.toml"

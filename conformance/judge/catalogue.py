@@ -3,21 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from conformance.expect.verified import newest_known
 from conformance.groups import GROUPS
 from conformance.judge import defects
 from conformance.judge.defects import Deviation
-from conformance.model import MAINLINE
-from conformance.model import Case
-from conformance.model import Ground
+from conformance.model import MAINLINE, Case, Ground
 from kernels.version import Version
 
 

@@ -4,31 +4,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from conformance.groups import GROUPS
 from conformance.judge import steps
-from conformance.judge.defects import Deviation
-from conformance.judge.defects import Symptom
-from conformance.judge.defects import deviations
+from conformance.judge.defects import Deviation, Symptom, deviations
 from conformance.judge.judge import judge
-from conformance.judge.klog import Report
-from conformance.judge.klog import alarming
-from conformance.judge.klog import find_reports
-from conformance.judge.klog import meaning
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Verdict
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Reply
+from conformance.judge.klog import Report, alarming, find_reports, meaning
+from conformance.model import Case, Ground, Judgement, KernelFacts, Verdict
+from vm.machine import Fate, LogLine, Reply
 
 Known = Callable[[str], Ground | None]
 """Why a report of a title is no news; None if it is."""

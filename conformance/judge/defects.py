@@ -33,32 +33,18 @@ Everything that is wrong beyond the symptom is as wrong as ever.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
-from functools import cache
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
-from conformance.expect.rules import Params
-from conformance.expect.rules import Rule
-from conformance.expect.rules import bad
-from conformance.expect.rules import name_of
-from conformance.expect.rules import read_rows
-from conformance.expect.rules import read_rule
+from conformance.expect.rules import Params, Rule, bad, name_of, read_rows, read_rule
 from conformance.groups import GROUPS
 from conformance.groups.group import Families
 from conformance.groups.kinds import FAMILIES
 from conformance.judge.klog import Report
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Case, Ground, Source, Verdict
 from kernels.version import Version
 
 HERE: Final = Path(__file__).parents[1] / "groups"

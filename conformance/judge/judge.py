@@ -8,10 +8,7 @@ from types import MappingProxyType
 
 from conformance.groups import GROUPS
 from conformance.judge.steps import judge_steps
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Observation
+from conformance.model import Case, Judgement, KernelFacts, Observation
 
 
 def judge(

@@ -20,18 +20,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection
-from collections.abc import Iterator
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from common import infile
 from common.errors import UsageError
-from conformance.model import Ground
-from conformance.model import Source
+from conformance.model import Ground, Source
 from kernels.version import Version
 
 _HINT = "conformance/judge/lists.py says how a line is written"

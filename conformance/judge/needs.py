@@ -4,29 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
-from conformance.expect.rules import Bound
-from conformance.expect.rules import bad
-from conformance.expect.rules import check_keys
-from conformance.expect.rules import name_of
-from conformance.expect.rules import read_bound
-from conformance.expect.rules import read_match
-from conformance.expect.rules import read_rows
+from conformance.expect.rules import Bound, bad, check_keys, name_of, read_bound, read_match, read_rows
 from conformance.groups import cases
-from conformance.groups.kinds import FAMILIES
-from conformance.groups.kinds import KINDS
+from conformance.groups.kinds import FAMILIES, KINDS
 from conformance.groups.redirect.cases import LAYOUTS
 from conformance.judge.defects import of_group
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import KernelFacts
-from conformance.model import Source
+from conformance.model import Case, Ground, KernelFacts, Source
 from kernels.version import Version
 
 NEEDS: Final = Path(__file__).with_name("needs.toml")

@@ -19,37 +19,20 @@ step that no row speaks of is as wrong as one that is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
-from functools import cache
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-from typing import Final
-from typing import TypeGuard
+from typing import Any, Final, TypeGuard
 
 from common.errors import ConformError
-from conformance.expect.rules import Params
-from conformance.expect.rules import Rule
-from conformance.expect.rules import bad
-from conformance.expect.rules import grounds_of
-from conformance.expect.rules import name_of
-from conformance.expect.rules import read_rows
-from conformance.expect.rules import read_rule
+from conformance.expect.rules import Params, Rule, bad, grounds_of, name_of, read_rows, read_rule
 from conformance.expect.verified import note
 from conformance.groups import GROUPS
 from conformance.groups.group import Families
 from conformance.groups.kinds import FAMILIES
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Observation
-from conformance.model import Verdict
+from conformance.model import Case, Judgement, KernelFacts, Observation, Verdict
 from kernels.version import Version
 
 HERE: Final = Path(__file__).parents[1] / "groups"

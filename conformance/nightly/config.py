@@ -6,23 +6,18 @@ from __future__ import annotations
 import argparse
 import os
 import tomllib
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from common import infile
 from common.errors import UsageError
 from conformance.report.formats import FORMATS
 from conformance.run.deadline import seconds_of
-from conformance.run.options import add_options
-from conformance.run.options import by_slug
+from conformance.run.options import add_options, by_slug
 from kernels.resolve import parse
-from kernels.spec import Preset
-from kernels.spec import amend
+from kernels.spec import Preset, amend
 
 NAME: Final = "conform.toml"
 DEFAULT: Final = Path(__file__).with_name("default.toml")

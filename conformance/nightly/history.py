@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
+from conformance.report.events import CaseEvent, Run
 
 SIGNS = {
     Verdict.PASS: ".",

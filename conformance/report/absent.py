@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.model import Ground
-from conformance.model import Verdict
+from conformance.model import Ground, Verdict
 from conformance.report.events import Run
 from conformance.report.known import defects_of
 

@@ -6,20 +6,14 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.expect.words import brief
-from conformance.model import Case
-from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.findings import evidence
-from conformance.report.findings import rows
-from conformance.report.findings import why
-from conformance.report.style import WIDTH
-from conformance.report.style import Style
+from conformance.model import Case, Verdict
+from conformance.report.events import CaseEvent, KernelEvent
+from conformance.report.findings import evidence, rows, why
+from conformance.report.style import WIDTH, Style
 
 LINES = 10
 """Of a case; the evidence has the rest."""

@@ -20,31 +20,18 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
 from common import infile
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import UsageError
-from conformance.model import Ground
-from conformance.model import LogLine
-from conformance.model import TryEntry
-from conformance.model import Verdict
+from common.errors import ExitCode, HostError, UsageError
+from conformance.model import Ground, LogLine, TryEntry, Verdict
 from conformance.report import plausible
-from conformance.report.json_line import collected_later
-from conformance.report.json_line import located
-from conformance.report.json_line import repaired
-from conformance.report.json_line import written
+from conformance.report.json_line import collected_later, located, repaired, written
 
 SCHEMA = 1
 NAME = "events.jsonl"

@@ -17,15 +17,13 @@ from __future__ import annotations
 import functools
 import json
 import tomllib
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
+from conformance.report.events import CaseEvent, Run
 from kernels.version import Version
 
 _SCHEMA = 1

@@ -4,19 +4,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.judge.klog import is_header
-from conformance.model import TryEntry
-from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import interrupted
+from conformance.model import TryEntry, Verdict
+from conformance.report.events import CaseEvent, KernelEvent, Run, interrupted
 from conformance.report.summary import tools
 
 _EXCERPT = 8

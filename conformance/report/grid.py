@@ -7,24 +7,15 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from conformance.groups import GROUPS
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
-from conformance.groups.redirect.cases import LAYOUTS
-from conformance.groups.redirect.cases import MODES
-from conformance.groups.redirect.cases import PLAIN
-from conformance.groups.redirect.cases import redirect_cases
+from conformance.groups.kinds import KINDS, MAPS
+from conformance.groups.redirect.cases import LAYOUTS, MODES, PLAIN, redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
-from conformance.report.style import WIDTH
-from conformance.report.style import Style
+from conformance.report.style import WIDTH, Style
 
 _LABEL = max(len(kind) for kind in KINDS)
 _GAP = "  "

@@ -7,19 +7,13 @@ No schema has properties of a case; they are lines `[[PROPERTY|name=value]]` of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from common import foreign
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.findings import by_group
-from conformance.report.findings import story
+from conformance.report.events import CaseEvent, KernelEvent, Run
+from conformance.report.findings import by_group, story
 from conformance.report.summary import tools
 
 

@@ -12,21 +12,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime
-from datetime import timedelta
-from typing import Any
-from typing import Final
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from conformance.model import Ground
-from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import encode
-from conformance.report.findings import story
-from conformance.report.findings import witnesses
-from conformance.report.known import defects_of
-from conformance.report.known import summary_of
+from conformance.model import Ground, Verdict
+from conformance.report.events import CaseEvent, KernelEvent, Run, encode
+from conformance.report.findings import story, witnesses
+from conformance.report.known import defects_of, summary_of
 
 ORIGIN: Final = "sockmap_conformance"
 

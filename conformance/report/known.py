@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from conformance.model import Ground
-from conformance.model import Source
+from conformance.model import Ground, Source
 from conformance.report.events import CaseEvent
 
 

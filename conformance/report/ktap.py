@@ -3,20 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from common import foreign
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.findings import by_group
-from conformance.report.findings import identity
-from conformance.report.findings import provenance
-from conformance.report.findings import story
+from conformance.report.events import CaseEvent, KernelEvent, Run
+from conformance.report.findings import by_group, identity, provenance, story
 
 _DIRECTIVES = {
     Verdict.SKIP: "SKIP",

@@ -13,27 +13,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
-from typing import Any
-from typing import Protocol
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TextIO
 
-from common.say import silence
-from common.say import unwritable
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.forecast import Forecast
-from conformance.report.forecast import Planned
-from conformance.report.screen import Outlook
-from conformance.report.screen import announcement
-from conformance.report.screen import screen
-from conformance.report.screen import verdict_of
-from conformance.report.screen import waiting
-from conformance.report.style import WIDTH
-from conformance.report.style import Style
+from common.say import silence, unwritable
+from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent
+from conformance.report.forecast import Forecast, Planned
+from conformance.report.screen import Outlook, announcement, screen, verdict_of, waiting
+from conformance.report.style import WIDTH, Style
 from conformance.report.text import report_lines
 
 Conclude = Callable[[Run, Style], Sequence[str]]

@@ -5,31 +5,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from common import foreign
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.absent import absent
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.findings import accelerators
-from conformance.report.findings import alike
-from conformance.report.findings import evidence
-from conformance.report.findings import flaky
-from conformance.report.findings import identity
-from conformance.report.findings import provenance
-from conformance.report.findings import quick
-from conformance.report.findings import rows
-from conformance.report.findings import skips
-from conformance.report.findings import spared
-from conformance.report.findings import tally
-from conformance.report.findings import tries
-from conformance.report.findings import verdict
-from conformance.report.findings import why
-from conformance.report.findings import xfails
+from conformance.report.events import CaseEvent, Run
+from conformance.report.findings import (
+    accelerators,
+    alike,
+    evidence,
+    flaky,
+    identity,
+    provenance,
+    quick,
+    rows,
+    skips,
+    spared,
+    tally,
+    tries,
+    verdict,
+    why,
+    xfails,
+)
 from conformance.report.known import known_deviations
 from conformance.report.style import Style
 

@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from common.errors import ExitCode
-from conformance.report.events import CaseEvent
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
+from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, RunEvent
 
 _GRAVEST = (
     ExitCode.INTERRUPTED,

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UsageError
-from conformance.report.events import NAME
-from conformance.report.events import Run
-from conformance.report.events import read
+from conformance.report.events import NAME, Run, read
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 from kernels.version import Version
 
 if TYPE_CHECKING:
-    from conformance.report.events import CaseEvent
-    from conformance.report.events import Event
-    from conformance.report.events import KernelEvent
-    from conformance.report.events import RunEvent
+    from conformance.report.events import CaseEvent, Event, KernelEvent, RunEvent
 
 _NAME = re.compile(r"(?!\.\.?$)[a-z0-9_.-]{1,200}")
 """A slug, a group or a case: fit for a file's name, an anchor and an attribute."""

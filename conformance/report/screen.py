@@ -5,17 +5,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from conformance.report import grid
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.style import WIDTH
-from conformance.report.style import Style
-from conformance.report.text import case_lines
-from conformance.report.text import rule
+from conformance.report.events import CaseEvent, Run
+from conformance.report.style import WIDTH, Style
+from conformance.report.text import case_lines, rule
 
 _BAR = 24
 _ANNOUNCED = 20

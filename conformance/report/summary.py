@@ -11,8 +11,7 @@ from typing import Any
 from common import outfile
 from common.errors import HostError
 from conformance.model import Verdict
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
+from conformance.report.events import KernelEvent, Run
 
 SCHEMA = 1
 NAME = "summary.json"

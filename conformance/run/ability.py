@@ -8,18 +8,15 @@ it with each clone, and what it says while its first socket is made belongs to t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from typing import Any
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import kernels.modules
 from conformance.guestlib.able import SYMBOLS
 from conformance.judge.needs import needs_of
 from conformance.model import Case
 from kernels.kernel import Kernel
-from vm.machine import Fate
-from vm.machine import Reply
+from vm.machine import Fate, Reply
 
 PROBE: Final = "conformance.guestlib.able:lacking"
 

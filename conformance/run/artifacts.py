@@ -6,23 +6,18 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common import foreign
-from common import outfile
+from common import foreign, outfile
 from common.errors import HostError
 from conformance.judge.lists import Lists
-from conformance.model import Case
-from conformance.model import LogLine
-from conformance.model import Verdict
+from conformance.model import Case, LogLine, Verdict
 from conformance.report.events import CaseEvent
 from conformance.run.machine_pool import Workbench
 from conformance.run.retries import Wish
 from conformance.run.try_case import once
-from vm.machine import SOCKMAP_PATHS
-from vm.machine import Evidence
+from vm.machine import SOCKMAP_PATHS, Evidence
 
 LOG = "log.txt"
 SERIAL = "serial.txt"

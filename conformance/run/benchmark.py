@@ -5,20 +5,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import cast
 
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, Verdict
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import PRELOAD, Workbench
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
 from kernels.resolve import resolve

@@ -9,8 +9,7 @@ from pathlib import Path
 from bpf.build import programs_module
 from conformance.judge.conclude import trouble_of
 from vm.launch import UnfitError
-from vm.machine import Bundle
-from vm.machine import Machine
+from vm.machine import Bundle, Machine
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (

@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from common.errors import ConformError
-from common.errors import UsageError
+from common.errors import ConformError, UsageError
 from common.say import note
 
 YES = "CONFORM_YES"

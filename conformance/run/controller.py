@@ -5,38 +5,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import Terminated
-from common.errors import told
+from common.errors import ConformError, ExitCode, Terminated, told
 from conformance.report.events import CaseEvent
 from conformance.report.forecast import Planned
-from conformance.run.deadline import PASSED
-from conformance.run.deadline import alarm
+from conformance.run.deadline import PASSED, alarm
 from conformance.run.kernels import make_ready
 from conformance.run.ledger import Ledger
 from conformance.run.quick_run import quick_of
-from conformance.run.record import event_of
-from conformance.run.record import fault_of
-from conformance.run.record import named
-from conformance.run.record import unjudged
+from conformance.run.record import event_of, fault_of, named, unjudged
 from conformance.run.remote import outlive_lost_machines
-from conformance.run.stash import BROKEN
-from conformance.run.stash import DONE
-from conformance.run.stash import OPTIONS
-from conformance.run.stash import WORKBENCH
-from conformance.run.stash import broken_in
-from conformance.run.stash import kernel_of
-from conformance.run.stash import specs_of
+from conformance.run.stash import BROKEN, DONE, OPTIONS, WORKBENCH, broken_in, kernel_of, specs_of
 
 
 class Controller:

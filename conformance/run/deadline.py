@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from common.errors import DeadlinePassed
-from common.errors import KernelError
-from common.errors import UsageError
+from common.errors import DeadlinePassed, KernelError, UsageError
 
 DEFAULT = "1h"
 PASSED = "the run's total deadline has passed"

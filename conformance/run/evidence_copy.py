@@ -7,16 +7,12 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable
-from collections.abc import Iterator
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.run.artifacts import FILES
-from conformance.run.artifacts import folder_of
+from conformance.report.events import CaseEvent, Run
+from conformance.run.artifacts import FILES, folder_of
 
 LARGEST = 64 << 20
 """Bytes of one file; a memory dump is larger, and stays where it is."""

@@ -4,28 +4,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from common.errors import ConformError
-from common.errors import DeadlinePassed
-from common.errors import KernelError
+from common.errors import ConformError, DeadlinePassed, KernelError
 from conformance.report.events import KernelEvent
 from conformance.run import resume
-from conformance.run.deadline import alarm
-from conformance.run.deadline import too_late
+from conformance.run.deadline import alarm, too_late
 from conformance.run.ledger import Ledger
 from conformance.run.machine_pool import Workbench
 from conformance.run.provenance import identity
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm.machine import MachineInfo, MachineKind, MachineOptions
 from vm.qemu import end_all
 
 _PAUSE = 0.05

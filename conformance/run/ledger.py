@@ -5,30 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from common.errors import ExitCode
-from common.errors import HostError
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import Event
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
+from common.errors import ExitCode, HostError
+from conformance.report.events import NAME, CaseEvent, Event, EventLog, FinishEvent, KernelEvent, Run
 from conformance.report.exit_code import exit_code_of
-from conformance.report.forecast import Planned
-from conformance.report.forecast import remember
+from conformance.report.forecast import Planned, remember
 from conformance.report.live import Reporter
 from conformance.report.summary import write_summary
 from conformance.run import resume
-from conformance.run.artifacts import has_evidence
-from conformance.run.artifacts import store
-from conformance.run.deadline import expiry
-from conformance.run.deadline import process_began
+from conformance.run.artifacts import has_evidence, store
+from conformance.run.deadline import expiry, process_began
 from conformance.run.machine_pool import Workbench
 from conformance.run.provenance import run_event
 from conformance.run.quick import Choice

@@ -5,37 +5,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConformError
-from common.errors import HostError
+from common.errors import ConformError, HostError
 from conformance.judge.conclude import reports_of
 from conformance.judge.klog import alarming
-from conformance.model import Case
-from conformance.model import KernelFacts
+from conformance.model import Case, KernelFacts
 from conformance.run.ability import Abilities
-from conformance.run.bundle import guest_bundle
-from conformance.run.bundle import warm_up
+from conformance.run.bundle import guest_bundle, warm_up
 from conformance.run.deadline import PASSED
 from conformance.run.sparing import Witnesses
 from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
-from vm.launch import flaw
-from vm.launch import open_machine
-from vm.launch import prepare
-from vm.machine import NO_EVIDENCE
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import Machine
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
-from vm.machine import Reply
+from vm.launch import flaw, open_machine, prepare
+from vm.machine import NO_EVIDENCE, Evidence, Fate, Machine, MachineInfo, MachineKind, MachineOptions, Reply
 
 PRELOAD = (
     "ipv6", "unix", "af_packet", "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",

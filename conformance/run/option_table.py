@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from conformance.groups.leaks.cases import ROUNDS
 from conformance.run.deadline import DEFAULT

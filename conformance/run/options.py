@@ -8,9 +8,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable
-from collections.abc import Container
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,13 @@ from typing import Any
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.groups.leaks.cases import FEWEST_ROUNDS
-from conformance.judge.lists import Lists
-from conformance.judge.lists import read_lists
-from conformance.run.option_table import DEFAULT_KERNEL
-from conformance.run.option_table import OPTIONS
-from conformance.run.option_table import Group
-from conformance.run.retries import Repetition
-from conformance.run.retries import Wish
-from conformance.run.selection import Chosen
-from conformance.run.selection import Wanted
-from conformance.run.selection import require
+from conformance.judge.lists import Lists, read_lists
+from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Group
+from conformance.run.retries import Repetition, Wish
+from conformance.run.selection import Chosen, Wanted, require
 from conformance.run.shard import Shard
-from kernels.resolve import amend
-from kernels.resolve import parse
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from kernels.resolve import amend, parse
+from vm.machine import MachineKind, MachineOptions
 
 _MEMORY = 256
 """MiB that the largest of Debian's kernels, the root image and the cases need."""

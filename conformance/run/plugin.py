@@ -10,54 +10,40 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FunctionType
-from typing import Any
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import pytest
 
 from common import foreign
-from common.errors import ConformError
-from common.errors import DeadlinePassed
-from common.errors import HostError
-from common.errors import UsageError
-from common.errors import told
-from conformance.groups import GROUPS
-from conformance.groups import cases
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import Verdict
+from common.errors import ConformError, DeadlinePassed, HostError, UsageError, told
+from conformance.groups import GROUPS, cases
+from conformance.model import Case, Judgement, Verdict
 from conformance.run.artifacts import collect
 from conformance.run.controller import Controller
-from conformance.run.deadline import PASSED
-from conformance.run.deadline import alarm
-from conformance.run.deadline import exit_at
+from conformance.run.deadline import PASSED, alarm, exit_at
 from conformance.run.machine_pool import Workbench
-from conformance.run.options import add_pytest_options
-from conformance.run.options import workers
+from conformance.run.options import add_pytest_options, workers
 from conformance.run.quick_run import chosen_cases
-from conformance.run.record import FAULT
-from conformance.run.record import RECORD
-from conformance.run.remote import at_home
-from conformance.run.remote import here
+from conformance.run.record import FAULT, RECORD
+from conformance.run.remote import at_home, here
 from conformance.run.run_options import read_options
-from conformance.run.selection import admitting
-from conformance.run.selection import checked
-from conformance.run.stash import BROKEN
-from conformance.run.stash import DONE
-from conformance.run.stash import DURATIONS
-from conformance.run.stash import LAST
-from conformance.run.stash import OPTIONS
-from conformance.run.stash import WORKBENCH
-from conformance.run.stash import broken_in
-from conformance.run.stash import case_of
-from conformance.run.stash import kernel_of
-from conformance.run.stash import specs_of
-from conformance.run.try_case import examine
-from conformance.run.try_case import unanswered
+from conformance.run.selection import admitting, checked
+from conformance.run.stash import (
+    BROKEN,
+    DONE,
+    DURATIONS,
+    LAST,
+    OPTIONS,
+    WORKBENCH,
+    broken_in,
+    case_of,
+    kernel_of,
+    specs_of,
+)
+from conformance.run.try_case import examine, unanswered
 from kernels.kernel import Kernel
 from vm.machine import MachineOptions
 

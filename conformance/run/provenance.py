@@ -9,15 +9,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bpf.build import object_hashes
 from conformance.expect.verified import note
 from conformance.judge.catalogue import on
-from conformance.report.events import KernelEvent
-from conformance.report.events import RunEvent
+from conformance.report.events import KernelEvent, RunEvent
 from kernels.kernel import Kernel
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,7 @@ import hashlib
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +22,12 @@ from typing import Final
 
 from common import cache
 from common.errors import ConformError
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from conformance.groups import GROUPS, cases
 from conformance.judge import steps
 from conformance.judge.defects import deviations
 from conformance.judge.lists import Lists
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, Verdict
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 

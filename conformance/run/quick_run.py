@@ -7,17 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from common.errors import ConformError
-from common.errors import told
+from common.errors import ConformError, told
 from conformance.run.machine_pool import facts_of
-from conformance.run.quick import Choice
-from conformance.run.quick import choices
+from conformance.run.quick import Choice, choices
 from conformance.run.selection import Chosen
-from conformance.run.stash import OPTIONS
-from conformance.run.stash import QUICKENED
-from conformance.run.stash import WORKBENCH
-from conformance.run.stash import chosen_in
-from conformance.run.stash import specs_of
+from conformance.run.stash import OPTIONS, QUICKENED, WORKBENCH, chosen_in, specs_of
 from kernels.resolve import resolve
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,8 +15,7 @@ import pytest
 
 from common.errors import HostError
 from conformance.groups import cases
-from conformance.model import Case
-from conformance.model import Verdict
+from conformance.model import Case, Verdict
 from conformance.report.events import CaseEvent
 
 RECORD = "conform"

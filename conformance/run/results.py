@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from common import foreign
-from common.errors import HostError
-from common.errors import UsageError
+from common.errors import HostError, UsageError
 from conformance.model import Verdict
 from conformance.report import summary
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
+from conformance.report.events import NAME, CaseEvent, Run
 
 FOLDER = "conform-results"
 """Below the current directory; holds a folder for each run that names none."""

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bpf.build import object_hashes
 from common.errors import UsageError
 from conformance.model import Verdict
-from conformance.report.events import Run
-from conformance.report.events import read
+from conformance.report.events import Run, read
 from conformance.run.provenance import suite_commit
 from kernels.kernel import Kernel
 

@@ -4,18 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conformance.model import Judgement
-from conformance.model import Verdict
-from vm.machine import LogLine
-from vm.machine import Reply
+from conformance.model import Judgement, Verdict
+from vm.machine import LogLine, Reply
 
 _SEVERITY = (
     Verdict.PASS,

@@ -12,15 +12,16 @@ from typing import Any
 from conformance.judge.lists import Lists
 from conformance.run.deadline import seconds_of
 from conformance.run.machine_pool import PRELOAD
-from conformance.run.options import by_slug
-from conformance.run.options import machine_options
-from conformance.run.options import repeat_command
-from conformance.run.options import repetition
-from conformance.run.options import specs_asked
-from conformance.run.options import wanted_of
-from conformance.run.options import wish_of
-from conformance.run.retries import Repetition
-from conformance.run.retries import Wish
+from conformance.run.options import (
+    by_slug,
+    machine_options,
+    repeat_command,
+    repetition,
+    specs_asked,
+    wanted_of,
+    wish_of,
+)
+from conformance.run.retries import Repetition, Wish
 from conformance.run.selection import Wanted
 from vm.machine import MachineOptions
 

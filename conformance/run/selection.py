@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import translate
 
 from common.errors import UsageError
 from conformance.groups import GROUPS
-from conformance.judge.lists import EVERYTHING
-from conformance.judge.lists import Lists
+from conformance.judge.lists import EVERYTHING, Lists
 from conformance.model import Case
-from conformance.run.shard import WHOLE
-from conformance.run.shard import Shard
+from conformance.run.shard import WHOLE, Shard
 
 LISTING = "list the cases with: ./conform list --case '*'"
 

@@ -11,22 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError
 from conformance.groups import cases
 from conformance.report.live import check_heard
 from conformance.run.controller import Controller
 from conformance.run.deadline import too_late
 from conformance.run.kernels import make_ready
 from conformance.run.ledger import Ledger
-from conformance.run.options import as_arguments
-from conformance.run.options import collects_elsewhere
-from conformance.run.options import expression_of
-from conformance.run.run_options import RunOptions
-from conformance.run.run_options import read_options
-from conformance.run.selection import LISTING
-from conformance.run.selection import count
-from conformance.run.selection import require
+from conformance.run.options import as_arguments, collects_elsewhere, expression_of
+from conformance.run.run_options import RunOptions, read_options
+from conformance.run.selection import LISTING, count, require
 from conformance.run.stash import OPTIONS
 
 _ROOT = Path(__file__).resolve().parents[2]

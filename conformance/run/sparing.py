@@ -16,15 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from conformance.groups.redirect.cases import roles
 from conformance.groups.redirect.seen import PHASES
 from conformance.guestlib import grace
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import Verdict
+from conformance.model import Case, Judgement, Verdict
 from vm.machine import Reply
 
 CONFIRMED: Final = 3

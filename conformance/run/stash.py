@@ -11,8 +11,7 @@ from conformance.groups import cases
 from conformance.model import Case
 from conformance.run.machine_pool import Workbench
 from conformance.run.run_options import RunOptions
-from conformance.run.selection import Chosen
-from conformance.run.selection import choose
+from conformance.run.selection import Chosen, choose
 
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
 """What the command line asks for."""

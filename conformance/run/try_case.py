@@ -4,37 +4,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from common.errors import ConformError
-from common.errors import HostError
-from conformance.judge.conclude import conclude
-from conformance.judge.conclude import trouble_of
-from conformance.judge.conclude import troubled
+from common.errors import ConformError, HostError
+from conformance.judge.conclude import conclude, trouble_of, troubled
 from conformance.judge.defects import deviations
 from conformance.judge.lists import Lists
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Case, Ground, Judgement, KernelFacts, Source, Verdict
 from conformance.run.machine_pool import Workbench
-from conformance.run.retries import Repetition
-from conformance.run.retries import Try
-from conformance.run.retries import disagree
-from conformance.run.retries import gathered
-from conformance.run.retries import worst
+from conformance.run.retries import Repetition, Try, disagree, gathered, worst
 from conformance.run.sparing import unwrapped
-from vm.machine import NO_EVIDENCE
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import Reply
+from vm.machine import NO_EVIDENCE, Evidence, Fate, Reply
 
 _NO_LISTS = Lists()
 _ONCE = Repetition()

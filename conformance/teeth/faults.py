@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from common.errors import UsageError
 from conformance.expect.rules import bad

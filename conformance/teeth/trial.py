@@ -10,26 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Iterator
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from common.errors import ExitCode
-from common.errors import HostError
+from common.errors import ExitCode, HostError
 from conformance.groups import GROUPS
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import Event
-from conformance.report.events import KernelEvent
-from conformance.report.events import decode
-from conformance.teeth.faults import NONE
-from conformance.teeth.faults import Fault
+from conformance.report.events import NAME, CaseEvent, Event, KernelEvent, decode
+from conformance.teeth.faults import NONE, Fault
 
 _LOOK: Final = 0.5
 """Seconds between two looks at the event log."""

@@ -7,8 +7,7 @@ import os
 
 import pytest
 
-from bpf.guest import assemble
-from bpf.guest import syscall
+from bpf.guest import assemble, syscall
 from bpf.guest.contexts import CONTEXTS
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpf.guest import assemble as asm
-from bpf.guest.contexts import CONTEXTS
-from bpf.guest.contexts import Context
-from tests.bpf.privilege import needs_bpf
-from tests.bpf.privilege import needs_tracing
+from bpf.guest.contexts import CONTEXTS, Context
+from tests.bpf.privilege import needs_bpf, needs_tracing
 
 FILTER = CONTEXTS["socket_filter"]
 KERNEL = Path("/sys/kernel/btf/vmlinux")

@@ -4,8 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from common.errors import ExitCode
-from common.errors import HostError
+from common.errors import ExitCode, HostError
 
 CHECKOUT = Path(__file__).parents[2]
 

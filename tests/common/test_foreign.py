@@ -12,11 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from common import foreign
-from common.errors import UsageError
-from common.errors import complain
-from common.errors import told
-from common.say import put
-from common.say import say
+from common.errors import UsageError, complain, told
+from common.say import put, say
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = "\x00\x1b]0;gone\x07\x1b[2J\x7f\x9b31m\u202e\u200b\u2028\ud800\ufffe\r\n\tok 1 - forged # SKIP ]]> <b> `x` | ]]"

@@ -16,8 +16,7 @@ from common import infile
 from common.errors import UsageError
 from conformance.judge import lists
 from conformance.nightly import config
-from conformance.report.events import NAME
-from conformance.report.events import read
+from conformance.report.events import NAME, read
 from conformance.report.night import nights
 
 ROOT = Path(__file__).resolve().parents[2]

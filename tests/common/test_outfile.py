@@ -15,8 +15,7 @@ from common.errors import HostError
 from conformance.compare import store as comparison
 from conformance.report import store as report
 from conformance.report import summary
-from conformance.report.events import NAME
-from conformance.report.events import EventLog
+from conformance.report.events import NAME, EventLog
 from conformance.run import artifacts
 from conformance.run.results import Claim
 from tests.conformance import report_runs

@@ -4,21 +4,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from typing import Any
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from conformance.groups import GROUPS
 from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.judge.defects import deviations
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
+from conformance.model import Case, KernelFacts, Verdict
+from conformance.report.events import CaseEvent, KernelEvent
 from kernels.version import Version
 from tests.conformance.report_runs import judged
 

@@ -13,24 +13,19 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from common import cache
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import Verdict
+from conformance.model import Case, Judgement, Verdict
 from conformance.run.machine_pool import Workbench
 from conformance.run.try_case import examine
-from tests.conformance.conform import descendants
-from tests.conformance.conform import is_qemu
+from tests.conformance.conform import descendants, is_qemu
 from vm import template
 
 PORT = "virtserialport"

@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.model import Case
-from conformance.model import KernelFacts
+from conformance.model import Case, KernelFacts
 from kernels.version import Version
 
 PHASES = {"byte": (1,), "kilobyte": (1024,), "burst": (1, 1500, 2, 64, 1000, 3, 700, 1)}

@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.model import Case
-from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.events import read
+from conformance.model import Case, Verdict
+from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, RunEvent, read
 from conformance.report.formats import FORMATS
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from typing import Any
 from bpf import build
 from conformance.run.bundle import guest_bundle
 from vm.host import LocalAgent
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
+from vm.machine import Fate, MachineInfo, MachineKind
 from vm.session import Session
 
 FAULTS = Path(__file__).parents[1] / "bpf" / "faults"

@@ -14,25 +14,14 @@ import pytest
 from common.errors import KernelError
 from conformance.groups import cases
 from conformance.guestlib import able
-from conformance.judge.needs import symbols_needed
-from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
-from conformance.run.ability import PROBE
-from conformance.run.ability import Abilities
+from conformance.judge.needs import symbols_needed, unmet
+from conformance.model import Case, KernelFacts, Verdict
+from conformance.run.ability import PROBE, Abilities
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel
 from kernels.version import Version
-from tests.conformance.workbenches import CASE
-from tests.conformance.workbenches import GOOD
-from tests.conformance.workbenches import PANICKED
-from tests.conformance.workbenches import SLUG
-from tests.conformance.workbenches import STRAY
-from tests.conformance.workbenches import WARNED
-from tests.conformance.workbenches import ScriptedWorkbench
-from vm.machine import Fate
-from vm.machine import Reply
+from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedWorkbench
+from vm.machine import Fate, Reply
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = KernelFacts(Version(6, 12, 107), {})

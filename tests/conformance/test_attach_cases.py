@@ -17,14 +17,9 @@ from conformance.groups.update_from_bpf.guest import scenario as update_scenario
 from conformance.guestlib import fixture
 from conformance.judge import steps
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, Verdict
 from kernels.version import Version
-from tests.conformance.expectations import answers
-from tests.conformance.expectations import deciding
-from tests.conformance.expectations import rumours
-from tests.conformance.expectations import versioned
+from tests.conformance.expectations import answers, deciding, rumours, versioned
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
 ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group].cases()]

@@ -9,24 +9,13 @@ from typing import Any
 
 import pytest
 
-from common.errors import ConformError
-from common.errors import UsageError
-from conformance.cli import main
-from conformance.cli import parse
+from common.errors import ConformError, UsageError
+from conformance.cli import main, parse
 from conformance.commands import benchmark as module
-from conformance.commands.benchmark import MEASURES
-from conformance.commands.benchmark import benchmark
-from conformance.commands.benchmark import chosen
-from conformance.commands.benchmark import growths
+from conformance.commands.benchmark import MEASURES, benchmark, chosen, growths
 from conformance.run import figures
-from conformance.run.figures import Figures
-from conformance.run.figures import compared
-from conformance.run.figures import read
-from conformance.run.figures import write
-from conformance.run.yardstick import Timed
-from conformance.run.yardstick import look
-from conformance.run.yardstick import timed
-from conformance.run.yardstick import work
+from conformance.run.figures import Figures, compared, read, write
+from conformance.run.yardstick import Timed, look, timed, work
 
 KEPT = Figures(cpus=2, yardstick=0.25, ratios={"one": 4.0, "redirect": 40.0, "broken": 100.0})
 

@@ -11,14 +11,12 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from conformance.host.packages import PACKAGES
-from conformance.host.packages import Package
+from conformance.host.packages import PACKAGES, Package
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.host import checks
-from conformance.host.checks import CHECKS
-from conformance.host.checks import main
+from conformance.host.checks import CHECKS, main
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,7 @@ from common.errors import UsageError
 from conformance.expect.rules import Bound
 from conformance.groups import cases
 from conformance.judge import boundaries as module
-from conformance.judge.boundaries import Boundary
-from conformance.judge.boundaries import boundaries
-from conformance.judge.boundaries import proofs
+from conformance.judge.boundaries import Boundary, boundaries, proofs
 from kernels.version import Version
 
 BOUND = Bound(Version.parse("7.2"), {"6.12": Version.parse("6.12.101"), "6.18": Version.parse("6.18.42")})

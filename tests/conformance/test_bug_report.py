@@ -11,9 +11,7 @@ from conformance.groups.redirect.differences import flow_differences
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.groups.redirect.seen import read
 from conformance.model import Verdict
-from conformance.report.bug_report import LINES
-from conformance.report.bug_report import bug_report
-from conformance.report.bug_report import folded
+from conformance.report.bug_report import LINES, bug_report, folded
 from conformance.report.style import Style
 from conformance.report.text import case_lines
 from tests.conformance import report_runs

@@ -9,14 +9,8 @@ from collections import Counter
 from itertools import pairwise
 
 from conformance.groups import cases
-from conformance.groups.kinds import FAMILIES
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
-from conformance.groups.redirect.cases import LAYOUTS
-from conformance.groups.redirect.cases import MODES
-from conformance.groups.redirect.cases import PLAIN
-from conformance.groups.redirect.cases import redirect_cases
-from conformance.groups.redirect.cases import roles
+from conformance.groups.kinds import FAMILIES, KINDS, MAPS
+from conformance.groups.redirect.cases import LAYOUTS, MODES, PLAIN, redirect_cases, roles
 
 
 def test_the_redirect_matrix_is_whole() -> None:

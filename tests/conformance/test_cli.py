@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ConformError, ExitCode, UsageError
 from conformance import cli
 from conformance.commands.run import swapped
 from conformance.run.options import by_slug
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import copy_of_checkout
-from tests.conformance.conform import environment
+from tests.conformance.conform import command, conform, copy_of_checkout, environment
 
 
 class TestBadInput:

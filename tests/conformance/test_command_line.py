@@ -17,16 +17,13 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance import __version__
-from conformance import cli
+from conformance import __version__, cli
 from conformance.command_line import settings
 from conformance.command_line.arguments import top
 from conformance.groups import cases
 from conformance.report.style import Style
 from tests.conformance import report_runs
-from tests.conformance.conform import ROOT
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import ROOT, conform, environment
 from tests.conformance.test_reporting import write
 
 NAMES = tuple(top("")[1])

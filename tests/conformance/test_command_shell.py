@@ -9,16 +9,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
-from types import FunctionType
+from types import FrameType, FunctionType
 
 import pytest
 
 from common.errors import UsageError
 from conformance.run import greeting
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import command, conform, environment
 from vm import shell
 from vm.guest import worker
 

@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.compare.classify import classify
-from conformance.compare.classify import fisher
-from conformance.compare.model import Change
-from conformance.compare.model import Opinion
-from conformance.compare.model import Side
-from conformance.compare.model import Symptom
+from conformance.compare.classify import classify, fisher
+from conformance.compare.model import Change, Opinion, Side, Symptom
 
 GOOD = Symptom((("outcome", "delivered"),), Opinion.PROMISED)
 LOST = Symptom((("outcome", "dropped"),), Opinion.WRONG)

@@ -12,8 +12,7 @@ from conformance.compare.model import Opinion
 from conformance.compare.symptom import symptom_of
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
-from tests.conformance.observations import case
-from tests.conformance.observations import flowed
+from tests.conformance.observations import case, flowed
 
 CASE = case("sockmap-ingress-to-local-udp4-unix_dgram")
 WARNING = "WARNING: CPU: 0 PID: {} at net/core/skmsg.c:7 sk_psock_backlog+0x1/0x2"

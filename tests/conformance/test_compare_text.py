@@ -13,20 +13,10 @@ import pytest
 
 from conformance.commands.compare import differences
 from conformance.compare.identity import unlike
-from conformance.compare.model import Change
-from conformance.compare.model import Comparison
-from conformance.compare.text import bisect_command
-from conformance.compare.text import comparison_lines
-from conformance.compare.text import counts_lines
-from conformance.compare.text import paragraph
+from conformance.compare.model import Change, Comparison
+from conformance.compare.text import bisect_command, comparison_lines, counts_lines, paragraph
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
+from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent
 from kernels.kernel import Kernel
 from kernels.version import Version
 from tests.conformance.conform import conform

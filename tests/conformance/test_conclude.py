@@ -8,18 +8,11 @@ from dataclasses import replace
 import pytest
 
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.judge.conclude import conclude
-from conformance.judge.conclude import trouble_of
-from conformance.model import Ground
-from conformance.model import KernelFacts
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.judge.conclude import conclude, trouble_of
+from conformance.model import Ground, KernelFacts, Source, Verdict
 from kernels.version import Version
-from tests.conformance.observations import case
-from tests.conformance.observations import flowed
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Reply
+from tests.conformance.observations import case, flowed
+from vm.machine import Fate, LogLine, Reply
 
 CASE = redirect_cases()[0]
 FACTS = KernelFacts(version=Version(6, 12, 107), config={})

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConformError
-from common.errors import HostError
-from conformance import cli
-from conformance import launch
+from common.errors import ConformError, HostError
+from conformance import cli, launch
 from conformance.host import setup
 from conformance.host.packages import PACKAGES
 from conformance.run.consent import YES
 from kernels import inventory
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import command, conform, environment
 
 CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"
 

@@ -14,28 +14,16 @@ from typing import Literal
 import pytest
 from xdist import dsession
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import Terminated
-from common.errors import UsageError
+from common.errors import ConformError, ExitCode, HostError, Terminated, UsageError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.events import read
-from conformance.run import kernels
-from conformance.run import plugin
+from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent, read
+from conformance.run import kernels, plugin
 from conformance.run import stash as stash_keys
-from conformance.run.controller import Controller
-from conformance.run.controller import planned_among
+from conformance.run.controller import Controller, planned_among
 from conformance.run.ledger import Ledger
 from conformance.run.options import by_slug
-from conformance.run.record import FAULT
-from conformance.run.record import RECORD
-from conformance.run.record import event_of
+from conformance.run.record import FAULT, RECORD, event_of
 from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}

@@ -11,21 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies
+from hypothesis import given, strategies
 
-from common.errors import DeadlinePassed
-from common.errors import KernelError
-from common.errors import UsageError
+from common.errors import DeadlinePassed, KernelError, UsageError
 from conformance.model import Verdict
-from conformance.run import controller
-from conformance.run import kernels
+from conformance.run import controller, kernels
 from conformance.run.controller import Controller
-from conformance.run.deadline import alarm
-from conformance.run.deadline import expiry
-from conformance.run.deadline import process_began
-from conformance.run.deadline import seconds_of
-from conformance.run.deadline import told
+from conformance.run.deadline import alarm, expiry, process_began, seconds_of, told
 from conformance.run.ledger import Ledger
 from conformance.run.machine_pool import Workbench
 from vm.machine import MachineOptions

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import expected_outcome
-from conformance.judge import defects
-from conformance.judge import needs
+from conformance.judge import defects, needs
 from conformance.judge.defects import Deviation
 from conformance.model import KernelFacts
 from kernels.version import Version

@@ -11,8 +11,7 @@ import pytest
 from common.errors import ExitCode
 from conformance import cli
 from conformance.groups import cases
-from conformance.judge.catalogue import catalogue
-from conformance.judge.catalogue import on
+from conformance.judge.catalogue import catalogue, on
 from conformance.judge.defects import deviations
 from kernels.version import Version
 

@@ -17,15 +17,9 @@ from conformance.judge import conclude as concluding
 from conformance.judge import defects as table
 from conformance.judge import steps
 from conformance.judge.defects import Deviation
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import Judgement
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Case, Ground, Judgement, Source, Verdict
 from tests.conformance.observations import facts
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Reply
+from vm.machine import Fate, LogLine, Reply
 
 CASE = Case("insert", "x", "", {"kind": "tcp4"})
 ROW = 'match = {}\nsince = { mainline = "5.10" }\ncommit = ""\nreason = "it forgets"\n'

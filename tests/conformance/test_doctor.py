@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from conformance.host import doctor
-from conformance.host.doctor import Finding
-from conformance.host.doctor import State
+from conformance.host.doctor import Finding, State
 from conformance.host.packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]

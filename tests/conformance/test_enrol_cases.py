@@ -12,13 +12,9 @@ from conformance.groups import GROUPS
 from conformance.judge import steps
 from conformance.judge.judge import judge
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, Verdict
 from kernels.version import Version
-from tests.conformance.expectations import answers
-from tests.conformance.expectations import deciding
-from tests.conformance.expectations import shown
+from tests.conformance.expectations import answers, deciding, shown
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
 ALL = [case for group in ("enrol", "steer") for case in GROUPS[group].cases()]

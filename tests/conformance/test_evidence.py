@@ -16,27 +16,16 @@ from common.errors import HostError
 from conformance.groups import cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.lists import Lists
-from conformance.model import LogLine
-from conformance.model import TryEntry
-from conformance.model import Verdict
+from conformance.model import LogLine, TryEntry, Verdict
 from conformance.report.events import read
 from conformance.report.live import PlainReporter
 from conformance.run import artifacts as evidence
-from conformance.run.artifacts import collect
-from conformance.run.artifacts import store
+from conformance.run.artifacts import collect, store
 from conformance.run.ledger import Ledger
 from conformance.run.retries import Wish
 from tests.conformance.conform import environment
-from tests.conformance.report_runs import KERNEL_6_12
-from tests.conformance.report_runs import judged
-from tests.conformance.workbenches import CASE
-from tests.conformance.workbenches import GOOD
-from tests.conformance.workbenches import PANICKED
-from tests.conformance.workbenches import SLUG
-from tests.conformance.workbenches import STRAY
-from tests.conformance.workbenches import WARNED
-from tests.conformance.workbenches import OneMachine
-from tests.conformance.workbenches import ScriptedWorkbench
+from tests.conformance.report_runs import KERNEL_6_12, judged
+from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, OneMachine, ScriptedWorkbench
 from vm.machine import Reply
 
 LINE: LogLine = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}

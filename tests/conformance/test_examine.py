@@ -14,26 +14,16 @@ from common.errors import HostError
 from conformance.groups.attach.cases import attach_cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.lists import read_lists
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, Verdict
 from conformance.run.machine_pool import Workbench
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
 from kernels import symbols
 from kernels.version import Version
 from tests.conformance.workbenches import CASE as REDIRECT
-from tests.conformance.workbenches import GOOD
-from tests.conformance.workbenches import PANICKED
-from tests.conformance.workbenches import SLUG
-from tests.conformance.workbenches import STRAY
-from tests.conformance.workbenches import WARNED
-from tests.conformance.workbenches import WARNING
-from tests.conformance.workbenches import ScriptedWorkbench
+from tests.conformance.workbenches import GOOD, PANICKED, SLUG, STRAY, WARNED, WARNING, ScriptedWorkbench
 from tests.vm.nowhere import kernel
-from vm.machine import Fate
-from vm.machine import MachineOptions
-from vm.machine import Reply
+from vm.machine import Fate, MachineOptions, Reply
 
 LOST = Reply(fate=Fate.LOST, error="QEMU was killed by SIGBUS", log_complete=False)
 

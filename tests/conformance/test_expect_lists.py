@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.judge.lists import Lists
-from conformance.judge.lists import Span
-from conformance.judge.lists import read_lists
+from conformance.judge.lists import Lists, Span, read_lists
 from conformance.model import Source
 from kernels.version import Version
 

@@ -9,20 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import KernelError
-from common.errors import UsageError
-from conformance.expect.verified import newest_known
-from conformance.expect.verified import note
+from common.errors import KernelError, UsageError
+from conformance.expect.verified import newest_known, note
 from conformance.groups.kinds import KINDS
-from conformance.groups.redirect.cases import MODES
-from conformance.groups.redirect.cases import redirect_cases
-from conformance.groups.redirect.expectation import expected_outcome
-from conformance.groups.redirect.expectation import table
+from conformance.groups.redirect.cases import MODES, redirect_cases
+from conformance.groups.redirect.expectation import expected_outcome, table
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge import needs
 from conformance.judge.needs import unmet
-from tests.conformance.observations import case
-from tests.conformance.observations import facts
+from tests.conformance.observations import case, facts
 
 GLYPHS = {
     "delivered": "+",

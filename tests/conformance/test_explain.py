@@ -11,18 +11,19 @@ import pytest
 
 from common.errors import UsageError
 from conformance.cli import main
-from conformance.commands.explain import Answer
-from conformance.commands.explain import _ground
-from conformance.commands.explain import _reasons
-from conformance.commands.explain import bound_words
-from conformance.commands.explain import case_named
-from conformance.commands.explain import expected
-from conformance.commands.explain import explain
-from conformance.commands.explain import explanation
-from conformance.commands.explain import history
+from conformance.commands.explain import (
+    Answer,
+    _ground,
+    _reasons,
+    bound_words,
+    case_named,
+    expected,
+    explain,
+    explanation,
+    history,
+)
 from conformance.expect import words
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.model import KernelFacts

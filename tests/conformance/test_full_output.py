@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import HostError
-from conformance.report.live import LiveReporter
-from conformance.report.live import PlainReporter
-from conformance.report.live import Reporter
-from conformance.report.live import check_heard
+from common.errors import ExitCode, HostError
+from conformance.report.live import LiveReporter, PlainReporter, Reporter, check_heard
 from tests.conformance import report_runs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,26 +19,17 @@ from conformance.judge.conclude import conclude
 from conformance.judge.defects import deviations
 from conformance.judge.judge import judge
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import KernelFacts
-from conformance.model import Source
-from conformance.model import Verdict
-from conformance.report.events import decode
-from conformance.report.events import encode
+from conformance.model import Case, Ground, KernelFacts, Source, Verdict
+from conformance.report.events import decode, encode
 from conformance.report.formats import FORMATS
 from conformance.run.record import case_event
 from conformance.run.retries import Try
 from conformance.run.try_case import _record as record_of
 from tests.conformance import report_runs
-from tests.conformance.expectations import USUAL
-from tests.conformance.expectations import answers
-from tests.conformance.expectations import observation
+from tests.conformance.expectations import USUAL, answers, observation
 from tests.conformance.observations import case as redirect
-from tests.conformance.observations import facts
-from tests.conformance.observations import flowed
-from vm.machine import Fate
-from vm.machine import Reply
+from tests.conformance.observations import facts, flowed
+from vm.machine import Fate, Reply
 
 PACKAGE = Path(conformance.__file__).parent
 LOCAL = redirect("sockmap-ingress-to-local-udp4-unix_dgram")

@@ -9,19 +9,13 @@ import pytest
 
 from common.errors import UsageError
 from conformance.groups import GROUPS
-from conformance.groups.hammer.cases import hammer_cases
-from conformance.groups.hammer.cases import of_force
+from conformance.groups.hammer.cases import hammer_cases, of_force
 from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
-from conformance.model import Case
-from conformance.model import Verdict
-from conformance.run.options import add_options
-from conformance.run.options import repeat_command
-from conformance.run.options import repetition
+from conformance.model import Case, Verdict
+from conformance.run.options import add_options, repeat_command, repetition
 from tests.conformance.observations import facts
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Reply
+from vm.machine import Fate, LogLine, Reply
 
 STOOD = {"insert": "ok", "threads": "ended", "traffic": "flowed", "kept": "balanced", "memory": "balanced"}
 WARNING = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:2651 tcp_recvmsg_locked+0x18f/0xa50")

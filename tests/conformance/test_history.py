@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from conformance.model import Verdict
-from conformance.nightly.history import SIGNS
-from conformance.nightly.history import Strip
-from conformance.nightly.history import strips
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import EventLog
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
+from conformance.nightly.history import SIGNS, Strip, strips
+from conformance.report.events import NAME, CaseEvent, EventLog, KernelEvent, Run, RunEvent
 from conformance.report.night import nights
 from tests.conformance.conform import conform
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.expect.rules import Params
-from conformance.expect.rules import Rule
+from conformance.expect.rules import Params, Rule
 from conformance.groups import GROUPS
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.redirect import expectation

@@ -14,36 +14,34 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import closing
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from common import cache
-from conformance.model import Case
-from conformance.model import Verdict
+from conformance.model import Case, Verdict
 from conformance.run import machine_pool as workbench_module
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import PRELOAD, Workbench
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
-from tests.conformance.injection import CASES
-from tests.conformance.injection import SLUG
-from tests.conformance.injection import TALLY
-from tests.conformance.injection import Row
-from tests.conformance.injection import Ward
-from tests.conformance.injection import apart
-from tests.conformance.injection import census
-from tests.conformance.injection import copy_template
-from tests.conformance.injection import left_over
-from tests.conformance.injection import machines
-from tests.conformance.injection import only_lost
-from tests.conformance.injection import strike
+from tests.conformance.injection import (
+    CASES,
+    SLUG,
+    TALLY,
+    Row,
+    Ward,
+    apart,
+    census,
+    copy_template,
+    left_over,
+    machines,
+    only_lost,
+    strike,
+)
 from tests.waiting import wait_until
 from vm import template
 from vm.launch import Plan

@@ -8,19 +8,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from common import cache
-from tests.conformance.injection import adopting
-from tests.conformance.injection import apart
-from tests.conformance.injection import census
-from tests.conformance.injection import left_over
+from tests.conformance.injection import adopting, apart, census, left_over
 from tests.waiting import wait_until
 
 Plant = Callable[[], AbstractContextManager[object]]

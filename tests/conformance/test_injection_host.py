@@ -8,9 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing
-from contextlib import contextmanager
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,21 +18,10 @@ from common.errors import HostError
 from conformance.model import Verdict
 from conformance.report.events import read
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import PRELOAD, Workbench
 from kernels.resolve import resolve
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
-from tests.conformance.injection import CASES
-from tests.conformance.injection import SLUG
-from tests.conformance.injection import TALLY
-from tests.conformance.injection import Row
-from tests.conformance.injection import Ward
-from tests.conformance.injection import adopting
-from tests.conformance.injection import apart
-from tests.conformance.injection import census
-from tests.conformance.injection import left_over
+from tests.conformance.conform import command, conform, environment
+from tests.conformance.injection import CASES, SLUG, TALLY, Row, Ward, adopting, apart, census, left_over
 from vm import template
 from vm.launch import Plan
 from vm.machine import MachineOptions

@@ -13,19 +13,13 @@ from conformance.groups.insert import cases as insert
 from conformance.groups.insert.cases import insert_cases
 from conformance.groups.insert.guest import map as insert_map
 from conformance.groups.insert.guest import scenario
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
+from conformance.groups.kinds import KINDS, MAPS
 from conformance.guestlib import states
 from conformance.judge import steps
 from conformance.judge.needs import unmet
-from conformance.model import Case
-from conformance.model import KernelFacts
+from conformance.model import Case, KernelFacts
 from kernels.version import Version
-from tests.conformance.expectations import answers
-from tests.conformance.expectations import deciding
-from tests.conformance.expectations import rumours
-from tests.conformance.expectations import shown
-from tests.conformance.expectations import versioned
+from tests.conformance.expectations import answers, deciding, rumours, shown, versioned
 
 KERNELS = ("5.10.262", "6.1.192", "6.6.14", "6.12.117", "6.18.15", "7.3.4")
 

@@ -5,30 +5,20 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance.groups.redirect import expectation
-from conformance.groups.redirect import seen
+from conformance.groups.redirect import expectation, seen
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
-from conformance.model import Judgement
-from conformance.model import Verdict
-from tests.conformance.observations import PHASES
-from tests.conformance.observations import case
-from tests.conformance.observations import each
-from tests.conformance.observations import facts
-from tests.conformance.observations import failed
-from tests.conformance.observations import flowed
-from tests.conformance.observations import merged
-from vm.machine import Fate
-from vm.machine import Reply
+from conformance.model import Judgement, Verdict
+from tests.conformance.observations import PHASES, case, each, facts, failed, flowed, merged
+from vm.machine import Fate, Reply
 
 TWO = ("in", "in_peer")
 MSG = "sk_msg_verdict"

@@ -15,12 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.judge.klog import Report
-from conformance.judge.klog import Scanner
-from conformance.judge.klog import find_reports
-from conformance.judge.klog import find_splat
-from conformance.judge.klog.report import HEADERS
-from conformance.judge.klog.report import normalise
+from conformance.judge.klog import Report, Scanner, find_reports, find_splat
+from conformance.judge.klog.report import HEADERS, normalise
 from conformance.judge.klog.scan import LONGEST
 
 FOLDER = Path(__file__).parent / "klog"

@@ -18,8 +18,7 @@ from common import cache
 from conformance.model import Verdict
 from conformance.report import ktap
 from conformance.report.events import Run
-from kernels import origin
-from kernels import repository
+from kernels import origin, repository
 from kernels.apt import Apt
 from kernels.archive import catalogue
 from tests.conformance import report_runs

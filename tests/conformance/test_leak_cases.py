@@ -8,15 +8,10 @@ import argparse
 import pytest
 
 from common.errors import UsageError
-from conformance.groups.leaks.cases import FEWEST_ROUNDS
-from conformance.groups.leaks.cases import ROUNDS
-from conformance.groups.leaks.cases import leak_cases
-from conformance.groups.leaks.cases import of_length
+from conformance.groups.leaks.cases import FEWEST_ROUNDS, ROUNDS, leak_cases, of_length
 from conformance.judge.judge import judge
-from conformance.model import KernelFacts
-from conformance.model import Verdict
-from conformance.run.options import add_options
-from conformance.run.options import repetition
+from conformance.model import KernelFacts, Verdict
+from conformance.run.options import add_options, repetition
 from kernels.version import Version
 from tests.conformance.expectations import answers
 

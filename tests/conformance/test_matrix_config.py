@@ -9,10 +9,7 @@ import pytest
 
 from common.errors import UsageError
 from conformance.groups import cases as all_cases
-from conformance.nightly.config import DEFAULT
-from conformance.nightly.config import NAME
-from conformance.nightly.config import Matrix
-from conformance.nightly.config import read
+from conformance.nightly.config import DEFAULT, NAME, Matrix, read
 from conformance.run.options import expression_of
 from conformance.run.run_options import read_options
 from conformance.run.selection import choose

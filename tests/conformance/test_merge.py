@@ -17,18 +17,9 @@ from hypothesis import strategies as st
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import CaseEvent
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.events import read
+from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
 from conformance.run import evidence_copy
-from conformance.run.evidence_copy import Origin
-from conformance.run.evidence_copy import carry
-from conformance.run.evidence_copy import marked
+from conformance.run.evidence_copy import Origin, carry, marked
 from conformance.run.shard import Shard
 from tests.conformance.conform import conform
 

@@ -10,13 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError
 from conformance.cli import main
-from conformance.report.events import NAME
-from conformance.report.events import Event
-from conformance.report.events import encode
-from conformance.report.events import read
+from conformance.report.events import NAME, Event, encode, read
 from conformance.report.formats import FORMATS
 from tests.conformance import report_runs
 

@@ -9,23 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance.groups import GROUPS
-from conformance.groups import cases
+from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.judge.defects import deviations
-from conformance.judge.lists import Lists
-from conformance.judge.lists import read_lists
+from conformance.judge.lists import Lists, read_lists
 from conformance.judge.needs import unmet
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import KernelFacts, Verdict
 from conformance.report.findings import quick
 from conformance.report.text import report_lines
-from conformance.run.quick import Choice
-from conformance.run.quick import choices
-from conformance.run.quick import chosen
-from conformance.run.quick import decided_by
-from conformance.run.quick import quick_choice
+from conformance.run.quick import Choice, choices, chosen, decided_by, quick_choice
 from tests.conformance import report_runs
 from tests.conformance.observations import facts
 

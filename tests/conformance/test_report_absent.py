@@ -6,14 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.judge.catalogue import on
-from conformance.model import Ground
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Ground, Source, Verdict
 from conformance.report.absent import absent
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.events import decode
-from conformance.report.events import encode
+from conformance.report.events import CaseEvent, Run, decode, encode
 from conformance.report.markdown import render
 from conformance.report.text import report_lines
 from kernels.version import Version

@@ -17,23 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import HostError
-from common.errors import UsageError
+from common.errors import HostError, UsageError
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import Event
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import decode
-from conformance.report.events import encode
-from conformance.report.events import interrupted
-from conformance.report.events import read
+from conformance.report.events import (
+    NAME,
+    Event,
+    EventLog,
+    FinishEvent,
+    KernelEvent,
+    Run,
+    decode,
+    encode,
+    interrupted,
+    read,
+)
 from tests.conformance import report_runs
 
 ROOT = Path(__file__).resolve().parents[2]

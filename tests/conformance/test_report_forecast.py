@@ -10,12 +10,9 @@ import pytest
 
 from common import cache
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.forecast import Forecast
-from conformance.report.forecast import remember
-from conformance.report.screen import Outlook
-from conformance.report.screen import screen
+from conformance.report.events import CaseEvent, Run
+from conformance.report.forecast import Forecast, remember
+from conformance.report.screen import Outlook, screen
 from conformance.report.style import Style
 from tests.conformance import report_runs
 

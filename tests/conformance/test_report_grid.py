@@ -12,18 +12,10 @@ from conformance.groups.redirect.cases import redirect_cases
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
-from conformance.report.grid import Grid
-from conformance.report.grid import grids
-from conformance.report.grid import legend
-from conformance.report.grid import lines
-from conformance.report.grid import marks
+from conformance.report.grid import Grid, grids, legend, lines, marks
 from conformance.report.style import Style
 from tests.conformance import report_runs
-from tests.conformance.report_runs import KERNEL_6_12
-from tests.conformance.report_runs import judged
-from tests.conformance.report_runs import observe_5_10
-from tests.conformance.report_runs import observe_6_12
-from tests.conformance.report_runs import passing
+from tests.conformance.report_runs import KERNEL_6_12, judged, observe_5_10, observe_6_12, passing
 
 MODE = "ingress-to-egress"
 SIX = ("tcp", "udp", "unix_stream", "unix_dgram", "vsock_stream", "vsock_seqpacket")

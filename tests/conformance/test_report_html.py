@@ -16,16 +16,10 @@ from typing import Any
 import pytest
 
 from conformance.groups import cases as catalogue
-from conformance.model import Case
-from conformance.model import KernelFacts
-from conformance.model import LogLine
-from conformance.model import TryEntry
-from conformance.model import Verdict
+from conformance.model import Case, KernelFacts, LogLine, TryEntry, Verdict
 from conformance.report import html
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.html import evidence
-from conformance.report.html import render
+from conformance.report.events import CaseEvent, Run
+from conformance.report.html import evidence, render
 from conformance.report.html.behaviour import COMPARED
 from conformance.report.html.names import labels
 from kernels.version import Version

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.model import Ground
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Ground, Source, Verdict
 from conformance.report.events import CaseEvent
-from conformance.report.known import defects_of
-from conformance.report.known import known_deviations
+from conformance.report.known import defects_of, known_deviations
 from tests.conformance import report_runs
 
 

@@ -22,13 +22,8 @@ import pytest
 
 from conformance.model import Verdict
 from conformance.report.events import Run
-from conformance.report.live import LiveReporter
-from conformance.report.live import PlainReporter
-from conformance.report.live import Reporter
-from conformance.report.live import choose
-from conformance.report.screen import Outlook
-from conformance.report.screen import announcement
-from conformance.report.screen import screen
+from conformance.report.live import LiveReporter, PlainReporter, Reporter, choose
+from conformance.report.screen import Outlook, announcement, screen
 from conformance.report.style import Style
 from conformance.report.text import report_lines
 from tests.conformance import report_runs

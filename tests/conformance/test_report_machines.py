@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -14,13 +13,8 @@ from xml.etree import ElementTree as ET
 import kcidb_io
 import pytest
 
-from conformance.model import Ground
-from conformance.model import Source
-from conformance.model import Verdict
-from conformance.report import features
-from conformance.report import junit
-from conformance.report import kcidb
-from conformance.report import ktap
+from conformance.model import Ground, Source, Verdict
+from conformance.report import features, junit, kcidb, ktap
 from conformance.report.events import Run
 from tests.conformance import report_runs
 

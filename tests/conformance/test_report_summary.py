@@ -10,9 +10,7 @@ import pytest
 
 from common.errors import HostError
 from conformance.model import Verdict
-from conformance.report.summary import NAME
-from conformance.report.summary import summary
-from conformance.report.summary import write_summary
+from conformance.report.summary import NAME, summary, write_summary
 from tests.conformance import report_runs
 
 

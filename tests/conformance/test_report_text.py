@@ -11,11 +11,9 @@ from dataclasses import replace
 import pytest
 
 from conformance.model import Verdict
-from conformance.report.events import FinishEvent
-from conformance.report.events import Run
+from conformance.report.events import FinishEvent, Run
 from conformance.report.style import Style
-from conformance.report.text import report_lines
-from conformance.report.text import verdict_lines
+from conformance.report.text import report_lines, verdict_lines
 from tests.conformance import report_runs
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -10,9 +10,7 @@ import pytest
 
 from conformance import cli
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import Run
-from conformance.report.events import encode
+from conformance.report.events import NAME, Run, encode
 from conformance.report.formats import FORMATS
 from conformance.report.merge import merged
 from conformance.report.text import report_lines

@@ -12,23 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import HostError
-from common.errors import UsageError
+from common.errors import HostError, UsageError
 from conformance import cli
-from conformance.report.events import NAME
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.events import read
+from conformance.report.events import NAME, EventLog, FinishEvent, Run, RunEvent, read
 from conformance.run.ledger import Ledger
-from conformance.run.results import Claim
-from conformance.run.results import closing_lines
-from conformance.run.results import new_folder
+from conformance.run.results import Claim, closing_lines, new_folder
 from tests.conformance import report_runs
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import command, conform, environment
 
 KERNEL = "debian:6.12"
 CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"

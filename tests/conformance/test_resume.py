@@ -12,13 +12,7 @@ from bpf.build import object_hashes
 from common.errors import UsageError
 from conformance import cli
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import EventLog
-from conformance.report.events import FinishEvent
-from conformance.report.events import KernelEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.report.events import read
+from conformance.report.events import CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
 from conformance.run import resume
 from conformance.run.ledger import Ledger
 from conformance.run.provenance import suite_commit

@@ -13,15 +13,10 @@ import pytest
 
 from common import cache
 from conformance.model import Verdict
-from conformance.report.events import NAME
-from conformance.report.events import read
-from tests.conformance.conform import ROOT
-from tests.conformance.conform import command
-from tests.conformance.conform import environment
-from tests.conformance.sshd import SSHD
-from tests.conformance.sshd import far_machine
-from tests.waiting import PATIENCE
-from tests.waiting import wait_until
+from conformance.report.events import NAME, read
+from tests.conformance.conform import ROOT, command, environment
+from tests.conformance.sshd import SSHD, far_machine
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(SSHD is None, reason="no sshd: apt install openssh-server")]
 

@@ -10,11 +10,9 @@ import sys
 import pytest
 
 from conformance.model import Verdict
-from conformance.report.events import Run
-from conformance.report.events import read
+from conformance.report.events import Run, read
 from conformance.run.sparing import CONFIRMED
-from tests.conformance.conform import ROOT
-from tests.conformance.conform import environment
+from tests.conformance.conform import ROOT, environment
 
 pytestmark = pytest.mark.vm
 

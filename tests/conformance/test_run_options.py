@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from conformance.model import Verdict
-from conformance.report.events import Run
-from conformance.report.events import read
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import copy_of_checkout
-from tests.conformance.conform import descendants
-from tests.conformance.conform import environment
-from tests.conformance.conform import is_qemu
-from tests.conformance.conform import verdict_line
+from conformance.report.events import Run, read
+from tests.conformance.conform import (
+    command,
+    conform,
+    copy_of_checkout,
+    descendants,
+    environment,
+    is_qemu,
+    verdict_line,
+)
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.vm

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import conform, environment
 from tests.waiting import wait_until
 from vm.host import LocalAgent
 

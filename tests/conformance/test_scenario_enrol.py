@@ -8,10 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from conformance.groups import GROUPS
-from tests.bpf.privilege import needs_bpf
-from tests.bpf.privilege import needs_tracing
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import open_host
+from tests.bpf.privilege import needs_bpf, needs_tracing
+from tests.conformance.scenario_host import ask, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

@@ -8,9 +8,7 @@ import time
 import pytest
 
 from tests.bpf.privilege import needs_bpf
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import observe
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, observe, open_host
 
 pytestmark = needs_bpf
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.bpf.privilege import needs_bpf
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

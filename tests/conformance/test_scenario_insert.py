@@ -11,8 +11,7 @@ import pytest
 from conformance.groups.insert.cases import insert_cases
 from conformance.model import Case
 from tests.bpf.privilege import needs_bpf
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

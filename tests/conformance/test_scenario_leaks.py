@@ -9,8 +9,7 @@ import pytest
 
 from conformance.groups.leaks.cases import WAYS
 from tests.bpf.privilege import needs_bpf
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

@@ -9,9 +9,7 @@ import pytest
 
 from conformance.groups.redirect.cases import redirect_cases
 from tests.bpf.privilege import needs_bpf
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import observe
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, observe, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

@@ -12,8 +12,7 @@ from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
 from tests.bpf.privilege import needs_bpf
 from tests.conformance.observations import facts
-from tests.conformance.scenario_host import ask
-from tests.conformance.scenario_host import open_host
+from tests.conformance.scenario_host import ask, open_host
 from vm.session import Session
 
 pytestmark = needs_bpf

@@ -5,13 +5,8 @@ from __future__ import annotations
 
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.events import RunEvent
-from conformance.run.scheduler import SHARDS
-from conformance.run.scheduler import durations
-from conformance.run.scheduler import longest_first
-from conformance.run.scheduler import scope_of
+from conformance.report.events import CaseEvent, Run, RunEvent
+from conformance.run.scheduler import SHARDS, durations, longest_first, scope_of
 
 
 def _scope(kernel: str, name: str, slugs: tuple[str, ...] = ("debian-6.12",)) -> str:

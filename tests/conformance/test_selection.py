@@ -22,17 +22,9 @@ from conformance.model import Case
 from conformance.report.events import KernelEvent
 from conformance.run.options import chosen_of
 from conformance.run.record import unjudged
-from conformance.run.selection import Wanted
-from conformance.run.selection import choose
-from conformance.run.selection import count
-from conformance.run.selection import matcher
-from conformance.run.selection import nearest
-from conformance.run.selection import require
+from conformance.run.selection import Wanted, choose, count, matcher, nearest, require
 from conformance.run.shard import Shard
-from tests.conformance.conform import ROOT
-from tests.conformance.conform import command
-from tests.conformance.conform import conform
-from tests.conformance.conform import environment
+from tests.conformance.conform import ROOT, command, conform, environment
 from tests.conformance.report_runs import GOLDEN
 
 SLUG = "debian-6.12"
@@ -166,9 +158,7 @@ class TestRepeatCommands:
 
     def test_of_a_bisection(self) -> None:
         """The command that finds the commit judges each with the one case."""
-        from conformance.compare.model import Change
-        from conformance.compare.model import Difference
-        from conformance.compare.model import Side
+        from conformance.compare.model import Change, Difference, Side
 
         base, head = (KernelEvent(spec="x", slug="x", version=version) for version in ("6.12", "6.18"))
         difference = Difference(ONE, {}, Change.REGRESSION, Side(None), Side(None))

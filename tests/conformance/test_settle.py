@@ -4,14 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from _pytest.outcomes import Failed
-from _pytest.outcomes import Skipped
-from _pytest.outcomes import XFailed
+from _pytest.outcomes import Failed, Skipped, XFailed
 
-from conformance.model import Ground
-from conformance.model import Judgement
-from conformance.model import Source
-from conformance.model import Verdict
+from conformance.model import Ground, Judgement, Source, Verdict
 from conformance.run.plugin import _settle
 
 NASTY = "\x1b[2J\x07\u202e\ud800\r\nPASSED"

@@ -16,12 +16,10 @@ from typing import cast
 import pytest
 
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.model import Case
-from conformance.model import Verdict
+from conformance.model import Case, Verdict
 from conformance.run import machine_pool as workbench_module
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import PRELOAD, Workbench
 from conformance.run.try_case import examine
 from kernels.resolve import resolve
 from vm.machine import MachineOptions

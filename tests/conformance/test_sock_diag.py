@@ -6,8 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 from pyroute2 import NetlinkError

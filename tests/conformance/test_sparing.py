@@ -14,10 +14,8 @@ import pytest
 from conformance.cli import parse
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.guestlib import grace
-from conformance.model import Case
-from conformance.model import Verdict
-from conformance.report.events import decode
-from conformance.report.events import encode
+from conformance.model import Case, Verdict
+from conformance.report.events import decode, encode
 from conformance.report.text import report_lines
 from conformance.run.options import repetition
 from conformance.run.record import case_event
@@ -25,15 +23,9 @@ from conformance.run.retries import Repetition
 from conformance.run.sparing import CONFIRMED
 from conformance.run.try_case import examine
 from tests.conformance.observations import flowed
-from tests.conformance.report_runs import KERNEL_6_12
-from tests.conformance.report_runs import finished
-from tests.conformance.workbenches import PANICKED
-from tests.conformance.workbenches import SLUG
-from tests.conformance.workbenches import ScriptedWorkbench
-from vm.machine import NO_EVIDENCE
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import Reply
+from tests.conformance.report_runs import KERNEL_6_12, finished
+from tests.conformance.workbenches import PANICKED, SLUG, ScriptedWorkbench
+from vm.machine import NO_EVIDENCE, Evidence, Fate, Reply
 
 SPARING = Repetition(sparing=True)
 CASES = [

@@ -11,10 +11,8 @@ from common.errors import UsageError
 from conformance.groups.insert.cases import insert_cases
 from conformance.judge import steps
 from conformance.judge.judge import judge
-from conformance.judge.steps import StepTable
-from conformance.judge.steps import judge_steps
-from conformance.model import Case
-from conformance.model import Verdict
+from conformance.judge.steps import StepTable, judge_steps
+from conformance.model import Case, Verdict
 from kernels.version import Version
 from tests.conformance.observations import facts
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
+from conformance.groups.kinds import KINDS, MAPS
 from conformance.groups.teardown import cases as teardown
 from conformance.groups.teardown.cases import teardown_cases
 from conformance.judge import defects as known
@@ -21,10 +20,7 @@ from conformance.judge.needs import unmet
 from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
 from kernels.version import Version
-from tests.conformance.expectations import answers
-from tests.conformance.expectations import deciding
-from tests.conformance.expectations import observation
-from tests.conformance.expectations import rumours
+from tests.conformance.expectations import answers, deciding, observation, rumours
 from tests.conformance.observations import facts
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")

@@ -12,20 +12,13 @@ from textwrap import dedent
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import UsageError
+from common.errors import ExitCode, HostError, UsageError
 from conformance.commands import teeth
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Event
-from conformance.report.events import RunEvent
-from conformance.report.events import encode
-from conformance.teeth import faults
-from conformance.teeth import trial
+from conformance.report.events import CaseEvent, Event, RunEvent, encode
+from conformance.teeth import faults, trial
 from conformance.teeth.faults import Fault
-from conformance.teeth.trial import Bench
-from conformance.teeth.trial import Outcome
+from conformance.teeth.trial import Bench, Outcome
 
 PATCH = (faults.HERE / "faults.patch").read_text(encoding="utf-8")
 ROW = 'number = 1\ntitle = "t"\nfunction = "f"\nfile = "x.c"\nkind = "range"\ngroups = ["insert"]\n'

@@ -10,23 +10,13 @@ import pytest
 
 from common.errors import ConformError
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import decode
-from conformance.report.events import encode
+from conformance.report.events import CaseEvent, decode, encode
 from conformance.report.text import report_lines
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
-from tests.conformance.report_runs import KERNEL_6_12
-from tests.conformance.report_runs import finished
-from tests.conformance.workbenches import CASE
-from tests.conformance.workbenches import GOOD
-from tests.conformance.workbenches import PANICKED
-from tests.conformance.workbenches import SLUG
-from tests.conformance.workbenches import STRAY
-from tests.conformance.workbenches import WARNED
-from tests.conformance.workbenches import ScriptedWorkbench
-from vm.machine import Fate
-from vm.machine import Reply
+from tests.conformance.report_runs import KERNEL_6_12, finished
+from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedWorkbench
+from vm.machine import Fate, Reply
 
 DEFAULT = Repetition()
 LOST = Reply(fate=Fate.LOST, error="the guest does not answer", log_complete=False)

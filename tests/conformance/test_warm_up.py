@@ -4,17 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from conformance.run.bundle import warm_up
 from vm.launch import UnfitError
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Machine
-from vm.machine import Reply
+from vm.machine import Fate, LogLine, Machine, Reply
 
 WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 x+0x1/0x2")
 

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConformError
-from conformance.model import Case
-from conformance.model import KernelFacts
+from conformance.model import Case, KernelFacts
 from conformance.run.machine_pool import Workbench
 from kernels.version import Version
-from tests.conformance.observations import case
-from tests.conformance.observations import flowed
-from vm.machine import NO_EVIDENCE
-from vm.machine import Bundle
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import LogLine
-from vm.machine import Machine
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
-from vm.machine import Reply
+from tests.conformance.observations import case, flowed
+from vm.machine import (
+    NO_EVIDENCE,
+    Bundle,
+    Evidence,
+    Fate,
+    LogLine,
+    Machine,
+    MachineInfo,
+    MachineKind,
+    MachineOptions,
+    Reply,
+)
 
 SLUG = "debian-6.12"
 CASE = case("sockmap-ingress-to-local-udp4-unix_dgram")

@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kernels import apt
-from kernels import build
-from kernels import make
+from kernels import apt, build, make
 from tests.kernels import fakes
-from tests.kernels.sources import MAKEFILE
-from tests.kernels.sources import commit
-from tests.kernels.sources import git
+from tests.kernels.sources import MAKEFILE, commit, git
 
 
 @pytest.fixture(autouse=True)

@@ -13,18 +13,10 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import example
-from hypothesis import given
-from hypothesis import settings
-from hypothesis import strategies
+from hypothesis import example, given, settings, strategies
 
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import KernelError
-from kernels import config
-from kernels import modules
-from kernels import unpack
-from kernels import vmlinux
+from common.errors import ConformError, ExitCode, KernelError
+from kernels import config, modules, unpack, vmlinux
 from kernels.resolve import resolve
 from tests.kernels import fakes
 

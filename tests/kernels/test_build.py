@@ -16,23 +16,13 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import KernelError
-from kernels import build
-from kernels import inventory
-from kernels import make
+from common.errors import ExitCode, HostError, KernelError
+from kernels import build, inventory, make
 from kernels.kernel import Kernel
 from kernels.repository import Repository
 from kernels.resolve import resolve
 from tests.kernels import fakes
-from tests.kernels.sources import BUILT
-from tests.kernels.sources import change
-from tests.kernels.sources import commit
-from tests.kernels.sources import compiled
-from tests.kernels.sources import everything
-from tests.kernels.sources import failure
-from tests.kernels.sources import git
+from tests.kernels.sources import BUILT, change, commit, compiled, everything, failure, git
 from tests.waiting import wait_until
 
 pytestmark = BUILT

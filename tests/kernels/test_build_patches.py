@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from common.errors import KernelError
-from common.errors import UsageError
+from common.errors import KernelError, UsageError
 from kernels.resolve import resolve
-from tests.kernels.sources import BUILT
-from tests.kernels.sources import change
-from tests.kernels.sources import commit
-from tests.kernels.sources import compiled
-from tests.kernels.sources import failure
-from tests.kernels.sources import git
+from tests.kernels.sources import BUILT, change, commit, compiled, failure, git
 
 pytestmark = BUILT
 

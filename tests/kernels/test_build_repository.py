@@ -8,18 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError
 from conformance.compare import identity
 from kernels import origin
 from kernels.resolve import resolve
 from kernels.spec import parse
 from tests.kernels import fakes
-from tests.kernels.sources import BUILT
-from tests.kernels.sources import change
-from tests.kernels.sources import commit
-from tests.kernels.sources import failure
-from tests.kernels.sources import git
+from tests.kernels.sources import BUILT, change, commit, failure, git
 
 pytestmark = BUILT
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import KernelError
+from common.errors import ExitCode, KernelError
 from kernels import config
 from kernels.kernel import Kernel
 from kernels.resolve import resolve

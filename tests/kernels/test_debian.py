@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from common.errors import ExitCode
-from common.errors import HostError
-from common.errors import UsageError
-from kernels import apt
-from kernels import config
-from kernels import inventory
-from kernels import modules
+from common.errors import ExitCode, HostError, UsageError
+from kernels import apt, config, inventory, modules
 from kernels.archive import Order
 from kernels.resolve import resolve
 from kernels.version import Version

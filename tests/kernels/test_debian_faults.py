@@ -11,14 +11,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from http.server import SimpleHTTPRequestHandler
-from http.server import ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import HostError
+from common.errors import ExitCode, HostError
 from kernels import apt
 from kernels.resolve import resolve
 from tests.kernels import fakes

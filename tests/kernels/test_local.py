@@ -10,12 +10,8 @@ from pathlib import Path
 import pytest
 
 import vm.modules
-from common.errors import ConformError
-from common.errors import ExitCode
-from common.errors import KernelError
-from common.errors import UsageError
-from kernels import modules
-from kernels import package
+from common.errors import ConformError, ExitCode, KernelError, UsageError
+from kernels import modules, package
 from kernels.resolve import resolve
 from kernels.version import Version
 from tests.kernels import fakes

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import modules
-from kernels import seal
+from kernels import modules, seal
 from kernels.resolve import resolve
 from tests.kernels import fakes
 

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.errors import UsageError
-from kernels.resolve import amend
-from kernels.resolve import parse
-from kernels.spec import Preset
-from kernels.spec import Source
+from common.errors import ExitCode, UsageError
+from kernels.resolve import amend, parse
+from kernels.spec import Preset, Source
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-from typing import Final
+from typing import Any, Final
 
 from kernels.resolve import resolve
-from vm.launch import Plan
-from vm.launch import open_machine
-from vm.launch import prepare
+from vm.launch import Plan, open_machine, prepare
 from vm.machine import MachineOptions
 from vm.template import Template
 

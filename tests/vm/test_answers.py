@@ -14,32 +14,21 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import KernelError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.conclude import conclude
-from conformance.model import KernelFacts
-from conformance.model import Verdict
+from conformance.model import KernelFacts, Verdict
 from kernels.version import Version
 from vm import answers
 from vm.death import DeadMachineError
-from vm.guest.frames import HEADER
-from vm.guest.frames import MARK
-from vm.guest.frames import Channel
-from vm.guest.frames import encode
-from vm.guest.kmsg import LINES
-from vm.guest.kmsg import TEXT
+from vm.guest.frames import HEADER, MARK, Channel, encode
+from vm.guest.kmsg import LINES, TEXT
 from vm.host import Guestless
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import Reply
-from vm.session import CONSOLE_LIMIT
-from vm.session import Session
+from vm.machine import Fate, MachineInfo, MachineKind, Reply
+from vm.session import CONSOLE_LIMIT, Session
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "", factor=1.0, boot_seconds=0.0)
 CASE = redirect_cases()[0]

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from tests.vm.nowhere import kernel
-from vm import compose
-from vm import stock
+from vm import compose, stock
 from vm.machine import MachineOptions
 
 # What virtme-ng 1.42 printed for a Debian kernel, paths shortened.

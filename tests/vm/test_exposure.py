@@ -11,9 +11,7 @@ import pytest
 from kernels.resolve import resolve
 from vm import compose
 from vm.launch import open_machine
-from vm.machine import Fate
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm.machine import Fate, MachineKind, MachineOptions
 
 pytestmark = pytest.mark.vm
 

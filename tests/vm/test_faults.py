@@ -12,11 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -26,18 +24,11 @@ from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.waiting import wait_until
 from vm.guest.frames import encode
-from vm.launch import open_machine
-from vm.launch import prepare
-from vm.machine import SOCKMAP_PATHS
-from vm.machine import Evidence
-from vm.machine import Fate
-from vm.machine import Machine
-from vm.machine import MachineOptions
-from vm.machine import Reply
+from vm.launch import open_machine, prepare
+from vm.machine import SOCKMAP_PATHS, Evidence, Fate, Machine, MachineOptions, Reply
 from vm.patience import EXTENSION_LIMIT
 from vm.qemu import Qemu
-from vm.session import CALIBRATION_REFERENCE
-from vm.session import Session
+from vm.session import CALIBRATION_REFERENCE, Session
 
 pytestmark = pytest.mark.vm
 

@@ -6,16 +6,9 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies
+from hypothesis import given, strategies
 
-from vm.guest.frames import HEADER
-from vm.guest.frames import LIMIT
-from vm.guest.frames import MARK
-from vm.guest.frames import Channel
-from vm.guest.frames import FrameBuffer
-from vm.guest.frames import FramingError
-from vm.guest.frames import encode
+from vm.guest.frames import HEADER, LIMIT, MARK, Channel, FrameBuffer, FramingError, encode
 
 messages = strategies.dictionaries(strategies.text(max_size=8), strategies.integers() | strategies.text(max_size=20))
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from common.errors import HostError
-from common.errors import KernelError
+from common.errors import HostError, KernelError
 from tests.vm.test_cpio import members
-from vm import modules
-from vm import rootfs
+from vm import modules, rootfs
 
 
 @pytest.fixture(name="root", scope="module")

@@ -12,12 +12,9 @@ import pytest
 
 from common.errors import HostError
 from kernels.resolve import resolve
-from vm import compose
-from vm import jail
-from vm.launch import QEMU
-from vm.launch import open_machine
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm import compose, jail
+from vm.launch import QEMU, open_machine
+from vm.machine import MachineKind, MachineOptions
 from vm.qemu import Qemu
 from vm.session import Session
 

@@ -23,14 +23,8 @@ from tests.waiting import wait_until
 from vm import template
 from vm.accel import Choice
 from vm.host import CHECKOUT
-from vm.launch import Plan
-from vm.launch import UnfitError
-from vm.launch import open_machine
-from vm.launch import prepare
-from vm.machine import Fate
-from vm.machine import Machine
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm.launch import Plan, UnfitError, open_machine, prepare
+from vm.machine import Fate, Machine, MachineKind, MachineOptions
 from vm.monitor import QmpError
 from vm.qemu import Qemu
 from vm.session import Session

@@ -6,9 +6,7 @@ from __future__ import annotations
 import pytest
 
 from vm import patience
-from vm.patience import CEILING
-from vm.patience import EXTENSION_LIMIT
-from vm.patience import Patience
+from vm.patience import CEILING, EXTENSION_LIMIT, Patience
 
 
 class Clock:

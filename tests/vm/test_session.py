@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,10 @@ import pytest
 
 from common.errors import KernelError
 from tests.waiting import wait_until
-from vm.guest.frames import Channel
-from vm.guest.frames import encode
-from vm.host import Guestless
-from vm.host import LocalAgent
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.patience import STARVED
-from vm.patience import Patience
+from vm.guest.frames import Channel, encode
+from vm.host import Guestless, LocalAgent
+from vm.machine import Fate, MachineInfo, MachineKind
+from vm.patience import STARVED, Patience
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")

@@ -18,12 +18,8 @@ from kernels.resolve import resolve
 from tests.waiting import wait_until
 from vm import shell
 from vm.host import LocalAgent
-from vm.launch import open_machine
-from vm.launch import prepare
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
+from vm.launch import open_machine, prepare
+from vm.machine import Fate, MachineInfo, MachineKind, MachineOptions
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")

@@ -14,14 +14,9 @@ from tests.vm.nowhere import kernel
 from vm import template
 from vm.compose import Composition
 from vm.death import DeadMachineError
-from vm.launch import Plan
-from vm.launch import flaw
-from vm.machine import Fate
-from vm.machine import MachineInfo
-from vm.machine import MachineKind
-from vm.machine import MachineOptions
-from vm.template import DamagedError
-from vm.template import Template
+from vm.launch import Plan, flaw
+from vm.machine import Fate, MachineInfo, MachineKind, MachineOptions
+from vm.template import DamagedError, Template
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "because", factor=4.2, boot_seconds=3.1, versions={"qemu": "7.2"})
 COMPOSITION = Composition("/usr/bin/qemu", ("-machine", "q35"), "/k/vmlinux", "quiet", 512)

@@ -13,12 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vm.guest import autopsy
-from vm.guest import tracer
+from vm.guest import autopsy, tracer
 from vm.guest.bundle import BundleFinder
 from vm.guest.frames import Channel
-from vm.guest.kmsg import KernelLog
-from vm.guest.kmsg import Unread
+from vm.guest.kmsg import KernelLog, Unread
 from vm.guest.worker import Worker
 
 PORT = "ctl"

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
-from typing import cast
+from typing import Any, cast
 
 PACKAGE = ".__init__"
 

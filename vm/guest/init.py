@@ -11,8 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from vm.guest import agent
-from vm.guest import setup
+from vm.guest import agent, setup
 
 MOUNTS = (
     ("proc", "/proc", ""),

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from vm.guest import agent
-from vm.guest import setup
+from vm.guest import agent, setup
 
 
 def main(arguments: list[str]) -> None:

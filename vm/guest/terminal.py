@@ -14,8 +14,7 @@ import struct
 import termios
 from typing import Any
 
-from vm.guest.frames import CHUNK
-from vm.guest.frames import Channel
+from vm.guest.frames import CHUNK, Channel
 
 PTS = "/dev/pts"
 

@@ -16,12 +16,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from vm.guest.frames import Channel
-from vm.guest.frames import FramingError
-from vm.guest.frames import encode
+from vm.guest.frames import Channel, FramingError, encode
 
 PR_SET_PDEATHSIG = 1
 KILL_SECONDS = 1.0

@@ -8,8 +8,7 @@ from functools import cache
 from itertools import product
 from typing import Final
 
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
+from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (

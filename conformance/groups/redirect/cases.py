@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
+from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (

@@ -4,24 +4,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import accumulate
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from conformance.groups.kinds import KINDS
-from conformance.groups.redirect.cases import LAYOUTS
-from conformance.groups.redirect.cases import MODES
+from conformance.groups.redirect.cases import LAYOUTS, MODES
 from conformance.groups.redirect.expectation import Expectation
-from conformance.groups.redirect.outcomes import Outcome
-from conformance.groups.redirect.outcomes import Runs
-from conformance.groups.redirect.outcomes import Where
-from conformance.groups.redirect.seen import Message
-from conformance.groups.redirect.seen import Phase
-from conformance.groups.redirect.seen import Seen
+from conformance.groups.redirect.outcomes import Outcome, Runs, Where
+from conformance.groups.redirect.seen import Message, Phase, Seen
 
 Params = Mapping[str, str]
 Span = tuple[int, int]

@@ -4,27 +4,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from common.errors import KernelError
-from conformance.expect.rules import Rule
-from conformance.expect.rules import Table
-from conformance.expect.rules import grounds_of
-from conformance.groups.kinds import FAMILIES
-from conformance.groups.kinds import KINDS
-from conformance.groups.redirect.cases import redirect_cases
-from conformance.groups.redirect.cases import roles
-from conformance.groups.redirect.outcomes import OUTCOMES
-from conformance.groups.redirect.outcomes import Outcome
-from conformance.model import Case
-from conformance.model import Ground
-from conformance.model import KernelFacts
+from conformance.expect.rules import Rule, Table, grounds_of
+from conformance.groups.kinds import FAMILIES, KINDS
+from conformance.groups.redirect.cases import redirect_cases, roles
+from conformance.groups.redirect.outcomes import OUTCOMES, Outcome
+from conformance.model import Case, Ground, KernelFacts
 from kernels.version import Version
 
 HERE: Final = Path(__file__).parent

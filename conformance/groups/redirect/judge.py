@@ -4,30 +4,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from common.errors import ConformError
 from conformance.expect.verified import note
-from conformance.groups.redirect.differences import flow_differences
-from conformance.groups.redirect.differences import setup_differences
-from conformance.groups.redirect.expectation import OUTCOME
-from conformance.groups.redirect.expectation import Expectation
-from conformance.groups.redirect.expectation import expected_outcome
-from conformance.groups.redirect.expectation import step_of
-from conformance.groups.redirect.outcomes import OTHER
-from conformance.groups.redirect.outcomes import OUTCOMES
-from conformance.groups.redirect.seen import MalformedError
-from conformance.groups.redirect.seen import Seen
-from conformance.groups.redirect.seen import read
-from conformance.model import Case
-from conformance.model import Judgement
-from conformance.model import KernelFacts
-from conformance.model import Observation
-from conformance.model import Verdict
+from conformance.groups.redirect.differences import flow_differences, setup_differences
+from conformance.groups.redirect.expectation import OUTCOME, Expectation, expected_outcome, step_of
+from conformance.groups.redirect.outcomes import OTHER, OUTCOMES
+from conformance.groups.redirect.seen import MalformedError, Seen, read
+from conformance.model import Case, Judgement, KernelFacts, Observation, Verdict
 
 _NUMBER = re.compile(r"\d+")
 

@@ -35,8 +35,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
-from conformance.groups.kinds import KINDS
-from conformance.groups.kinds import MAPS
+from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (

@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a sick kernel says of itself: its reports found in a log, told apart, titled and fingerprinted. Pure."""
 
-from conformance.judge.klog.report import TRUNCATED
-from conformance.judge.klog.report import Report
-from conformance.judge.klog.scan import Scanner
-from conformance.judge.klog.scan import find_reports
-from conformance.judge.klog.scan import find_splat
-from conformance.judge.klog.scan import is_header
-from conformance.judge.klog.taint import alarming
-from conformance.judge.klog.taint import meaning
+from conformance.judge.klog.report import TRUNCATED, Report
+from conformance.judge.klog.scan import Scanner, find_reports, find_splat, is_header
+from conformance.judge.klog.taint import alarming, meaning
 
 __all__ = ["TRUNCATED", "Report", "Scanner", "alarming", "find_reports", "find_splat", "is_header", "meaning"]

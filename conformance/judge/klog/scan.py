@@ -4,17 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from collections.abc import Iterator
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from conformance.judge.klog.report import TRUNCATED
-from conformance.judge.klog.report import Header
-from conformance.judge.klog.report import Report
-from conformance.judge.klog.report import fingerprint
-from conformance.judge.klog.report import header_of
-from conformance.judge.klog.report import is_frame
+from conformance.judge.klog.report import TRUNCATED, Header, Report, fingerprint, header_of, is_frame
 
 QUIET = 1.0
 """Seconds without a word after which a report is over."""

@@ -10,15 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-from jinja2 import FileSystemLoader
-from jinja2 import StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common.foreign import visible
@@ -26,23 +23,21 @@ from conformance.expect.words import answer_words
 from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import LAYOUTS
 from conformance.model import Verdict
-from conformance.report import findings
-from conformance.report import grid
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.html.behaviour import COMPARED
-from conformance.report.html.behaviour import Judged
-from conformance.report.html.behaviour import answers_of
-from conformance.report.html.behaviour import differing
-from conformance.report.html.behaviour import gather
-from conformance.report.html.behaviour import pair
-from conformance.report.html.behaviour import steps_in_words
-from conformance.report.html.behaviour import tables
+from conformance.report import findings, grid
+from conformance.report.events import CaseEvent, Run
+from conformance.report.html.behaviour import (
+    COMPARED,
+    Judged,
+    answers_of,
+    differing,
+    gather,
+    pair,
+    steps_in_words,
+    tables,
+)
 from conformance.report.html.evidence import Witness
 from conformance.report.html.matrix import matrices
-from conformance.report.html.names import Anchors
-from conformance.report.html.names import Reasons
-from conformance.report.html.names import cited
+from conformance.report.html.names import Anchors, Reasons, cited
 from conformance.report.known import known_deviations
 
 _HERE = Path(__file__).parent

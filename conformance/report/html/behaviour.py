@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,10 +13,8 @@ from conformance.expect.words import step_words
 from conformance.groups import GROUPS
 from conformance.groups import cases as catalogue
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
-from conformance.report.events import Run
-from conformance.report.html.names import Part
-from conformance.report.html.names import labels
+from conformance.report.events import CaseEvent, Run
+from conformance.report.html.names import Part, labels
 
 COMPARED = 12
 """So many kernels can be compared with each other: the rules for it grow with their square."""

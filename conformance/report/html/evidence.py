@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conformance.judge.klog import is_header
-from conformance.model import LogLine
-from conformance.model import Verdict
+from conformance.model import LogLine, Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.findings import alike
 

@@ -4,20 +4,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformance.groups.kinds import MAPS
-from conformance.groups.redirect.cases import LAYOUTS
-from conformance.groups.redirect.cases import MODES
-from conformance.groups.redirect.cases import PLAIN
+from conformance.groups.redirect.cases import LAYOUTS, MODES, PLAIN
 from conformance.model import Verdict
 from conformance.report import grid
-from conformance.report.html.behaviour import Behaviour
-from conformance.report.html.behaviour import Judged
-from conformance.report.html.behaviour import together
+from conformance.report.html.behaviour import Behaviour, Judged, together
 
 
 @dataclass(frozen=True, slots=True)

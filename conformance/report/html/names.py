@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from common.foreign import visible
 

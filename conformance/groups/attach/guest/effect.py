@@ -8,24 +8,13 @@ none did, and `nothing` if it did not arrive.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from bpf.guest import links
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import TYPES
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import ImpossibleError
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import counting
-from conformance.guestlib.fixture import possible
-from conformance.guestlib.fixture import reap
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.fixture import TYPES, Fixture, ImpossibleError, Map, counting, possible, reap, scenario
 from conformance.guestlib.quiesce import fences
 
 SETS: dict[str, tuple[str, ...]] = {

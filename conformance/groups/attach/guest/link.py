@@ -8,24 +8,13 @@ or `second`, the program held. Where links are unknown, `create` is all there is
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from bpf.guest import links
-from bpf.guest import maps
-from conformance.groups.attach.guest.scenario import create
-from conformance.groups.attach.guest.scenario import holder
+from bpf.guest import links, maps
+from conformance.groups.attach.guest.scenario import create, holder
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import comes_true
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import TYPES
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import Scenario
-from conformance.guestlib.fixture import counting
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib.answers import Steps, attempt, comes_true, name_of
+from conformance.guestlib.fixture import TYPES, Fixture, Map, Scenario, counting, scenario
 
 _PATIENCE = 2.0
 """Seconds for what the kernel does behind our back: the last reference is dropped by a work item or after RCU."""

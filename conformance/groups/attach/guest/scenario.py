@@ -8,25 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bpf.guest import assemble as asm
-from bpf.guest import links
-from bpf.guest import maps
-from bpf.guest import syscall
+from bpf.guest import links, maps, syscall
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.update_from_bpf.guest.scenario import FORBIDDEN
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.answers import outcome
-from conformance.guestlib.fixture import TYPES
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import counting
-from conformance.guestlib.fixture import possible
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib.answers import Steps, attempt, name_of, outcome
+from conformance.guestlib.fixture import TYPES, Fixture, counting, possible, scenario
 
 UNKNOWN_TYPE = 250
 """No attach type has this number."""

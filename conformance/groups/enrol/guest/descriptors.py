@@ -8,19 +8,12 @@ import select
 import socket
 import termios
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from conformance.groups.enrol.guest.proof import SHORT_GRACE
-from conformance.groups.enrol.guest.proof import Proof
-from conformance.guestlib import child
-from conformance.guestlib import fixture
-from conformance.guestlib import pidfd
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
+from conformance.groups.enrol.guest.proof import SHORT_GRACE, Proof
+from conformance.guestlib import child, fixture, pidfd, sockets, traffic
+from conformance.guestlib.answers import Steps, attempt
 
 _PEEK: Final = int(socket.MSG_PEEK)
 """A number: marshal takes no flags."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from bpf.guest import hooks
 from conformance.groups.enrol.guest.proof import Proof
-from conformance.guestlib import child
-from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import name_of
+from conformance.guestlib import child, sockets
+from conformance.guestlib.answers import Steps, name_of
 from conformance.guestlib.fixture import ImpossibleError
 from conformance.guestlib.orders import Orders
 

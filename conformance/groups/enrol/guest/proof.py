@@ -10,19 +10,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from conformance.guestlib import child
-from conformance.guestlib import fixture
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
+from conformance.guestlib import child, fixture, sockets, traffic
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.child import Child
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import State
+from conformance.guestlib.fixture import Fixture, Map, State
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.traffic import Messages
 

@@ -8,16 +8,12 @@ import os
 import platform
 import socket
 import struct
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from conformance.guestlib import child
-from conformance.guestlib import pidfd
-from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
+from conformance.guestlib import child, pidfd, procfs
+from conformance.guestlib.answers import Steps, attempt
 from conformance.guestlib.child import Child
 from conformance.guestlib.fixture import Fixture
 

@@ -9,20 +9,15 @@ after system calls and what programs did answer `"ok"` or an errno; `lookup...` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from conformance.groups.enrol.guest import descriptors
-from conformance.groups.enrol.guest import iterator
-from conformance.groups.enrol.guest import refused
-from conformance.groups.enrol.guest import sock_ops
+from conformance.groups.enrol.guest import descriptors, iterator, refused, sock_ops
 from conformance.groups.enrol.guest.proof import Proof
 from conformance.guestlib import child
 from conformance.guestlib.answers import Steps
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import ImpossibleError
+from conformance.guestlib.fixture import Fixture, ImpossibleError
 
 WAYS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
     "own": descriptors.own,

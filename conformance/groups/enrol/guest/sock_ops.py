@@ -5,22 +5,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bpf.guest import hooks
-from bpf.guest import links
+from bpf.guest import hooks, links
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.enrol.guest.proof import SHORT_GRACE
-from conformance.groups.enrol.guest.proof import Proof
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import comes_true
-from conformance.guestlib.answers import error_name
+from conformance.groups.enrol.guest.proof import SHORT_GRACE, Proof
+from conformance.guestlib import procfs, sockets
+from conformance.guestlib.answers import Steps, attempt, comes_true, error_name
 from conformance.guestlib.cgroups import cgroups_of
 from conformance.guestlib.fixture import Map
 from conformance.guestlib.orders import Orders

@@ -16,28 +16,15 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Mapping
-from collections.abc import Sequence
-from contextlib import closing
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing, suppress
 from typing import Final
 
 from bpf.guest import syscall
-from conformance.guestlib import netns
-from conformance.guestlib import procfs
-from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.counters import Snapshot
-from conformance.guestlib.counters import told
-from conformance.guestlib.map_pair import ENDS_MAPS
-from conformance.guestlib.map_pair import WAYS
-from conformance.guestlib.map_pair import MapPair
-from conformance.guestlib.map_pair import Member
-from conformance.guestlib.map_pair import end
+from conformance.guestlib import netns, procfs, sockets
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.counters import Snapshot, told
+from conformance.guestlib.map_pair import ENDS_MAPS, WAYS, MapPair, Member, end
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.sock_diag import Lister
 from conformance.guestlib.ways_out import WITHOUT_WAITING

@@ -5,26 +5,16 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bpf.guest import assemble as asm
-from bpf.guest import maps
-from bpf.guest import syscall
+from bpf.guest import maps, syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.insert.guest.setup import Setup
-from conformance.groups.insert.guest.setup import closed
-from conformance.groups.insert.guest.setup import following
-from conformance.groups.insert.guest.setup import key
-from conformance.groups.insert.guest.setup import value
+from conformance.groups.insert.guest.setup import Setup, closed, following, key, value
 from conformance.groups.insert.guest.whole import WHOLE
 from conformance.guestlib import states
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.fixture import Fixture, Map, scenario
 
 _BOTH = maps.NOEXIST | maps.EXIST
 """Flags that make no sense together."""

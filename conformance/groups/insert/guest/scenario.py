@@ -11,21 +11,12 @@ import tempfile
 from collections.abc import Mapping
 
 from bpf.guest import assemble as asm
-from bpf.guest import hooks
-from bpf.guest import links
-from bpf.guest import maps
-from bpf.guest import syscall
+from bpf.guest import hooks, links, maps, syscall
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.insert.guest.setup import closed
-from conformance.guestlib import cgroups
-from conformance.guestlib import sockets
-from conformance.guestlib import states
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib import cgroups, sockets, states
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.fixture import Fixture, Map, scenario
 from conformance.guestlib.orders import Orders
 
 

@@ -8,11 +8,9 @@ import os
 import socket
 import struct
 
-from bpf.guest import maps
-from bpf.guest import syscall
+from bpf.guest import maps, syscall
 from conformance.guestlib.answers import outcome
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
+from conformance.guestlib.fixture import Fixture, Map
 
 _FREE = 900
 """Descriptors from here on are not in use."""

@@ -7,16 +7,10 @@ import os
 import struct
 from collections.abc import Callable
 
-from bpf.guest import maps
-from bpf.guest import syscall
-from conformance.groups.insert.guest.setup import Setup
-from conformance.groups.insert.guest.setup import closed
-from conformance.groups.insert.guest.setup import following
-from conformance.groups.insert.guest.setup import key
+from bpf.guest import maps, syscall
+from conformance.groups.insert.guest.setup import Setup, closed, following, key
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
+from conformance.guestlib.answers import Steps, attempt, name_of
 from conformance.guestlib.fixture import Map
 
 

@@ -10,26 +10,14 @@ fourth round more than as many sockets leave that were never in a map, nor more 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from collections.abc import Mapping
-from contextlib import closing
-from contextlib import contextmanager
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from typing import Final
 
-from conformance.guestlib import netns
-from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.counters import Growth
-from conformance.guestlib.counters import Snapshot
-from conformance.guestlib.counters import told
-from conformance.guestlib.map_pair import ENDS_MAPS
-from conformance.guestlib.map_pair import MapPair
-from conformance.guestlib.map_pair import Member
-from conformance.guestlib.map_pair import end
-from conformance.guestlib.map_pair import talk
+from conformance.guestlib import netns, sockets
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.counters import Growth, Snapshot, told
+from conformance.guestlib.map_pair import ENDS_MAPS, MapPair, Member, end, talk
 from conformance.guestlib.sock_diag import Lister
 
 _WARM_UPS: Final = 2

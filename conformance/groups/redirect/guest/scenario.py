@@ -14,19 +14,13 @@ from __future__ import annotations
 import random
 import socket
 import zlib
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from conformance.groups.redirect.guest.setup import Setup
-from conformance.guestlib import grace
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.answers import outcome
+from conformance.guestlib import grace, sockets, traffic
+from conformance.guestlib.answers import error_name, outcome
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.quiesce import renew_fences
 

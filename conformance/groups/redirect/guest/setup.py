@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from bpf.guest import syscall
 from conformance.guestlib import sockets
 from conformance.guestlib.answers import attempt
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import State
+from conformance.guestlib.fixture import Fixture, State
 
 
 class Setup:

@@ -13,19 +13,14 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from bpf.guest import links
 from bpf.guest.contexts import CONTEXTS
-from conformance.guestlib import child
-from conformance.guestlib import pidfd
-from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib import child, pidfd, sockets
+from conformance.guestlib.answers import Steps, name_of
+from conformance.guestlib.fixture import Fixture, scenario
 from conformance.guestlib.orders import Orders
 from conformance.guestlib.quiesce import fences
 

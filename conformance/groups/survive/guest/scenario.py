@@ -16,12 +16,8 @@ from contextlib import closing
 
 from bpf.guest import syscall
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
-from conformance.guestlib.answers import name_of
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import State
-from conformance.guestlib.fixture import scenario
+from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.fixture import Fixture, State, scenario
 from conformance.guestlib.map_pair import MapPair
 from conformance.guestlib.quiesce import fences
 

@@ -10,20 +10,10 @@ import termios
 from collections.abc import Mapping
 
 from bpf.guest import maps
-from conformance.groups.teardown.guest.setup import PATIENCE
-from conformance.groups.teardown.guest.setup import SOCKET
-from conformance.groups.teardown.guest.setup import SPARE
-from conformance.groups.teardown.guest.setup import WITNESS
-from conformance.groups.teardown.guest.setup import Setup
-from conformance.groups.teardown.guest.setup import attach_all
-from conformance.groups.teardown.guest.setup import carries_verdict
-from conformance.groups.teardown.guest.waiters import WAITS
-from conformance.groups.teardown.guest.waiters import events
-from conformance.guestlib import fixture
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.answers import outcome
+from conformance.groups.teardown.guest.setup import PATIENCE, SOCKET, SPARE, WITNESS, Setup, attach_all, carries_verdict
+from conformance.groups.teardown.guest.waiters import WAITS, events
+from conformance.guestlib import fixture, sockets, traffic
+from conformance.guestlib.answers import error_name, outcome
 
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""

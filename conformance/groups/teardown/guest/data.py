@@ -7,20 +7,13 @@ import select
 import socket
 import termios
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from conformance.groups.teardown.guest.setup import PATIENCE
-from conformance.groups.teardown.guest.setup import Setup
-from conformance.groups.teardown.guest.waiters import WAITS
-from conformance.groups.teardown.guest.waiters import Reader
-from conformance.groups.teardown.guest.waiters import Sender
-from conformance.groups.teardown.guest.waiters import look
-from conformance.groups.teardown.guest.waiters import pollers
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
+from conformance.groups.teardown.guest.setup import PATIENCE, Setup
+from conformance.groups.teardown.guest.waiters import WAITS, Reader, Sender, look, pollers
+from conformance.guestlib import sockets, traffic
 from conformance.guestlib.traffic import send
 
 SO: Final = "so"

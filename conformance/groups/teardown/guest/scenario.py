@@ -37,15 +37,10 @@ from contextlib import suppress
 from typing import Final
 
 from conformance.groups.teardown.guest.aftermath import look
-from conformance.groups.teardown.guest.data import DATA
-from conformance.groups.teardown.guest.data import LOCKED
-from conformance.groups.teardown.guest.data import State
-from conformance.groups.teardown.guest.data import fill
+from conformance.groups.teardown.guest.data import DATA, LOCKED, State, fill
 from conformance.groups.teardown.guest.setup import Setup
-from conformance.guestlib import child
-from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import attempt
+from conformance.guestlib import child, fixture
+from conformance.guestlib.answers import Steps, attempt
 from conformance.guestlib.ways_out import WAYS
 
 

@@ -12,32 +12,17 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
-from functools import cache
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import NoReturn
 
 from bpf.guest import assemble as asm
-from bpf.guest import links
-from bpf.guest import maps
-from bpf.guest import syscall
-from conformance.groups.teardown.guest.waiters import Reader
-from conformance.groups.teardown.guest.waiters import Waiter
-from conformance.guestlib import child
-from conformance.guestlib import fixture
-from conformance.guestlib import netns
-from conformance.guestlib import pidfd
-from conformance.guestlib import sockets
-from conformance.guestlib import traffic
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import comes_true
-from conformance.guestlib.fixture import Counting
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.fixture import State
-from conformance.guestlib.quiesce import fences
-from conformance.guestlib.quiesce import renew_fences
+from bpf.guest import links, maps, syscall
+from conformance.groups.teardown.guest.waiters import Reader, Waiter
+from conformance.guestlib import child, fixture, netns, pidfd, sockets, traffic
+from conformance.guestlib.answers import Steps, comes_true
+from conformance.guestlib.fixture import Counting, Fixture, Map, State
+from conformance.guestlib.quiesce import fences, renew_fences
 from conformance.guestlib.traffic import Messages
 from conformance.guestlib.ways_out import Member
 

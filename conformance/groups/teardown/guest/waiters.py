@@ -18,8 +18,7 @@ from functools import partial
 from typing import Final
 
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import comes_true
-from conformance.guestlib.answers import error_name
+from conformance.guestlib.answers import comes_true, error_name
 from conformance.guestlib.traffic import Messages
 
 WAITS: Final = "waits"

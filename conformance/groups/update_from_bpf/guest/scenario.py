@@ -9,17 +9,13 @@ program), `argument`, `context` (no such member of the context), `leak` (a socke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bpf.guest import assemble as asm
 from bpf.guest import syscall
-from bpf.guest.contexts import CONTEXTS
-from bpf.guest.contexts import Context
-from conformance.guestlib.answers import Steps
-from conformance.guestlib.answers import error_name
-from conformance.guestlib.fixture import Fixture
-from conformance.guestlib.fixture import scenario
+from bpf.guest.contexts import CONTEXTS, Context
+from conformance.guestlib.answers import Steps, error_name
+from conformance.guestlib.fixture import Fixture, scenario
 
 _COMPLAINTS = (
     ("map", ("cannot pass map_type", "cannot update sockmap in this context", "Sleepable programs can only use")),
