@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from common.errors import ConformError, HostError
 from conformance.judge.conclude import reports_of
@@ -47,6 +47,9 @@ def facts_of(kernel: Kernel) -> KernelFacts:
 
 class Workbench:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
+
+    prepare_machine: ClassVar[Callable[[Machine], None]] = staticmethod(lambda machine: None)
+    """What is done with a machine that has its code, before its first case: for faults, never for a verdict."""
 
     def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf) -> None:
         """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed."""
@@ -175,6 +178,7 @@ class Workbench:
             raise
         try:
             machine.load(guest_bundle())
+            self.prepare_machine(machine)
         except BaseException:
             machine.close()
             raise

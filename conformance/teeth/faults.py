@@ -3,7 +3,7 @@
 
 `faults.toml` has a `[[fault]]` row for each:
 
-    number     what chooses it: `sockmap_fault=NUMBER` on the kernel's command line
+    number     what chooses it: `sockmap_fault=NUMBER` on the kernel's command line, or planted.py in a kernel that runs
     title      what the kernel does wrong
     function   the function that the patch changes, and `file`, where it is
     kind       one of KINDS
@@ -30,7 +30,6 @@ from conformance.groups import GROUPS
 
 HERE: Final = Path(__file__).parent
 SOURCE: Final = "source:7.3.4"
-PARAMETER: Final = "sockmap_fault"
 KINDS: Final = frozenset({
     "lost reference", "lost wake-up", "missing charge", "missing check", "missing lock", "missing uncharge",
     "one byte short", "order reversed", "range", "reference leaked", "reference lost", "wrong errno", "wrong flag",
@@ -53,11 +52,6 @@ class Fault:
     groups: tuple[str, ...]
     commit: str = ""
     survives: str = ""
-
-    @property
-    def append(self) -> str:
-        """What the kernel's command line says."""
-        return f"{PARAMETER}={self.number}"
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from common.errors import ExitCode, HostError
 from conformance.groups import GROUPS
 from conformance.model import Verdict
 from conformance.report.events import NAME, CaseEvent, Event, KernelEvent, decode
+from conformance.teeth import planted
 from conformance.teeth.faults import NONE, Fault
 
 _LOOK: Final = 0.5
@@ -105,7 +106,7 @@ def attempt(fault: Fault, bench: Bench, known: Collection[str]) -> Outcome:
     shutil.rmtree(folder, ignore_errors=True)  # left by a sitting that was interrupted
     for number, options in enumerate(stages(fault, stress=bench.stress)):
         found = run(fault, bench, folder / f"stage-{number}", options, lambda case: kills(case, known))
-        judged += sum(isinstance(event, CaseEvent) for event in found)
+        judged += sum(isinstance(event, CaseEvent) and event.verdict is not Verdict.INFRA for event in found)
         spent = time.monotonic() - begun
         for event in found:
             if isinstance(event, CaseEvent) and kills(event, known):
@@ -133,17 +134,23 @@ def run(fault: Fault, bench: Bench, results: Path, options: Sequence[str], ends:
     command = [
         sys.executable, "-P", "-m", "conformance", "run",
         "--kernel", bench.spec,
-        "--append", fault.append,
         "--results", os.fspath(results),
         "-n", str(bench.workers),
         *options,
+        "--", "-p", planted.__name__,
     ]
     # fmt: on
     results.parent.mkdir(parents=True, exist_ok=True)
     tail, seen = Tail(results), list[Event]()
     with (
         results.with_suffix(".log").open("wb") as output,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, planted.VARIABLE: str(fault.number)},
+        ) as process,
     ):
         try:
             while _goes_on(process):

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import cast
 
 import pytest
 
-from common.errors import ExitCode, HostError, UsageError
+from common.errors import ExitCode, HostError, KernelError, UsageError
 from conformance.commands import teeth
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, Event, RunEvent, encode
-from conformance.teeth import faults, trial
+from conformance.run.machine_pool import Workbench
+from conformance.teeth import faults, planted, trial
 from conformance.teeth.faults import Fault
 from conformance.teeth.trial import Bench, Outcome
+from vm.machine import Fate, Machine, Reply
 
 PATCH = (faults.HERE / "faults.patch").read_text(encoding="utf-8")
 ROW = 'number = 1\ntitle = "t"\nfunction = "f"\nfile = "x.c"\nkind = "range"\ngroups = ["insert"]\n'
@@ -123,11 +126,11 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benc
         (tmp_path / "conformance.py").write_text(
             dedent(
                 f"""
-                import pathlib, sys, time
+                import os, pathlib, sys, time
                 folder = pathlib.Path(sys.argv[sys.argv.index("--results") + 1])
                 folder.mkdir()
                 (folder / "events.jsonl").write_text({lines!r})
-                (folder / "asked").write_text(" ".join(sys.argv))
+                (folder / "asked").write_text(" ".join([os.environ["SOCKMAP_FAULT"], *sys.argv]))
                 if {lasts}:
                     time.sleep(60)
                 sys.exit({code})
@@ -151,7 +154,7 @@ def test_a_run_ends_with_the_case_that_finds_the_fault(suite: Callable[..., Benc
     assert (outcome.killed_by, outcome.verdict, outcome.said) == ("insert/b", "fail", "wanted ok, got EINVAL")
     assert outcome.seconds < 30
     asked = (bench.folder / "fault-007" / "stage-0" / "asked").read_text()
-    assert "--append sockmap_fault=7" in asked
+    assert asked.startswith("7 ")
     assert len(list((bench.folder / "fault-007").glob("stage-*.log"))) == 1
 
 
@@ -176,6 +179,35 @@ def test_what_is_wrong_without_a_fault_finds_none(suite: Callable[..., Bench]) -
 def test_a_kernel_that_cannot_be_judged_is_no_outcome(suite: Callable[..., Bench]) -> None:
     """Neither found nor survived; a host that cannot run the suite is an error."""
     assert trial.attempt(FAULT, suite(code=125), frozenset()).error == "the run ended without a verdict"
+
+
+def test_a_kernel_without_the_faults_is_no_outcome(suite: Callable[..., Bench]) -> None:
+    """A case that no machine answered tells nothing about a fault."""
+    assert trial.attempt(FAULT, suite(case("a", Verdict.INFRA)), frozenset()).error == "the run ended without a verdict"
+
+
+class Taker:
+    """A machine whose kernel takes a fault, or another one than it was asked to."""
+
+    def __init__(self, number: str) -> None:
+        """It takes fault `number`."""
+        self.reply = Reply(Fate.ANSWERED, value=number)
+
+    def call(self, function: str, arguments: dict[str, str], *, deadline: float) -> Reply:
+        """Answer."""
+        assert (function, arguments) == ("conformance.guestlib.kernel_fault:choose", {"number": "17"})
+        assert deadline > 0
+        return self.reply
+
+
+def test_a_machine_takes_its_fault_or_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that was not patched does not count as one whose faults nobody finds."""
+    monkeypatch.setattr(Workbench, "prepare_machine", None)
+    planted.plant("17")
+
+    Workbench.prepare_machine(cast("Machine", Taker("17")))
+    with pytest.raises(KernelError, match="does not take fault 17: '0'"):
+        Workbench.prepare_machine(cast("Machine", Taker("0")))
 
 
 def test_a_broken_host_is_an_error(suite: Callable[..., Bench]) -> None:

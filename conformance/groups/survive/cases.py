@@ -18,8 +18,8 @@ _DRAINED = (
     ("sockmap", "udp4"), ("sockhash", "udp6"),
     ("sockmap", "unix_stream"), ("sockhash", "unix_dgram"),
 )  # fmt: skip
-_SOON = 1.0
-"""Seconds: where the kernel hangs, it need not be waited for long."""
+_SOON = 0.25
+"""Seconds, for a case that takes a hundredth of that: where the kernel hangs, it need not be waited for long."""
 
 
 @cache
