@@ -25,7 +25,13 @@ from vm.monitor import QmpError
 from vm.patience import STARVED, Patience, Waits, never
 
 GRACE = 1.0
-"""Seconds on the reference machine that the agent may take beyond what was asked of it."""
+"""Seconds that the agent may take beyond what was asked of it."""
+
+SLOW_GRACE = 0.25
+"""The same in seconds on the reference machine, where the guest is so slow that this is more.
+
+A kernel that makes no progress is found out only when this is over: under TCG, every second here is twenty.
+"""
 
 CALIBRATION_REFERENCE = 0.0085
 """Seconds the agent's calibration takes on the reference machine: half a core of a 2.8 GHz Xeon, without a VM."""
@@ -139,7 +145,7 @@ class Session:
 
     def drain(self) -> list[LogLine]:
         """Return the kernel log so far, which then belongs to no call."""
-        return list(self._ask({"op": "log"}, self._scaled(GRACE), answers.window).log)
+        return list(self._ask({"op": "log"}, self._grace, answers.window).log)
 
     def load(self, bundle: Bundle) -> None:
         """Make these modules importable in the guest; only what the guest has not yet is sent.
@@ -180,7 +186,7 @@ class Session:
         """
         begin = time.monotonic()
         allowed = self._scaled(deadline)
-        extra = GRACE
+        extra = self._grace
         request: dict[str, Any] = {"op": "call", "function": function, "arguments": dict(arguments)}
         if hold:
             request["hold"] = True
@@ -189,12 +195,12 @@ class Session:
         if evidence.trace:
             request["trace"] = evidence.trace
             allowed *= TRACE_SLOWDOWN
-            extra += TRACE_SECONDS
+            extra += self._scaled(TRACE_SECONDS)
         if evidence.dump is not None and self._dump is None:
             self._kept = self._body.keep()
         self._dump = evidence.dump
         try:
-            wait = allowed + self._scaled(extra)
+            wait = allowed + extra
             reply, self._usable = self._ask({**request, "deadline": allowed}, wait, answers.reply)
             if not self._usable:
                 reply = replace(reply, console=self._last_words(), dump=self._dumped())
@@ -244,6 +250,10 @@ class Session:
 
     def _scaled(self, seconds: float) -> float:
         return seconds * self._info.factor
+
+    @property
+    def _grace(self) -> float:
+        return max(GRACE, self._scaled(SLOW_GRACE))
 
     def _ask(self, request: dict[str, Any], patience: float, read: Callable[[dict[str, Any]], _T]) -> _T:
         """Send a request and return its answer as `read` does; `patience`, in seconds, counts as Patience says."""

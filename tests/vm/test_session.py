@@ -324,6 +324,21 @@ def test_deadlines_follow_the_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert request["deadline"] == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("factor", "seconds"), [(1.0, 1.1), (20.0, 2.0 + 5.0)])
+def test_a_hung_kernel_is_found_out_soon(monkeypatch: pytest.MonkeyPatch, factor: float, seconds: float) -> None:
+    """Beyond its deadline an agent has a second, or a quarter of a second as slow as its machine."""
+    waits: list[float] = []
+
+    def wait(seconds: float, *starved: object) -> Patience:
+        waits.append(seconds)
+        return Patience(0.0)
+
+    monkeypatch.setattr("vm.session.Patience", wait)
+    session = Session(FakeBody(""), MachineInfo(MachineKind.CLONE, "tcg", "", factor=factor, boot_seconds=0.0))
+    assert session.call("m:f", {}, deadline=0.1).fate is Fate.OVERRAN
+    assert waits[0] == pytest.approx(seconds)
+
+
 def test_nonsense_from_the_guest_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that answers with rubbish cannot be talked to any more."""
     monkeypatch.setattr("vm.session.GRACE", 0.05)
