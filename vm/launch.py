@@ -71,13 +71,15 @@ def open_machine(
     *,
     bundle: Bundle = NOTHING,
     warmup: Warmup | None = None,
+    started: Booted | None = None,
 ) -> Machine:
     """Return a machine running `kernel`, of the kind asked for.
 
     Where there can be no snapshot, that is a cold one instead of a clone, which sees no more of the host; its info says
     why.
 
-    If its template has gone or is damaged another is made, warm with `bundle`; see prepare().
+    If its template has gone or is damaged another is made, warm with `bundle`; see prepare(). A clone that has been
+    `started` ahead is taken if its template is still the newest, and ended otherwise.
     """
     plan = Plan(kernel, options, progress or (lambda sentence: None))
     match options.kind:
@@ -88,7 +90,24 @@ def open_machine(
         case MachineKind.COLD:
             return plan.open_cold()
         case MachineKind.CLONE:
-            return plan.open_clone(bundle, warmup)
+            return plan.open_clone(bundle, warmup, started)
+
+
+def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
+    """Start a clone that open_machine() will be asked for soon, and do not wait for it; None where there can be none.
+
+    Whatever is wrong with the template is for open_machine() to find.
+    """
+    plan = Plan(kernel, options, lambda sentence: None)
+    folder = template.newest(plan.key) if options.kind is MachineKind.CLONE else None
+    try:
+        found = plan.read(folder) if folder is not None else None
+        if found is None or found.info.kind is MachineKind.COLD:
+            return None
+        found.verify()
+        return start(found)
+    except DamagedError:
+        return None
 
 
 def flaw(info: MachineInfo) -> str:
@@ -106,6 +125,11 @@ def flaw(info: MachineInfo) -> str:
 
 
 def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
+    """Start a clone of a template, and wait until its agent answers."""
+    return _greeted(start(found, note, ram=ram))
+
+
+def start(found: Template, note: str = "", *, ram: Path | None = None) -> Booted:
     """Start a clone of a template; with `ram`, a copy of the template's memory, the guest writes to that file."""
     info = replace(
         found.info,
@@ -121,13 +145,16 @@ def restore(found: Template, note: str = "", *, ram: Path | None = None) -> Boot
             raise DamagedError("its ram cannot be read") from error
         command = found.composition.machine(memory, shared=ram is not None)
         qemu = Qemu(command, passed=[memory], state=state.fileno(), runner=jail.runner(command, memory))
-    session = Session(qemu, info)
+    return Booted(Session(qemu, info), qemu, found.composition)
+
+
+def _greeted(clone: Booted) -> Booted:
     try:
-        session.greet(RESTORE_PATIENCE * info.factor, clock=True)
+        clone.session.greet(RESTORE_PATIENCE * clone.session.info.factor, clock=True)
     except BaseException:
-        session.close()
+        clone.session.close()
         raise
-    return Booted(session, qemu, found.composition)
+    return clone
 
 
 @dataclass(frozen=True)
@@ -203,17 +230,22 @@ class Plan:
         """Boot a stock virtme-ng guest; its reports say what it sees of the host."""
         return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, stock.EXPOSES), self.qemu)
 
-    def open_clone(self, bundle: Bundle, warmup: Warmup | None) -> Machine:
+    def open_clone(self, bundle: Bundle, warmup: Warmup | None, started: Booted | None = None) -> Machine:
         """Restore a machine from its template; a damaged template is made anew, once.
 
         A clone that does not live may be the host's fault: the first costs its template only a closer look.
         """
+        if started is not None:
+            if started.session.info.generation == tuple(template.identity(Path(started.session.info.template))):
+                with contextlib.suppress(DeadMachineError):
+                    return _greeted(started).session
+            started.session.close()
         note, looked = "", False
         for _ in range(3):
             folder = template.newest(self.key) or self.prepared(bundle, warmup).folder
             seen = template.identity(folder)
             try:
-                found = self._read(folder)
+                found = self.read(folder)
                 if found.info.kind is MachineKind.COLD:
                     return self.open_cold(found.note)
                 found.verify(closely=looked)
@@ -229,7 +261,7 @@ class Plan:
                 template.discard(folder, seen)
         return self.open_cold(f"a cold boot, for again {note}")
 
-    def _read(self, folder: Path) -> Template:
+    def read(self, folder: Path) -> Template:
         """Read a template; why it has its accelerator is for this run to say, not for the one that made it."""
         found = Template.read(folder)
         why = "; ".join(filter(None, [self.choice.why, found.note]))
@@ -245,7 +277,7 @@ class Plan:
             with cache.explained(target), contextlib.suppress(FileNotFoundError):
                 os.utime(target)
             try:
-                found = self._read(target)
+                found = self.read(target)
                 found.verify()
                 if found.info.kind is MachineKind.CLONE or found.age < FALLBACK_SECONDS:
                     template.retire(self.key)
@@ -308,7 +340,7 @@ class Plan:
         if folder is None:
             return None
         try:
-            parent = self._read(folder)
+            parent = self.read(folder)
             if parent.info.kind is not MachineKind.CLONE:
                 return None
             parent.verify()

@@ -21,7 +21,8 @@ from conformance.run.sparing import Witnesses
 from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
-from vm.launch import flaw, open_machine, prepare
+from vm.boot import Booted
+from vm.launch import flaw, open_machine, prepare, start_ahead
 from vm.machine import NO_EVIDENCE, Evidence, Fate, Machine, MachineInfo, MachineKind, MachineOptions, Reply
 
 PRELOAD = (
@@ -65,6 +66,8 @@ class Workbench:
         self._wanted: Path | None = None
         """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
         self._machine: Machine | None = None
+        self._ahead: dict[str, Booted] = {}
+        """A clone that was started before anybody asked for it, by its kernel."""
         self._info: MachineInfo | None = None
         """What the machine asked last is, though it may be gone."""
         self._slug = ""
@@ -76,6 +79,11 @@ class Workbench:
         """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
         check_bootable(self.kernels[slug])
         return prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
+
+    def start_ahead(self, slug: str) -> None:
+        """Start the machine that the first case of a kernel will be asked, and do not wait for it."""
+        if (started := start_ahead(self.kernels[slug], self._options(slug))) is not None:
+            self._ahead[slug] = started
 
     def facts(self, slug: str) -> KernelFacts:
         """Return what the judge may know of a kernel."""
@@ -158,7 +166,7 @@ class Workbench:
         """Return a machine that runs this kernel: the one in use, or a new one; ConformError where none can be had."""
         if self._machine is not None and self._slug == slug:
             return self._machine
-        self.close()
+        self._end()
         if self._failures.get(slug, 0) >= _ATTEMPTS:
             raise ConformError(f"{slug}: given up after {_ATTEMPTS} machines in a row failed to start")
         try:
@@ -172,7 +180,13 @@ class Workbench:
     def _started(self, slug: str) -> Machine:
         """Start a machine and give it its code."""
         try:
-            machine = open_machine(self.kernels[slug], self._options(slug), bundle=guest_bundle(), warmup=warm_up)
+            machine = open_machine(
+                self.kernels[slug],
+                self._options(slug),
+                bundle=guest_bundle(),
+                warmup=warm_up,
+                started=self._ahead.pop(slug, None),
+            )
         except ConformError:
             self._failures[slug] = self._failures.get(slug, 0) + 1
             raise
@@ -186,7 +200,12 @@ class Workbench:
         return machine
 
     def close(self) -> None:
-        """End the machine in use, if any."""
+        """End the machine in use, if any, and any that was started ahead."""
+        while self._ahead:
+            self._ahead.popitem()[1].session.close()
+        self._end()
+
+    def _end(self) -> None:
         machine, self._machine = self._machine, None
         self.asked = ""
         if machine is not None:
