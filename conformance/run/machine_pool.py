@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from common.errors import ConformError, HostError
 from conformance.judge.conclude import reports_of
@@ -41,6 +41,15 @@ _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
 
 
+_planted: list[Callable[[Machine], None]] = []
+"""What is done with every machine that has its code, before its first case; see plant()."""
+
+
+def plant(do: Callable[[Machine], None]) -> None:
+    """Have this process `do` something to each of its machines before its first case; never for a verdict."""
+    _planted.append(do)
+
+
 def facts_of(kernel: Kernel) -> KernelFacts:
     """Return what the judge may know of a kernel."""
     return KernelFacts(version=kernel.version, config=kernel.config)
@@ -48,9 +57,6 @@ def facts_of(kernel: Kernel) -> KernelFacts:
 
 class Workbench:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
-
-    prepare_machine: ClassVar[Callable[[Machine], None]] = staticmethod(lambda machine: None)
-    """What is done with a machine that has its code, before its first case: for faults, never for a verdict."""
 
     def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf) -> None:
         """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed."""
@@ -192,7 +198,8 @@ class Workbench:
             raise
         try:
             machine.load(guest_bundle())
-            self.prepare_machine(machine)
+            for do in _planted:
+                do(machine)
         except BaseException:
             machine.close()
             raise

@@ -15,7 +15,7 @@ from typing import Final
 
 from common.errors import KernelError
 from conformance.guestlib.kernel_fault import choose
-from conformance.run.machine_pool import Workbench
+from conformance.run import machine_pool
 from vm.machine import Fate, Machine
 
 VARIABLE: Final = "SOCKMAP_FAULT"
@@ -34,7 +34,7 @@ def plant(number: str) -> None:
                 hint="does it have the patch conformance/teeth/faults.patch?",
             )
 
-    Workbench.prepare_machine = staticmethod(ask)
+    machine_pool.plant(ask)
 
 
 if VARIABLE in os.environ:

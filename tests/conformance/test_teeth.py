@@ -17,7 +17,7 @@ from common.errors import ExitCode, HostError, KernelError, UsageError
 from conformance.commands import teeth
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, Event, RunEvent, encode
-from conformance.run.machine_pool import Workbench
+from conformance.run import machine_pool
 from conformance.teeth import faults, planted, trial
 from conformance.teeth.faults import Fault
 from conformance.teeth.trial import Bench, Outcome
@@ -202,12 +202,14 @@ class Taker:
 
 def test_a_machine_takes_its_fault_or_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that was not patched does not count as one whose faults nobody finds."""
-    monkeypatch.setattr(Workbench, "prepare_machine", None)
+    asked: list[Callable[[Machine], None]] = []
+    monkeypatch.setattr(machine_pool, "_planted", asked)
     planted.plant("17")
+    (ask,) = asked
 
-    Workbench.prepare_machine(cast("Machine", Taker("17")))
+    ask(cast("Machine", Taker("17")))
     with pytest.raises(KernelError, match="does not take fault 17: '0'"):
-        Workbench.prepare_machine(cast("Machine", Taker("0")))
+        ask(cast("Machine", Taker("0")))
 
 
 def test_a_broken_host_is_an_error(suite: Callable[..., Bench]) -> None:

@@ -65,7 +65,7 @@ def test_a_clone_that_has_died_is_replaced(prepared: Kernel, started: Booted) ->
 
 def test_a_clone_of_an_older_template_is_ended(prepared: Kernel, started: Booted) -> None:
     """Its template was made anew meanwhile."""
-    folder = template.newest(Plan(prepared, OPTIONS, str).key)
+    folder = template.newest(Plan(prepared, OPTIONS, lambda sentence: None).key)
     assert folder is not None
     manifest = folder / "manifest.json"
     manifest.with_suffix(".new").write_bytes(manifest.read_bytes())
