@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from conformance.model import Ground, Verdict
 from conformance.report.events import Run
 from conformance.report.known import defects_of
+
+_NOT_ASKED: Final = (Verdict.SKIP, Verdict.INFRA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Absent:
     ground: Ground
     """Its row."""
     fixed: bool
-    """Whether cases saw the promise hold in its place; otherwise no case that could show it came to a verdict."""
+    """Whether cases saw the promise hold in its place; otherwise those that could show it went wrong in another way."""
 
     @property
     def told(self) -> str:
@@ -27,20 +30,14 @@ class Absent:
 
 
 def absent(run: Run, slug: str) -> tuple[Absent, ...]:
-    """Return the defects of groups that were asked, those with a CVE number first; nothing for an older log."""
-    cases = run.cases.get(slug, ())
-    asked = {case.group for case in cases}
+    """Return the defects that cases came to a verdict about, those with a CVE number first; none for an older log."""
+    cases = [case for case in run.cases.get(slug, ()) if case.verdict not in _NOT_ASKED]
+    asked = {row for case in cases for row in case.may_show}
     rows = {verdict: {ground.row for case in cases if case.verdict is verdict for ground in defects_of(case)}
             for verdict in (Verdict.XFAIL, Verdict.XPASS)}  # fmt: skip
     found = (
         Absent(ground, ground.row in rows[Verdict.XPASS])
         for ground in run.kernel(slug).defects
-        if ground.row not in rows[Verdict.XFAIL] and group_of(ground) in asked
+        if ground.row in asked - rows[Verdict.XFAIL]
     )
     return tuple(sorted(found, key=lambda each: (not each.fixed, not each.ground.cve, each.ground.row)))
-
-
-def group_of(ground: Ground) -> str:
-    """Return the group that a row is about: `groups/NAME/defects.toml`."""
-    parts = ground.file.split("/")
-    return parts[1] if len(parts) > 1 else ""

@@ -156,6 +156,11 @@ class CaseEvent:
     """Whether the try that stands looked for missing data for a short time only: other cases had missed it before."""
     confirmed_by: tuple[str, ...] = ()
     """The cases that showed, and showed again in a fresh clone, all this one shows, so that it was not tried again."""
+    may_show: tuple[str, ...] = ()
+    """The ids of the known defects that the case should show on such a kernel, save those that show by chance.
+
+    Empty where the case was not asked, and in an older log.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

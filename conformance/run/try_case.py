@@ -51,7 +51,9 @@ def examine(
         skipped = Try(_skip(missing))
         return skipped.judgement, _record(slug, case, skipped, [skipped])
     standing, witnesses = _confirmed(workbench, slug, case, lists, how, tries)
-    return standing.judgement, _record(slug, case, standing, tries, witnesses)
+    record = _record(slug, case, standing, tries, witnesses)
+    rows = deviations(case, facts.version)
+    return standing.judgement, record | {"may_show": list(dict.fromkeys(str(row) for row in rows if not row.racy))}
 
 
 def _confirmed(

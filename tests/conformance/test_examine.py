@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from common.errors import HostError
+from conformance.groups import cases
 from conformance.groups.attach.cases import attach_cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.lists import read_lists
@@ -28,6 +29,12 @@ from vm.machine import Fate, MachineOptions, Reply
 LOST = Reply(fate=Fate.LOST, error="QEMU was killed by SIGBUS", log_complete=False)
 
 CASE = redirect_cases()[0]
+SHOWING = {
+    "attach/frozen-sockmap-tcp4-msg-detach": [],
+    "attach/frozen-sockmap-tcp4-parser-detach": ["strparser-left-running"],
+    "survive/drained-sockmap-udp4": [],
+}
+"""Cases, and the known defects of 6.12 that each shows; the last one shows another by chance."""
 
 
 def test_a_denied_case_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +71,21 @@ def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pyte
     assert not asked
     examine(workbench, "host", CASE)
     assert asked
+
+
+def test_a_record_says_which_defects_the_case_should_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those about the case on this version, save those that show by chance; nothing if the case is not asked."""
+    workbench = Workbench({SLUG: kernel()}, MachineOptions())
+    monkeypatch.setattr(workbench, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
+    monkeypatch.setattr(workbench, "ask", lambda *arguments: Reply(Fate.ANSWERED, {}))
+    asked = [case for case in cases() if case.id in SHOWING]
+    told = {case.id: examine(workbench, SLUG, case)[1]["may_show"] for case in asked}
+
+    assert told == SHOWING
+    path = tmp_path / "denied"
+    path.write_text("attach # it is late; link=https://example.org/1; kernel=6.12; until=2999-01-01\n")
+    denied = read_lists([], [str(path)], [], universe=[case.id for case in attach_cases()])
+    assert all("may_show" not in examine(workbench, SLUG, case, denied)[1] for case in asked if case.group == "attach")
 
 
 def test_a_splat_is_recorded_with_file_and_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def _hostile(tmp_path: Path) -> Path:
     words: dict[str, Any] = dict.fromkeys(free, NASTY)
     words |= {"params": {NASTY: NASTY}, "differences": [NASTY], "log": [LINE | {"text": NASTY}]}
     words |= {"tries": [TRY | {"observed": NASTY, "log": [LINE | {"text": NASTY}]}], "flaky": True}
-    words |= {"observation": {"steps": {NASTY: NASTY}}, "confirmed_by": [NASTY]}
+    words |= {"observation": {"steps": {NASTY: NASTY}}, "confirmed_by": [NASTY], "may_show": [NASTY]}
     ground = {"file": NASTY, "row": NASTY, "source": "defect", "reason": NASTY, "commit": NASTY, "subject": NASTY}
     path, _ = log(tmp_path, "case", **words, grounds=[ground | {"link": NASTY, "since": {"mainline": NASTY}}])
     lines = path.read_text().splitlines()

@@ -23,18 +23,24 @@ def defect(row: str, group: str = "redirect", cve: str = "") -> Ground:
 
 SHOWN, GONE, UNSEEN = defect("shown"), defect("gone"), defect("unseen")
 NUMBERED, FOREIGN = defect("numbered", cve="CVE-2026-12345"), defect("foreign", "hammer")
+UNASKED, SKIPPED = defect("unasked"), defect("skipped")
 
 
 def run_with(*grounds: Ground) -> Run:
-    """Return a run on a kernel that should show these defects: one case shows SHOWN, one sees that GONE is gone."""
+    """Return a run on a kernel that should show these defects: one case shows SHOWN, one sees that GONE is gone.
+
+    One that could show UNSEEN and NUMBERED fails otherwise, one is skipped that could show SKIPPED; none could another.
+    """
     run = report_runs.healthy()
     (slug,) = run.slugs[:1]
     some = run.cases[slug][0]
     told = ((SHOWN, Verdict.XFAIL), (GONE, Verdict.XPASS))
     cases: list[CaseEvent] = [
-        replace(some, id=f"redirect/{ground.row}", name=ground.row, verdict=verdict, grounds=(ground,))
+        replace(some, id=f"redirect/{ground.row}", verdict=verdict, grounds=(ground,), may_show=(ground.row,))
         for ground, verdict in told
     ]
+    others = ((Verdict.FAIL, ("unseen", "numbered")), (Verdict.SKIP, ("skipped",)), (Verdict.INFRA, ("skipped",)))
+    cases += [replace(some, id=f"redirect/{verdict}", verdict=verdict, may_show=rows) for verdict, rows in others]
     found = Run(run.start)
     found.add(replace(run.kernel(slug), defects=grounds))
     for case in cases:
@@ -43,8 +49,8 @@ def run_with(*grounds: Ground) -> Run:
 
 
 def test_what_should_show_and_does_not_is_told() -> None:
-    """One that cases saw to be gone first, then CVEs; what shows, or is of a group that was not asked, is left out."""
-    run = run_with(SHOWN, UNSEEN, NUMBERED, FOREIGN, GONE)
+    """One that cases saw to be gone first, then CVEs; what shows, or what no case that was asked could show, is not."""
+    run = run_with(SHOWN, UNSEEN, NUMBERED, FOREIGN, UNASKED, SKIPPED, GONE)
     (slug,) = run.slugs[:1]
 
     assert [(each.ground, each.fixed) for each in absent(run, slug)] == [
