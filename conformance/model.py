@@ -90,7 +90,7 @@ class Ground:
     """Its id, or the number of its line."""
     source: Source
     ground: str = ""
-    """`control`, `conservation`, `contract` or `version`; empty where the row does not say."""
+    """`control`, `conservation`, `contract` or `version`; empty for what is no promise, and in an older log."""
     reason: str = ""
     commit: str = ""
     subject: str = ""

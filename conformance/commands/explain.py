@@ -7,7 +7,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -184,7 +184,7 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
 
     `before` holds the rows that were explained already, and grows.
     """
-    ground = _ground(answer)
+    ground = answer.rule.as_ground([answer.step])
     row = ground.place.removeprefix(f"groups/{case.group}/")
     again = f"(row {row}, as above)" if ground.place in before else ""
     told = style.cut(f"  {answer.step}: {_told(answer.answer)}", _WIDTH)
@@ -207,17 +207,11 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
     return lines + [line for sentence in sentences for line in style.wrap(sentence, first="    ", then="      ")]
 
 
-def _ground(answer: Answer) -> Ground:
-    """Return the row as a ground; what is expected as of the control has that for its ground, whatever the row says."""
-    ground = answer.rule.as_ground([answer.step])
-    return replace(ground, ground="control") if answer.answer == steps.AS_CONTROL else ground
-
-
 def _reasons(ground: Ground) -> Iterator[str]:
     yield f"because: {ground.reason}"
-    named = f"ground: {ground.ground}" if ground.ground else ""
     until = f", until {bound_words(ground.until)}" if ground.until else ""
-    yield "; ".join(filter(None, [named, f"expected since {bound_words(ground.since)}{until}", _commit(ground)]))
+    since = f"expected since {bound_words(ground.since)}{until}"
+    yield "; ".join(filter(None, [f"ground: {ground.ground}", since, _commit(ground)]))
     yield f"row {ground.place}"
 
 

@@ -11,7 +11,8 @@ A file is a list of `[[rule]]` rows:
     outcome  what happens, a name the table knows
     commit   the commit that made it so; `subject`, its title, if known
     reason   one line
-    ground   why that may be expected: one of GROUNDS; optional
+    ground   why that may be expected: one of GROUNDS. A row of promises that names none is on `version` if it cites a
+             commit, else on the ground of its group (`contract` unless conformance/groups/__init__.py says otherwise)
 
 The last row that matches and is in force wins, so a file reads from the general to the special and from old to new.
 """
@@ -37,6 +38,9 @@ _HINT = "conformance/expect/rules.py says what a row may hold"
 _REQUIRED = frozenset({"id", "match", "since", "outcome", "commit", "reason"})
 _OPTIONAL = frozenset({"until", "subject", "ground"})
 GROUNDS: Final = ("control", "conservation", "contract", "version")
+CONTROL: Final = "control"
+CONTRACT: Final = "contract"
+_VERSION: Final = "version"
 _PACKAGE: Final = Path(__file__).parent.parent
 _ID = re.compile(r"[a-z0-9_.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{12,40}|")
@@ -79,7 +83,7 @@ class Rule:
     file: str = ""
     """Relative to the package `conformance`; a file from elsewhere, by its name."""
     ground: str = ""
-    """One of GROUNDS, or empty."""
+    """One of GROUNDS; empty in a row that is no promise."""
 
     def matches(self, params: Params) -> bool:
         """Whether the row speaks of a case with these parameters."""
@@ -134,7 +138,7 @@ class Table:
         """Read a file; UsageError names file and row when a row is malformed or matches nothing in `universe`."""
         rows = read_rows(path, "rule")
         file = name_of(path)
-        rules = tuple(read_rule(where, row, universe, outcomes, families, file) for where, row in rows)
+        rules = tuple(read_rule(where, row, universe, outcomes, families, file, CONTRACT) for where, row in rows)
         return cls(path.name, rules)
 
     def find(self, params: Params, version: Version) -> Rule | None:
@@ -274,8 +278,12 @@ def read_rule(
     outcomes: Collection[str] | None,
     families: Mapping[str, Sequence[str]],
     file: str = "",
+    ground: str = "",
 ) -> Rule:
-    """Read a row; any outcome will do where `outcomes` is None."""
+    """Read a row; any outcome will do where `outcomes` is None.
+
+    `ground` is what a row of promises without a commit is on unless it says otherwise; empty for rows that are none.
+    """
     check_keys(where, row, _REQUIRED, _OPTIONAL)
     if not row["outcome"] or (outcomes is not None and row["outcome"] not in outcomes):
         raise bad(where, f"unknown outcome {row['outcome']!r}")
@@ -297,5 +305,5 @@ def read_rule(
         subject=row.get("subject", ""),
         reason=row["reason"],
         file=file,
-        ground=row.get("ground", ""),
+        ground=row.get("ground", ground and (_VERSION if row["commit"] else ground)),
     )

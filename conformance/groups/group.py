@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conformance.expect.rules import Rule
+from conformance.expect.rules import CONTRACT, Rule
 from conformance.groups.kinds import FAMILIES
 from conformance.model import Case, Judgement, KernelFacts, Observation
 
@@ -37,5 +37,7 @@ class Group:
     """Whether reports draw its cases as IN against OUT, and not as a row of counts."""
     families: Families = field(default_factory=lambda: FAMILIES)
     """What rows about the group may use in place of values of a parameter."""
+    ground: str = CONTRACT
+    """Why the kernel owes what rows promise that name no ground and cite no commit."""
     stress: bool = False
     """Whether its cases run only with --stress."""

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from common.errors import ConformError
-from conformance.expect.rules import Params, Rule, bad, grounds_of, name_of, read_rows, read_rule
+from conformance.expect.rules import CONTRACT, CONTROL, Params, Rule, bad, grounds_of, name_of, read_rows, read_rule
 from conformance.expect.verified import note
 from conformance.groups import GROUPS
 from conformance.groups.group import Families
@@ -142,7 +142,8 @@ def of_control(step: str) -> bool:
 @cache
 def table(group: str) -> StepTable:
     """Load the rows of a group; UsageError names file and row of what is wrong with them."""
-    return load(files(group), [case.params for case in GROUPS[group].cases()], GROUPS[group].families)
+    subject = GROUPS[group]
+    return load(files(group), [case.params for case in subject.cases()], subject.families, subject.ground)
 
 
 def files(group: str) -> list[Path]:
@@ -150,20 +151,26 @@ def files(group: str) -> list[Path]:
     return sorted((HERE / group).glob("promises*.toml"))
 
 
-def load(paths: Iterable[Path], universe: Sequence[Params], families: Families = FAMILIES) -> StepTable:
-    """Read files of rows about cases with the parameters in `universe`."""
+def load(
+    paths: Iterable[Path], universe: Sequence[Params], families: Families = FAMILIES, ground: str = CONTRACT
+) -> StepTable:
+    """Read files of rows about cases with the parameters in `universe`.
+
+    What is expected as of the control has that for its ground, whatever its row says.
+    """
     read = []
     for path in paths:
         for where, row in read_rows(path, "rule"):
             answers, rest = _split(where, row)
-            read.append((answers, read_rule(where, rest, universe, None, families, name_of(path))))
+            read.append((answers, read_rule(where, rest, universe, None, families, name_of(path), ground)))
     every = dict.fromkeys(step for answers, _ in read for step in answers if step != _EVERY)
     rules: dict[str, tuple[Rule, ...]] = {}
     for answers, rule in read:
         rest = dict.fromkeys(every, answers[_EVERY]) if _EVERY in answers else {}
         for step, answer in {**rest, **answers}.items():
             if step != _EVERY:
-                rules[step] = (*rules.get(step, ()), replace(rule, outcome=answer))
+                why = CONTROL if answer == AS_CONTROL else rule.ground
+                rules[step] = (*rules.get(step, ()), replace(rule, outcome=answer, ground=why))
     return StepTable(rules)
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from dataclasses import replace
 
 import pytest
 
 from common.errors import UsageError
 from conformance.cli import main
 from conformance.commands.explain import (
-    Answer,
-    _ground,
-    _reasons,
     bound_words,
     case_named,
     expected,
@@ -23,6 +19,7 @@ from conformance.commands.explain import (
     history,
 )
 from conformance.expect import words
+from conformance.expect.rules import GROUNDS
 from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
@@ -136,16 +133,27 @@ def test_a_case_without_a_control_has_no_such_heading() -> None:
     assert "control" not in " ".join(lines)
 
 
-def test_the_ground_of_a_row_is_named() -> None:
-    """With its reason, if the row names one; a row that names none is given none."""
-    case = case_named(PASSED)
-    rule = replace(steps.table("teardown").expected(case.params, Version(6, 12))["insert"], outcome="ok")
-    named, none = (
-        " ".join(_reasons(_ground(Answer("insert", "ok", replace(rule, ground=ground))))) for ground in ("contract", "")
-    )
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_step_has_a_ground(group: str) -> None:
+    """Whatever is expected of any case on any kernel, the row says why; as of the control it is `control`."""
+    own = GROUPS[group].decided
+    for kernel in map(facts, (*VERSIONS, "6.18.44")):
+        for case in GROUPS[group].cases():
+            rows = own(case, kernel) if own else steps.table(group).decided(case.params, kernel.version).items()
+            assert rows
+            assert {step: rule.id for step, rule in rows if rule.ground not in GROUNDS} == {}
+            assert {rule.ground for _, rule in rows if rule.outcome == steps.AS_CONTROL} <= {"control"}
 
-    assert "leaves. ground: contract; expected since 5.10 row" in named
-    assert "leaves. expected since 5.10 row" in none
+
+def test_a_step_has_the_ground_of_its_own_row() -> None:
+    """That a socket can be made has another ground than that a map takes it; a commit is the ground `version`."""
+    told = {each.step: each.rule for each in expected(case_named("insert/sockmap-tcp4-established"), facts("6.12.117"))}
+
+    assert (told["make"].id, told["make"].ground) == ("made", "contract")
+    assert (told["state"].id, told["state"].ground) == ("tcp-state-established", "contract")
+    assert (told["insert"].id, told["insert"].ground) == ("tcp-established", "version")
+    text = " ".join(explanation(case_named("leaks/delete-tcp4"), facts("6.12.117"), "6.12.117", STYLE))
+    assert "ground: control; expected since" in text
 
 
 def test_the_page_has_no_empty_line_but_before_a_heading() -> None:
