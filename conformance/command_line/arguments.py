@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from conformance.command_line.parser import Parser, add_colour, at_least, workers
+from common.values import WORKERS, Bounds
+from conformance.command_line.parser import Parser, add_colour, workers
 
 _LOOKED_AT = ("--kernel", "--patch", "--config", "--preset", "--machine", "--accel", "--append", "--cpus", "--memory")
 """The shared options that mean something to a machine in which no case is judged."""
@@ -140,7 +141,7 @@ def _teeth(commands: Commands[Parser]) -> None:
     teeth.add_argument("--again", action="store_true", help="also the faults whose outcome is there")
     teeth.add_argument("--stress", action="store_true", help="also run the hammer on every fault that survives")
     teeth.add_argument("--list", action="store_true", help="list the faults and their outcomes; nothing is run")
-    teeth.add_argument("-n", type=at_least(1), metavar="WORKERS", help="default: one a CPU")
+    teeth.add_argument("-n", type=Bounds(1, WORKERS.most), metavar="WORKERS", help="default: one a CPU")
     add_colour(teeth)
 
 
@@ -194,7 +195,7 @@ def _compare(commands: Commands[Parser]) -> None:
     add_options(compare, but=_NOT_COMPARED)
     _add_selection(compare)
     compare.add_argument(
-        "--again", type=at_least(0), default=5, metavar="N",
+        "--again", type=Bounds(0, 1000), default=5, metavar="N",
         help="repeat each differing case N times on each kernel (default: 5)",
     )  # fmt: skip
     compare.add_argument(
@@ -271,7 +272,7 @@ def _kernels(commands: Commands[Parser]) -> None:
     fetch.add_argument("spec", nargs="+", metavar="SPEC")
     prune = actions.add_parser("prune", help="remove cached kernels and templates")
     prune.add_argument(
-        "--days", type=at_least(0), default=0, help="keep what was used in the last DAYS days (default: 0)"
+        "--days", type=Bounds(0, 36_500), default=0, help="keep what was used in the last DAYS days (default: 0)"
     )
     prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     prune.add_argument("--yes", action="store_true", help="remove it without asking")
@@ -285,7 +286,7 @@ def _doctor(commands: Commands[Parser]) -> None:
 
 def _benchmark(commands: Commands[Parser]) -> None:
     benchmark = commands.add_parser("benchmark", help="measure how fast the suite is, and compare with saved figures")
-    benchmark.add_argument("--runs", type=at_least(1), default=5, help="runs of each measure (default: 5)")
+    benchmark.add_argument("--runs", type=Bounds(1, 1000), default=5, help="runs of each measure (default: 5)")
     benchmark.add_argument("--only", action="append", default=[], metavar="MEASURE", help="only this one; repeatable")
     benchmark.add_argument("--quick", action="store_true", help="only the measures that take seconds")
     benchmark.add_argument("--save", action="store_true", help="save the figures in conformance/benchmark.toml")

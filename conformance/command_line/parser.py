@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from common.errors import UsageError
 from common.say import put
+from common.values import WORKERS
 
 EXIT_CODES = """\
 exit codes, fit for `git bisect run`:
@@ -94,24 +95,9 @@ def obey_colour(wish: str | None) -> None:
             os.environ[name] = "1"
 
 
-def at_least(least: int) -> Any:
-    """Return a type for a whole number; argparse names the option of one that is too small."""
-
-    def read(text: str) -> int:
-        try:
-            count = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if count < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, not {count}")
-        return count
-
-    return read
-
-
 def workers(text: str) -> str:
     """Read the number of workers, as pytest-xdist takes it."""
-    return text if text in ("auto", "logical") else str(at_least(0)(text))
+    return text if text in ("auto", "logical") else str(WORKERS(text))
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -160,8 +160,10 @@ def read_lists(
 def _read(path: Path, today: dt.date, *, required: bool) -> Iterator[Entry]:
     try:
         lines = infile.small(path).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the list {path} cannot be read: {error}", hint="check the path") from error
+    except OSError as error:
+        raise UsageError(f"the list {path} cannot be read: {error.strerror}", hint="check the path") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the list {path} cannot be read: {error}", hint="write it in UTF-8") from error
     for number, line in enumerate(lines, 1):
         pattern, *notes = _COMMENT.split(line.strip(), maxsplit=1)
         if pattern:

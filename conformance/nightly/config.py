@@ -13,9 +13,14 @@ from typing import Any, Final
 
 from common import infile
 from common.errors import UsageError
+from common.values import WORKERS, Bounds
+from conformance.groups import cases
+from conformance.judge.lists import read_lists
 from conformance.report.formats import FORMATS
 from conformance.run.deadline import seconds_of
+from conformance.run.option_table import CPUS, MEMORY, STRESS
 from conformance.run.options import add_options, by_slug
+from conformance.run.selection import LISTING, named, nearest, only_stressed
 from kernels.resolve import parse
 from kernels.spec import Preset, amend
 
@@ -24,6 +29,12 @@ DEFAULT: Final = Path(__file__).with_name("default.toml")
 
 _HINT: Final = "`./conform config` prints every key with its default"
 _FOLDER: Final = "outputs.folder"
+_BOUNDS: Final[Mapping[str, Bounds]] = {
+    "hammer.seconds": STRESS,
+    "machines.cpus": CPUS,
+    "machines.memory": MEMORY,
+    "machines.workers": WORKERS,
+}
 _LISTS: Final = {"allow": "--allowlist", "deny": "--denylist", "splats": "--splatlist"}
 _MACHINES: Final = {"cpus": "--cpus", "memory": "--memory", "accelerator": "--accel", "append": "--append"}
 
@@ -81,9 +92,9 @@ def read(path: Path) -> Matrix:
     return Matrix(
         kernels=tuple(dict.fromkeys(_kernels(path, values))),
         arguments=tuple(_arguments(path, values)),
-        cases=tuple(values["cases"]),
+        cases=_cases(path, values),
         hammered=_hammered(path, values),
-        workers=_count(path, "machines.workers", values["machines"]["workers"]),
+        workers=values["machines"]["workers"],
         folder=_beside(path, _FOLDER, values["outputs"]["folder"]),
         formats=_known(path, "outputs.formats", values["outputs"]["formats"], list(FORMATS)),
     )
@@ -99,13 +110,38 @@ def _merge(path: Path, default: Mapping[str, Any], given: Mapping[str, Any], tab
         texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
         if type(value) is not type(wanted) or (isinstance(value, list) and not texts):
             words = {str: "a string", int: "a number", list: "a list of strings", dict: "a table"}
-            raise UsageError(f"{path}: {name!r} is {words[type(wanted)]}, not {value!r}", hint=_HINT)
+            raise UsageError(f"{path}: {name!r} is {words[type(wanted)]}, not {value!r:.60}", hint=_HINT)
+        _check_value(path, name, value)
     return {
         key: _merge(path, wanted, given.get(key, {}), f"{table}{key}.")
         if isinstance(wanted, dict)
         else given.get(key, wanted)
         for key, wanted in default.items()
     }
+
+
+def _check_value(path: Path, name: str, value: Any) -> None:
+    """Raise UsageError for a number out of bounds, and for a text that no command line can hold."""
+    if isinstance(value, int) and (wrong := _BOUNDS[name].wrong(value)):
+        raise UsageError(f"{path}: {name!r} {wrong}", hint=_HINT)
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and "\0" in each:
+            raise UsageError(f"{path}: {name!r} cannot hold a NUL character", hint="remove it")
+
+
+def _cases(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
+    for pattern in values["cases"]:
+        found = named(pattern, cases())
+        if not found:
+            near = nearest(pattern, [case.id for case in cases()])
+            hint = f"did you mean {' or '.join(near)}?" if near else LISTING
+            raise UsageError(f"{path}: 'cases': {pattern!r} names no case", hint=hint)
+        if only_stressed(found) and not values["hammer"]["seconds"]:
+            raise UsageError(
+                f"{path}: 'cases': {pattern!r} names only cases of the hammer, and 'hammer.seconds' is 0",
+                hint="seconds = 5",
+            )
+    return tuple(values["cases"])
 
 
 def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
@@ -122,7 +158,7 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
         try:
             builds = parse(spec).builds
         except UsageError as error:
-            raise UsageError(f"{path}: {error}", hint=error.hint) from error
+            raise UsageError(f"{path}: 'kernels': {error}", hint=error.hint) from error
         yield from (amend(spec, preset=preset) for preset in presets) if builds else (spec,)
 
 
@@ -131,19 +167,30 @@ def _hammered(path: Path, values: Mapping[str, Any]) -> str:
     kernel = values["hammer"]["kernel"]
     if kernel and kernel not in values["kernels"]:
         raise UsageError(f"{path}: 'hammer.kernel' is {kernel!r}, which is none of 'kernels'", hint=_HINT)
-    if not _count(path, "hammer.seconds", values["hammer"]["seconds"]):
+    if not values["hammer"]["seconds"]:
         return ""
     return list(_kernels(path, {**values, "kernels": [kernel or values["kernels"][-1]]}))[-1]
 
 
 def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
-    for key, option in _LISTS.items():
-        yield from (f"{option}={os.fspath(_beside(path, f'lists.{key}', each))}" for each in values["lists"][key])
+    yield from _lists(path, values["lists"])
     machines = values["machines"]
     _known(path, "machines.accelerator", [machines["accelerator"]], ["auto", "kvm", "tcg"])
     yield f"--total-deadline={values['deadline']}"
     yield f"--stress={values['hammer']['seconds']}"
     yield from (f"{option}={machines[key]}" for key, option in _MACHINES.items())
+
+
+def _lists(path: Path, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the options of all lists, which are read once to say by which key a wrong one is named."""
+    for key, option in _LISTS.items():
+        files = [os.fspath(_beside(path, f"lists.{key}", each)) for each in values[key]]
+        one = {each: files if each == key else () for each in _LISTS}
+        try:
+            read_lists(*one.values(), universe=[case.id for case in cases()])
+        except UsageError as error:
+            raise UsageError(f"{path}: 'lists.{key}': {error}", hint=error.hint) from error
+        yield from (f"{option}={each}" for each in files)
 
 
 def _beside(path: Path, name: str, value: str) -> Path:
@@ -152,11 +199,15 @@ def _beside(path: Path, name: str, value: str) -> Path:
     The file may come with a change that nobody has read yet: it must not say what is overwritten, nor what is read and
     quoted in an error.
     """
-    named = path.parent / value
-    if not named.resolve().is_relative_to(path.parent.resolve()):
+    if not value:
+        raise UsageError(f"{path}: {name!r} holds an empty path", hint=_HINT)
+    leads = path.parent / value
+    if not leads.resolve().is_relative_to(path.parent.resolve()):
         hint = "name a path below the file's folder" + ("; --results DIR may be any" if name == _FOLDER else "")
         raise UsageError(f"{path}: {name!r} leads out of the file's folder: {value!r}", hint=hint)
-    return named
+    if name == _FOLDER and leads.exists() and not leads.is_dir():
+        raise UsageError(f"{path}: {name!r} is {value!r}, which is no folder", hint="name a folder, or a new one")
+    return leads
 
 
 def _known(path: Path, name: str, values: list[str], known: list[str]) -> tuple[str, ...]:
@@ -164,9 +215,3 @@ def _known(path: Path, name: str, values: list[str], known: list[str]) -> tuple[
         if value not in known:
             raise UsageError(f"{path}: {name!r} cannot be {value!r}", hint=f"it can be {', '.join(known)}")
     return tuple(values)
-
-
-def _count(path: Path, name: str, value: int) -> int:
-    if value < 0:
-        raise UsageError(f"{path}: {name!r} cannot be {value}", hint=_HINT)
-    return value

@@ -23,6 +23,8 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\
 _RESERVE = 10.0
 """Seconds, but never more than half of all, in which a run ends its machines and tells what it came to."""
 
+_LONGEST = 365 * 24 * _UNITS["h"]
+
 _COURTESY = 1.0
 """Seconds for a worker to end by itself."""
 
@@ -34,6 +36,8 @@ def seconds_of(text: str) -> float:
     seconds = sum(float(number) * unit for number, unit in zip(numbers, _UNITS.values(), strict=False))
     if not seconds:
         raise UsageError(f"{text!r} is not a duration", hint="e.g. 90s, 10m or 1h30m")
+    if seconds > _LONGEST:
+        raise UsageError(f"{text:.20} is longer than a year", hint="e.g. 90s, 10m or 1h30m")
     return seconds
 
 

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from conformance.groups.leaks.cases import ROUNDS
+from common.values import Bounds
+from conformance.groups.leaks.cases import FEWEST_ROUNDS, ROUNDS
 from conformance.run.deadline import DEFAULT
 from kernels.spec import Preset
 from vm.machine import MachineKind
 
 DEFAULT_KERNEL: Final = "debian:6.12"
+CPUS: Final = Bounds(1, 255)
+"""A PC of QEMU has no more without an interrupt remapper."""
+MEMORY: Final = Bounds(256, 1 << 20)
+"""MiB; the least is what the largest of Debian's kernels, the root image and the cases need."""
+STRESS: Final = Bounds(0, 24 * 60 * 60, fraction=True)
+"""Seconds."""
+_TRIES: Final = Bounds(1, 1_000_000)
 
 
 class Group(StrEnum):
@@ -83,11 +91,12 @@ OPTIONS: Final = (
            "run only share I of N equal shares of the cases; `merge` makes one run of all shares"),
     _value("--rounds", Group.CASES, "N",
            "sockets to remove from a map in each way before checking for leaks"
-           f" (default: {ROUNDS}; 1000 is thorough)", type=int, default=ROUNDS),
+           f" (default: {ROUNDS}; 1000 is thorough)", type=Bounds(FEWEST_ROUNDS, 1_000_000), default=ROUNDS),
     _value("--stress", Group.CASES, "SECONDS",
            "stress each pair of socket kinds from several threads for SECONDS, best with --cpus 2 (default: 0, off)",
-           type=float, default=0.0),
-    _value("--seed", Group.CASES, "N", "random seed for --stress (default: random, printed)", type=int),
+           type=STRESS, default=0.0),
+    _value("--seed", Group.CASES, "N", "random seed for --stress (default: random, printed)",
+           type=Bounds(0, (1 << 63) - 1)),
     Option("--machine", Group.MACHINES, {
         "choices": [str(kind) for kind in MachineKind],
         "default": "clone",
@@ -99,8 +108,8 @@ OPTIONS: Final = (
         "help": "accelerator; auto (default): KVM if a probe boot succeeds, else TCG",
     }),
     _value("--append", Group.MACHINES, "STRING", "add STRING to the kernel command line", default=""),
-    _value("--cpus", Group.MACHINES, "N", "virtual CPUs of a machine (default: 1)", type=int, default=1),
-    _value("--memory", Group.MACHINES, "MIB", "memory of a machine in MiB (default: 512)", type=int, default=512),
+    _value("--cpus", Group.MACHINES, "N", "virtual CPUs of a machine (default: 1)", type=CPUS, default=1),
+    _value("--memory", Group.MACHINES, "MIB", "memory of a machine in MiB (default: 512)", type=MEMORY, default=512),
     Option("--isolation", Group.MACHINES, {
         "choices": ["case", "shard"],
         "default": "shard",
@@ -108,8 +117,9 @@ OPTIONS: Final = (
     }),
     _value("--tries", Group.TRIES, "N",
            "retry an unexpected case in fresh clones, up to N tries in all; stop when a try differs (flaky)"
-           " (default: 2, and 1 where three cases have confirmed the same failure)", type=int),
-    _value("--repeat", Group.TRIES, "N", "try each case N times; its worst verdict stands (default: 1)", type=int),
+           " (default: 2, and 1 where three cases have confirmed the same failure)", type=_TRIES),
+    _value("--repeat", Group.TRIES, "N", "try each case N times; its worst verdict stands (default: 1)",
+           type=_TRIES),
     _flag("--until-fail", Group.TRIES, "repeat cases until one fails or --total-deadline is used up"),
     _value("--total-deadline", Group.TRIES, "DURATION",
            "90s, 10m, 1h30m: stop the run by then; cases not finished get the verdict `infra`"

@@ -15,7 +15,6 @@ from typing import Any
 
 from common.errors import UsageError
 from conformance.groups import cases
-from conformance.groups.leaks.cases import FEWEST_ROUNDS
 from conformance.judge.lists import Lists, read_lists
 from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Group
 from conformance.run.retries import Repetition, Wish
@@ -24,8 +23,6 @@ from conformance.run.shard import Shard
 from kernels.resolve import amend, parse
 from vm.machine import MachineKind, MachineOptions
 
-_MEMORY = 256
-"""MiB that the largest of Debian's kernels, the root image and the cases need."""
 _WORKER_MEMORY = 150
 """MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
 
@@ -91,8 +88,7 @@ def specs_asked(namespace: Any) -> list[str]:
 
 
 def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
-    """Read the machine options from a parsed command line; UsageError for a machine that no kernel boots on."""
-    _check_least(namespace, cpus=1, memory=_MEMORY)
+    """Read the machine options from a parsed command line."""
     return MachineOptions(
         kind=MachineKind(namespace.conform_machine),
         accelerator=namespace.conform_accel,
@@ -104,8 +100,7 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
 
 
 def repetition(namespace: Any) -> Repetition:
-    """Read from a parsed command line how often a case is tried; UsageError for less than once."""
-    _check_least(namespace, tries=1, repeat=1, rounds=FEWEST_ROUNDS, stress=0)
+    """Read from a parsed command line how often a case is tried."""
     # Who says how often, or wants every case for itself, gets just that of every case.
     asked = namespace.conform_tries, namespace.conform_repeat, namespace.conform_until_fail or None
     return Repetition(
@@ -204,10 +199,3 @@ def repeat_command(namespace: Any) -> str:
         left.append("--seed=")
     kept = [each for each in as_arguments(namespace) if not each.startswith(tuple(left))]
     return shlex.join(["./conform", "run", *kept])
-
-
-def _check_least(namespace: Any, **least: int) -> None:
-    for option, bound in least.items():
-        value = getattr(namespace, f"conform_{option}")
-        if value is not None and value < bound:
-            raise UsageError(f"--{option} must be at least {bound}, not {value}", hint=f"e.g. --{option} {bound}")

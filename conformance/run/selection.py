@@ -124,15 +124,25 @@ def nearest(pattern: str, known: Iterable[str]) -> list[str]:
     return get_close_matches(pattern, ranked[:_CANDIDATES] or list(shared), _NEAR)
 
 
+def named(pattern: str, universe: Sequence[Case]) -> list[Case]:
+    """Return the cases that one pattern names."""
+    names = matcher([pattern], [case.id for case in universe])
+    return [case for case in universe if names(case.id)]
+
+
+def only_stressed(found: Sequence[Case]) -> bool:
+    """Tell whether all these cases are asked only with --stress."""
+    return all(case.group in _STRESSING for case in found)
+
+
 def _check_pattern(pattern: str, wanted: Wanted, universe: Sequence[Case]) -> None:
     """Raise UsageError for a pattern that names no case, or only such as are not asked without --stress."""
-    names = matcher([pattern], [case.id for case in universe])
-    found = [case for case in universe if names(case.id)]
+    found = named(pattern, universe)
     if not found:
         near = nearest(pattern, [case.id for case in universe])
         hint = f"did you mean {' or '.join(near)}?" if near else LISTING
         raise UsageError(f"--case {shlex.quote(pattern)} names no case", hint=hint)
-    if not wanted.stressed and all(case.group in _STRESSING for case in found):
+    if not wanted.stressed and only_stressed(found):
         raise _needs_stress(len(found), f"--case {shlex.quote(pattern)}")
 
 

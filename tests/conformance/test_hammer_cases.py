@@ -8,12 +8,13 @@ import argparse
 import pytest
 
 from common.errors import UsageError
+from conformance import cli
 from conformance.groups import GROUPS
 from conformance.groups.hammer.cases import hammer_cases, of_force
 from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
 from conformance.model import Case, Verdict
-from conformance.run.options import add_options, repeat_command, repetition
+from conformance.run.options import add_options, repeat_command
 from tests.conformance.observations import facts
 from vm.machine import Fate, LogLine, Reply
 
@@ -109,6 +110,7 @@ def test_a_run_is_repeated_by_its_seed() -> None:
 
 
 def test_less_than_no_stress_is_refused() -> None:
-    """A negative time is wrong usage."""
-    with pytest.raises(UsageError, match=r"--stress must be at least 0, not -1\.0"):
-        repetition(parsed("--stress", "-1"))
+    """A negative time is wrong usage, and so is none that ends."""
+    for text, wrong in (("-1", r"least 0, not -1\.0"), ("nan", "least 0, not nan"), ("inf", "most 86400, not inf")):
+        with pytest.raises(UsageError, match=f"argument --stress: must be at {wrong}"):
+            cli.parse(["run", "--stress", text])

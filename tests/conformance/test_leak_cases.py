@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
 from common.errors import UsageError
+from conformance.cli import parse
 from conformance.groups.leaks.cases import FEWEST_ROUNDS, ROUNDS, leak_cases, of_length
 from conformance.judge.judge import judge
 from conformance.model import KernelFacts, Verdict
-from conformance.run.options import add_options, repetition
 from kernels.version import Version
 from tests.conformance.expectations import answers
 
@@ -66,9 +64,5 @@ def test_more_rounds_have_more_time() -> None:
 
 def test_too_few_rounds_are_refused() -> None:
     """Fewer rounds than tell a leak from noise would let leaks pass."""
-    parser = argparse.ArgumentParser()
-    add_options(parser)
-
-    with pytest.raises(UsageError, match=f"--rounds must be at least {FEWEST_ROUNDS}, not 7") as refused:
-        repetition(parser.parse_args(["--rounds", "7"]))
-    assert refused.value.hint == f"e.g. --rounds {FEWEST_ROUNDS}"
+    with pytest.raises(UsageError, match=f"--rounds: must be at least {FEWEST_ROUNDS}, not 7"):
+        parse(["run", "--rounds", "7"])

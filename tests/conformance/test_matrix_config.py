@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from common.errors import UsageError
 from conformance.groups import cases as all_cases
-from conformance.nightly.config import DEFAULT, NAME, Matrix, read
+from conformance.nightly.config import _BOUNDS, DEFAULT, NAME, Matrix, read
 from conformance.run.options import expression_of
 from conformance.run.run_options import read_options
 from conformance.run.selection import choose
@@ -45,6 +46,7 @@ def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
         folder = "nights"
         formats = []
     """
+    (tmp_path / "known").write_text("steer # loses data; link=https://example.org/1; kernel=all; until=9999-12-31\n")
     asked = _read(tmp_path, text)
     options = asked.options()
 
@@ -76,7 +78,7 @@ def test_one_kernel_is_hammered(tmp_path: Path) -> None:
     assert hammered("[hammer]\nseconds = 0") == {"debian-6.12": set(), "debian-6.1": set()}
     with pytest.raises(UsageError, match=r"'hammer\.kernel' is 'debian:7.3', which is none of 'kernels'"):
         _read(tmp_path, f'{kernels}\n[hammer]\nkernel = "debian:7.3"')
-    with pytest.raises(UsageError, match=r"'hammer\.seconds' cannot be -1"):
+    with pytest.raises(UsageError, match=r"'hammer\.seconds' must be at least 0, not -1"):
         _read(tmp_path, f"{kernels}\n[hammer]\nseconds = -1")
 
 
@@ -99,9 +101,26 @@ def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> Non
         ("kernels = []", "'kernels' is empty"),
         ("presets = []", "'presets' is empty"),
         ('presets = ["slow"]', "'presets' cannot be 'slow'"),
-        ('kernels = ["redhat:9"]', "'redhat:9'"),
+        ('kernels = ["redhat:9"]', "'kernels': unknown kernel 'redhat:9'"),
         ('[machines]\naccelerator = "hvf"', "'hvf'"),
-        ("[machines]\nworkers = -1", "-1"),
+        ("[machines]\nworkers = -1", "'machines.workers' must be at least 0, not -1"),
+        ("[machines]\nworkers = 99999999999999999999999999", "'machines.workers' must be at most 512, not 9999"),
+        ("[machines]\ncpus = 0", "'machines.cpus' must be at least 1, not 0"),
+        ("[machines]\ncpus = 9999", "'machines.cpus' must be at most 255, not 9999"),
+        ("[machines]\nmemory = 1", "'machines.memory' must be at least 256, not 1"),
+        ("[machines]\nmemory = 9999999999", "'machines.memory' must be at most 1048576, not 9999999999"),
+        ("[hammer]\nseconds = 9223372036854775807", "'hammer.seconds' must be at most 86400, not 92"),
+        ("[hammer]\nseconds = 0.5", "'hammer.seconds' is a number, not 0.5"),
+        ('deadline = "99999999999999999999999999h"', "'deadline': 99999999999999999999 is longer than a year"),
+        ('cases = ["steer", "nonesuch"]', "'cases': 'nonesuch' names no case"),
+        ('cases = ["hammer/*"]\n[hammer]\nseconds = 0', "'hammer.seconds' is 0"),
+        ('[machines]\nappend = "a\\u0000b"', "'machines.append' cannot hold a NUL"),
+        ('[lists]\nallow = ["a\\u0000b"]', "'lists.allow' cannot hold a NUL"),
+        ('[lists]\nallow = [""]', "'lists.allow' holds an empty path"),
+        ('[lists]\ndeny = ["nonesuch"]', "'lists.deny': the list"),
+        ('[lists]\nsplats = ["conform.toml"]', "'lists.splats':"),
+        ('[outputs]\nfolder = ""', "'outputs.folder' holds an empty path"),
+        ('[outputs]\nfolder = "conform.toml"', "'outputs.folder' is 'conform.toml', which is no folder"),
         ('[outputs]\nformats = ["pdf"]', "'pdf'"),
         ('deadline = "soon"', "'deadline': 'soon'"),
         ("kernels = [", "is not TOML"),
@@ -114,7 +133,16 @@ def test_what_is_wrong_is_named(text: str, culprit: str, tmp_path: Path) -> None
 
     assert str(tmp_path / NAME) in str(caught.value)
     assert culprit in str(caught.value)
+    assert "--" not in str(caught.value)
     assert caught.value.hint
+
+
+def test_every_number_has_bounds() -> None:
+    """A key that is a number in the default file cannot be too large for what reads it."""
+    default = tomllib.loads(DEFAULT.read_text())
+    tables = [("", default), *((f"{name}.", table) for name, table in default.items() if isinstance(table, dict))]
+
+    assert {f"{table}{key}" for table, keys in tables for key in keys if isinstance(keys[key], int)} == set(_BOUNDS)
 
 
 def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:

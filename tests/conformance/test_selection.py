@@ -247,7 +247,8 @@ class TestErrors:
     def test_of_a_matrix(self, tmp_path: Path) -> None:
         """Its night is not begun either, whether file or command line is wrong."""
         config = tmp_path / "conform.toml"
-        for cases_, arguments in (('["nosuch"]', ()), ("[]", ("--case", "nosuch"))):
+        of_file, of_option = "conform.toml: 'cases': 'nosuch' names no case", "--case nosuch names no case"
+        for cases_, arguments, said in (('["nosuch"]', (), of_file), ("[]", ("--case", "nosuch"), of_option)):
             config.write_text(f"kernels = ['debian:9.99']\ncases = {cases_}\n")
 
             done = subprocess.run(
@@ -257,7 +258,7 @@ class TestErrors:
             )  # fmt: skip
 
             assert done.returncode == 128
-            assert "--case nosuch names no case" in done.stderr
+            assert said in done.stderr
             assert list(tmp_path.iterdir()) == [config]
 
     def test_plain_pytest(self, tmp_path: Path) -> None:
