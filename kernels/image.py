@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import KernelError
+from common.errors import UsageError
 from kernels import artifact, package, tree
 from kernels.kernel import Kernel
 from kernels.spec import Spec
@@ -15,7 +15,8 @@ def resolve(spec: Spec) -> Kernel:
     """Return the kernel in a bzImage, vmlinuz or vmlinux."""
     path = Path(spec.wanted)
     if not path.is_file():
-        raise KernelError(f"{path} is not a regular file", hint="give a bzImage, a vmlinuz or an uncompressed vmlinux")
+        # No commit of a bisection makes a kernel a pipe or a device.
+        raise UsageError(f"{path} is not a regular file", hint="give a bzImage, a vmlinuz or an uncompressed vmlinux")
     found = artifact.image(path)
     path = path.resolve()
     for root in path.parents:

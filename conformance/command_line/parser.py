@@ -26,6 +26,9 @@ exit codes, fit for `git bisect run`:
   130/143  interrupted by SIGINT/SIGTERM
 """
 
+_MAY_BE_EMPTY = ("EXPRESSION", "GLOB", "STRING")
+"""The metavars of texts that mean something, or are refused in other words, when they are empty."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are UsageErrors; options must be written out, so that a new one changes no old command."""
@@ -64,6 +67,13 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: object = None) -> None:
         put(message.splitlines(), sys.stdout)
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        """Refuse a path, or anything else, that is empty: in a script it is a variable that was never set."""
+        of_commands = action.nargs in (argparse.PARSER, argparse.REMAINDER)
+        if not text and not of_commands and action.metavar not in _MAY_BE_EMPTY:
+            raise argparse.ArgumentError(action, "must not be empty")
+        return super()._get_value(action, text)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is none of the choices, with the one that was probably meant."""

@@ -56,9 +56,9 @@ class Subject:
 
 
 def is_folder(text: str) -> bool:
-    """Whether a side is a folder of results rather than a kernel."""
+    """Whether a side is a folder of results rather than a kernel; whether its log can be read is seen later."""
     path = Path(text)
-    return path.name == NAME or (path / NAME).is_file()
+    return path.name == NAME or os.path.lexists(path / NAME)
 
 
 def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.Namespace:

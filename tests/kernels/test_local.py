@@ -301,10 +301,11 @@ def test_file_that_is_no_kernel(tmp_path: Path, content: bytes) -> None:
 
 
 def test_pipe_is_no_kernel(tmp_path: Path) -> None:
-    """A pipe is refused rather than waited for."""
+    """A pipe is refused rather than waited for, and a bisection stops: no commit makes one."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(KernelError, match="not a regular file"):
-        resolve(str(tmp_path / "pipe"))
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            resolve(path)
 
 
 def test_installed(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
