@@ -63,9 +63,9 @@ class DeadlinePassed(KeyboardInterrupt):
 def complain(error: ConformError) -> None:
     """Print an error as its sentence and its hint."""
     with contextlib.suppress(OSError):  # with standard error full or gone, the exit code is all there is to say
-        print(f"conform: {told(error)}", file=sys.stderr, flush=True)
+        print(f"conform: {lines_of(error)}", file=sys.stderr, flush=True)
 
 
-def told(error: ConformError) -> str:
+def lines_of(error: ConformError) -> str:
     """Return an error's sentence and its hint, each on one line whatever is quoted in it."""
     return foreign.line(str(error)) + (f"\n  hint: {foreign.line(error.hint)}" if error.hint else "")

@@ -111,7 +111,7 @@ class Ground:
         """Where to find the row: `groups/redirect/promises-redirect.toml: send-egress-refused`."""
         return f"{self.file}: {self.row}"
 
-    def told(self, version: str = "") -> str:
+    def sentence(self, version: str = "") -> str:
         """Name the row, and since when and by which commit it holds on the branch of `version`."""
         commit = f'{self.commit} "{self.subject}"' if self.subject else self.commit
         bounds = [f"{word} {first_on(bound, version)}" for word, bound in self._bounds() if bound]

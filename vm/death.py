@@ -32,8 +32,8 @@ class DeadMachineError(Exception):
         """The panic's title, or else whatever was said last."""
         lines = [line for line in self.console.splitlines() if line.strip()]
         titles = [line for line in lines if PANIC in line]
-        farewell = [line for line in lines if line.startswith(FAREWELL)]
-        return (titles or farewell or lines[-1:] or [self.complaint])[0]
+        read_late_log = [line for line in lines if line.startswith(FAREWELL)]
+        return (titles or read_late_log or lines[-1:] or [self.complaint])[0]
 
     @property
     def sentence(self) -> str:

@@ -96,12 +96,12 @@ def add_colour(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def obey_colour(wish: str | None) -> None:
+def obey_colour(colour: str | None) -> None:
     """Put a --color before what the environment says, for this process and those it starts."""
     for name, says in (("NO_COLOR", "never"), ("FORCE_COLOR", "always")):
-        if wish is not None:
+        if colour is not None:
             os.environ.pop(name, None)
-        if wish == says:
+        if colour == says:
             os.environ[name] = "1"
 
 

@@ -97,8 +97,8 @@ def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
 def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> list[str]:
     """Return the whole explanation, folded to the page."""
     lines = [style.paint(case.id, "strong"), *style.wrap(words.about(case))]
-    for name, value, told in words.values(case):
-        lines += style.wrap(f"{name} `{value}`: {told}", first="  ", then="    ")
+    for name, value, meaning in words.values(case):
+        lines += style.wrap(f"{name} `{value}`: {meaning}", first="  ", then="    ")
     lines += [*style.wrap(f"Promise: {GROUPS[case.group].promise}"), ""]
     lines += style.wrap(case.scenario, first="  scenario     ")
     lines += [*_command(case), ""]
@@ -187,9 +187,9 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
     ground = answer.rule.as_ground([answer.step])
     row = ground.place.removeprefix(f"groups/{case.group}/")
     again = f"(row {row}, as above)" if ground.place in before else ""
-    told = style.cut(f"  {answer.step}: {_told(answer.answer)}", _WIDTH)
-    lines = [style.paint(told, "strong")]
-    if again and len(told) + 2 + len(again) <= _WIDTH:
+    line = style.cut(f"  {answer.step}: {_words(answer.answer)}", _WIDTH)
+    lines = [style.paint(line, "strong")]
+    if again and len(line) + 2 + len(again) <= _WIDTH:
         lines[0] += f"  {again}"
     elif again:
         lines += style.wrap(again, first="    ")
@@ -200,7 +200,7 @@ def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], styl
     before.add(ground.place)
     sentences += _otherwise(history(case, answer.step), answer, facts.version)
     sentences += [
-        f"known defect {defect} on this kernel: {_told(defect.answers[answer.step])}"
+        f"known defect {defect} on this kernel: {_words(defect.answers[answer.step])}"
         for defect in deviations(case, facts.version)
         if answer.step in defect.answers
     ]
@@ -215,7 +215,7 @@ def _reasons(ground: Ground) -> Iterator[str]:
     yield f"row {ground.place}"
 
 
-def _told(answer: str) -> str:
+def _words(answer: str) -> str:
     return {steps.ABSENT: "no such step", steps.AS_CONTROL: "as the control"}.get(answer, answer)
 
 
@@ -229,7 +229,7 @@ def _otherwise(turns: Sequence[tuple[Version, Answer]], now: Answer, version: Ve
             when = f"before {bound_words(_beginning(last[1].rule, last[0]))}"
         else:
             when = f"from {bound_words(_beginning(answer.rule, first))} on"
-        yield f"{when}: {_told(answer.answer)} (row {answer.rule.as_ground(()).place})"
+        yield f"{when}: {_words(answer.answer)} (row {answer.rule.as_ground(()).place})"
 
 
 def _beginning(rule: Rule, version: Version) -> Mapping[str, str]:
@@ -258,9 +258,9 @@ def _defects(case: Case, facts: KernelFacts, style: Style) -> list[str]:
 def symptoms(row: Deviation) -> Iterator[str]:
     """Yield how a defect shows."""
     if row.answers:
-        told = ", ".join(f"{step}: {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
+        answers = ", ".join(f"{step}: {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
         gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
-        yield "; ".join(filter(None, [f"answers {told}" if told else "", f"no step {gone}" if gone else ""]))
+        yield "; ".join(filter(None, [f"answers {answers}" if answers else "", f"no step {gone}" if gone else ""]))
     if row.splat is not None:
         through = f", and that went through {row.chain.pattern}" if row.chain is not None else ""
         yield f"the kernel logs a report whose title has {row.splat.pattern}{through}"
@@ -273,8 +273,8 @@ def _needs(case: Case, style: Style) -> list[str]:
     lines: list[str] = []
     for need in needs_of(case):
         said = f"CONFIG_{need.symbol}" if need.symbol else f"not asked: {need.hazard or need.lack}"
-        begin = f" from {bound_words(need.since.told())} on" if need.since else ""
-        end = f" before {bound_words(need.until.told())}" if need.until else ""
+        begin = f" from {bound_words(need.since.versions())} on" if need.since else ""
+        end = f" before {bound_words(need.until.versions())}" if need.until else ""
         lines += style.wrap(f"{said}{begin}{end} (row {need.file}: {need.id})", first="  ", then="    ")
     return lines or ["  nothing but a map of sockets"]
 

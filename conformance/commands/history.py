@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform history`: the strips of all nights in a folder, those first that say most."""
+"""`conform history`: each case's verdicts over all runs in a folder; cases with most flips first."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 
 from common.errors import UsageError
 from common.say import put, say
-from conformance.nightly.history import LEGEND, Build, Strip, strips
+from conformance.nightly.history import LEGEND, Build, CaseHistory, histories
 from conformance.report.events import NAME
-from conformance.report.night import Night, nights
+from conformance.report.stored_runs import StoredRun, stored_runs
 from conformance.report.style import WIDTH, Style
 
 _WIDEST = 40
-"""Nights that a strip has room for; older ones are left out."""
+"""Runs shown at most; older runs are left out."""
 
 
 def history(options: argparse.Namespace) -> int:
     """Print what the cases have come to; never judges, so it is 0 unless there is nothing to read."""
-    found = nights(Path(options.folder))
+    found = stored_runs(Path(options.folder))
     if not found:
         raise UsageError(
             f"no {NAME} below {options.folder}", hint="give a folder that holds results folders, e.g. conform-results"
         )
     found = found[-_WIDEST:]
-    chosen = [each for each in strips([night.run for night in found]) if _wanted(each, options)]
+    chosen = [each for each in histories([stored.run for stored in found]) if _wanted(each, options)]
     if options.json:
         say(json.dumps(_object(found, chosen)))
         return 0
@@ -38,10 +38,10 @@ def history(options: argparse.Namespace) -> int:
     return 0
 
 
-def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style) -> Iterator[str]:
-    """Return the nights, then the strips of each case, a kernel a line."""
-    for number, night in enumerate(found, start=1):
-        run = night.run
+def history_lines(found: Sequence[StoredRun], chosen: Sequence[CaseHistory], style: Style) -> Iterator[str]:
+    """Return the runs, then for each case one line per kernel with a sign for each run."""
+    for number, stored in enumerate(found, start=1):
+        run = stored.run
         bad, total = len(run.unexpected()), sum(run.counts().values())
         kernels = f"{len(run.slugs)} kernel{'s' * (len(run.slugs) != 1)}"
         yield style.cut(f"{number:3}  {run.start.started}  {kernels}, {total} cases, {bad} unexpected", WIDTH)
@@ -60,26 +60,26 @@ def history_lines(found: Sequence[Night], chosen: Sequence[Strip], style: Style)
         yield from ("", "No flips, no flakes, nothing failing in the latest run.")
 
 
-def _object(found: Sequence[Night], chosen: Sequence[Strip]) -> dict[str, object]:
-    """Return the nights, and of each case on each kernel its verdict in each of them; null where it did not run."""
+def _object(found: Sequence[StoredRun], chosen: Sequence[CaseHistory]) -> dict[str, object]:
+    """Return the runs, and each case's verdict on each kernel in each run; null where it did not run."""
     return {
-        "nights": [{"folder": str(night.path), "started": night.run.start.started} for night in found],
+        "nights": [{"folder": str(stored.path), "started": stored.run.start.started} for stored in found],
         "cases": [
             {
-                "id": strip.id,
-                "kernel": strip.kernel,
-                "verdicts": [None if each is None else str(each.verdict) for each in strip.nights],
-                "flips": strip.flips,
-                "flaky": strip.flaky,
+                "id": case.id,
+                "kernel": case.kernel,
+                "verdicts": [None if each is None else str(each.verdict) for each in case.runs],
+                "flips": case.flips,
+                "flaky": case.flaky,
             }
-            for strip in chosen
+            for case in chosen
         ],
     }
 
 
-def news(found: Sequence[Night], number: int) -> Iterator[str]:
-    """Yield the suite and the kernels of a night, where they are others than in the last night that had them."""
-    run, earlier = found[number].run, [night.run for night in found[:number]]
+def news(found: Sequence[StoredRun], number: int) -> Iterator[str]:
+    """Yield the suite and the kernels of a run if they differ from those of the last run that had them."""
+    run, earlier = found[number].run, [stored.run for stored in found[:number]]
     was = earlier[-1].start.suite_commit if earlier else None
     if run.start.suite_commit != was:
         yield f"suite {_from(was)}{run.start.suite_commit or 'of no known commit'}"
@@ -96,17 +96,17 @@ def _from(before: str | None) -> str:
     return "" if before is None else f"{before or 'unknown'} -> "
 
 
-def _wanted(strip: Strip, options: argparse.Namespace) -> bool:
-    named = not options.case or any(fnmatch.fnmatch(strip.id, pattern) for pattern in options.case)
-    return named and (options.all or strip.noteworthy)
+def _wanted(case: CaseHistory, options: argparse.Namespace) -> bool:
+    named = not options.case or any(fnmatch.fnmatch(case.id, pattern) for pattern in options.case)
+    return named and (options.all or case.noteworthy)
 
 
-def _why(strip: Strip) -> str:
-    """Say which of suite and kernel had changed when a case flipped: by nights, or once if it was always the same."""
-    nights: dict[str, list[int]] = {}
-    for night, cause in strip.causes:
-        nights.setdefault(cause, []).append(night)
-    told = [f"{cause} changed in night{'s' * (len(on) > 1)} {_listed(on)}" for cause, on in nights.items()]
+def _why(case: CaseHistory) -> str:
+    """Say in which runs the case flipped, and whether suite or kernel had changed there."""
+    runs: dict[str, list[int]] = {}
+    for number, cause in case.causes:
+        runs.setdefault(cause, []).append(number)
+    told = [f"{cause} changed in run{'s' * (len(on) > 1)} {_listed(on)}" for cause, on in runs.items()]
     return f" ({'; '.join(told)})"
 
 
@@ -114,7 +114,7 @@ def _listed(numbers: Sequence[int]) -> str:
     return " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))
 
 
-def _numbers(strip: Strip) -> str:
-    flips = f"{strip.flips} flip{'s' * (strip.flips != 1)}{_why(strip)}" if strip.flips else ""
-    flakes = f"flaky {strip.flaky} of {len(strip.judged)} ({strip.flake_rate:.0%})" if strip.flaky else ""
+def _numbers(case: CaseHistory) -> str:
+    flips = f"{case.flips} flip{'s' * (case.flips != 1)}{_why(case)}" if case.flips else ""
+    flakes = f"flaky {case.flaky} of {len(case.judged)} ({case.flake_rate:.0%})" if case.flaky else ""
     return ", ".join(filter(None, (flips, flakes)))

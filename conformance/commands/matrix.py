@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform matrix`: judge every kernel of a conform.toml in one session, and keep the night."""
+"""`conform matrix`: judge every kernel of a conform.toml in one session, and save the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from common.errors import ConformError, UsageError
 from common.say import put, say
-from conformance.nightly.config import DEFAULT, NAME, Matrix, read
+from conformance.nightly.config import DEFAULT, NAME, MatrixConfig, read
 from conformance.report.events import Run
 from conformance.report.findings import provenance
 from conformance.report.live import choose
-from conformance.report.night import nights
 from conformance.report.store import write
+from conformance.report.stored_runs import stored_runs
 from conformance.report.style import Style
 from conformance.report.text import (
     head,
@@ -29,8 +29,8 @@ from conformance.report.text import (
     verdict_lines,
 )
 from conformance.run.deadline import seconds_of
-from conformance.run.ledger import Ledger
 from conformance.run.memory import Peak
+from conformance.run.recorder import RunRecorder
 from conformance.run.results import closing_lines, located
 from conformance.run.scheduler import durations
 from conformance.run.session import hold
@@ -48,11 +48,11 @@ def config(_: argparse.Namespace) -> int:
 def matrix(options: argparse.Namespace) -> int:
     """Judge all kernels and return the exit code of the run."""
     asked = _asked(options)
-    folder = Path(options.results) if options.results else _tonight(asked)
-    last = nights(asked.folder)
+    folder = Path(options.results) if options.results else _new_results(asked)
+    last = stored_runs(asked.folder)
     seed = int(datetime.now(UTC).strftime("%Y%m%d"))
     asked_for = asked.options(options.shard or "", options.case or (), seed)
-    ledger = Ledger(
+    recorder = RunRecorder(
         deadline=seconds_of(asked_for.conform_total_deadline),
         reporter=choose(sys.stdout, partial(_conclude, folder), options.loudness),
         results=folder,
@@ -61,18 +61,18 @@ def matrix(options: argparse.Namespace) -> int:
     )
     peak = Peak(os.getpid(), _LOOK)
     try:
-        code = hold(asked_for, ledger)
+        code = hold(asked_for, recorder)
     finally:
         most = peak.stop()
-    if ledger.run is not None:
+    if recorder.run is not None:
         for name in asked.formats:
-            write(ledger.run, name, folder)
-        say(_cost(ledger.run, most))
-        put(closing_lines(folder, ledger.run, resumable=False), sys.stdout)
+            write(recorder.run, name, folder)
+        say(_cost(recorder.run, most))
+        put(closing_lines(folder, recorder.run, resumable=False), sys.stdout)
     return int(code)
 
 
-def _asked(options: argparse.Namespace) -> Matrix:
+def _asked(options: argparse.Namespace) -> MatrixConfig:
     if options.file:
         return read(Path(options.file))
     if not Path(NAME).is_file():
@@ -80,7 +80,7 @@ def _asked(options: argparse.Namespace) -> Matrix:
     return read(Path(NAME))
 
 
-def _tonight(asked: Matrix) -> Path:
+def _new_results(asked: MatrixConfig) -> Path:
     """Name a folder after the moment; a second run within it is somebody's mistake."""
     folder = asked.folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     if folder.exists():
@@ -89,7 +89,7 @@ def _tonight(asked: Matrix) -> Path:
 
 
 def _conclude(folder: Path, run: Run, style: Style) -> Sequence[str]:
-    """Say what the night came to, without the grids: those are in the reports."""
+    """Sum up the run, without the grids: those are in the reports."""
     run = located(run, folder)
     lines = [*head(run, style), ""]
     for slug in run.slugs:
@@ -103,7 +103,7 @@ def _conclude(folder: Path, run: Run, style: Style) -> Sequence[str]:
 
 
 def _cost(run: Run, memory: float) -> str:
-    """Say what the night took."""
+    """Say how long the run took."""
     built = sum(kernel.template == "built" for kernel in run.kernels.values())
     alive = sum(not kernel.error for kernel in run.kernels.values())
     seconds = run.finish.seconds if run.finish is not None else 0.0

@@ -19,8 +19,8 @@ from conformance.report.style import Style
 from conformance.report.text import report_lines, unexpected_section, verdict_lines
 from conformance.run import resume
 from conformance.run.consent import for_host
-from conformance.run.ledger import Ledger
 from conformance.run.options import specs_asked
+from conformance.run.recorder import RunRecorder
 from conformance.run.results import Claim, closing_lines, located, new_folder
 from conformance.run.session import hold
 
@@ -48,22 +48,22 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
             options.conform_results = os.fspath(stack.enter_context(new_folder()))
         results = Path(options.conform_results) if options.conform_results else None
         reporter = None if native else choose(sys.stdout, partial(_report, results, options.loudness), options.loudness)
-        ledger = Ledger(reporter=reporter, results=results, claim=claim, before=before)
+        recorder = RunRecorder(reporter=reporter, results=results, claim=claim, before=before)
         try:
             if not (lists or (before is not None and resume.is_complete(before))):
                 for_host(specs_asked(options), yes=options.yes)
-            code = _judged(options, ledger, native=native)
+            code = _judged(options, recorder, native=native)
         finally:
             if results is not None:
-                put(closing_lines(results, ledger.run), sys.stdout)
+                put(closing_lines(results, recorder.run), sys.stdout)
     return int(swapped(code) if options.find_fix and not native else code)
 
 
-def _judged(options: argparse.Namespace, ledger: Ledger, *, native: bool) -> ExitCode:
-    if ledger.before is None or not resume.is_complete(ledger.before):
-        return hold(options, ledger, native=native)
-    ledger.begin({})
-    return ledger.end(ledger.earlier)
+def _judged(options: argparse.Namespace, recorder: RunRecorder, *, native: bool) -> ExitCode:
+    if recorder.before is None or not resume.is_complete(recorder.before):
+        return hold(options, recorder, native=native)
+    recorder.begin({})
+    return recorder.end(recorder.earlier)
 
 
 def _report(results: Path | None, loudness: int, run: Run, style: Style) -> Sequence[str]:

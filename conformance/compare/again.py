@@ -13,8 +13,8 @@ from conformance.compare.model import Symptom
 from conformance.compare.symptom import symptom_of
 from conformance.judge.lists import Lists
 from conformance.model import Case
+from conformance.run.case_record import case_event
 from conformance.run.machine_pool import Workbench
-from conformance.run.record import case_event
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel

@@ -14,8 +14,8 @@ from common.errors import ConformError, ExitCode, KernelError, UsageError
 from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
-from conformance.run.ledger import Ledger
 from conformance.run.options import specs_asked
+from conformance.run.recorder import RunRecorder
 from conformance.run.session import hold
 from kernels.kernel import Kernel
 from kernels.resolve import parse, resolve
@@ -75,13 +75,13 @@ def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.N
 def judged_now(spec: str, options: argparse.Namespace, results: Path | None, reporter: Reporter) -> list[Subject]:
     """Judge a kernel; KernelError where it cannot be, UsageError where no case was selected."""
     options.conform_results = os.fspath(results) if results is not None else None
-    ledger = Ledger(reporter=reporter, results=results, deadline=seconds_of(options.conform_total_deadline))
-    code = hold(options, ledger)
+    recorder = RunRecorder(reporter=reporter, results=results, deadline=seconds_of(options.conform_total_deadline))
+    code = hold(options, recorder)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise StoppedError(code)
-    if ledger.run is None or ledger.workbench is None:
+    if recorder.run is None or recorder.workbench is None:
         raise KernelError(f"{spec} could not be judged", hint=f"see more with: ./conform run --kernel {spec}")
-    return list(_alive(Subject(ledger.run, slug, kernel) for slug, kernel in ledger.workbench.kernels.items()))
+    return list(_alive(Subject(recorder.run, slug, kernel) for slug, kernel in recorder.workbench.kernels.items()))
 
 
 def judged_before(text: str, progress: Progress) -> list[Subject]:

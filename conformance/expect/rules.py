@@ -63,7 +63,7 @@ class Bound:
         """Return the first version with the change, on the branch of `version`."""
         return self.branches.get(version.branch, self.mainline)
 
-    def told(self) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:
         """Return it as it stands in a row."""
         return {MAINLINE: str(self.mainline), **{branch: str(first) for branch, first in self.branches.items()}}
 
@@ -112,8 +112,8 @@ class Rule:
             reason=self.reason,
             commit=self.commit,
             subject=self.subject,
-            since=self.since.told(),
-            until=self.until.told() if self.until else {},
+            since=self.since.versions(),
+            until=self.until.versions() if self.until else {},
             link=link,
             steps=tuple(steps),
         )

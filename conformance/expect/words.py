@@ -44,9 +44,9 @@ def brief(case: Case) -> str:
 def step_words(group: str, step: str) -> str:
     """Say what a step is; empty if nobody has written it down."""
     tables, numbers = _words().get(group, {}), _NUMBER.findall(step)
-    told = ", ".join(tables[table][key] for table, key in used_by(group, step))
-    told = told.replace("{step}", _JOINT.split(step)[0])
-    return re.sub(r"\bN\b", lambda _: numbers.pop(0) if numbers else "N", told)
+    text = ", ".join(tables[table][key] for table, key in used_by(group, step))
+    text = text.replace("{step}", _JOINT.split(step)[0])
+    return re.sub(r"\bN\b", lambda _: numbers.pop(0) if numbers else "N", text)
 
 
 def used_by(group: str, step: str) -> tuple[tuple[str, str], ...]:
@@ -76,9 +76,9 @@ def answer_words(answers: Iterable[str]) -> dict[str, str]:
 
 def values(case: Case) -> Iterator[tuple[str, str, str]]:
     """Yield name, value and words of each parameter of a case whose value needs words."""
-    told = _words()[case.group].get("value", {})
+    meanings = _words()[case.group].get("value", {})
     for name, value in case.params.items():
-        if words := told.get(f"{name} {value}"):
+        if words := meanings.get(f"{name} {value}"):
             yield name, value, words
 
 

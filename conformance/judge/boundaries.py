@@ -91,8 +91,8 @@ def boundaries() -> tuple[Boundary, ...]:
                 rows = found[key].rows if key in found else ()
                 place = f"{rule.file}: {rule.id}"
                 first = found[key].case if key in found else case
-                told = tuple(dict.fromkeys((*rows, place)))
-                found[key] = Boundary(rule.commit, rule.subject, branch, version, bound, told, first)
+                places = tuple(dict.fromkeys((*rows, place)))
+                found[key] = Boundary(rule.commit, rule.subject, branch, version, bound, places, first)
     return tuple(sorted(found.values(), key=lambda each: (each.version, each.commit, each.branch)))
 
 

@@ -118,7 +118,7 @@ def _group(way: Deviation) -> str:
 
 def _span(way: Deviation) -> Span:
     rule = way.rule
-    return Span(rule.since.told(), rule.until.told() if rule.until else {}, rule.commit, rule.subject)
+    return Span(rule.since.versions(), rule.until.versions() if rule.until else {}, rule.commit, rule.subject)
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -32,11 +32,11 @@ _STARVED = "out of memory"
 
 
 def conclude(
-    case: Case, facts: KernelFacts, reply: Reply, *, neighbour: str = "", known: Known = lambda title: None
+    case: Case, facts: KernelFacts, reply: Reply, *, previous: str = "", known: Known = lambda title: None
 ) -> Judgement:
     """Judge one reply; never raises.
 
-    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `neighbour` is
+    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `previous` is
     the case that the same machine answered before this one.
     """
     reports = (*reports_of(reply.before), *reports_of(reply.log))
@@ -45,7 +45,7 @@ def conclude(
     def excused(report: Report) -> bool:
         return known(report.title) is not None or any(row.excuses(report) for row in rows)
 
-    trouble = trouble_of(reply, f"between {neighbour or 'the start of the machine'} and {case.id}", excused)
+    trouble = trouble_of(reply, f"between {previous or 'the start of the machine'} and {case.id}", excused)
     symptom = Symptom(_answers(case, reply), reports, trouble[0] if trouble else None, _whereabouts(reply))
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
@@ -66,8 +66,8 @@ def conclude(
     )
     if judgement.verdict is Verdict.XFAIL and promised.verdict is Verdict.FAIL:
         # What the defect does in place of what the kernel owes; the promise itself is excused, not unknown.
-        told = {name: getattr(promised, name) for name in ("expected", "observed", "differences")}
-        judgement = replace(judgement, **told)
+        parts = {name: getattr(promised, name) for name in ("expected", "observed", "differences")}
+        judgement = replace(judgement, **parts)
     excuses = [ground for ground in (known(report.title) for report in reports) if ground is not None]
     return _excused(judgement, excuses) if excuses and judgement.verdict.expected else judgement
 

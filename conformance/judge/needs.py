@@ -71,8 +71,8 @@ class Need:
             row=self.id,
             source=Source.NEED,
             reason=self.hazard or self.lack or f"CONFIG_{self.symbol} is not set, which disables {self.disables}",
-            since=self.since.told() if self.since else {},
-            until=self.until.told() if self.until else {},
+            since=self.since.versions() if self.since else {},
+            until=self.until.versions() if self.until else {},
         )
 
 

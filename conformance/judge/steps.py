@@ -195,11 +195,11 @@ def _split(where: str, row: dict[str, Any]) -> tuple[dict[str, str], dict[str, A
         raise bad(where, f"every step has an answer, not {answers!r}")
     if AS_CONTROL in control.values():
         raise bad(where, "a step of the control cannot answer as the control")
-    told = {**answers, **{f"{OF_CONTROL}{step}": answer for step, answer in control.items()}}
+    named = {**answers, **{f"{OF_CONTROL}{step}": answer for step, answer in control.items()}}
     rest = {key: value for key, value in row.items() if key not in ("answers", "control")}
     rest["match"] = {name: values for name, values in match.items() if name != "step"}
-    rest["outcome"] = next(iter(told.values()))
-    return told, rest
+    rest["outcome"] = next(iter(named.values()))
+    return named, rest
 
 
 def _differences(

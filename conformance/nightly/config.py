@@ -40,7 +40,7 @@ _MACHINES: Final = {"cpus": "--cpus", "memory": "--memory", "accelerator": "--ac
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class MatrixConfig:
     """What a configuration asks for."""
 
     kernels: tuple[str, ...]
@@ -75,7 +75,7 @@ class Matrix:
         return namespace
 
 
-def read(path: Path) -> Matrix:
+def read(path: Path) -> MatrixConfig:
     """Read a configuration; UsageError names the file and the key that is wrong."""
     try:
         given = infile.toml(path)
@@ -89,7 +89,7 @@ def read(path: Path) -> Matrix:
         seconds_of(values["deadline"])
     except UsageError as error:
         raise UsageError(f"{path}: 'deadline': {error}", hint=error.hint) from error
-    return Matrix(
+    return MatrixConfig(
         kernels=tuple(dict.fromkeys(_kernels(path, values))),
         arguments=tuple(_arguments(path, values)),
         cases=_cases(path, values),

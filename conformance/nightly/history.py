@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What each case has come to over the nights: a pure function of their logs."""
+"""Each case's verdicts over many runs: a pure function of their logs."""
 
 from __future__ import annotations
 
@@ -43,41 +43,41 @@ class Build:
         return cls(run.start.suite_commit, kernel.release, kernel.digest)
 
     def changed(self, before: Build) -> str:
-        """Say which of suite and kernel is another than before."""
+        """Say which of suite and kernel changed."""
         suite = "the suite" if self.suite != before.suite else ""
         kernel = "the kernel" if (self.release, self.digest) != (before.release, before.digest) else ""
         return " and ".join(filter(None, (suite, kernel))) or "neither suite nor kernel"
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """One case on one kernel, night after night."""
+class CaseHistory:
+    """One case's verdicts on one kernel, in every run."""
 
     id: str
     kernel: str
     """The spec."""
-    nights: tuple[CaseEvent | None, ...]
+    runs: tuple[CaseEvent | None, ...]
     builds: tuple[Build, ...]
-    """What judged what, each night."""
+    """For each run, which suite judged which build of the kernel."""
 
     @property
     def judged(self) -> tuple[CaseEvent, ...]:
-        """The nights that tell something about the kernel."""
+        """The verdicts about the kernel: all but skip and infra."""
         return tuple(case for _, case in self._judged)
 
     @property
     def _judged(self) -> list[tuple[int, CaseEvent]]:
-        told = ((number, each) for number, each in enumerate(self.nights) if each)
+        told = ((number, each) for number, each in enumerate(self.runs) if each)
         return [(number, each) for number, each in told if each.verdict not in (Verdict.SKIP, Verdict.INFRA)]
 
     @property
     def flips(self) -> int:
-        """How often it went from right to wrong or back between one night that tells something and the next."""
+        """How often the verdict changed between expected and unexpected, skips and infra left out."""
         return len(self.causes)
 
     @property
     def causes(self) -> tuple[tuple[int, str], ...]:
-        """The number of each night on which it flipped, from 1 on, and which of suite and kernel had changed."""
+        """For each flip the number of the run, from 1 on, and whether suite or kernel had changed."""
         return tuple(
             (after + 1, self.builds[after].changed(self.builds[before]))
             for (before, one), (after, other) in pairwise(self._judged)
@@ -86,35 +86,35 @@ class Strip:
 
     @property
     def flaky(self) -> int:
-        """In how many nights its tries disagreed."""
+        """In how many runs its tries disagreed."""
         return sum(each.flaky for each in self.judged)
 
     @property
     def flake_rate(self) -> float:
-        """The share of those nights."""
+        """The share of runs in which its tries disagreed."""
         return self.flaky / len(self.judged) if self.judged else 0.0
 
     @property
     def noteworthy(self) -> bool:
-        """Whether there is anything to say: it flips, flakes, or was wrong at last."""
+        """Whether the case flips, flakes, or had an unexpected verdict in the last run."""
         return bool(self.flips or self.flaky or (self.judged and not self.judged[-1].verdict.expected))
 
     def __str__(self) -> str:
-        """Return a sign for each night."""
-        return "".join(map(_sign, self.nights))
+        """Return a sign for each run."""
+        return "".join(map(_sign, self.runs))
 
 
-def strips(runs: Sequence[Run]) -> Iterator[Strip]:
+def histories(runs: Sequence[Run]) -> Iterator[CaseHistory]:
     """Yield every case on every kernel, case by case; kernels are told apart by their slugs, whatever their release."""
     slugs = list(dict.fromkeys(slug for run in runs for slug in run.slugs))
     specs = {slug: run.kernel(slug).spec for run in runs for slug in run.slugs}
     found = [{(slug, case.id): case for slug in run.slugs for case in run.cases.get(slug, ())} for run in runs]
     builds = {slug: tuple(Build.of(run, slug) for run in runs) for slug in slugs}
-    for name in dict.fromkeys(name for night in found for _, name in night):
+    for name in dict.fromkeys(name for run in found for _, name in run):
         for slug in slugs:
-            cases = tuple(night.get((slug, name)) for night in found)
+            cases = tuple(run.get((slug, name)) for run in found)
             if any(cases):
-                yield Strip(name, specs[slug], cases, builds[slug])
+                yield CaseHistory(name, specs[slug], cases, builds[slug])
 
 
 def _sign(case: CaseEvent | None) -> str:

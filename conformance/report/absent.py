@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known defects that a kernel should show by its version and did not."""
+"""The known defects that a kernel of this version should show and did not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_ASKED: Final = (Verdict.SKIP, Verdict.INFRA)
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """One such defect."""
+    """A known defect that the kernel should show and did not."""
 
     ground: Ground
     """Its row."""
@@ -23,8 +23,8 @@ class Absent:
     """Whether cases saw the promise hold in its place; otherwise those that could show it went wrong in another way."""
 
     @property
-    def told(self) -> str:
-        """Say what is wrong on other kernels of this version, and with which number."""
+    def text(self) -> str:
+        """The defect's row, its title and its CVE number."""
         number = f" ({self.ground.cve})" if self.ground.cve else ""
         return f"{self.ground.row}: {self.ground.title or self.ground.reason}{number}"
 

@@ -38,11 +38,11 @@ def bug_report(case: CaseEvent, kernel: KernelEvent, title: str, style: Style) -
     because = why(case) if case.verdict is Verdict.FAIL else ""
     parts += [_part("expected", ", because ".join(filter(None, (case.expected, because))), style)]
     # The last line of a traceback, which tells most, is what was observed.
-    witnesses = [each for each in evidence(case) if each.source != "traceback"]
-    parts += [_Part(_observed(case, style), 1 if witnesses else 2)]
-    for witness in witnesses[:1]:
-        shown = [style.cut(f"     {line}", WIDTH) for line in witness.excerpt]
-        parts += [_Part([f"   {witness}", *shown], 2)]
+    excerpts = [each for each in evidence(case) if each.source != "traceback"]
+    parts += [_Part(_observed(case, style), 1 if excerpts else 2)]
+    for excerpt in excerpts[:1]:
+        shown = [style.cut(f"     {line}", WIDTH) for line in excerpt.excerpt]
+        parts += [_Part([f"   {excerpt}", *shown], 2)]
     grounds = rows(case, kernel)
     more = f" and {len(grounds) - 1} more" if len(grounds) > 1 else ""
     parts += [_part("ground", f"{grounds[0]}{more}" if grounds else "", style)]

@@ -27,7 +27,7 @@ _MACHINES = {"clone": "clones", "cold": "cold boots", "vng": "stock virtme-ng", 
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Excerpt:
     """What the kernel said, from the first sign of trouble on."""
 
     source: str
@@ -120,12 +120,12 @@ def skips(run: Run) -> list[tuple[str, int, list[str]]]:
 
 
 def xfails(run: Run) -> list[CaseEvent]:
-    """Return the cases that show a known deviation."""
+    """Return the cases that show a known defect."""
     return [case for slug in run.slugs for case in run.cases.get(slug, ()) if case.verdict is Verdict.XFAIL]
 
 
-def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield what bears witness to a case, by name and line by line, as far as anything does."""
+def evidence_sources(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the name and the lines of each log of a case that is not empty."""
     sources: Mapping[str, Sequence[str]] = {
         "kernel log": [line["text"] for line in case.log],
         "console": case.console.splitlines(),
@@ -135,22 +135,22 @@ def witnesses(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
     return ((source, text) for source, text in sources.items() if text)
 
 
-def evidence(case: CaseEvent) -> Iterator[Evidence]:
-    """Yield what is worth showing of the witnesses."""
-    for source, text in witnesses(case):
+def evidence(case: CaseEvent) -> Iterator[Excerpt]:
+    """Yield the part of each log that is worth showing."""
+    for source, text in evidence_sources(case):
         last = max(0, len(text) - _EXCERPT)
         first = next((number for number, line in enumerate(text) if is_header(line)), last)
-        yield Evidence(source, len(text), tuple(text[first : first + _EXCERPT]))
+        yield Excerpt(source, len(text), tuple(text[first : first + _EXCERPT]))
 
 
 def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
-    """Tell in lines what was expected and why, what was seen instead, who bears witness, and how to repeat it."""
+    """Tell in lines what was expected and why, what was seen instead, what the logs say, and how to repeat it."""
     told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
     told += [f"flaky: {tries(case)}"] if case.flaky else []
     told += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
     told += [*case.differences, *([f"because {why(case)}"] if why(case) else []), *rows(case, kernel)]
-    for witness in evidence(case):
-        told += [f"{witness}:", *(f"  {line}" for line in witness.excerpt)]
+    for each in evidence(case):
+        told += [f"{each}:", *(f"  {line}" for line in each.excerpt)]
     return told + ([f"repeat: {case.repeat}"] if case.repeat else [])
 
 
@@ -163,7 +163,7 @@ def why(case: CaseEvent) -> str:
 
 def rows(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     """Name the rows that decided a case: file, id, since when they hold on the kernel's branch, and commit."""
-    return [ground.told(kernel.version) for ground in case.grounds]
+    return [ground.sentence(kernel.version) for ground in case.grounds]
 
 
 def provenance(run: Run) -> str:
@@ -185,10 +185,10 @@ def accelerators(run: Run) -> Iterator[str]:
 
 def tries(case: CaseEvent) -> str:
     """Say what each try of a case came to."""
-    return ", then ".join(map(_told, case.tries))
+    return ", then ".join(map(_words, case.tries))
 
 
-def _told(each: TryEntry) -> str:
+def _words(each: TryEntry) -> str:
     verdict, observed, times = each["verdict"], each["observed"], each["times"]
     outcome = verdict if observed == verdict else f"{verdict} ({observed})"
     return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")
@@ -204,10 +204,10 @@ def spared(cases: Sequence[CaseEvent]) -> str:
     believed = [case for case in cases if case.confirmed_by]
     if not believed:
         return ""
-    witnesses = dict.fromkeys(witness for case in believed for witness in case.confirmed_by)
+    confirming = dict.fromkeys(each for case in believed for each in case.confirmed_by)
     hasty = sum(case.hasty for case in believed)
     once = f"judged by one try, {hasty} of them with a short grace," if hasty else "judged by one try"
-    after = f"after {len(witnesses)} cases were confirmed in a fresh clone, e.g. {next(iter(witnesses))}"
+    after = f"after {len(confirming)} cases were confirmed in a fresh clone, e.g. {next(iter(confirming))}"
     return f"{len(believed)} of {len(cases)} cases of this kind were {once} {after}"
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from conformance.model import Ground, Verdict
 from conformance.report.events import CaseEvent, KernelEvent, Run, encode
-from conformance.report.findings import story, witnesses
+from conformance.report.findings import evidence_sources, story
 from conformance.report.known import defects_of, summary_of
 
 ORIGIN: Final = "sockmap_conformance"
@@ -91,7 +91,7 @@ def _tests(run: Run, kernel: KernelEvent) -> Iterator[dict[str, Any]]:
 
 def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
     began = datetime.fromisoformat(run.start.started) + timedelta(seconds=max(0.0, case.at - case.seconds))
-    excerpt = "\n".join(line for _, text in witnesses(case) for line in text)
+    excerpt = "\n".join(line for _, text in evidence_sources(case) for line in text)
     about = {} if case.verdict is Verdict.PASS else {"comment": "\n".join(story(case, run.kernel(case.kernel)))}
     return _filled(
         id=_test_id(run, case),

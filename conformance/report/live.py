@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 from common.say import silence, unwritable
 from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent
 from conformance.report.forecast import Forecast, Planned
-from conformance.report.screen import Outlook, announcement, screen, verdict_of, waiting
+from conformance.report.screen import RunProgress, announcement, screen, verdict_of, waiting
 from conformance.report.style import WIDTH, Style
 from conformance.report.text import report_lines
 
@@ -321,8 +321,8 @@ class LiveReporter:
             seconds = now - self._began
             longest = min(self._running, key=self._running.__getitem__, default=("", ""))
             running = (longest[1], now - self._running.get(longest, now))
-            outlook = Outlook(seconds, self._forecast.left(self._run, seconds), self._planned, running)
-            lines = screen(self._run, outlook, columns, size.lines or 24, self._style)
+            state = RunProgress(seconds, self._forecast.left(self._run, seconds), self._planned, running)
+            lines = screen(self._run, state, columns, size.lines or 24, self._style)
         elif self._phase:
             lines = waiting(self._phase, now - self._began, columns, self._style)
         # A terminal that has become narrower has folded the lines that are too wide for it now.

@@ -81,8 +81,8 @@ def _unexpected(run: Run) -> Iterator[str]:
         yield from (f"- {label} {text}" for label, text in said if text)
         yield from (f"  - {_text(difference)}" for difference in case.differences)
         yield from (f"- row {_text(row)}" for row in rows(case, run.kernel(case.kernel)))
-        for witness in evidence(case):
-            yield from ("", f"{witness}:", "", *_block(witness.excerpt))
+        for each in evidence(case):
+            yield from ("", f"{each}:", "", *_block(each.excerpt))
         if case.repeat:
             yield from ("", "repeat:", "", *_block([case.repeat], "sh"))
         if others:
@@ -114,7 +114,7 @@ def _known(run: Run) -> Iterator[str]:
 def _absent(run: Run) -> Iterator[str]:
     """Yield the known defects that each kernel should show by its version and did not."""
     rows = [
-        (_text(run.kernel(slug).title), _text(each.told), "fixed?" if each.fixed else "not seen")
+        (_text(run.kernel(slug).title), _text(each.text), "fixed?" if each.fixed else "not seen")
         for slug in run.slugs
         for each in absent(run, slug)
     ]

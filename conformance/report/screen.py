@@ -18,7 +18,7 @@ _ANNOUNCED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class RunProgress:
     """What the events of a run under way do not say."""
 
     seconds: float = 0.0
@@ -31,15 +31,15 @@ class Outlook:
     """The case that has been running for longest, and for how many seconds."""
 
 
-def screen(run: Run, outlook: Outlook, columns: int, rows: int, style: Style) -> list[str]:
+def screen(run: Run, state: RunProgress, columns: int, rows: int, style: Style) -> list[str]:
     """Return at most `rows - 1` lines of at most `columns`: a bar for each kernel, grids as far as they fit."""
     room = max(1, rows - 1)
-    bars, last = _bars(run, columns, style), [*_running(outlook, columns, style), _total(run, outlook, columns, style)]
+    bars, last = _bars(run, columns, style), [*_running(state, columns, style), _total(run, state, columns, style)]
     slug = _current(run)
     if slug is None or columns < WIDTH:
         return [*bars, *last][-room:]
     cases = run.cases[slug]
-    shown, marks = grid.grids(cases, planned=outlook.planned.get(slug, frozenset())), grid.marks(cases)
+    shown, marks = grid.grids(cases, planned=state.planned.get(slug, frozenset())), grid.marks(cases)
     legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
     whole = grid.lines(shown, marks, style)[:-1]
     bare = grid.lines([replace(each, extras={}) for each in shown], marks, style)[:-1]
@@ -76,8 +76,8 @@ def _bars(run: Run, columns: int, style: Style) -> list[str]:
     return [_bar(run, slug, f"{specs[slug]:{wide}}", columns, style) for slug in run.slugs]
 
 
-def _running(outlook: Outlook, columns: int, style: Style) -> list[str]:
-    case, seconds = outlook.running
+def _running(state: RunProgress, columns: int, style: Style) -> list[str]:
+    case, seconds = state.running
     told = f" for {seconds:.0f} s" if seconds >= 1 else ""
     # Of an id that is too long its end tells it from its neighbours.
     room = columns - len("running ") - len(told)
@@ -85,10 +85,10 @@ def _running(outlook: Outlook, columns: int, style: Style) -> list[str]:
     return [style.paint(style.cut(f"running {name}{told}", columns), "faint")] if case else []
 
 
-def _total(run: Run, outlook: Outlook, columns: int, style: Style) -> str:
+def _total(run: Run, state: RunProgress, columns: int, style: Style) -> str:
     done, total = sum(run.counts().values()), sum(run.start.selected.values())
-    left = f", about {_clock(outlook.left)} left" if outlook.left is not None and done < total else ""
-    return style.paint(style.cut(f"{_clock(outlook.seconds)}  {done} of {total} cases{left}", columns), "faint")
+    left = f", about {_clock(state.left)} left" if state.left is not None and done < total else ""
+    return style.paint(style.cut(f"{_clock(state.seconds)}  {done} of {total} cases{left}", columns), "faint")
 
 
 def _clock(seconds: float) -> str:

@@ -120,7 +120,7 @@ def absent_section(run: Run, style: Style = _PLAIN) -> list[str]:
             lines += [rule("Known defects that did not show", style.show(run.kernel(slug).title), style)]
         for each in found:
             state = "fixed?" if each.fixed else "not seen"
-            lines += style.wrap(each.told, first=f"{state:8}  ")
+            lines += style.wrap(each.text, first=f"{state:8}  ")
     return lines
 
 

@@ -15,7 +15,7 @@ from conformance.judge.lists import Lists
 from conformance.model import Case, LogLine, Verdict
 from conformance.report.events import CaseEvent
 from conformance.run.machine_pool import Workbench
-from conformance.run.retries import Wish
+from conformance.run.retries import EvidenceRequest
 from conformance.run.try_case import once
 from vm.machine import SOCKMAP_PATHS, Evidence
 
@@ -64,24 +64,26 @@ def store(results: Path, event: CaseEvent) -> Path:
     return folder
 
 
-def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, wish: Wish) -> None:
+def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_request: EvidenceRequest) -> None:
     """Run a bad case once more for a trace or a memory dump; what cannot be had is told in `missing.txt`."""
-    folder = wish.results / folder_of(slug, case.id)
+    folder = evidence_request.results / folder_of(slug, case.id)
     memory = folder / MEMORY
     try:
-        outfile.folder(wish.results, folder_of(slug, case.id))
+        outfile.folder(evidence_request.results, folder_of(slug, case.id))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        evidence = Evidence(trace=SOCKMAP_PATHS if wish.trace else (), dump=memory if wish.dump else None)
+        evidence = Evidence(
+            trace=SOCKMAP_PATHS if evidence_request.trace else (), dump=memory if evidence_request.dump else None
+        )
         found = once(workbench, slug, case, lists, fresh=True, evidence=evidence)
         if found.reply is None:
             return
-        if wish.trace and found.reply.trace:
+        if evidence_request.trace and found.reply.trace:
             verdict = f"# function graph of one more run, in a fresh clone; it came to: {found.judgement.verdict}\n"
             outfile.create(folder / TRACE, foreign.page(verdict + found.reply.trace).encode())
         missing = [found.reply.dump] if found.reply.dump else []
-        missing += ["no trace: the machine died with it"] if wish.trace and not found.reply.trace else []
-        if wish.dump and not memory.exists() and not missing:
+        missing += ["no trace: the machine died with it"] if evidence_request.trace and not found.reply.trace else []
+        if evidence_request.dump and not memory.exists() and not missing:
             missing += _dump(workbench, memory)
         if missing:
             outfile.create(folder / MISSING, "".join(f"{foreign.line(line)}\n" for line in missing).encode())

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from common.errors import ConformError, ExitCode, Terminated, told
+from common.errors import ConformError, ExitCode, Terminated, lines_of
 from conformance.report.events import CaseEvent
 from conformance.report.forecast import Planned
+from conformance.run.case_record import event_of, fault_of, named, unjudged
 from conformance.run.deadline import PASSED, alarm
 from conformance.run.kernels import make_ready
-from conformance.run.ledger import Ledger
 from conformance.run.quick_run import quick_of
-from conformance.run.record import event_of, fault_of, named, unjudged
+from conformance.run.recorder import RunRecorder
 from conformance.run.remote import outlive_lost_machines
 from conformance.run.stash import BROKEN, DONE, OPTIONS, WORKBENCH, broken_in, kernel_of, specs_of
 
@@ -27,11 +27,11 @@ from conformance.run.stash import BROKEN, DONE, OPTIONS, WORKBENCH, broken_in, k
 class Controller:
     """Pytest hooks of the process that owns the run."""
 
-    def __init__(self, config: pytest.Config, ledger: Ledger | None = None) -> None:
+    def __init__(self, config: pytest.Config, recorder: RunRecorder | None = None) -> None:
         self._config = config
         asked = config.stash[OPTIONS]
-        self.ledger = ledger or Ledger(results=asked.results, deadline=asked.deadline)
-        self.ledger.shard = asked.shard
+        self.recorder = recorder or RunRecorder(results=asked.results, deadline=asked.deadline)
+        self.recorder.shard = asked.shard
         self._selected: list[str] = []
         """Node ids of all cases."""
         self._adopt()
@@ -43,7 +43,7 @@ class Controller:
             self._prepare(specs_of(self._config))
         distributor = self._config.pluginmanager.get_plugin("dsession")
         if distributor is not None:
-            outlive_lost_machines(distributor, self.ledger.note)
+            outlive_lost_machines(distributor, self.recorder.note)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -59,21 +59,21 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Begin with what the first worker collected; all collect the same."""
-        if self.ledger.run is None and self.ledger.workbench is not None:
+        if self.recorder.run is None and self.recorder.workbench is not None:
             self._selected = ids
             self._begin(planned_among(ids, specs_of(self._config)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """End the run in time, whatever it hangs on."""
-        with alarm(self.ledger.expires if self.ledger.workbench is not None else math.inf):
+        with alarm(self.recorder.expires if self.recorder.workbench is not None else math.inf):
             return (yield)
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
         """Hear that a case begins, be it in a worker."""
         slug, case = named(nodeid, specs_of(self._config))
         if slug:
-            self.ledger.begun(slug, case.id)
+            self.recorder.begun(slug, case.id)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in a finished case."""
@@ -81,12 +81,12 @@ class Controller:
         if event is not None:
             self._add(event)
             if error := fault_of(report):
-                self.ledger.fault = error
-                pytest.exit(told(error), returncode=int(error.exit_code))
+                self.recorder.fault = error
+                pytest.exit(lines_of(error), returncode=int(error.exit_code))
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember what broke the session, for the command to tell."""
-        self.ledger.fault = excinfo.value
+        self.recorder.fault = excinfo.value
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Remember which signal ended the run; sessions that stop themselves come here too, with other types.
@@ -97,72 +97,72 @@ class Controller:
             KeyboardInterrupt: ExitCode.INTERRUPTED,
             Terminated: ExitCode.TERMINATED,
         }
-        self.ledger.interrupted = codes.get(type(excinfo.value))
+        self.recorder.interrupted = codes.get(type(excinfo.value))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember what keeps cases from being collected: without them the session ends."""
         if report.failed:
             last = report.longreprtext.strip().rpartition("\n")[2].removeprefix("E ").strip()
             hint = "see more with: pytest conformance --collect-only"
-            self.ledger.fault = ConformError(f"cannot collect {report.nodeid}: {last}", hint=hint)
+            self.recorder.fault = ConformError(f"cannot collect {report.nodeid}: {last}", hint=hint)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Close the log; the numbers stand."""
         if exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-            self.ledger.run = None
-        if self.ledger.run is not None:
+            self.recorder.run = None
+        if self.recorder.run is not None:
             self._give_up_the_rest()
-            self.ledger.end(self._seconds())
+            self.recorder.end(self._seconds())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the matrices below pytest's own output."""
-        if self.ledger.run is not None and self.ledger.reporter is None:
+        if self.recorder.run is not None and self.recorder.reporter is None:
             from conformance.report.text import report_lines
 
             terminalreporter.section("SOCKMAP conformance")
-            for line in report_lines(self.ledger.run):
+            for line in report_lines(self.recorder.run):
                 terminalreporter.write_line(line)
 
     def _give_up_the_rest(self) -> None:
         """Where time is up, have every case that was not judged say so."""
-        if time.monotonic() < self.ledger.expires or self.ledger.interrupted is not None:
+        if time.monotonic() < self.recorder.expires or self.recorder.interrupted is not None:
             return
         for nodeid in self._selected:
-            if nodeid not in self.ledger.seen and named(nodeid, specs_of(self._config))[0]:
+            if nodeid not in self.recorder.seen and named(nodeid, specs_of(self._config))[0]:
                 specs, repeat = specs_of(self._config), self._config.stash[OPTIONS].repeat
                 self._add(unjudged(nodeid, f"not run: {PASSED}", specs, repeat))
 
     def _add(self, event: CaseEvent) -> None:
-        self.ledger.add(replace(event, at=self._seconds()))
+        self.recorder.add(replace(event, at=self._seconds()))
 
     def _seconds(self) -> float:
         """Return how long the run takes so far, its earlier sittings included."""
-        return round(self.ledger.earlier + time.monotonic() - self.ledger.began, 3)
+        return round(self.recorder.earlier + time.monotonic() - self.recorder.began, 3)
 
     def _distributed(self) -> bool:
         return bool(getattr(self._config.option, "tx", None))
 
     def _prepare(self, specs: Mapping[str, str]) -> None:
         """Make the kernels ready unless the command did; ends the session where that cannot be done."""
-        if self.ledger.workbench is not None:
+        if self.recorder.workbench is not None:
             return
         try:
-            make_ready(self.ledger, specs, self._config.stash[OPTIONS].machine)
+            make_ready(self.recorder, specs, self._config.stash[OPTIONS].machine)
         except ConformError as error:
-            pytest.exit(told(error), returncode=int(error.exit_code))
+            pytest.exit(lines_of(error), returncode=int(error.exit_code))
         self._adopt()
 
     def _adopt(self) -> None:
-        self._config.stash[DONE] = frozenset(self.ledger.seen)
-        if self.ledger.workbench is not None:
-            self._config.stash[WORKBENCH] = self.ledger.workbench
-            self._config.stash[BROKEN] = frozenset(event.slug for event in self.ledger.kernels if event.error)
+        self._config.stash[DONE] = frozenset(self.recorder.seen)
+        if self.recorder.workbench is not None:
+            self._config.stash[WORKBENCH] = self.recorder.workbench
+            self._config.stash[BROKEN] = frozenset(event.slug for event in self.recorder.kernels if event.error)
 
     def _begin(self, planned: Planned) -> None:
         if planned or broken_in(self._config):
-            self.ledger.quick = quick_of(self._config)
-            self.ledger.begin(planned)
+            self.recorder.quick = quick_of(self._config)
+            self.recorder.begin(planned)
 
 
 def planned_among(nodeids: Iterable[str], slugs: Iterable[str]) -> Planned:

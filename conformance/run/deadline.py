@@ -41,7 +41,7 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def told(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write a duration the way it can be read again."""
     parts = []
     for unit, size in _UNITS.items():
@@ -96,6 +96,6 @@ def _ring(number: int, frame: FrameType | None) -> None:
 def too_late(seconds: float) -> KernelError:
     """Say that time was up before there was any verdict."""
     return KernelError(
-        f"the total deadline of {told(seconds)} passed before any case was judged",
+        f"the total deadline of {duration(seconds)} passed before any case was judged",
         hint="give a longer one with --total-deadline",
     )

@@ -12,9 +12,9 @@ from common.errors import ConformError, DeadlinePassed, KernelError
 from conformance.report.events import KernelEvent
 from conformance.run import resume
 from conformance.run.deadline import alarm, too_late
-from conformance.run.ledger import Ledger
 from conformance.run.machine_pool import Workbench
 from conformance.run.provenance import identity
+from conformance.run.recorder import RunRecorder
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from vm.machine import MachineInfo, MachineKind, MachineOptions
@@ -24,31 +24,31 @@ _PAUSE = 0.05
 """Seconds between two looks at threads that are to end."""
 
 
-def make_ready(ledger: Ledger, specs: Mapping[str, str], options: MachineOptions) -> None:
+def make_ready(recorder: RunRecorder, specs: Mapping[str, str], options: MachineOptions) -> None:
     """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done."""
     try:
-        with alarm(ledger.expires):
-            ledger.phase(f"preparing {', '.join(specs.values())}")
-            kernels, missing = _resolved(ledger, specs)
-            if ledger.before is not None:
-                resume.check_kernels(ledger.before, kernels)
-            workbench = Workbench(kernels, options, ledger.expires)
-            ledger.kernels = [*kernel_events(workbench, list(kernels), ledger.note), *missing]
+        with alarm(recorder.expires):
+            recorder.phase(f"preparing {', '.join(specs.values())}")
+            kernels, missing = _resolved(recorder, specs)
+            if recorder.before is not None:
+                resume.check_kernels(recorder.before, kernels)
+            workbench = Workbench(kernels, options, recorder.expires)
+            recorder.kernels = [*kernel_events(workbench, list(kernels), recorder.note), *missing]
     except DeadlinePassed:
-        raise too_late(ledger.deadline) from None
-    ledger.workbench = workbench
+        raise too_late(recorder.deadline) from None
+    recorder.workbench = workbench
 
 
-def _resolved(ledger: Ledger, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
+def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
     """Resolve each spec; one that comes to no kernel costs only itself, unless there is no other."""
     kernels: dict[str, Kernel] = {}
     errors: dict[str, ConformError] = {}
     for slug, spec in specs.items():
         try:
-            kernels[slug] = resolve(spec, progress=ledger.note)
+            kernels[slug] = resolve(spec, progress=recorder.note)
         except ConformError as error:
             errors[slug] = error
-    if not (kernels or ledger.forgiving):
+    if not (kernels or recorder.forgiving):
         raise next(iter(errors.values()))
     missing = [
         KernelEvent(spec=specs[slug], slug=slug, error=str(error), hint=error.hint) for slug, error in errors.items()

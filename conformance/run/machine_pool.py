@@ -17,7 +17,7 @@ from conformance.model import Case, KernelFacts
 from conformance.run.ability import Abilities
 from conformance.run.bundle import guest_bundle, warm_up
 from conformance.run.deadline import PASSED
-from conformance.run.sparing import Witnesses
+from conformance.run.sparing import Confirmations
 from kernels import symbols
 from kernels.config import check_bootable
 from kernels.kernel import Kernel
@@ -63,11 +63,11 @@ class Workbench:
         self.kernels = kernels
         self.options = options
         self.expires = expires
-        self.neighbour = ""
+        self.previous = ""
         """The case that the machine answered before the one it was asked last; empty for its first."""
         self.asked = ""
         """The case that the machine was asked last; empty for none."""
-        self.witnesses = Witnesses()
+        self.witnesses = Confirmations()
         """What need not be confirmed again."""
         self._wanted: Path | None = None
         """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
@@ -100,7 +100,7 @@ class Workbench:
         if time.monotonic() >= self.expires:
             raise ConformError(PASSED, hint="give a longer one with --total-deadline")
         machine = self.machine(slug)
-        self.neighbour, self.asked = self.asked, case.id
+        self.previous, self.asked = self.asked, case.id
         factor = machine.info.factor
         deadline = max(case.deadline, _LEAST / factor)
         deadline = max(0.0, min(deadline, (self.expires - time.monotonic()) / factor))
@@ -124,7 +124,7 @@ class Workbench:
     def _abilities_of(self, slug: str) -> Abilities:
         return self._abilities.setdefault(slug, Abilities())
 
-    def farewell(self) -> Reply | None:
+    def read_late_log(self) -> Reply | None:
         """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""
         if self._machine is None:
             return None

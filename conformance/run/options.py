@@ -17,7 +17,7 @@ from common.errors import UsageError
 from conformance.groups import cases
 from conformance.judge.lists import Lists, read_lists
 from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Group
-from conformance.run.retries import Repetition, Wish
+from conformance.run.retries import EvidenceRequest, Repetition
 from conformance.run.selection import Chosen, Wanted, require
 from conformance.run.shard import Shard
 from kernels.resolve import amend, parse
@@ -112,13 +112,15 @@ def repetition(namespace: Any) -> Repetition:
     )
 
 
-def wish_of(namespace: Any) -> Wish | None:
+def evidence_request_of(namespace: Any) -> EvidenceRequest | None:
     """Read from a parsed command line what a bad case is run once more for; UsageError where that has no place."""
     if not (namespace.conform_trace or namespace.conform_dump):
         return None
     if not namespace.conform_results:
         raise UsageError("--trace and --dump write into the results folder", hint="name one with --results DIR")
-    return Wish(Path(namespace.conform_results).absolute(), trace=namespace.conform_trace, dump=namespace.conform_dump)
+    return EvidenceRequest(
+        Path(namespace.conform_results).absolute(), trace=namespace.conform_trace, dump=namespace.conform_dump
+    )
 
 
 def workers(namespace: Any) -> int:

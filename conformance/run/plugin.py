@@ -18,16 +18,16 @@ from typing import Any, TypeGuard
 import pytest
 
 from common import foreign
-from common.errors import ConformError, DeadlinePassed, HostError, UsageError, told
+from common.errors import ConformError, DeadlinePassed, HostError, UsageError, lines_of
 from conformance.groups import GROUPS, cases
 from conformance.model import Case, Judgement, Verdict
 from conformance.run.artifacts import collect
+from conformance.run.case_record import FAULT, RECORD
 from conformance.run.controller import Controller
 from conformance.run.deadline import PASSED, alarm, exit_at
 from conformance.run.machine_pool import Workbench
 from conformance.run.options import add_pytest_options, workers
 from conformance.run.quick_run import chosen_cases
-from conformance.run.record import FAULT, RECORD
 from conformance.run.remote import at_home, here
 from conformance.run.run_options import read_options
 from conformance.run.selection import admitting, checked
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         asked = config.stash[OPTIONS]
         checked(asked.wanted, cases())
     except ConformError as error:
-        raise pytest.UsageError(told(error)) from error
+        raise pytest.UsageError(lines_of(error)) from error
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
@@ -206,7 +206,7 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["conform_left"] = expires - time.monotonic()  # the clock of another machine has another zero
     node.workerinput["conform_done"] = sorted(node.config.stash.get(DONE, ()))
     node.workerinput["conform_home"] = list(here())
-    node.workerinput["conform_durations"] = dict(controller.ledger.durations)
+    node.workerinput["conform_durations"] = dict(controller.recorder.durations)
     node.workerinput["conform_broken"] = sorted(broken_in(node.config))
     node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
 
@@ -237,8 +237,8 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
         with alarm(workbench.expires):
             last = request.node.stash.get(LAST, False)
             found = examine(workbench, kernel, case, asked.lists, asked.repetition, last=last)
-            if asked.wish is not None and not found[0].verdict.expected:
-                collect(workbench, kernel, case, asked.lists, asked.wish)
+            if asked.evidence_request is not None and not found[0].verdict.expected:
+                collect(workbench, kernel, case, asked.lists, asked.evidence_request)
     except DeadlinePassed:
         # The controller gives the cases that are left their verdict.
         request.session.shouldstop = PASSED
@@ -262,6 +262,6 @@ def _settle(judgement: Judgement) -> None:
             f"{judgement.verdict}: expected {judgement.expected}, observed {judgement.observed}",
             *(f"  {difference}" for difference in judgement.differences),
             f"  because: {judgement.reason}",
-            *(f"  row: {ground.told()}" for ground in judgement.grounds),
+            *(f"  row: {ground.sentence()}" for ground in judgement.grounds),
         ]
         pytest.fail("\n".join(map(foreign.line, lines)), pytrace=False)

@@ -57,7 +57,7 @@ _NEW_CLONE: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class QuickSelection:
     """Which cases decide everything."""
 
     ids: frozenset[str]
@@ -66,12 +66,12 @@ class Choice:
     rows: int
     """How many rows they decide: all that any case decides on this kernel."""
 
-    def told(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Return it as the event log has it; see `RunEvent.quick`."""
         return {"chose": len(self.ids), "among": self.among, "rows": self.rows}
 
 
-def choices(kernels: Mapping[str, KernelFacts], lists: Lists, *, stress: bool) -> dict[str, Choice]:
+def choices(kernels: Mapping[str, KernelFacts], lists: Lists, *, stress: bool) -> dict[str, QuickSelection]:
     """Choose for each kernel, by its slug, among the cases that the lists let it be asked."""
     asked = [case for case in cases() if lists.selects(case.id) and (stress or not GROUPS[case.group].stress)]
     return {
@@ -80,26 +80,26 @@ def choices(kernels: Mapping[str, KernelFacts], lists: Lists, *, stress: bool) -
     }
 
 
-def quick_choice(among: Sequence[Case], facts: KernelFacts) -> Choice:
+def quick_choice(among: Sequence[Case], facts: KernelFacts) -> QuickSelection:
     """Choose cases that decide every row and value that any of `among` decides on this kernel, none of them in vain."""
     path = cache.root() / "quick" / f"{_key(among, facts)}.json"
     with suppress(ConformError, OSError, ValueError, LookupError, TypeError):
         kept = json.loads(path.read_bytes())
-        return Choice(frozenset(kept["ids"]), int(kept["among"]), int(kept["rows"]))
+        return QuickSelection(frozenset(kept["ids"]), int(kept["among"]), int(kept["rows"]))
     choice = chosen(among, facts)
     with suppress(ConformError, OSError):
-        told = {"ids": sorted(choice.ids), "among": choice.among, "rows": choice.rows}
-        cache.write(path, json.dumps(told).encode())
+        data = {"ids": sorted(choice.ids), "among": choice.among, "rows": choice.rows}
+        cache.write(path, json.dumps(data).encode())
     return choice
 
 
-def chosen(among: Sequence[Case], facts: KernelFacts) -> Choice:
+def chosen(among: Sequence[Case], facts: KernelFacts) -> QuickSelection:
     """Choose; see `quick_choice`, which remembers."""
     decided = {case.id: decided_by(case, facts) for case in among}
     costs = {case.id: _cost(case, facts) for case in among}
     ids = _without_superfluous(_greedy(decided, costs), decided, costs)
     rows = {each[1:3] for every in decided.values() for each in every if each[0] == _ROW}
-    return Choice(frozenset(ids), len(among), len(rows))
+    return QuickSelection(frozenset(ids), len(among), len(rows))
 
 
 def decided_by(case: Case, facts: KernelFacts) -> frozenset[Decided]:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from common.errors import ConformError, told
+from common.errors import ConformError, lines_of
 from conformance.run.machine_pool import facts_of
-from conformance.run.quick import Choice, choices
+from conformance.run.quick import QuickSelection, choices
 from conformance.run.selection import Chosen
 from conformance.run.stash import OPTIONS, QUICKENED, WORKBENCH, chosen_in, specs_of
 from kernels.resolve import resolve
 
 
-def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
+def quick_of(config: pytest.Config) -> Mapping[str, QuickSelection]:
     """Return the cases chosen for each kernel, by its slug; nothing where everything is asked."""
     asked = config.stash[OPTIONS]
     if not asked.quick:
@@ -27,7 +27,7 @@ def quick_of(config: pytest.Config) -> Mapping[str, Choice]:
             # The cases are only listed, or collected before the kernels are made ready.
             kernels = {slug: resolve(spec) for slug, spec in specs_of(config).items()}
     except ConformError as error:
-        raise pytest.UsageError(told(error)) from error
+        raise pytest.UsageError(lines_of(error)) from error
     known = {slug: facts_of(kernel) for slug, kernel in kernels.items()}
     return choices(known, asked.lists, stress=asked.wanted.stressed)
 

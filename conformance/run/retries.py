@@ -46,7 +46,7 @@ class Repetition:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class EvidenceRequest:
     """What a bad case is run once more for, each time in a fresh clone."""
 
     results: Path

@@ -14,14 +14,14 @@ from conformance.run.deadline import seconds_of
 from conformance.run.machine_pool import PRELOAD
 from conformance.run.options import (
     by_slug,
+    evidence_request_of,
     machine_options,
     repeat_command,
     repetition,
     specs_asked,
     wanted_of,
-    wish_of,
 )
-from conformance.run.retries import Repetition, Wish
+from conformance.run.retries import EvidenceRequest, Repetition
 from conformance.run.selection import Wanted
 from vm.machine import MachineOptions
 
@@ -39,7 +39,7 @@ class RunOptions:
     """Whether of these the fewest are taken that decide every row."""
     repetition: Repetition
     """How often each case is tried."""
-    wish: Wish | None
+    evidence_request: EvidenceRequest | None
     """What a bad case is run once more for."""
     deadline: float
     """Seconds that the run may take."""
@@ -65,7 +65,7 @@ def read_options(namespace: Any, expression: str = "") -> RunOptions:
     return RunOptions(
         deadline=seconds_of(namespace.conform_total_deadline),
         repetition=repetition(namespace),
-        wish=wish_of(namespace),
+        evidence_request=evidence_request_of(namespace),
         specs=by_slug(specs_asked(namespace)),
         machine=machine_options(namespace, PRELOAD),
         wanted=wanted_of(namespace, expression),

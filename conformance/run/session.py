@@ -17,8 +17,8 @@ from conformance.report.live import check_heard
 from conformance.run.controller import Controller
 from conformance.run.deadline import too_late
 from conformance.run.kernels import make_ready
-from conformance.run.ledger import Ledger
 from conformance.run.options import as_arguments, collects_elsewhere, expression_of
+from conformance.run.recorder import RunRecorder
 from conformance.run.run_options import RunOptions, read_options
 from conformance.run.selection import LISTING, count, require
 from conformance.run.stash import OPTIONS
@@ -40,45 +40,45 @@ class _Quiet:
         manager.register(pytest.TerminalReporter(config, io.StringIO()), "terminalreporter")
 
 
-def hold(options: argparse.Namespace, ledger: Ledger, *, native: bool = False) -> ExitCode:
-    """Hold one session, its results in `ledger`; `native` leaves the face to pytest. Raises what broke it."""
+def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = False) -> ExitCode:
+    """Hold one session, its results in `recorder`; `native` leaves the face to pytest. Raises what broke it."""
     asked = read_options(options, expression_of(options))  # what is wrong is told before anything is booted
-    ledger.deadline = asked.deadline
-    ours = _Ours(ledger, asked)
+    recorder.deadline = asked.deadline
+    ours = _Ours(recorder, asked)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
     chosen = None if collects_elsewhere(options) else require(asked.wanted, list(asked.specs), cases())
     if chosen is not None and not count(chosen):
-        return _empty(asked.shard, ledger)
+        return _empty(asked.shard, recorder)
     if not native:
         specs = {slug: spec for slug, spec in asked.specs.items() if chosen is None or chosen[slug]}
-        ledger.open_log()
-        make_ready(ledger, specs, asked.machine)
+        recorder.open_log()
+        make_ready(recorder, specs, asked.machine)
     few = chosen is not None and count(chosen) <= _FEW
     if few and ledger.workbench is not None and not (options.n or options.pytest_arguments):
         # This process will ask the cases itself: the machine starts while pytest does.
         ledger.workbench.start_ahead(next(iter(ledger.workbench.kernels)))
     if chosen is not None and not native:
-        ledger.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
+        recorder.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
-    if isinstance(ledger.fault, Exception) and not native:
-        raise ledger.fault
-    code = _exit_code(status, ledger, native=native)
-    if ledger.interrupted is None:
-        check_heard(ledger.reporter)
+    if isinstance(recorder.fault, Exception) and not native:
+        raise recorder.fault
+    code = _exit_code(status, recorder, native=native)
+    if recorder.interrupted is None:
+        check_heard(recorder.reporter)
     return code
 
 
 class _Ours:
-    """Put this run's ledger and its options behind the plugin."""
+    """Put this run's recorder and its options behind the plugin."""
 
-    def __init__(self, ledger: Ledger, asked: RunOptions) -> None:
-        self._ledger = ledger
+    def __init__(self, recorder: RunRecorder, asked: RunOptions) -> None:
+        self._recorder = recorder
         self._asked = asked
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[OPTIONS] = self._asked
-        config.pluginmanager.register(Controller(config, self._ledger), "conform-controller")
+        config.pluginmanager.register(Controller(config, self._recorder), "conform-controller")
 
 
 def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool) -> list[str]:
@@ -120,26 +120,26 @@ def _names_cases(argument: str) -> bool:
     return not argument.startswith("-") and path.exists() and _ROOT in path.resolve().parents
 
 
-def _exit_code(status: int, ledger: Ledger, *, native: bool) -> ExitCode:
-    if ledger.run is not None:
-        return ledger.exit_code()
-    if ledger.interrupted is not None:
-        return ledger.interrupted
+def _exit_code(status: int, recorder: RunRecorder, *, native: bool) -> ExitCode:
+    if recorder.run is not None:
+        return recorder.exit_code()
+    if recorder.interrupted is not None:
+        return recorder.interrupted
     if native and status == pytest.ExitCode.OK:
         return ExitCode.OK
-    if time.monotonic() >= ledger.expires:
-        raise too_late(ledger.deadline)
-    if status == pytest.ExitCode.NO_TESTS_COLLECTED and ledger.shard:
-        return _empty(ledger.shard, ledger)
+    if time.monotonic() >= recorder.expires:
+        raise too_late(recorder.deadline)
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and recorder.shard:
+        return _empty(recorder.shard, recorder)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError("no case matches", hint=LISTING)
     return ExitCode.BROKEN
 
 
-def _empty(shard: str, ledger: Ledger) -> ExitCode:
+def _empty(shard: str, recorder: RunRecorder) -> ExitCode:
     """Report a run of no cases: of few cases in many shares some are empty, and `merge` tells if all are."""
-    ledger.shard = shard
-    ledger.note(f"no case falls into shard {shard}")
-    ledger.begin({})
-    ledger.end(0.0)
+    recorder.shard = shard
+    recorder.note(f"no case falls into shard {shard}")
+    recorder.begin({})
+    recorder.end(0.0)
     return ExitCode.OK

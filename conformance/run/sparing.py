@@ -44,7 +44,7 @@ Kind = tuple[str, ...]
 """One difference without what varies from case to case: kernel, group, path, verdict, and the sentence's bare bones."""
 
 
-class Witnesses:
+class Confirmations:
     """Which cases have confirmed which differences, in this process."""
 
     def __init__(self) -> None:

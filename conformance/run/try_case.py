@@ -121,7 +121,7 @@ def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply:
     """Judge a reply; the log of one that is unexpected is decoded."""
     facts = workbench.facts(slug)
     judgement = conclude(
-        case, facts, reply, neighbour=workbench.neighbour, known=lambda title: lists.known(title, facts.version)
+        case, facts, reply, previous=workbench.previous, known=lambda title: lists.known(title, facts.version)
     )
     if not judgement.verdict.expected:
         reply = workbench.decoded(slug, reply)
@@ -131,7 +131,7 @@ def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply:
 def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
     """Hold against a case what the kernel has said since its machine's last answer, if that machine still runs."""
     since = f"after {workbench.asked}, the machine's last case,"
-    reply = workbench.farewell()
+    reply = workbench.read_late_log()
     if reply is None:
         return found
     version = workbench.facts(slug).version

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from common import foreign
-from common.errors import UsageError, complain, told
+from common.errors import UsageError, complain, lines_of
 from common.say import put, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     error = UsageError(f"bad {NASTY}\nconform: all is well", hint=f"see {NASTY}")
     complain(error)
     printed = capsys.readouterr().err
-    assert printed == f"conform: {told(error)}\n"
+    assert printed == f"conform: {lines_of(error)}\n"
     first, second = printed.splitlines()
     assert first.isprintable()
     assert second.startswith("  hint: see ")

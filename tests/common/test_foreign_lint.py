@@ -14,7 +14,7 @@ SAYING = {"fail", "skip", "xfail", "exit", "UsageError"}
 """Of pytest, which prints what it is given."""
 
 ALLOWED = {
-    "common/errors.py:complain": "through told()",
+    "common/errors.py:complain": "through lines_of()",
     "common/say.py:put": "through line(), or a report",
     "common/say.py:put_bytes": "a report",
     "common/cache.py:build": "JSON for ourselves",
@@ -24,8 +24,8 @@ ALLOWED = {
     "conformance/host/setup.py:_make": "our own path",
     "conformance/host/setup.py:_logged": "pip's and apt's output, to their log",
     "conformance/report/forecast.py:remember": "JSON for ourselves",
-    "conformance/run/ledger.py:begin": "events",
-    "conformance/run/ledger.py:add": "events",
+    "conformance/run/recorder.py:begin": "events",
+    "conformance/run/recorder.py:add": "events",
     "conformance/launch.py:launch": "constants, before anything can be imported",
     "conformance/host/checks.py:run": "our own checks",
     "conformance/host/checks.py:_watched": "what our own checks print",
@@ -49,7 +49,7 @@ ALLOWED = {
 }
 """Places that print or write, with what makes them safe."""
 
-FOREIGN = {"foreign", "told", "page", "line"}
+FOREIGN = {"foreign", "lines_of", "page", "line"}
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:

@@ -17,7 +17,7 @@ from common.errors import UsageError
 from conformance.judge import lists
 from conformance.nightly import config
 from conformance.report.events import NAME, read
-from conformance.report.night import nights
+from conformance.report.stored_runs import stored_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ class TestLogs:
 
     def test_a_pipe_is_not_waited_for(self, pipe: Path) -> None:
         """A folder of somebody's CI cannot keep `report` and `history` waiting."""
-        for attempt in (lambda: read(pipe), lambda: read(pipe / NAME), lambda: nights(pipe.parent)):
+        for attempt in (lambda: read(pipe), lambda: read(pipe / NAME), lambda: stored_runs(pipe.parent)):
             with pytest.raises(UsageError, match=f"cannot read the event log {pipe / NAME}: it is a pipe or a device"):
                 attempt()
 
@@ -73,7 +73,7 @@ class TestLogs:
         with pytest.raises(UsageError, match=r"cannot read the event log x*: File name too long"):
             read(Path("x" * 300))
         with pytest.raises(UsageError, match=r"cannot read the folder x*: File name too long"):
-            nights(Path("x" * 300))
+            stored_runs(Path("x" * 300))
 
 
 class TestWhatSomebodyWrote:

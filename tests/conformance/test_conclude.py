@@ -56,7 +56,7 @@ def test_a_panic_is_called_by_its_cause() -> None:
 
 def test_what_was_said_between_two_cases_names_both() -> None:
     """A late report is not lost, and is not put at one case's door."""
-    judgement = conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, before=(WARNING,)), neighbour="insert/tcp4")
+    judgement = conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, before=(WARNING,)), previous="insert/tcp4")
 
     assert judgement.verdict is Verdict.SPLAT
     assert f"between insert/tcp4 and {CASE.id} the kernel logged: WARNING" in judgement.differences[0]

@@ -20,10 +20,10 @@ from conformance.model import Verdict
 from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent, read
 from conformance.run import kernels, plugin
 from conformance.run import stash as stash_keys
+from conformance.run.case_record import FAULT, RECORD, event_of
 from conformance.run.controller import Controller, planned_among
-from conformance.run.ledger import Ledger
 from conformance.run.options import by_slug
-from conformance.run.record import FAULT, RECORD, event_of
+from conformance.run.recorder import RunRecorder
 from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}
@@ -34,12 +34,12 @@ def _case(verdict: Verdict, name: str = "x") -> CaseEvent:
     return CaseEvent(kernel="debian-6.12", group="redirect", name=name, id=f"redirect/{name}", verdict=verdict)
 
 
-def _ledger(*verdicts: Verdict, error: str = "") -> Ledger:
-    ledger = Ledger(run=Run(RunEvent(started="", command=())))
-    ledger.add(KernelEvent(spec="debian:6.12", slug="debian-6.12", error=error))
+def _recorder(*verdicts: Verdict, error: str = "") -> RunRecorder:
+    recorder = RunRecorder(run=Run(RunEvent(started="", command=())))
+    recorder.add(KernelEvent(spec="debian:6.12", slug="debian-6.12", error=error))
     for number, verdict in enumerate(verdicts):
-        ledger.add(_case(verdict, f"x{number}"))
-    return ledger
+        recorder.add(_case(verdict, f"x{number}"))
+    return recorder
 
 
 class TestExitCode:
@@ -59,37 +59,37 @@ class TestExitCode:
     )
     def test_verdicts(self, verdicts: tuple[Verdict, ...], code: ExitCode) -> None:
         """Unexpected outranks infra, and a run that judged nothing did not pass."""
-        assert _ledger(*verdicts).exit_code() is code
+        assert _recorder(*verdicts).exit_code() is code
 
     def test_a_kernel_without_a_machine(self) -> None:
         """A kernel that could not be judged skips the commit although another kernel passed."""
-        assert _ledger(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
+        assert _recorder(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
 
     def test_a_case_that_never_ran(self) -> None:
         """A selected case without a verdict is no pass: nobody knows what it would have shown."""
-        ledger = Ledger(run=Run(RunEvent(started="", command=(), selected={"debian-6.12": 2})))
-        ledger.add(_case(Verdict.PASS))
-        assert ledger.exit_code() is ExitCode.CANNOT_JUDGE
+        recorder = RunRecorder(run=Run(RunEvent(started="", command=(), selected={"debian-6.12": 2})))
+        recorder.add(_case(Verdict.PASS))
+        assert recorder.exit_code() is ExitCode.CANNOT_JUDGE
 
-        ledger.add(_case(Verdict.FAIL, "y"))
-        assert ledger.exit_code() is ExitCode.UNEXPECTED
+        recorder.add(_case(Verdict.FAIL, "y"))
+        assert recorder.exit_code() is ExitCode.UNEXPECTED
 
     def test_interrupted(self) -> None:
         """An interrupted run says so whatever it had seen."""
-        ledger = _ledger(Verdict.FAIL)
-        ledger.interrupted = ExitCode.TERMINATED
+        recorder = _recorder(Verdict.FAIL)
+        recorder.interrupted = ExitCode.TERMINATED
 
-        assert ledger.exit_code() is ExitCode.TERMINATED
+        assert recorder.exit_code() is ExitCode.TERMINATED
 
 
-def _hear(error: BaseException) -> Ledger:
-    ledger = _ledger(Verdict.PASS)
+def _hear(error: BaseException) -> RunRecorder:
+    recorder = _recorder(Verdict.PASS)
     controller = Controller.__new__(Controller)
-    controller.ledger = ledger
+    controller.recorder = recorder
     with pytest.raises(type(error)) as excinfo:
         raise error
     controller.pytest_keyboard_interrupt(excinfo)
-    return ledger
+    return recorder
 
 
 class TestInterruption:
@@ -190,11 +190,11 @@ def test_cases_are_planned_by_kernel() -> None:
 
 def test_results_are_on_disk(tmp_path: Path) -> None:
     """The folder of a finished run holds the log, whole, and the summary."""
-    ledger = Ledger(results=tmp_path)
-    ledger.begin({"debian-6.12": frozenset({"redirect/x"})})
-    ledger.add(_case(Verdict.FAIL))
+    recorder = RunRecorder(results=tmp_path)
+    recorder.begin({"debian-6.12": frozenset({"redirect/x"})})
+    recorder.add(_case(Verdict.FAIL))
 
-    code = ledger.end(1.5)
+    code = recorder.end(1.5)
 
     run = read(tmp_path)
     assert code is ExitCode.UNEXPECTED
@@ -208,31 +208,31 @@ def test_results_are_on_disk(tmp_path: Path) -> None:
 class TestBadSpecs:
     """A kernel that cannot be had costs its own rows, not those of the others."""
 
-    def _ready(self, monkeypatch: pytest.MonkeyPatch, *specs: str) -> Ledger:
+    def _ready(self, monkeypatch: pytest.MonkeyPatch, *specs: str) -> RunRecorder:
         monkeypatch.setattr(
             kernels,
             "kernel_events",
             lambda workbench, slugs, note: [KernelEvent(spec=slug, slug=slug) for slug in slugs],
         )
-        ledger = Ledger()
-        kernels.make_ready(ledger, by_slug(specs), MachineOptions())
-        return ledger
+        recorder = RunRecorder()
+        kernels.make_ready(recorder, by_slug(specs), MachineOptions())
+        return recorder
 
     def test_one_of_several(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It has its event, with sentence and hint; the others are judged, and the exit code tells."""
-        ledger = self._ready(monkeypatch, "./nowhere", "host", "redhat:9")
+        recorder = self._ready(monkeypatch, "./nowhere", "host", "redhat:9")
 
-        assert [(event.slug, bool(event.error)) for event in ledger.kernels] == [
+        assert [(event.slug, bool(event.error)) for event in recorder.kernels] == [
             ("host", False),
             ("._nowhere", True),
             ("redhat_9", True),
         ]
-        assert ledger.kernels[1].error == "no such file or directory: ./nowhere"
-        assert ledger.kernels[1].hint
+        assert recorder.kernels[1].error == "no such file or directory: ./nowhere"
+        assert recorder.kernels[1].hint
 
-        ledger.begin({"host": frozenset(["redirect/x"])})
-        ledger.add(replace(_case(Verdict.PASS), kernel="host"))
-        assert ledger.exit_code() is ExitCode.CANNOT_JUDGE
+        recorder.begin({"host": frozenset(["redirect/x"])})
+        recorder.add(replace(_case(Verdict.PASS), kernel="host"))
+        assert recorder.exit_code() is ExitCode.CANNOT_JUDGE
 
     def test_all_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nothing can be judged the first error ends the run, with its own exit code."""
@@ -250,7 +250,7 @@ def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch
         raise error
 
     monkeypatch.setattr(plugin, "examine", fail)
-    options = SimpleNamespace(lists=None, repetition=None, wish=None)
+    options = SimpleNamespace(lists=None, repetition=None, evidence_request=None)
     stash = {stash_keys.WORKBENCH: SimpleNamespace(expires=math.inf), stash_keys.OPTIONS: options}
     node = SimpleNamespace(stash={}, user_properties=[])
     session = SimpleNamespace(shouldstop=False)
@@ -265,7 +265,7 @@ def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch
 
 def test_a_broken_host_stops_a_bisection() -> None:
     """A host that breaks in mid-run outranks what was judged before."""
-    ledger = _ledger(Verdict.FAIL)
-    ledger.fault = HostError("no space left")
+    recorder = _recorder(Verdict.FAIL)
+    recorder.fault = HostError("no space left")
 
-    assert ledger.exit_code() is ExitCode.BROKEN
+    assert recorder.exit_code() is ExitCode.BROKEN

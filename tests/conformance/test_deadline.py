@@ -17,9 +17,9 @@ from common.errors import DeadlinePassed, KernelError, UsageError
 from conformance.model import Verdict
 from conformance.run import controller, kernels
 from conformance.run.controller import Controller
-from conformance.run.deadline import alarm, expiry, process_began, seconds_of, told
-from conformance.run.ledger import Ledger
+from conformance.run.deadline import alarm, duration, expiry, process_began, seconds_of
 from conformance.run.machine_pool import Workbench
+from conformance.run.recorder import RunRecorder
 from vm.machine import MachineOptions
 
 NODES = [f"conformance/cases/test_redirect.py::test_redirect[host-sockmap-ingress-to-local-udp4-{kind}]"
@@ -45,7 +45,7 @@ class TestDurations:
     @given(strategies.integers(1, 10**6))
     def test_told(self, seconds: int) -> None:
         """A duration reads the way it is written."""
-        assert seconds_of(told(seconds)) == seconds
+        assert seconds_of(duration(seconds)) == seconds
 
     def test_there_is_time_to_tell(self) -> None:
         """Judging ends before the deadline, so that the report is out by then."""
@@ -101,10 +101,10 @@ class TestTheRun:
     def test_kernels_that_are_not_ready_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Getting a kernel and making its template count, and the sentence says what was too short."""
         monkeypatch.setattr(kernels, "resolve", lambda spec, progress: threading.Event().wait(60))
-        ledger = Ledger(deadline=0.2, began=time.monotonic())
+        recorder = RunRecorder(deadline=0.2, began=time.monotonic())
 
         with pytest.raises(KernelError, match=r"the total deadline of 0\.2s passed before any case was judged"):
-            kernels.make_ready(ledger, {"host": "host"}, MachineOptions())
+            kernels.make_ready(recorder, {"host": "host"}, MachineOptions())
 
     def test_templates_that_are_made_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The other threads' machines are ended as soon as one thread is to end, and none is begun any more."""
@@ -126,23 +126,23 @@ class TestTheRun:
 
     def test_cases_that_were_not_run_say_so(self, tmp_path: Path, pytestconfig: pytest.Config) -> None:
         """Every selected case has its line, with parameters and reason, and the run is not taken for a pass."""
-        ledger = Ledger(results=tmp_path, deadline=1.0, began=time.monotonic() - 1.0)
-        ledger.begin({"host": frozenset("abc")})
+        recorder = RunRecorder(results=tmp_path, deadline=1.0, began=time.monotonic() - 1.0)
+        recorder.begin({"host": frozenset("abc")})
         run = Controller.__new__(Controller)
-        run.ledger, run._selected, run._config = ledger, NODES, pytestconfig
+        run.recorder, run._selected, run._config = recorder, NODES, pytestconfig
         monkey = pytest.MonkeyPatch()
         monkey.setattr(controller, "specs_of", lambda config: {"host": "host"})
-        ledger.seen.add(NODES[0])
+        recorder.seen.add(NODES[0])
 
         with monkey.context():
             run._give_up_the_rest()
         monkey.undo()
 
-        assert ledger.run is not None
-        cases = ledger.run.cases["host"]
+        assert recorder.run is not None
+        cases = recorder.run.cases["host"]
         assert [(case.verdict, case.params["out"]) for case in cases] == [
             (Verdict.INFRA, "udp4"),
             (Verdict.INFRA, "unix_dgram"),
         ]
         assert cases[0].differences == ("not run: the run's total deadline has passed",)
-        assert ledger.exit_code() == 125
+        assert recorder.exit_code() == 125

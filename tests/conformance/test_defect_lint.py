@@ -86,7 +86,8 @@ def test_a_hazard_is_a_known_defect_with_the_same_bounds() -> None:
         known = [row for row in defects.of_group(group) if str(row) == name]
         assert known, need.id
         assert all(
-            (row.rule.since.told(), row.rule.until) == (need.since and need.since.told(), need.until) for row in known
+            (row.rule.since.versions(), row.rule.until) == (need.since and need.since.versions(), need.until)
+            for row in known
         )
         assert all(row.verdict and row.case in CASES for row in known), need.id
         facts = KernelFacts(known[0].rule.since.mainline, {})

@@ -21,8 +21,8 @@ from conformance.report.events import read
 from conformance.report.live import PlainReporter
 from conformance.run import artifacts as evidence
 from conformance.run.artifacts import collect, store
-from conformance.run.ledger import Ledger
-from conformance.run.retries import Wish
+from conformance.run.recorder import RunRecorder
+from conformance.run.retries import EvidenceRequest
 from tests.conformance.conform import environment
 from tests.conformance.report_runs import KERNEL_6_12, judged
 from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, OneMachine, ScriptedWorkbench
@@ -88,21 +88,21 @@ def test_ids_are_fit_for_folders() -> None:
     assert all(len(part) < 200 and part.strip(".") for folder in folders for part in folder.split("/"))
 
 
-class TestTheLedger:
+class TestTheRecorder:
     """Evidence is written as verdicts come."""
 
-    def _ledger(self, results: Path) -> Ledger:
-        ledger = Ledger(results=results)
-        ledger.begin({"debian-6.12": frozenset((BAD.id, "redirect/other"))})
-        return ledger
+    def _recorder(self, results: Path) -> RunRecorder:
+        recorder = RunRecorder(results=results)
+        recorder.begin({"debian-6.12": frozenset((BAD.id, "redirect/other"))})
+        return recorder
 
     def test_only_of_bad_cases(self, tmp_path: Path) -> None:
         """The event names the folder; a case that passed has none, nor has one that no machine was asked."""
-        ledger = self._ledger(tmp_path)
-        ledger.add(BAD)
-        ledger.add(judged(KERNEL_6_12, redirect_cases()[1], "delivered"))
-        ledger.add(judged(KERNEL_6_12, redirect_cases()[2], "infra", verdict=Verdict.INFRA))
-        ledger.end(1.0)
+        recorder = self._recorder(tmp_path)
+        recorder.add(BAD)
+        recorder.add(judged(KERNEL_6_12, redirect_cases()[1], "delivered"))
+        recorder.add(judged(KERNEL_6_12, redirect_cases()[2], "infra", verdict=Verdict.INFRA))
+        recorder.end(1.0)
 
         bad, good, unseen = read(tmp_path).cases["debian-6.12"]
         assert (bad.evidence, good.evidence, unseen.evidence) == (f"cases/debian-6.12/{BAD.id}", "", "")
@@ -111,12 +111,12 @@ class TestTheLedger:
     def test_that_cannot_be_written(self, tmp_path: Path) -> None:
         """It is told in one sentence, once, and the run goes on."""
         screen = io.StringIO()
-        ledger = self._ledger(tmp_path)
-        ledger.reporter = PlainReporter(screen)
+        recorder = self._recorder(tmp_path)
+        recorder.reporter = PlainReporter(screen)
         (tmp_path / "cases").touch()
-        ledger.add(BAD)
-        ledger.add(replace(BAD, id="redirect/other"))
-        ledger.end(1.0)
+        recorder.add(BAD)
+        recorder.add(replace(BAD, id="redirect/other"))
+        recorder.end(1.0)
 
         told = " ".join(screen.getvalue().split())
         assert told.count("cannot write the evidence of") == 1
@@ -167,8 +167,8 @@ assert not [path for path in root.rglob("*") if path.is_file() and path.name != 
 class TestOneMoreRun:
     """A trace and a dump are of a run of their own."""
 
-    def _collected(self, tmp_path: Path, workbench: ScriptedWorkbench, **wish: bool) -> dict[str, str]:
-        collect(workbench, SLUG, CASE, Lists(), Wish(tmp_path, **wish))
+    def _collected(self, tmp_path: Path, workbench: ScriptedWorkbench, **evidence_request: bool) -> dict[str, str]:
+        collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, **evidence_request))
         assert workbench.history[:2] == ["close", "ask"], "not in a fresh clone"
         return {path.name: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
 
@@ -195,7 +195,7 @@ class TestOneMoreRun:
         """A guest that nobody will ask again is dumped before it goes."""
         workbench = OneMachine(*replies)
 
-        collect(workbench, SLUG, CASE, Lists(), Wish(tmp_path, dump=True))
+        collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, dump=True))
 
         (core,) = (path for path in tmp_path.rglob("*.*") if path.is_file())
         assert (core.name, core.read_text()) == ("memory.elf", "core")

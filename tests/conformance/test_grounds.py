@@ -22,7 +22,7 @@ from conformance.judge.needs import unmet
 from conformance.model import Case, Ground, KernelFacts, Source, Verdict
 from conformance.report.events import decode, encode
 from conformance.report.formats import FORMATS
-from conformance.run.record import case_event
+from conformance.run.case_record import case_event
 from conformance.run.retries import Try
 from conformance.run.try_case import _record as record_of
 from tests.conformance import report_runs
@@ -189,9 +189,9 @@ def test_a_row_is_told_for_the_branch() -> None:
     )
 
     told = 'expect/x.toml: y (since {}, until 7.0, 0123456789ab "bpf: Mend it", CVE-1)'
-    assert ground.told("6.1.77") == told.format("6.1.32")
-    assert ground.told("6.12") == ground.told() == told.format("6.4")
-    assert replace(ground, since={}, until={}, commit="", subject="", link="").told() == "expect/x.toml: y"
+    assert ground.sentence("6.1.77") == told.format("6.1.32")
+    assert ground.sentence("6.12") == ground.sentence() == told.format("6.4")
+    assert replace(ground, since={}, until={}, commit="", subject="", link="").sentence() == "expect/x.toml: y"
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"features", "html"}))

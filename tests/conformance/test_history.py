@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What cases came to over the nights."""
+"""Each case's verdicts over many runs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from conformance.model import Verdict
-from conformance.nightly.history import SIGNS, Strip, strips
+from conformance.nightly.history import SIGNS, CaseHistory, histories
 from conformance.report.events import NAME, CaseEvent, EventLog, KernelEvent, Run, RunEvent
-from conformance.report.night import nights
+from conformance.report.stored_runs import stored_runs
 from tests.conformance.conform import conform
 
 VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
 KERNEL = KernelEvent(spec="debian:6.12", slug="debian-6.12", release="6.12.107+deb12-amd64")
 
 
-def night(number: int, **signs: str) -> Run:
-    """Make the run of one night over one kernel: a case's name and its sign; `~` is a fail that did not come back."""
+def run_of(number: int, **signs: str) -> Run:
+    """Make a run over one kernel from case names and their signs; `~` is a fail that did not come back."""
     run = Run(RunEvent(started=f"2026-11-{number:02}T01:00:00Z", command=("./conform",), selected={KERNEL.slug: 9}))
     run.add(KERNEL)
     for name, sign in signs.items():
@@ -30,10 +30,10 @@ def night(number: int, **signs: str) -> Run:
     return run
 
 
-def strip(signs: str) -> Strip:
-    """Make the strip of one case; a blank is a night without it."""
-    runs = [night(number, **({} if sign == " " else {"a": sign})) for number, sign in enumerate(signs, start=1)]
-    return next(strips(runs))
+def strip(signs: str) -> CaseHistory:
+    """Make the history of one case; a blank is a run without it."""
+    runs = [run_of(number, **({} if sign == " " else {"a": sign})) for number, sign in enumerate(signs, start=1)]
+    return next(histories(runs))
 
 
 @pytest.mark.parametrize(
@@ -53,20 +53,20 @@ def strip(signs: str) -> Strip:
     ],
 )
 def test_a_strip(signs: str, flips: int, flaky: int, noteworthy: bool) -> None:
-    """Flips are counted over nights that tell something; a skip, a fault of the harness and a gap do not."""
+    """Flips are counted over verdicts about the kernel: not over skips, infra and gaps."""
     made = strip(signs)
 
     assert str(made) == signs
     assert (made.flips, made.flaky, made.noteworthy) == (flips, flaky, noteworthy)
 
 
-def test_the_flake_rate_is_of_the_nights_that_tell_something() -> None:
-    """One of the two nights on which the kernel answered."""
+def test_the_flake_rate_counts_only_verdicts_about_the_kernel() -> None:
+    """One of the two runs in which the kernel answered."""
     assert strip("~-.").flake_rate == 0.5
 
 
 def write(folder: Path, runs: Sequence[Run]) -> None:
-    """Write a log for each night, the newest first by name."""
+    """Write a log for each run, the newest first by name."""
     for number, run in enumerate(runs):
         with EventLog(folder / f"{9 - number}" / NAME) as log:
             log.write(run.start)
@@ -75,18 +75,18 @@ def write(folder: Path, runs: Sequence[Run]) -> None:
                 log.write(case)
 
 
-def test_nights_are_ordered_by_when_they_began(tmp_path: Path) -> None:
-    """Not by the names of their folders; a log that was cut before its first line is no night."""
-    write(tmp_path, [night(1, a="."), night(2, a="F")])
+def test_runs_are_ordered_by_when_they_began(tmp_path: Path) -> None:
+    """Not by the names of their folders; a log that was cut before its first line is left out."""
+    write(tmp_path, [run_of(1, a="."), run_of(2, a="F")])
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / NAME).touch()
 
-    assert [each.run.start.started[8:10] for each in nights(tmp_path)] == ["01", "02"]
+    assert [each.run.start.started[8:10] for each in stored_runs(tmp_path)] == ["01", "02"]
 
 
 def test_what_is_printed(tmp_path: Path) -> None:
-    """Nights, legend, and of each case that says something a line for each kernel, the liveliest first."""
-    write(tmp_path, [night(1, a=".", b=".", c="."), night(2, a=".", b="F", c="~"), night(3, a=".", b="F", c=".")])
+    """Runs, legend, then each noteworthy case with a line per kernel, the case with most flips first."""
+    write(tmp_path, [run_of(1, a=".", b=".", c="."), run_of(2, a=".", b="F", c="~"), run_of(3, a=".", b="F", c=".")])
 
     done = conform("history", str(tmp_path), cwd=tmp_path)
 
@@ -102,19 +102,19 @@ def test_what_is_printed(tmp_path: Path) -> None:
     assert told[8:] == [
         "",
         "redirect/c",
-        "  debian:6.12  .~.  2 flips (neither suite nor kernel changed in nights 2 and",
-        "                    3), flaky 1 of 3 (33%)",
+        "  debian:6.12  .~.  2 flips (neither suite nor kernel changed in runs 2 and 3),",
+        "                    flaky 1 of 3 (33%)",
         "",
         "redirect/b",
-        "  debian:6.12  .FF  1 flip (neither suite nor kernel changed in night 2)",
+        "  debian:6.12  .FF  1 flip (neither suite nor kernel changed in run 2)",
     ]
     everything = conform("history", str(tmp_path), "--all", "--case", "*/a", cwd=tmp_path)
     assert everything.stdout.splitlines()[8:] == ["", "redirect/a", "  debian:6.12  ..."]
 
 
 def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:
-    """The nights name suite and kernels where they are others than before, and a flip names which of both it is."""
-    runs = [night(1, a="."), night(2, a="F"), night(3, a="."), night(4), night(5, a="F"), night(6, a=".")]
+    """A run names suite and kernels if they changed, and a flip names which of the two changed."""
+    runs = [run_of(1, a="."), run_of(2, a="F"), run_of(3, a="."), run_of(4), run_of(5, a="F"), run_of(6, a=".")]
     suites = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "bbbbbbbbbbbb", "bbbbbbbbbbbb", "cccccccccccc", "cccccccccccc")
     builds = [replace(KERNEL, digest=digest * 64) for digest in "112233"]
     builds[4:] = [replace(each, release="6.12.109+deb13-amd64") for each in builds[4:]]
@@ -134,12 +134,12 @@ def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:
         "debian:6.12 6.12.107+deb12-amd64 -> 6.12.109+deb13-amd64",
     ]
     assert " ".join(" ".join(told[16:]).split()) == (
-        "redirect/a debian:6.12 .F. F. 4 flips (the suite changed in night 2; the kernel changed in night 3;"
-        " the suite and the kernel changed in night 5; neither suite nor kernel changed in night 6)"
+        "redirect/a debian:6.12 .F. F. 4 flips (the suite changed in run 2; the kernel changed in run 3;"
+        " the suite and the kernel changed in run 5; neither suite nor kernel changed in run 6)"
     )
 
 
-def test_a_folder_without_nights(tmp_path: Path) -> None:
+def test_a_folder_without_runs(tmp_path: Path) -> None:
     """Wrong usage, with the folder."""
     done = conform("history", str(tmp_path), cwd=tmp_path)
 

@@ -10,14 +10,14 @@ import pytest
 
 from common.errors import UsageError
 from conformance.groups import cases as all_cases
-from conformance.nightly.config import _BOUNDS, DEFAULT, NAME, Matrix, read
+from conformance.nightly.config import _BOUNDS, DEFAULT, NAME, MatrixConfig, read
 from conformance.run.options import expression_of
 from conformance.run.run_options import read_options
 from conformance.run.selection import choose
 from tests.conformance.conform import conform
 
 
-def _read(folder: Path, text: str) -> Matrix:
+def _read(folder: Path, text: str) -> MatrixConfig:
     path = folder / NAME
     path.write_text(text)
     return read(path)

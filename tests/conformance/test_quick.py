@@ -18,7 +18,7 @@ from conformance.judge.needs import unmet
 from conformance.model import KernelFacts, Verdict
 from conformance.report.findings import quick
 from conformance.report.text import report_lines
-from conformance.run.quick import Choice, choices, chosen, decided_by, quick_choice
+from conformance.run.quick import QuickSelection, choices, chosen, decided_by, quick_choice
 from tests.conformance import report_runs
 from tests.conformance.observations import facts
 
@@ -28,7 +28,7 @@ BY_ID = {case.id: case for case in ASKED}
 
 
 @cache
-def choice_for(version: str) -> Choice:
+def choice_for(version: str) -> QuickSelection:
     """Choose among all cases."""
     return chosen(ASKED, facts(version))
 
@@ -106,7 +106,7 @@ def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     some, kernel = ASKED[:200], facts("6.12.117")
     first = quick_choice(some, kernel)
-    monkeypatch.setattr("conformance.run.quick.chosen", lambda among, facts: Choice(frozenset(), 0, 0))
+    monkeypatch.setattr("conformance.run.quick.chosen", lambda among, facts: QuickSelection(frozenset(), 0, 0))
 
     began = time.process_time()
     assert quick_choice(some, kernel) == first

@@ -12,7 +12,7 @@ from common import cache
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, Run
 from conformance.report.forecast import Forecast, remember
-from conformance.report.screen import Outlook, screen
+from conformance.report.screen import RunProgress, screen
 from conformance.report.style import Style
 from tests.conformance import report_runs
 
@@ -108,12 +108,12 @@ def test_a_damaged_file_misleads_nobody(damage: bytes) -> None:
 def test_the_screen_tells_it_below_everything() -> None:
     """The last line of the screen has what has gone by, what is done and what is left."""
     run = report_runs.healthy()
-    for done, outlook, said in (
-        (184, Outlook(9.6, 30.2), "0:10  184 of 736 cases, about 0:30 left"),
-        (0, Outlook(0.4), "0:00  0 of 736 cases"),
-        (736, Outlook(61.0, 0.0), "1:01  736 of 736 cases"),
+    for done, state, said in (
+        (184, RunProgress(9.6, 30.2), "0:10  184 of 736 cases, about 0:30 left"),
+        (0, RunProgress(0.4), "0:00  0 of 736 cases"),
+        (736, RunProgress(61.0, 0.0), "1:01  736 of 736 cases"),
     ):
-        assert screen(until(run, done), outlook, 80, 50, Style())[-1] == said
+        assert screen(until(run, done), state, 80, 50, Style())[-1] == said
 
 
 def history() -> Run:

@@ -23,7 +23,7 @@ import pytest
 from conformance.model import Verdict
 from conformance.report.events import Run
 from conformance.report.live import LiveReporter, PlainReporter, Reporter, choose
-from conformance.report.screen import Outlook, announcement, screen
+from conformance.report.screen import RunProgress, announcement, screen
 from conformance.report.style import Style
 from conformance.report.text import report_lines
 from tests.conformance import report_runs
@@ -174,7 +174,7 @@ def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> Non
     whole, planned = dict(run.cases), report_runs.planned_for(run)
     for done in (0, 1, 300, 736):
         run.cases = {slug: cases[:done] for slug, cases in whole.items()}
-        lines = screen(run, Outlook(75.0, 12.0, planned), columns, rows, Style())
+        lines = screen(run, RunProgress(75.0, 12.0, planned), columns, rows, Style())
         assert len(lines) <= max(1, rows - 1)
         assert all(len(line) <= columns for line in lines)
 
@@ -182,9 +182,9 @@ def test_the_screen_fits_the_terminal(name: str, columns: int, rows: int) -> Non
 def test_the_screen_shows_the_grids_where_they_fit() -> None:
     """At 80 by 50 all four grids, their extra rows and the legend are there; at 80 by 24 the grids alone."""
     run = report_runs.healthy()
-    outlook = Outlook(75.0, None, report_runs.planned_for(run))
+    state = RunProgress(75.0, None, report_runs.planned_for(run))
     run.cases["debian-6.12"] = run.cases["debian-6.12"][:300]
-    large, small = (screen(run, outlook, 80, rows, Style()) for rows in (50, 24))
+    large, small = (screen(run, state, 80, rows, Style()) for rows in (50, 24))
     assert "same_map" in "\n".join(large)
     assert "to come" in "\n".join(large)
     assert "ingress-to-local" in "\n".join(small)
@@ -198,11 +198,11 @@ def test_the_grids_do_not_grow_while_they_fill() -> None:
     run = report_runs.healthy()
     chosen = [case for case in run.cases["debian-6.12"] if "sockhash-send-to-local-udp" in case.name]
     run.cases["debian-6.12"] = chosen
-    outlook = Outlook(planned=report_runs.planned_for(run))
+    state = RunProgress(planned=report_runs.planned_for(run))
     heights = set()
     for done in (1, 9, len(chosen)):
         run.cases["debian-6.12"] = chosen[:done]
-        part = screen(run, outlook, 80, 50, Style())
+        part = screen(run, state, 80, 50, Style())
         assert "send-to-local, sockhash" in "\n".join(part)
         heights.add(len([line for line in part if "to come" not in line]))
     assert len(heights) == 1
@@ -217,7 +217,7 @@ def test_the_view_stays_with_one_kernel_until_it_is_done() -> None:
     whole = dict(run.cases)
     for done, spec in ((735, "debian:6.12"), (736, "debian:5.10")):
         run.cases = {"debian-6.12": whole["debian-6.12"][:done], "debian-5.10": whole["debian-5.10"][:100]}
-        assert f" {spec} " in screen(run, Outlook(), 80, 50, Style())[0]
+        assert f" {spec} " in screen(run, RunProgress(), 80, 50, Style())[0]
 
 
 @pytest.mark.parametrize("kind", [PlainReporter, LiveReporter])
@@ -318,7 +318,7 @@ def test_how_long_the_longest_case_runs() -> None:
     """Its id is cut at the front where it is too long: neighbours differ at the end."""
     run = report_runs.healthy()
     name = f"teardown/{'x' * 60}-both-passed"
-    *_, running, total = screen(run, Outlook(9.0, None, {}, (name, 12.3)), 60, 50, Style())
+    *_, running, total = screen(run, RunProgress(9.0, None, {}, (name, 12.3)), 60, 50, Style())
     assert running.startswith("running …xxx")
     assert running.endswith("-both-passed for 12 s")
     assert len(running) == 60

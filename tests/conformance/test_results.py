@@ -15,7 +15,7 @@ import pytest
 from common.errors import HostError, UsageError
 from conformance import cli
 from conformance.report.events import NAME, EventLog, FinishEvent, Run, RunEvent, read
-from conformance.run.ledger import Ledger
+from conformance.run.recorder import RunRecorder
 from conformance.run.results import Claim, closing_lines, new_folder
 from tests.conformance import report_runs
 from tests.conformance.conform import command, conform, environment
@@ -93,15 +93,15 @@ class TestTheFolderOfARun:
         assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
     def test_the_log_is_claimed_whoever_writes_it(self, tmp_path: Path) -> None:
-        """A ledger, be it of plain pytest or of a matrix, claims its folder and lets it go at its end."""
-        ledger = Ledger(results=tmp_path)
-        ledger.begin({})
+        """A recorder claims its results folder and releases it at its end, in plain pytest and in a matrix too."""
+        recorder = RunRecorder(results=tmp_path)
+        recorder.begin({})
         with pytest.raises(UsageError, match="another run"):
-            Ledger(results=tmp_path).begin({})
-        ledger.end(1.0)
+            RunRecorder(results=tmp_path).begin({})
+        recorder.end(1.0)
 
         with pytest.raises(UsageError, match="already holds"):
-            Ledger(results=tmp_path).begin({})
+            RunRecorder(results=tmp_path).begin({})
 
     def test_what_is_no_folder(self, tmp_path: Path) -> None:
         """A file, or nothing to go on with, is named."""

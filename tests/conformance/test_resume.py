@@ -14,8 +14,8 @@ from conformance import cli
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
 from conformance.run import resume
-from conformance.run.ledger import Ledger
 from conformance.run.provenance import suite_commit
+from conformance.run.recorder import RunRecorder
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 
@@ -114,11 +114,11 @@ class TestWhatIsDone:
         whole = path.read_bytes()
         with path.open("ab") as file:
             file.write(b'{"event":"case"')
-        ledger = Ledger(results=tmp_path, before=read(tmp_path))
-        assert ledger.earlier == 9.0
+        recorder = RunRecorder(results=tmp_path, before=read(tmp_path))
+        assert recorder.earlier == 9.0
 
-        ledger.begin({"host": frozenset(["redirect/b", "redirect/c"])})
-        ledger.add(_case("b", at=10.0))
+        recorder.begin({"host": frozenset(["redirect/b", "redirect/c"])})
+        recorder.add(_case("b", at=10.0))
 
         assert path.read_bytes().startswith(whole)
         run = read(tmp_path)
@@ -128,8 +128,8 @@ class TestWhatIsDone:
             ("b", Verdict.PASS, 10.0),
         ]
         assert run.unseen() == 1
-        ledger.add(_case("c", at=11.0))
-        assert ledger.end(12.0) == 0
+        recorder.add(_case("c", at=11.0))
+        assert recorder.end(12.0) == 0
 
     def test_nothing_is_left(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A run that is complete is reported, with its exit code, and no machine is started."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ledger on a real kernel, as a user runs it."""
+"""The leaks cases on a real kernel, as a user runs them."""
 
 from __future__ import annotations
 

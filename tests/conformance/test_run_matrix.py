@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.report.night import nights
+from conformance.report.stored_runs import stored_runs
 from tests.conformance.conform import conform
 
 pytestmark = pytest.mark.vm
@@ -21,8 +21,8 @@ CONFIG = """
 """
 
 
-def test_a_night_with_a_dead_kernel(tmp_path: Path) -> None:
-    """It costs its own rows only, and the night is kept with its log, its report and its price."""
+def test_a_matrix_with_a_dead_kernel(tmp_path: Path) -> None:
+    """A kernel that does not boot costs its own results only; log, report and duration of the run are saved."""
     (tmp_path / "conform.toml").write_text(CONFIG)
     (tmp_path / "unbuilt").mkdir()
     for name in ("Kconfig", "Makefile"):
@@ -33,7 +33,7 @@ def test_a_night_with_a_dead_kernel(tmp_path: Path) -> None:
     assert done.returncode == 125, done.stdout + done.stderr
     assert "NOT JUDGED: ./unbuilt" in done.stdout
     assert "2 kernels judged in 0 min" in done.stdout
-    (night,) = nights(tmp_path / "nights")
-    assert {slug: len(cases) for slug, cases in night.run.cases.items()} == {"debian-6.12": 1, "debian-6.18": 1}
-    assert (night.path / "report.xml").is_file()
-    assert not night.run.unexpected()
+    (stored,) = stored_runs(tmp_path / "nights")
+    assert {slug: len(cases) for slug, cases in stored.run.cases.items()} == {"debian-6.12": 1, "debian-6.18": 1}
+    assert (stored.path / "report.xml").is_file()
+    assert not stored.run.unexpected()

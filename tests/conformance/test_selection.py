@@ -20,8 +20,8 @@ from conformance.compare.text import bisect_command
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.report.events import KernelEvent
+from conformance.run.case_record import unjudged
 from conformance.run.options import chosen_of
-from conformance.run.record import unjudged
 from conformance.run.selection import Wanted, choose, count, matcher, nearest, require
 from conformance.run.shard import Shard
 from tests.conformance.conform import ROOT, command, conform, environment

@@ -74,7 +74,7 @@ def test_two_readers_list_the_same_sockets(opened: dict[bytes, str]) -> None:
 
 
 def test_a_socket_that_is_closed_is_listed_by_neither() -> None:
-    """What the ledger calls left must go when it goes."""
+    """A socket that the count reports as left is no longer reported once it is gone."""
     with closing(Lister()) as lister, closing(socket.create_server(("127.0.0.1", 0))) as one:
         cookie = one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
         if cookie not in by_pyroute2():

@@ -17,8 +17,8 @@ from conformance.guestlib import grace
 from conformance.model import Case, Verdict
 from conformance.report.events import decode, encode
 from conformance.report.text import report_lines
+from conformance.run.case_record import case_event
 from conformance.run.options import repetition
-from conformance.run.record import case_event
 from conformance.run.retries import Repetition
 from conformance.run.sparing import CONFIRMED
 from conformance.run.try_case import examine
@@ -85,12 +85,12 @@ def test_the_first_are_confirmed_and_the_others_believed() -> None:
     assert len(records) == len(CASES) > CONFIRMED + 5
     assert {record["verdict"] for record in records} == {"fail"}
     assert kernel.history == ["ask", "close", "ask"] * CONFIRMED + ["hasty"] * (len(CASES) - CONFIRMED)
-    witnesses = [record["id"] for record in records[:CONFIRMED]]
+    confirmed = [record["id"] for record in records[:CONFIRMED]]
     for record in records[:CONFIRMED]:
         assert [each["fresh"] for each in record["tries"]] == [False, True]
         assert (record["hasty"], record["confirmed_by"]) == (False, [])
     for record in records[CONFIRMED:]:
-        assert (record["hasty"], record["confirmed_by"], record["tries"]) == (True, witnesses, [])
+        assert (record["hasty"], record["confirmed_by"], record["tries"]) == (True, confirmed, [])
         assert record["params"].keys() == CASES[0].params.keys()
     assert not any(record["flaky"] for record in records)
 
@@ -122,7 +122,7 @@ def test_two_faults_are_both_confirmed() -> None:
         assert [bool(record["confirmed_by"]) for record in of_map] == [False] * CONFIRMED + [True] * (
             len(of_map) - CONFIRMED
         )
-        assert all(witness.startswith(f"redirect/{map_}") for record in of_map for witness in record["confirmed_by"])
+        assert all(case.startswith(f"redirect/{map_}") for record in of_map for case in record["confirmed_by"])
         word = "misdelivered" if map_ == "sockhash" else "lost"
         assert all(any(word in each for each in record["differences"]) for record in of_map)
 

@@ -70,7 +70,7 @@ class ScriptedWorkbench(Workbench):
         """Know nothing of lines."""
         return reply
 
-    def farewell(self) -> Reply | None:
+    def read_late_log(self) -> Reply | None:
         """Say what a healthy machine has to add."""
         answer, self.late = self.late, None
         return answer
@@ -88,7 +88,7 @@ class OneMachine(ScriptedWorkbench):
     """Has a machine that gives one answer after the other."""
 
     ask = Workbench.ask
-    farewell = Workbench.farewell
+    read_late_log = Workbench.read_late_log
     close = Workbench.close
     dump = Workbench.dump
 

@@ -35,7 +35,7 @@ from conformance.report.html.behaviour import (
     steps_in_words,
     tables,
 )
-from conformance.report.html.evidence import Witness
+from conformance.report.html.evidence import EvidencePicker
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors, Reasons, cited
 from conformance.report.known import known_deviations
@@ -123,11 +123,11 @@ def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]
 
 def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
     """Return everything about single cases, by the page's name for it; what is unexpected has room first."""
-    witness = Witness()
-    unexpected = witness.findings(event for event in events if not event.verdict.expected)
+    picker = EvidencePicker()
+    unexpected = picker.findings(event for event in events if not event.verdict.expected)
     spoken = [event for event in events if event.verdict.expected and (event.flaky or event.log)]
-    known = witness.findings(event for event in spoken if event.verdict is Verdict.XFAIL)
-    aside = witness.findings(event for event in spoken if event.verdict is not Verdict.XFAIL)
+    known = picker.findings(event for event in spoken if event.verdict is Verdict.XFAIL)
+    aside = picker.findings(event for event in spoken if event.verdict is not Verdict.XFAIL)
     told = [*unexpected, *known, *aside]
     return {
         "unexpected": unexpected,

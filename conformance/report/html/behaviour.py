@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Cases told together where they came to the same on every kernel: one row for hundreds, without losing one."""
+"""Group the cases that gave the same answers on every kernel: one row for hundreds of cases, none left out."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Judged = Mapping[str, CaseEvent]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a case came to, but for its evidence."""
+class CaseAnswer:
+    """A case's answer without its logs."""
 
     verdict: Verdict
     expected: str
@@ -34,21 +34,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An answer, and who gave it."""
+class SharedAnswer:
+    """An answer, and the kernels that gave it."""
 
     slugs: tuple[str, ...]
     share: int
     """In how many of the cases, on each of these kernels."""
-    answer: Answer
+    answer: CaseAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Cases that came to the same, kernel by kernel."""
+    """Cases that gave the same answers on every kernel."""
 
     cases: tuple[Judged, ...]
-    answers: tuple[Told, ...]
+    answers: tuple[SharedAnswer, ...]
     changes: str
     """The pairs of kernels, as `pair` names them, between which something changes; `-` if it is between others."""
 
@@ -60,7 +60,7 @@ class Behaviour:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A behaviour in a table."""
 
     label: list[list[Part]]
@@ -70,13 +70,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CaseTable:
     """The rows of one question."""
 
     title: str
     params: tuple[str, ...]
     """What varies."""
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     @property
     def size(self) -> int:
@@ -101,21 +101,21 @@ def gather(run: Run) -> dict[str, dict[str, CaseEvent]]:
 
 
 def behaviours(cases: Iterable[Judged], slugs: Sequence[str]) -> list[Behaviour]:
-    """Put cases together that came to the same on every kernel, in the order of their first."""
-    alike: dict[tuple[tuple[str, Answer], ...], list[Judged]] = {}
+    """Group the cases that gave the same answers on every kernel, in the order of their first."""
+    alike: dict[tuple[tuple[str, CaseAnswer], ...], list[Judged]] = {}
     for case in cases:
         alike.setdefault(tuple((slug, _answer(event)) for slug, event in case.items()), []).append(case)
     return [together(members, slugs) for members in alike.values()]
 
 
 def together(cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
-    """Put cases into one behaviour whether they came to the same or not."""
-    answers: dict[tuple[Answer, int], list[str]] = {}
+    """Put cases into one behaviour, whether their answers are the same or not."""
+    answers: dict[tuple[CaseAnswer, int], list[str]] = {}
     for slug in slugs:
         for answer, share in Counter(_answer(case[slug]) for case in cases if slug in case).items():
             answers.setdefault((answer, share), []).append(slug)
     seen = [frozenset(_change(case[slug]) for case in cases if slug in case) for slug in slugs]
-    told = tuple(Told(tuple(kernels), share, answer) for (answer, share), kernels in answers.items())
+    told = tuple(SharedAnswer(tuple(kernels), share, answer) for (answer, share), kernels in answers.items())
     return Behaviour(tuple(cases), told, _changes(seen))
 
 
@@ -128,7 +128,7 @@ def differing(cases: Iterable[Judged], slugs: Sequence[str]) -> Iterator[tuple[s
         yield pair(one, other), slugs[one], slugs[other], count
 
 
-def tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> Iterator[tuple[str, list[Table]]]:
+def tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> Iterator[tuple[str, list[CaseTable]]]:
     """Yield each group with its tables, one for each question and set of parameters."""
     questions: dict[str, dict[tuple[str, tuple[str, ...]], list[Judged]]] = {}
     for case in cases.values():
@@ -140,15 +140,15 @@ def tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> Iterator[tuple[
         yield group, [_table(title, members, slugs) for (title, _), members in questions[group].items()]
 
 
-def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> Table:
+def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> CaseTable:
     every = [_params(case) for case in cases]
     values = {name: list(dict.fromkeys(params[name] for params in every)) for name in every[0]}
     among = {name: found for name, found in values.items() if len(found) > 1}
     rows = (
-        Row(labels(map(_params, each.cases), among), tuple(_cells(each, slugs)), each)
+        TableRow(labels(map(_params, each.cases), among), tuple(_cells(each, slugs)), each)
         for each in behaviours(cases, slugs)
     )
-    return Table(title, tuple(among), tuple(rows))
+    return CaseTable(title, tuple(among), tuple(rows))
 
 
 def steps_in_words(cases: Iterable[Judged]) -> dict[str, dict[str, str]]:
@@ -204,8 +204,8 @@ def _steps(case: CaseEvent) -> Mapping[str, str]:
     return {"": case.observed or str(case.verdict)}
 
 
-def _answer(case: CaseEvent) -> Answer:
-    return Answer(case.verdict, case.expected, case.observed, case.reason, case.deviation)
+def _answer(case: CaseEvent) -> CaseAnswer:
+    return CaseAnswer(case.verdict, case.expected, case.observed, case.reason, case.deviation)
 
 
 def _change(case: CaseEvent) -> tuple[Verdict, str]:

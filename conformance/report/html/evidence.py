@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What bears witness to the cases that somebody will want to look into, as much of it as a page can carry."""
+"""Logs of the cases that somebody will want to look into, as many as fit in the page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawer:
+class CaseEvidence:
     """One case on one kernel."""
 
     case: CaseEvent
@@ -57,11 +57,11 @@ class Drawer:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AlikeCases:
     """Cases of one kernel that differ in nothing but their name."""
 
     first: CaseEvent
-    drawers: tuple[Drawer, ...]
+    shown_cases: tuple[CaseEvidence, ...]
     named: tuple[CaseEvent, ...] = ()
     """Some for which the page has no room."""
     more: int = 0
@@ -69,33 +69,33 @@ class Finding:
 
     @property
     def cases(self) -> tuple[CaseEvent, ...]:
-        """Those that are told one by one."""
-        return (*(drawer.case for drawer in self.drawers), *self.named)
+        """The cases that the page lists one by one."""
+        return (*(shown.case for shown in self.shown_cases), *self.named)
 
 
-class Witness:
-    """Opens drawers as long as there is room in the page."""
+class EvidencePicker:
+    """Picks the cases whose logs the page shows, as long as there is room."""
 
     def __init__(self) -> None:
         self._room, self._names = _ROOM, _NAMES
         self._seen: dict[tuple[str, ...], CaseEvent] = {}
 
-    def findings(self, cases: Iterable[CaseEvent]) -> list[Finding]:
+    def findings(self, cases: Iterable[CaseEvent]) -> list[AlikeCases]:
         """Return the cases, those that are alike together, the gravest first."""
         return [
             self._finding(group) for group in sorted(alike(cases), key=lambda group: _GRAVEST.index(group[0].verdict))
         ]
 
-    def _finding(self, group: list[CaseEvent]) -> Finding:
-        drawers = [Drawer(case, tuple(self._texts(case))) for case in group if self._take(case)]
-        opened = {drawer.case.id for drawer in drawers}
+    def _finding(self, group: list[CaseEvent]) -> AlikeCases:
+        shown_cases = [CaseEvidence(case, tuple(self._texts(case))) for case in group if self._take(case)]
+        opened = {shown.case.id for shown in shown_cases}
         rest = [case for case in group if case.id not in opened]
         named = rest[: self._names]
         self._names -= len(named)
-        return Finding(group[0], tuple(drawers), tuple(named), len(rest) - len(named))
+        return AlikeCases(group[0], tuple(shown_cases), tuple(named), len(rest) - len(named))
 
     def _take(self, case: CaseEvent) -> bool:
-        """Tell whether there is room for a drawer, before anything is put into it."""
+        """Tell whether the page has room for a case, before any of its logs."""
         self._room -= 400 + len(case.id) + sum(map(len, case.differences))
         return self._room > 0
 

@@ -15,7 +15,7 @@ from conformance.report.html.behaviour import Behaviour, Judged, together
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class CellStyle:
     """How a cell looks on one kernel."""
 
     glyph: str
@@ -25,16 +25,16 @@ class Sign:
     """Whether some of its cases were not run."""
 
 
-UNSEEN = Sign("·", "not run", "unseen")
+UNSEEN = CellStyle("·", "not run", "unseen")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class MatrixCell:
     """A pair of sockets in one mode, on every kernel."""
 
     anchor: str
     title: str
-    signs: tuple[Sign, ...]
+    signs: tuple[CellStyle, ...]
     """For each kernel."""
     behaviour: Behaviour
 
@@ -48,14 +48,14 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class MatrixTable:
     """One mode, of one map type where the two differ on any kernel."""
 
     mode: str
     map: str
     columns: tuple[str, ...]
-    rows: Mapping[str, tuple[Cell | None, ...]]
-    extras: Mapping[str, tuple[Cell | None, ...]]
+    rows: Mapping[str, tuple[MatrixCell | None, ...]]
+    extras: Mapping[str, tuple[MatrixCell | None, ...]]
 
     @property
     def title(self) -> str:
@@ -69,16 +69,16 @@ class Matrix:
         return [(family, list(members)) for family, members in families]
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[MatrixCell]:
         """Every cell, row by row."""
         return [cell for row in (*self.rows.values(), *self.extras.values()) for cell in row if cell]
 
 
-def matrices(cases: Mapping[str, Judged], slugs: Sequence[str]) -> list[Matrix]:
+def matrices(cases: Mapping[str, Judged], slugs: Sequence[str]) -> list[MatrixTable]:
     """Return the matrices of all modes; what is told apart on one kernel is told apart on all."""
     marks = grid.marks(event for case in cases.values() for event in case.values())
     of_mode = [grid.by_mode(case[slug] for case in cases.values() if slug in case) for slug in slugs]
-    found: list[Matrix] = []
+    found: list[MatrixTable] = []
     for mode in MODES:
         split = grid.common_split(mode, [of[mode] for of in of_mode])
         places: dict[grid.Place, list[Judged]] = {}
@@ -95,14 +95,14 @@ def _mode(
     places: Mapping[grid.Place, Sequence[Judged]],
     marks: Mapping[str, grid.Mark],
     slugs: Sequence[str],
-) -> Iterator[Matrix]:
+) -> Iterator[MatrixTable]:
     total = grid.members(mode, split)
     columns = tuple(name for name in grid.names(split.columns) if any(column == name for _, _, column in places))
     rows = [name for name in grid.names(split.rows) if any(row == name for _, row, _ in places)]
     extras = [name for name in LAYOUTS if name != PLAIN and any(row == name for _, row, _ in places)]
     for map_ in MAPS if split.maps else ("",):
 
-        def line(row: str, map_: str = map_) -> tuple[Cell | None, ...]:
+        def line(row: str, map_: str = map_) -> tuple[MatrixCell | None, ...]:
             return tuple(
                 _cell((map_, row, column), mode, places[map_, row, column], total[map_, row, column], marks, slugs)
                 if (map_, row, column) in places
@@ -111,7 +111,7 @@ def _mode(
             )
 
         if any(place[0] == map_ for place in places):
-            yield Matrix(mode, map_, columns, {row: line(row) for row in rows}, {row: line(row) for row in extras})
+            yield MatrixTable(mode, map_, columns, {row: line(row) for row in rows}, {row: line(row) for row in extras})
 
 
 def _cell(
@@ -121,16 +121,16 @@ def _cell(
     total: int,
     marks: Mapping[str, grid.Mark],
     slugs: Sequence[str],
-) -> Cell:
+) -> MatrixCell:
     map_, row, column = place
     pair = f"{column}, {row}" if row in LAYOUTS else f"{row} → {column}"
     anchor = "-".join(filter(None, ("cell", map_, mode, row, column)))
     title = f"{mode}, {map_}: {pair}" if map_ else f"{mode}: {pair}"
-    signs = tuple(_sign(cases, slug, total, marks) for slug in slugs)
-    return Cell(anchor, title, signs, together(cases, slugs))
+    signs = tuple(_cell_style(cases, slug, total, marks) for slug in slugs)
+    return MatrixCell(anchor, title, signs, together(cases, slugs))
 
 
-def _sign(cases: Sequence[Judged], slug: str, total: int, marks: Mapping[str, grid.Mark]) -> Sign:
+def _cell_style(cases: Sequence[Judged], slug: str, total: int, marks: Mapping[str, grid.Mark]) -> CellStyle:
     """Choose what stands for all the cases: the first unexpected one, else a known defect, else any."""
     seen = [case[slug] for case in cases if slug in case]
     if not seen:
@@ -143,7 +143,7 @@ def _sign(cases: Sequence[Judged], slug: str, total: int, marks: Mapping[str, gr
     absent = max(0, total - len(seen))
     words += f" ({absent} of {total} cases not run)" if absent else ""
     if not case.verdict.expected:
-        return Sign(mark.glyph, f"UNEXPECTED{some}: {words}", "bad", part=bool(absent))
+        return CellStyle(mark.glyph, f"UNEXPECTED{some}: {words}", "bad", part=bool(absent))
     if case.verdict is Verdict.XFAIL:
-        return Sign(mark.glyph, f"known defect{some}: {words}", "known", part=bool(absent))
-    return Sign(mark.glyph, words, mark.colour, part=bool(absent))
+        return CellStyle(mark.glyph, f"known defect{some}: {words}", "known", part=bool(absent))
+    return CellStyle(mark.glyph, words, mark.colour, part=bool(absent))

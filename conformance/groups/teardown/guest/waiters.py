@@ -100,14 +100,14 @@ class Reader(Waiter):
         self._data: Messages = []
         self._buffer = ctypes.create_string_buffer(_ROOM)
         descriptor = end.fileno()
-        super().__init__(lambda: int(_LIBC.recv(descriptor, self._buffer, _ROOM, 0)), descriptor, self._told)
+        super().__init__(lambda: int(_LIBC.recv(descriptor, self._buffer, _ROOM, 0)), descriptor, self._result)
 
     def take(self) -> Messages:
         """Return what it received, once."""
         taken, self._data = self._data, []
         return taken
 
-    def _told(self, size: int) -> str:
+    def _result(self, size: int) -> str:
         self._data = [self._buffer.raw[:size]] if size else []
         return "data" if size else "eof"
 

@@ -19,14 +19,14 @@ from conformance.run.artifacts import has_evidence, store
 from conformance.run.deadline import expiry, process_began
 from conformance.run.machine_pool import Workbench
 from conformance.run.provenance import run_event
-from conformance.run.quick import Choice
+from conformance.run.quick import QuickSelection
 from conformance.run.results import Claim
 
 _NONE: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
-class Ledger:
+class RunRecorder:
     """What a run has come to so far: events in memory, in the log, and before somebody's eyes."""
 
     reporter: Reporter | None = None
@@ -49,7 +49,7 @@ class Ledger:
     """`I/N` if only a share of the cases is to be judged."""
     forgiving: bool = False
     """Whether a run of kernels none of which can be had has a report all the same."""
-    quick: Mapping[str, Choice] = field(default_factory=dict)
+    quick: Mapping[str, QuickSelection] = field(default_factory=dict)
     """With `--quick`, what was chosen for each kernel."""
     durations: Mapping[str, float] = field(default_factory=dict)
     """What kernels and their shards took the last time, see `scheduler.durations`; the longest begin."""
@@ -84,19 +84,19 @@ class Ledger:
         if self.before is None:
             counts = {slug: len(ids) for slug, ids in planned.items()}
             start = replace(run_event(counts), deadline=self.deadline, shard=self.shard)
-            self.run = Run(replace(start, quick={slug: each.told() for slug, each in self.quick.items()}))
+            self.run = Run(replace(start, quick={slug: each.counts() for slug, each in self.quick.items()}))
             if self._log is not None:
                 self._log.write(self.run.start)
         else:
             self.run = self.before
         if self.reporter is not None:
-            self._retell(self.reporter, self.run, planned)
+            self._replay(self.reporter, self.run, planned)
         for event in self.kernels:
             if event.slug in planned or event.error:
                 self.add(event)
 
     @staticmethod
-    def _retell(reporter: Reporter, run: Run, planned: Planned) -> None:
+    def _replay(reporter: Reporter, run: Run, planned: Planned) -> None:
         """Tell a reporter what the run has come to already: for one that begins, nothing."""
         judged = {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
         slugs = dict.fromkeys((*judged, *planned))

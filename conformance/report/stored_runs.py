@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A folder of event logs as nights, oldest first."""
+"""The runs whose event logs are below a folder, oldest first."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from conformance.report.events import NAME, Run, read
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class StoredRun:
     """One run, and where its log is."""
 
     path: Path
     run: Run
 
 
-def nights(folder: Path) -> list[Night]:
+def stored_runs(folder: Path) -> list[StoredRun]:
     """Read every log below a folder, in the order in which the runs began; none where there is no folder.
 
-    UsageError names a log that cannot be read. One without its first line was killed before it began, and is no night.
+    UsageError names a log that cannot be read. One without its first line was killed before it began, and is left out.
     """
     found = []
     try:
@@ -31,8 +31,8 @@ def nights(folder: Path) -> list[Night]:
         raise UsageError(f"cannot read the folder {folder}: {error.strerror}", hint=hint) from error
     for path in logs:
         try:
-            found.append(Night(path.parent, read(path)))
+            found.append(StoredRun(path.parent, read(path)))
         except UsageError:
             if not path.is_file() or path.stat().st_size:
                 raise
-    return sorted(found, key=lambda night: (night.run.start.started, str(night.path)))
+    return sorted(found, key=lambda stored: (stored.run.start.started, str(stored.path)))
