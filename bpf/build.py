@@ -116,7 +116,7 @@ def _compile(source: Path, target: Path) -> None:
         )
 
 
-def _module(programs: dict[str, bpf_object.Program]) -> str:
+def _module(programs: dict[str, bpf_object.CompiledProgram]) -> str:
     """Write plain literals: what the guest must parse and build at import is what costs it time."""
     lines = ["# Made by bpf/build.py.", "PROGRAMS = {"]
     for name, program in programs.items():

@@ -33,7 +33,7 @@ class MapDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class CompiledProgram:
     """One program, ready to load once the file descriptors of its maps are put in."""
 
     section: str
@@ -48,7 +48,7 @@ class Program:
     """Hex digest of the object file."""
 
 
-def read(path: Path) -> Program:
+def read(path: Path) -> CompiledProgram:
     """Return the only program in the object `path`; HostError if it is not what the loader can load."""
     # 60 ms, and only a run that compiles needs it.
     from elftools.common.exceptions import ELFError
@@ -65,7 +65,7 @@ def read(path: Path) -> Program:
             ) from error
 
 
-def _read(elf: Any, sha256: str) -> Program:
+def _read(elf: Any, sha256: str) -> CompiledProgram:
     code = [section for section in elf.iter_sections() if section["sh_flags"] & _SHF_EXECINSTR and section.data_size]
     if len(code) != 1:
         raise ValueError(f"it has {len(code)} sections of code")
@@ -84,7 +84,7 @@ def _read(elf: Any, sha256: str) -> Program:
     if licence is None:
         raise ValueError("it has no license section")
     wanted = {name for _, name in relocations}
-    return Program(
+    return CompiledProgram(
         section=code[0].name,
         licence=licence.data().rstrip(b"\0").decode(),
         instructions=bytes(instructions),

@@ -135,12 +135,12 @@ def discard(target: Path) -> None:
     """Remove an entry so that nobody ever sees half of it."""
     key = str(target.relative_to(root()))
     with lock(key), explained(target):
-        doomed = root() / "partial" / _flat(key)
-        remove(doomed)
-        doomed.parent.mkdir(parents=True, exist_ok=True)
+        discarded = root() / "partial" / _flat(key)
+        remove(discarded)
+        discarded.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            target.rename(doomed)
-        remove(doomed)
+            target.rename(discarded)
+        remove(discarded)
 
 
 def sweep() -> list[str]:

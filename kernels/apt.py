@@ -229,12 +229,13 @@ def archives(etc: Path) -> list[Archive]:
 
 def complaints(output: str) -> list[str]:
     """Return what `apt-get update` says of archives it could not reach or believe; a missing suite is not among it."""
-    grave = ("Failed to fetch", "GPG error", "signature")
+    serious = ("Failed to fetch", "GPG error", "signature")
     said = _MESSAGE.findall(output)
     return [
         _without_logins(text)
         for kind, text in said
-        if (kind[0] == "E" or any(word in text for word in grave)) and not any(word in text for word in _NO_SUCH_SUITE)
+        if (kind[0] == "E" or any(word in text for word in serious))
+        and not any(word in text for word in _NO_SUCH_SUITE)
     ]
 
 

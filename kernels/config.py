@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, str]:
         text = unpack.whole(data, CONFIG_LIMIT) if data[:2] == b"\x1f\x8b" else data
     except unpack.TooLargeError as error:
         raise KernelError(f"the configuration {path} is {error}", hint="give a .config") from error
-    except unpack.DamagedError as error:
+    except unpack.CorruptError as error:
         raise KernelError(f"the configuration {path} is damaged: {error}", hint="copy it again") from error
     return parse(text.decode("utf-8", "replace"))
 

@@ -64,7 +64,7 @@ def plain(data: bytes, name: str) -> bytes:
         return unpack.whole(data, _LARGEST)
     except unpack.TooLargeError as error:
         raise KernelError(f"the module {name} is {error}", hint="build or fetch it again") from error
-    except (unpack.DamagedError, unpack.UnknownError) as error:
+    except (unpack.CorruptError, unpack.UnknownError) as error:
         raise KernelError(
             f"the module {name} cannot be decompressed: {error}", hint="build or fetch the kernel again"
         ) from error

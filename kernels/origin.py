@@ -16,7 +16,7 @@ from common.errors import HostError, UsageError
 from kernels.apt import Apt
 from kernels.archive import Package, catalogue
 from kernels.repository import GitError, Repository, filters, git, scratch
-from kernels.spec import Source, Spec
+from kernels.spec import Spec, SpecSource
 from kernels.version import Version
 
 Progress = Callable[[str], None]
@@ -41,7 +41,7 @@ class Origin:
 
 def find(spec: Spec, refresh: bool, progress: Progress) -> Origin:
     """Return the source that a spec names, without its patches."""
-    if spec.source is Source.TREE:
+    if spec.source is SpecSource.TREE:
         return _of_repository(spec)
     return _of_package(spec, refresh, progress)
 

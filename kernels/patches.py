@@ -93,7 +93,7 @@ def _content(path: Path) -> bytes:
     data = path.read_bytes()
     try:
         data = unpack.whole(data, _LIMIT) if data[:2] == b"\x1f\x8b" else data
-    except (unpack.DamagedError, unpack.TooLargeError) as error:
+    except (unpack.CorruptError, unpack.TooLargeError) as error:
         raise UsageError(f"{path} cannot be unpacked: {error}", hint="give a diff, a mail or an mbox") from error
     lines = data.split(b"\n")
     # Only where all lines end so: a diff may be about a file that has such lines.

@@ -10,7 +10,7 @@ from pathlib import Path
 from common.errors import KernelError
 from kernels import build, debian, host, image, origin, package, tree
 from kernels.kernel import Kernel
-from kernels.spec import Source, Spec, amend, parse
+from kernels.spec import Spec, SpecSource, amend, parse
 
 __all__ = ["Spec", "amend", "find_commit", "parse", "resolve"]
 
@@ -26,24 +26,24 @@ def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = Non
     parsed = parse(spec)
     tell = progress or (lambda _: None)
     match parsed.source:
-        case Source.DEBIAN:
+        case SpecSource.DEBIAN:
             return debian.resolve(parsed, refresh, tell)
-        case Source.SOURCE | Source.TREE:
+        case SpecSource.SOURCE | SpecSource.TREE:
             return build.resolve(parsed, refresh, tell)
-        case Source.INSTALLED:
+        case SpecSource.INSTALLED:
             return package.resolve_installed(parsed)
-        case Source.HOST:
+        case SpecSource.HOST:
             return host.resolve(parsed)
-        case Source.FILE:
+        case SpecSource.FILE:
             return image.resolve(parsed)
-        case Source.DIRECTORY:
+        case SpecSource.DIRECTORY:
             return _directory(parsed)
 
 
 def find_commit(spec: str) -> None:
     """Raise UsageError for a spec that means nothing, or a commit that is not there; costs nothing but a look."""
     parsed = parse(spec)
-    if parsed.source is Source.TREE and shutil.which("git"):
+    if parsed.source is SpecSource.TREE and shutil.which("git"):
         origin.commit_of(parsed)
 
 

@@ -24,7 +24,7 @@ _OPTION = re.compile(r",(?=[a-z]+=)")
 """A comma in a path separates only if an option follows it."""
 
 
-class Source(StrEnum):
+class SpecSource(StrEnum):
     """Where a kernel comes from."""
 
     DEBIAN = "debian"
@@ -49,7 +49,7 @@ class Spec:
 
     text: str
     """What the user typed."""
-    source: Source
+    source: SpecSource
     wanted: str
     """A version, a suite, a release or an absolute path; "" for the host."""
     cloud: bool = False
@@ -65,15 +65,15 @@ class Spec:
     @property
     def builds(self) -> bool:
         """Whether this kernel is built from source by the suite."""
-        return self.source in (Source.SOURCE, Source.TREE)
+        return self.source in (SpecSource.SOURCE, SpecSource.TREE)
 
     @property
     def slug(self) -> str:
         """The spec as part of a test id: `[a-z0-9_.-]` only."""
         match self.source:
-            case Source.DIRECTORY | Source.FILE:
+            case SpecSource.DIRECTORY | SpecSource.FILE:
                 text = Path(self.wanted).name
-            case Source.SOURCE | Source.TREE:
+            case SpecSource.SOURCE | SpecSource.TREE:
                 parts = [self.source, Path(self.wanted).name, self.revision]
                 parts += [path.stem[:40] for path in (*self.patches, *self.fragments)]
                 parts += [self.preset] if self.preset != Preset.FAST else []
@@ -86,18 +86,18 @@ class Spec:
 def parse(text: str) -> Spec:
     """Take a spec apart; UsageError says what is wrong with it. Whether a path exists is looked up, nothing else."""
     scheme, colon, rest = text.partition(":")
-    if text == Source.HOST:
-        return Spec(text, Source.HOST, "")
-    if colon and scheme == Source.DEBIAN:
+    if text == SpecSource.HOST:
+        return Spec(text, SpecSource.HOST, "")
+    if colon and scheme == SpecSource.DEBIAN:
         return _debian(text, rest)
-    if colon and scheme in (Source.SOURCE, Source.TREE):
-        return _built(text, Source(scheme), rest)
-    if colon and scheme == Source.INSTALLED:
+    if colon and scheme in (SpecSource.SOURCE, SpecSource.TREE):
+        return _built(text, SpecSource(scheme), rest)
+    if colon and scheme == SpecSource.INSTALLED:
         if not _RELEASE.fullmatch(rest):
             raise UsageError(
                 f"{text!r} names no release", hint="e.g. installed:6.1.0-50-amd64; `ls /lib/modules` lists them"
             )
-        return Spec(text, Source.INSTALLED, rest)
+        return Spec(text, SpecSource.INSTALLED, rest)
     return _path(text)
 
 
@@ -124,13 +124,13 @@ def _debian(text: str, rest: str) -> Spec:
         raise UsageError(
             f"{text!r} asks for the flavour {flavour!r}", hint="the only one is /cloud; without it, generic"
         )
-    return Spec(text, Source.DEBIAN, wanted, cloud=bool(slash))
+    return Spec(text, SpecSource.DEBIAN, wanted, cloud=bool(slash))
 
 
-def _built(text: str, source: Source, rest: str) -> Spec:
+def _built(text: str, source: SpecSource, rest: str) -> Spec:
     wanted, *options = _OPTION.split(rest)
     revision = ""
-    if source is Source.TREE:
+    if source is SpecSource.TREE:
         wanted, revision = _repository(text, wanted)
     elif not _is_version_or_suite(wanted):
         raise UsageError(f"{text!r} names neither a version nor a suite", hint="e.g. source:7.3, source:sid")
@@ -194,10 +194,10 @@ def _is_version_or_suite(wanted: str) -> bool:
 def _path(text: str) -> Spec:
     path = _expanded(text)
     if text and os.path.isdir(path):
-        return Spec(text, Source.DIRECTORY, str(path.resolve()))
+        return Spec(text, SpecSource.DIRECTORY, str(path.resolve()))
     # A pipe or a device is no kernel, but the reader of files says so better than "does not exist".
     if text and os.path.exists(path):
-        return Spec(text, Source.FILE, str(path.absolute()))
+        return Spec(text, SpecSource.FILE, str(path.absolute()))
     if "/" in text or text.startswith((".", "~")):
         raise UsageError(f"no such file or directory: {text}", hint=f"a kernel is {FORMS}")
     guess = f"did you mean debian:{text}? " if _VERSION.fullmatch(text) else ""

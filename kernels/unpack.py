@@ -14,7 +14,7 @@ _ZSTD_PIECE = 512
 """Bytes that go in at once: each four of them may be a block of 128 KiB, and zstd takes no limit."""
 
 
-class DamagedError(ValueError):
+class CorruptError(ValueError):
     """What should be compressed is not, or is cut short."""
 
 
@@ -77,10 +77,10 @@ def _bounded(decompressor: _Bounded, data: bytes) -> Iterator[bytes]:
                 fed = data[position : position + _PIECE]
                 position += len(fed)
                 if not fed:
-                    raise DamagedError("it ends too early")
+                    raise CorruptError("it ends too early")
             yield decompressor.decompress(fed, _PIECE)
     except (lzma.LZMAError, OSError, EOFError) as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptError(str(error)) from error
 
 
 def _gzip(data: bytes) -> Iterator[bytes]:
@@ -92,11 +92,11 @@ def _gzip(data: bytes) -> Iterator[bytes]:
                 left = data[position : position + _PIECE]
                 position += len(left)
                 if not left:
-                    raise DamagedError("it ends too early")
+                    raise CorruptError("it ends too early")
             yield decompressor.decompress(left, _PIECE)
             left = decompressor.unconsumed_tail
     except zlib.error as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptError(str(error)) from error
 
 
 def _zstd(data: bytes) -> Iterator[bytes]:
@@ -110,10 +110,10 @@ def _zstd(data: bytes) -> Iterator[bytes]:
             fed = data[position : position + _ZSTD_PIECE]
             position += len(fed)
             if not fed:
-                raise DamagedError("it ends too early")
+                raise CorruptError("it ends too early")
             yield decompressor.decompress(fed)
     except zstandard.ZstdError as error:
-        raise DamagedError(str(error)) from error
+        raise CorruptError(str(error)) from error
 
 
 def _plain(data: bytes) -> Iterator[bytes]:

@@ -132,7 +132,7 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
     except unpack.TooLargeError as error:
         vmlinux.unlink(missing_ok=True)
         raise KernelError(f"the kernel in {bzimage} is {error}", hint="that is no Linux: build it again") from error
-    except unpack.DamagedError as error:
+    except unpack.CorruptError as error:
         raise KernelError(f"{bzimage} is damaged: {error}", hint="build, copy or download it again") from error
     with vmlinux.open("rb") as file:
         if file.read(4) != b"\x7fELF":
@@ -166,7 +166,7 @@ def embedded_config(vmlinux: Path) -> str:
         return unpack.whole(packed, CONFIG_LIMIT).decode("utf-8", "replace")
     except unpack.TooLargeError as error:
         raise KernelError(f"the configuration in {vmlinux} is {error}", hint="build it again") from error
-    except (unpack.DamagedError, unpack.UnknownError) as error:
+    except (unpack.CorruptError, unpack.UnknownError) as error:
         raise KernelError(f"the configuration in {vmlinux} is damaged: {error}", hint="build it again") from error
 
 

@@ -21,7 +21,7 @@ from common.errors import HostError
 from kernels.kernel import Kernel
 from vm import jail
 from vm.death import PANIC
-from vm.qemu import mortal
+from vm.qemu import with_parent_death_signal
 
 DEVICE = Path("/dev/kvm")
 PROBE_SECONDS = 5.0
@@ -31,7 +31,7 @@ CONSOLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class AcceleratorChoice:
     """An accelerator and the sentence that defends it."""
 
     name: str
@@ -50,17 +50,17 @@ class Probe:
     """How long the boot took where KVM works."""
 
 
-def choose(wanted: str, kernel: Kernel, qemu: Path) -> Choice:
+def choose(wanted: str, kernel: Kernel, qemu: Path) -> AcceleratorChoice:
     """Return `kvm` or `tcg` with the reason; HostError if KVM is demanded and does not work."""
     if wanted == "tcg":
-        return Choice("tcg", "TCG was asked for")
+        return AcceleratorChoice("tcg", "TCG was asked for")
     refusal = _refusal()
     probe = Probe(refusal) if refusal else _probed(kernel, qemu)
     if not probe.why_not:
-        return Choice("kvm", "a probe boot under KVM succeeded", slowness=max(1.0, probe.seconds))
+        return AcceleratorChoice("kvm", "a probe boot under KVM succeeded", slowness=max(1.0, probe.seconds))
     if wanted == "kvm":
         raise HostError(f"KVM was asked for, but {probe.why_not}", hint="use --accel auto, or fix KVM")
-    return Choice("tcg", f"TCG, because {probe.why_not}")
+    return AcceleratorChoice("tcg", f"TCG, because {probe.why_not}")
 
 
 def cpu_model() -> str:
@@ -139,7 +139,7 @@ class _Boot:
         # fmt: on
         with TemporaryFile() as console, TemporaryFile() as errors:
             process = subprocess.Popen(
-                mortal([*command, "-kernel", f"/proc/self/fd/{image}"], jail.runner(command)),
+                with_parent_death_signal([*command, "-kernel", f"/proc/self/fd/{image}"], jail.runner(command)),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=errors,

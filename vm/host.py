@@ -18,7 +18,7 @@ from vm.death import DeadMachineError
 from vm.machine import MachineInfo, MachineKind
 from vm.monitor import QmpError
 from vm.patience import Waits, starvation
-from vm.qemu import content, mortal
+from vm.qemu import content, with_parent_death_signal
 from vm.session import Session
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,7 @@ COMMAND = (
 # fmt: on
 
 
-class Guestless:
+class NoGuest:
     """What a process answers behind which there is no guest."""
 
     def mishap(self) -> str:
@@ -64,7 +64,7 @@ class Guestless:
         raise QmpError("the running kernel is no guest")
 
 
-class LocalAgent(Guestless):
+class LocalAgent(NoGuest):
     """An agent that runs beside us."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
@@ -73,7 +73,7 @@ class LocalAgent(Guestless):
         self.control, agent_end = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                mortal([*command, str(agent_end.fileno())]),
+                with_parent_death_signal([*command, str(agent_end.fileno())]),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,

@@ -26,7 +26,7 @@ from vm.machine import Bundle, Machine, MachineInfo, MachineKind, MachineOptions
 from vm.monitor import QmpError
 from vm.qemu import Qemu
 from vm.session import Session
-from vm.template import DamagedError, Template
+from vm.template import DamagedTemplateError, Template
 
 QEMU = "qemu-system-x86_64"
 RESTORE_PATIENCE = 5.0
@@ -117,7 +117,7 @@ def flaw(info: MachineInfo) -> str:
     folder = Path(info.template)
     try:
         Template.read(folder).verify()
-    except DamagedError as error:
+    except DamagedTemplateError as error:
         return f"the machine's template was changed while it ran: {error}"
     if tuple(template.identity(folder)) != info.generation:
         return "the machine's template was replaced while it ran"
@@ -142,7 +142,7 @@ def start(found: Template, note: str = "", *, ram: Path | None = None) -> Booted
         try:
             memory = files.enter_context(jail.memory(ram or found.ram))
         except FileNotFoundError as error:
-            raise DamagedError("its ram cannot be read") from error
+            raise DamagedTemplateError("its ram cannot be read") from error
         command = found.composition.machine(memory, shared=ram is not None)
         qemu = Qemu(command, passed=[memory], state=state.fileno(), runner=jail.runner(command, memory))
     return Booted(Session(qemu, info), qemu, found.composition)
@@ -176,7 +176,7 @@ class Plan:
         return Path(found).resolve()
 
     @cached_property
-    def choice(self) -> accel.Choice:
+    def choice(self) -> accel.AcceleratorChoice:
         """The accelerator, and why that."""
         return accel.choose(self.options.accelerator, self.kernel, self.qemu)
 
@@ -250,7 +250,7 @@ class Plan:
                     return self.open_cold(found.note)
                 found.verify(closely=looked)
                 return restore(found, note).session
-            except (DamagedError, DeadMachineError) as error:
+            except (DamagedTemplateError, DeadMachineError) as error:
                 if isinstance(error, DeadMachineError) and error.mishap and looked:
                     raise boot.mishap(self.kernel, error) from error
                 if isinstance(error, DeadMachineError) and not looked:
@@ -282,7 +282,7 @@ class Plan:
                 if found.info.kind is MachineKind.CLONE or found.age < FALLBACK_SECONDS:
                     template.retire(self.key)
                     return found
-            except DamagedError as error:
+            except DamagedTemplateError as error:
                 self.say(f"a damaged template of {self.kernel.spec} was discarded: {error}")
             template.discard(target, seen)
         raise HostError(
@@ -346,7 +346,7 @@ class Plan:
             parent.verify()
             template.copy_sparse(parent.ram, ram)
             return restore(parent, ram=ram)
-        except (DamagedError, DeadMachineError, OSError):
+        except (DamagedTemplateError, DeadMachineError, OSError):
             return None
 
     def _qemu_version(self) -> str:

@@ -42,7 +42,7 @@ CRASHES = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.
 """Signals that QEMU brings upon itself; then its guest may have had a part in it. A full disk makes it SIGBUS."""
 
 
-def mortal(command: list[str], runner: int = 0) -> list[str]:
+def with_parent_death_signal(command: list[str], runner: int = 0) -> list[str]:
     """Wrap a command so that the kernel kills it with us, even if we are killed before it has started.
 
     "With us" is the calling thread (prctl(2), PR_SET_PDEATHSIG): call from one that lives as long as the machine. The
@@ -110,7 +110,7 @@ class Qemu:
         """Start the process; HostError, with everything let go of, if that fails."""
         try:
             return subprocess.Popen(
-                mortal(command, self._runner),
+                with_parent_death_signal(command, self._runner),
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,

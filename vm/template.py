@@ -86,7 +86,7 @@ def _templates() -> Path:
     return cache.root() / "templates"
 
 
-class DamagedError(Exception):
+class DamagedTemplateError(Exception):
     """A template is not what was saved."""
 
 
@@ -125,14 +125,14 @@ class Template:
         try:
             checksum, text = _sealed((folder / MANIFEST).read_text())
             if checksum != _sum_of(text):
-                raise DamagedError("its manifest has changed since it was saved")
+                raise DamagedTemplateError("its manifest has changed since it was saved")
             data = json.loads(text)
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
             told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": (), "built": False}
             info = MachineInfo(**{**data["info"], **told})
             return cls(folder, **{**data, "composition": composition, "info": info})
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DamagedError(f"its manifest cannot be read ({type(error).__name__})") from error
+            raise DamagedTemplateError(f"its manifest cannot be read ({type(error).__name__})") from error
 
     def write(self) -> None:
         """Write the manifest."""
@@ -145,7 +145,7 @@ class Template:
         try:
             return self.state.open("rb")
         except OSError as error:
-            raise DamagedError("its state cannot be read") from error
+            raise DamagedTemplateError("its state cannot be read") from error
 
     def verify(self, *, closely: bool = False) -> None:
         """Raise DamagedError unless the files are those that were saved.
@@ -160,9 +160,9 @@ class Template:
                 if dated and name == "ram" and stamp(path) == self.stamps[name]:
                     continue
                 if checksum_of(path) != checksum:
-                    raise DamagedError(f"its {name} has changed since it was saved")
+                    raise DamagedTemplateError(f"its {name} has changed since it was saved")
             except OSError as error:
-                raise DamagedError(f"its {name} cannot be read") from error
+                raise DamagedTemplateError(f"its {name} cannot be read") from error
 
 
 def _sealed(text: str) -> tuple[str, str]:

@@ -21,9 +21,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.Archive:
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeArchive:
     """An archive with nothing in it, which apt's sources name."""
-    made = fakes.Archive(tmp_path / "archive")
+    made = fakes.FakeArchive(tmp_path / "archive")
     monkeypatch.setattr(apt, "ETC", made.etc)
     return made
 
@@ -61,7 +61,7 @@ def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stocked(archive: fakes.Archive, tmp_path: Path) -> fakes.Archive:
+def stocked(archive: fakes.FakeArchive, tmp_path: Path) -> fakes.FakeArchive:
     """An archive with one kernel."""
     archive.add(fakes.image_package(tmp_path))
     return archive

@@ -130,12 +130,12 @@ def image_package(folder: Path, release: str = RELEASE, compress: Callable[[byte
     )
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _SilentHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name for it
         pass
 
 
-class Archive:
+class FakeArchive:
     """A Debian archive in a directory, unsigned, and an /etc/apt that trusts it."""
 
     def __init__(self, root: Path, suite: str = "bookworm") -> None:
@@ -153,7 +153,7 @@ class Archive:
     @contextmanager
     def served(self) -> Iterator[None]:
         """Be reached by HTTP, at the same address every time."""
-        handler = partial(_Quiet, directory=str(self.root))
+        handler = partial(_SilentHandler, directory=str(self.root))
         with ThreadingHTTPServer(("127.0.0.1", self.port), handler) as server:
             self.port = server.server_port
             (self.etc / "sources.list").write_text(

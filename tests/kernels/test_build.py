@@ -182,7 +182,7 @@ def sources(linux: Path, folder: Path, version: str) -> Path:
 
 
 @fakes.NEEDS_APT
-def test_debian_s_source(linux: Path, tmp_path: Path, archive: fakes.Archive) -> None:
+def test_debian_s_source(linux: Path, tmp_path: Path, archive: fakes.FakeArchive) -> None:
     """The newest package that answers is fetched once, and is the same source as git has it, executables and all."""
     Path("net/core/run").symlink_to("skmsg.c")
     Path("Makefile").chmod(0o755)

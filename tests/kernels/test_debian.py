@@ -29,7 +29,7 @@ pytestmark = fakes.NEEDS_APT
 OTHER = "6.12.90+deb12-amd64"
 
 
-def test_resolve(stocked: fakes.Archive) -> None:
+def test_resolve(stocked: fakes.FakeArchive) -> None:
     """A kernel is found by branch, fetched and unpacked: plain modules, only those a guest may need, indexed."""
     told: list[str] = []
     kernel = resolve("debian:6.12", progress=told.append)
@@ -47,12 +47,12 @@ def test_resolve(stocked: fakes.Archive) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["6.12", "6.12.95", "6.12.95+deb12", "6.12.95-1", "bookworm", "oldstable"])
-def test_names(stocked: fakes.Archive, wanted: str) -> None:
+def test_names(stocked: fakes.FakeArchive, wanted: str) -> None:
     """A kernel answers to its branch, version, ABI, package version, and its suite's two names."""
     assert resolve(f"debian:{wanted}").release == fakes.RELEASE
 
 
-def test_newest_wins(stocked: fakes.Archive, tmp_path: Path) -> None:
+def test_newest_wins(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
     """Of several kernels of a branch the newest is taken; a metapackage and a real-time kernel are none."""
     stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
     stocked.add(
@@ -66,7 +66,7 @@ def test_newest_wins(stocked: fakes.Archive, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last", ["", "-unsigned"], ids=["signed", "unsigned"])
-def test_signed_wins(archive: fakes.Archive, tmp_path: Path, last: str) -> None:
+def test_signed_wins(archive: fakes.FakeArchive, tmp_path: Path, last: str) -> None:
     """Of the signed and the unsigned package of a kernel the signed one is taken, wherever it stands in the index."""
     package = fakes.image_package(tmp_path)
     for suffix in ("-unsigned" if not last else "", last):
@@ -74,13 +74,13 @@ def test_signed_wins(archive: fakes.Archive, tmp_path: Path, last: str) -> None:
     assert resolve("debian:6.12").provenance["package"] == f"linux-image-{fakes.RELEASE}"
 
 
-def test_unsigned_alone_will_do(archive: fakes.Archive, tmp_path: Path) -> None:
+def test_unsigned_alone_will_do(archive: fakes.FakeArchive, tmp_path: Path) -> None:
     """Where only the unsigned package exists, it is taken: nothing here checks a boot signature."""
     archive.add(fakes.image_package(tmp_path), name=f"linux-image-{fakes.RELEASE}-unsigned")
     assert resolve("debian:6.12").release == fakes.RELEASE
 
 
-def test_split_packages(archive: fakes.Archive, tmp_path: Path) -> None:
+def test_split_packages(archive: fakes.FakeArchive, tmp_path: Path) -> None:
     """From 7.x on the parts of a kernel come from packages of their own, with the image beside the modules."""
     release = "7.3.4+deb13-amd64"
     version = "7.3.4-1"
@@ -102,7 +102,7 @@ def test_split_packages(archive: fakes.Archive, tmp_path: Path) -> None:
     assert modules.names(kernel.modules, release) == {"tls"}
 
 
-def test_half_a_kernel_is_none(stocked: fakes.Archive, tmp_path: Path) -> None:
+def test_half_a_kernel_is_none(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
     """A kernel whose modules have left the archive is passed over for one that is whole."""
     stocked.add(
         fakes.package(tmp_path, "linux-image-6.12.99+deb12-amd64", {}),
@@ -112,7 +112,7 @@ def test_half_a_kernel_is_none(stocked: fakes.Archive, tmp_path: Path) -> None:
     assert resolve("debian:6.12").release == fakes.RELEASE
 
 
-def test_cloud(stocked: fakes.Archive, tmp_path: Path) -> None:
+def test_cloud(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
     """The cloud flavour is another kernel, and only taken when asked for."""
     with pytest.raises(UsageError):
         resolve("debian:6.12/cloud")
@@ -122,7 +122,7 @@ def test_cloud(stocked: fakes.Archive, tmp_path: Path) -> None:
     assert resolve("debian:6.12", refresh=True).release == fakes.RELEASE
 
 
-def test_unknown_version(stocked: fakes.Archive, tmp_path: Path) -> None:
+def test_unknown_version(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
     """A version no suite has is refused with the nearest there are."""
     stocked.add(fakes.image_package(tmp_path, "6.1.0-50-amd64"), version="6.1.176-1")
     with pytest.raises(UsageError, match=r"no suite of the archive has the kernel 'debian:6.11'") as caught:
@@ -137,7 +137,7 @@ def test_unknown_version(stocked: fakes.Archive, tmp_path: Path) -> None:
     assert "the nearest: debian:bookworm;" in caught.value.hint
 
 
-def test_remembered(stocked: fakes.Archive) -> None:
+def test_remembered(stocked: fakes.FakeArchive) -> None:
     """A spec resolved before comes back at once and without the archive; a refresh needs it."""
     with stocked.served():
         first = resolve("debian:6.12")
@@ -150,7 +150,7 @@ def test_remembered(stocked: fakes.Archive) -> None:
         resolve("debian:6.12", refresh=True)
 
 
-def test_inventory(stocked: fakes.Archive, tmp_path: Path, own_cache: Path) -> None:
+def test_inventory(stocked: fakes.FakeArchive, tmp_path: Path, own_cache: Path) -> None:
     """What is cached and what is offered can be listed; what was not used lately, or all, can be thrown away."""
     stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
     old, new = inventory.fetch("debian:6.12.90"), inventory.fetch("debian:6.12")

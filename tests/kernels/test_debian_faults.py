@@ -39,7 +39,7 @@ except HostError as error:
 """
 
 
-def test_stale_memory_serves_when_the_archive_is_away(stocked: fakes.Archive, own_cache: Path) -> None:
+def test_stale_memory_serves_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
     """After a day the archive is asked again; if it is away, what was found before serves, and that is said."""
     told: list[str] = []
     with stocked.served():
@@ -53,7 +53,7 @@ def test_stale_memory_serves_when_the_archive_is_away(stocked: fakes.Archive, ow
     assert any("does not answer" in line and "using the kernel found 2" in line for line in told)
 
 
-def test_old_index_serves_when_the_archive_is_away(stocked: fakes.Archive, own_cache: Path) -> None:
+def test_old_index_serves_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
     """A kernel fetched by another spec is found in yesterday's index while the archive is away, with a warning."""
     told: list[str] = []
     with stocked.served():
@@ -64,7 +64,7 @@ def test_old_index_serves_when_the_archive_is_away(stocked: fakes.Archive, own_c
     assert any("Failed to fetch" in line for line in told)
 
 
-def test_unreachable(archive: fakes.Archive) -> None:
+def test_unreachable(archive: fakes.FakeArchive) -> None:
     """An archive that cannot be reached is the machine's trouble, and named."""
     with archive.served():
         pass
@@ -74,7 +74,7 @@ def test_unreachable(archive: fakes.Archive) -> None:
     assert caught.value.exit_code == ExitCode.BROKEN
 
 
-def test_no_archive(archive: fakes.Archive) -> None:
+def test_no_archive(archive: fakes.FakeArchive) -> None:
     """A machine whose apt knows no Debian archive is told so."""
     (archive.etc / "sources.list").write_text("deb http://127.0.0.1:9/other jammy main\n")
     with pytest.raises(HostError, match="name no Debian archive"):
@@ -82,7 +82,7 @@ def test_no_archive(archive: fakes.Archive) -> None:
 
 
 @pytest.mark.parametrize("harm", ["truncated", "tampered"])
-def test_harmed_download(stocked: fakes.Archive, own_cache: Path, harm: str) -> None:
+def test_harmed_download(stocked: fakes.FakeArchive, own_cache: Path, harm: str) -> None:
     """A package that is not what the index promises is refused; nothing of it stays, and a sound one is taken later."""
     deb = next(stocked.pool.iterdir())
     sound = deb.read_bytes()
@@ -97,7 +97,7 @@ def test_harmed_download(stocked: fakes.Archive, own_cache: Path, harm: str) -> 
     assert resolve("debian:6.12").release == fakes.RELEASE
 
 
-def test_tampered_index(stocked: fakes.Archive) -> None:
+def test_tampered_index(stocked: fakes.FakeArchive) -> None:
     """An index that is not what the release file promises is not used."""
     index = stocked.root / "dists/bookworm/main/binary-amd64/Packages"
     index.write_bytes(index.read_bytes().replace(b"kmod", b"evil"))
@@ -119,7 +119,7 @@ class _Guarded(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_passwords_stay_where_they_are(stocked: fakes.Archive, own_cache: Path) -> None:
+def test_passwords_stay_where_they_are(stocked: fakes.FakeArchive, own_cache: Path) -> None:
     """A login in apt's sources opens the archive, and is in no file that others may read and in no error."""
     stale = own_cache / "apt" / "offers-0123456789abcdef.json"
     stale.parent.mkdir(parents=True)
@@ -154,7 +154,7 @@ def test_logins_are_taken_out_of_what_apt_says() -> None:
     assert said == ["Failed to fetch http://relay:3128/a b", "GPG error: https://host/x"]
 
 
-def test_unsigned_archive(stocked: fakes.Archive) -> None:
+def test_unsigned_archive(stocked: fakes.FakeArchive) -> None:
     """An archive that nobody signed is not used unless the machine's own sources trust it."""
     sources = stocked.etc / "sources.list"
     sources.write_text(sources.read_text().replace("[trusted=yes] ", ""))
@@ -162,7 +162,7 @@ def test_unsigned_archive(stocked: fakes.Archive) -> None:
         resolve("debian:6.12")
 
 
-def test_broken_package(archive: fakes.Archive, tmp_path: Path) -> None:
+def test_broken_package(archive: fakes.FakeArchive, tmp_path: Path) -> None:
     """A package that is what the index promises and yet no package is refused with its name."""
     deb = tmp_path / f"linux-image-{fakes.RELEASE}.deb"
     deb.write_bytes(b"no package at all")
@@ -173,7 +173,7 @@ def test_broken_package(archive: fakes.Archive, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 @pytest.mark.parametrize("kilobytes", [20, 400, 2000], ids=["index", "download", "unpack"])
-def test_full_disk(archive: fakes.Archive, tmp_path: Path, kilobytes: int) -> None:
+def test_full_disk(archive: fakes.FakeArchive, tmp_path: Path, kilobytes: int) -> None:
     """A disk that fills up at any step of fetching is one sentence and a hint, and nothing stays on it."""
     folder = f"lib/modules/{fakes.RELEASE}/kernel/net/tls"
     big = {f"{folder}/tls.ko": os.urandom(600_000), f"{folder}/big.ko": bytes(3_000_000)}

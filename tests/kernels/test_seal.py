@@ -73,7 +73,7 @@ def test_an_entry_of_an_older_suite_is_sealed(entry: Path) -> None:
 
 
 @fakes.NEEDS_APT
-def test_a_debian_kernel_that_changed_is_fetched_anew(archive: fakes.Archive, tmp_path: Path) -> None:
+def test_a_debian_kernel_that_changed_is_fetched_anew(archive: fakes.FakeArchive, tmp_path: Path) -> None:
     """No run judges something else under the name and digest of a kernel of the archive."""
     archive.add(fakes.image_package(tmp_path))
     first = resolve("debian:6.12")

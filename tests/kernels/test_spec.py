@@ -10,24 +10,24 @@ import pytest
 
 from common.errors import ExitCode, UsageError
 from kernels.resolve import amend, parse
-from kernels.spec import Preset, Source
+from kernels.spec import Preset, SpecSource
 
 
 @pytest.mark.parametrize(
     ("text", "source", "wanted", "slug"),
     [
-        ("debian:6.12", Source.DEBIAN, "6.12", "debian-6.12"),
-        ("debian:6.12/cloud", Source.DEBIAN, "6.12", "debian-6.12-cloud"),
-        ("debian:6.12.95+deb12", Source.DEBIAN, "6.12.95+deb12", "debian-6.12.95_deb12"),
-        ("debian:trixie-backports", Source.DEBIAN, "trixie-backports", "debian-trixie-backports"),
-        ("installed:6.1.0-50-amd64", Source.INSTALLED, "6.1.0-50-amd64", "installed-6.1.0-50-amd64"),
-        ("host", Source.HOST, "", "host"),
-        ("source:7.3", Source.SOURCE, "7.3", "source-7.3"),
-        ("source:7.3.4-1~bpo13+1,preset=debug", Source.SOURCE, "7.3.4-1~bpo13+1", "source-7.3.4-1_bpo13_1-debug"),
-        ("source:trixie-backports", Source.SOURCE, "trixie-backports", "source-trixie-backports"),
+        ("debian:6.12", SpecSource.DEBIAN, "6.12", "debian-6.12"),
+        ("debian:6.12/cloud", SpecSource.DEBIAN, "6.12", "debian-6.12-cloud"),
+        ("debian:6.12.95+deb12", SpecSource.DEBIAN, "6.12.95+deb12", "debian-6.12.95_deb12"),
+        ("debian:trixie-backports", SpecSource.DEBIAN, "trixie-backports", "debian-trixie-backports"),
+        ("installed:6.1.0-50-amd64", SpecSource.INSTALLED, "6.1.0-50-amd64", "installed-6.1.0-50-amd64"),
+        ("host", SpecSource.HOST, "", "host"),
+        ("source:7.3", SpecSource.SOURCE, "7.3", "source-7.3"),
+        ("source:7.3.4-1~bpo13+1,preset=debug", SpecSource.SOURCE, "7.3.4-1~bpo13+1", "source-7.3.4-1_bpo13_1-debug"),
+        ("source:trixie-backports", SpecSource.SOURCE, "trixie-backports", "source-trixie-backports"),
     ],
 )
-def test_forms(text: str, source: Source, wanted: str, slug: str) -> None:
+def test_forms(text: str, source: SpecSource, wanted: str, slug: str) -> None:
     """Every form of a spec is taken apart and named for test ids."""
     spec = parse(text)
     assert (spec.text, spec.source, spec.wanted, spec.slug) == (text, source, wanted, slug)
@@ -39,8 +39,8 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree, image = tmp_path / "My Linux", tmp_path / "bzImage"
     tree.mkdir()
     image.touch()
-    assert (parse(str(tree)).source, parse(str(tree)).slug) == (Source.DIRECTORY, "my_linux")
-    assert (parse(str(image)).source, parse(str(image)).slug) == (Source.FILE, "bzimage")
+    assert (parse(str(tree)).source, parse(str(tree)).slug) == (SpecSource.DIRECTORY, "my_linux")
+    assert (parse(str(image)).source, parse(str(image)).slug) == (SpecSource.FILE, "bzimage")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse("bzImage").wanted == parse("./bzImage").wanted == parse("~/bzImage").wanted == str(image)

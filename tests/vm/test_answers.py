@@ -26,7 +26,7 @@ from vm import answers
 from vm.death import DeadMachineError
 from vm.guest.frames import HEADER, MARK, Channel, encode
 from vm.guest.kmsg import LINES, TEXT
-from vm.host import Guestless
+from vm.host import NoGuest
 from vm.machine import Fate, MachineInfo, MachineKind, Reply
 from vm.session import CONSOLE_LIMIT, Session
 
@@ -108,7 +108,7 @@ def test_any_json_is_read_or_refused(request: pytest.FixtureRequest) -> None:
     hold()
 
 
-class Mute(Guestless):
+class SilentBody(NoGuest):
     """A body without a process."""
 
     def __init__(self, words: str = "") -> None:
@@ -145,7 +145,7 @@ class Mute(Guestless):
 def answered(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Reply:
     """Return the reply of a machine that says so much and then nothing more."""
     monkeypatch.setattr("vm.session.EXIT_SECONDS", 0.0)
-    body = Mute()
+    body = SilentBody()
     session = Session(body, INFO)
     sender = threading.Thread(target=_say, args=(body.guest.dup(), data), daemon=True)
     sender.start()
@@ -256,7 +256,7 @@ def test_a_frame_that_is_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyP
 
 def test_nan_does_not_switch_a_deadline_off() -> None:
     """A guest that asks for NaN seconds more is lost at once."""
-    body = Mute()
+    body = SilentBody()
     session = Session(body, INFO)
     body.guest.sendall(raw(b'{"id":1,"extend":NaN}'))
     reply = session.call("m:f", {}, deadline=0.2)
@@ -273,7 +273,7 @@ def test_nan_does_not_switch_a_deadline_off() -> None:
 )  # fmt: skip
 def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]) -> None:
     """An agent that introduces itself as nothing is as good as none: also while a template is made."""
-    body = Mute()
+    body = SilentBody()
     body.guest.sendall(encode(answer | {"id": 1}))
     with pytest.raises(DeadMachineError) as caught:
         Session(body, INFO).greet(5.0)
@@ -284,7 +284,7 @@ def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]
 @pytest.mark.parametrize("seconds", ["x", -5.0, 1e300, [1], None, True])
 def test_a_calibration_that_makes_no_sense_is_a_dead_machine(seconds: object) -> None:
     """No guest measures what is no time."""
-    body = Mute()
+    body = SilentBody()
     body.guest.sendall(encode({"id": 1, "seconds": seconds}))
     with pytest.raises(DeadMachineError, match="lost"):
         Session(body, INFO).calibrate(1.0)
@@ -292,7 +292,7 @@ def test_a_calibration_that_makes_no_sense_is_a_dead_machine(seconds: object) ->
 
 def test_nonsense_when_code_is_loaded_is_the_kernels() -> None:
     """A guest that is given its code and answers with rubbish cannot be judged, and says with what."""
-    body = Mute()
+    body = SilentBody()
     body.guest.sendall(b"hello world, I am noise")
     with pytest.raises(KernelError, match="makes no sense: no frame begins with 68 65 6c"):
         Session(body, INFO).load({"a": ""})
@@ -327,7 +327,7 @@ def test_long_texts_keep_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_console_without_end_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest that prints more than a machine has a use for is ended, long before its deadline."""
     monkeypatch.setattr("vm.session.LOOK_SECONDS", 0.05)
-    body = Mute("words")
+    body = SilentBody("words")
     body.words_size = CONSOLE_LIMIT + 1
     reply = Session(body, INFO).call("m:f", {}, deadline=60.0)
     assert reply.fate is Fate.LOST
@@ -337,7 +337,7 @@ def test_a_console_without_end_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_terminal_that_shows_no_base64_is_a_dead_machine() -> None:
     """Nothing but what was encoded reaches the user's terminal."""
-    body = Mute()
+    body = SilentBody()
     body.guest.sendall(encode({"id": 1, "screen": "%%%"}))
     with pytest.raises(DeadMachineError):
         Session(body, INFO).shell(["sh"], {}, [24, 80], -1, -1)

@@ -21,7 +21,7 @@ from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.waiting import wait_until
 from vm import template
-from vm.accel import Choice
+from vm.accel import AcceleratorChoice
 from vm.host import CHECKOUT
 from vm.launch import Plan, UnfitError, open_machine, prepare
 from vm.machine import Fate, Machine, MachineKind, MachineOptions
@@ -230,7 +230,7 @@ def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
 
 def test_why_is_for_each_run_to_say(prepared: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who shares the template of a run that asked for TCG is told why it has to do with TCG itself."""
-    monkeypatch.setattr("vm.accel.choose", lambda *_: Choice("tcg", "because there is no KVM"))
+    monkeypatch.setattr("vm.accel.choose", lambda *_: AcceleratorChoice("tcg", "because there is no KVM"))
     assert prepare(prepared, OPTIONS, BUNDLE, _warmup).why == "because there is no KVM"
     with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
         assert machine.info.why == "because there is no KVM"

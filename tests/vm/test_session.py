@@ -19,7 +19,7 @@ import pytest
 from common.errors import KernelError
 from tests.waiting import wait_until
 from vm.guest.frames import Channel, encode
-from vm.host import Guestless, LocalAgent
+from vm.host import LocalAgent, NoGuest
 from vm.machine import Fate, MachineInfo, MachineKind
 from vm.patience import STARVED, Patience
 from vm.session import Session
@@ -176,7 +176,7 @@ def test_nothing_survives_close() -> None:
         _await_death(pid)
 
 
-class FakeBody(Guestless):
+class FakeBody(NoGuest):
     """A process that will die, and what it is going to have printed."""
 
     def __init__(self, words: str) -> None:

@@ -16,7 +16,7 @@ from vm.compose import Composition
 from vm.death import DeadMachineError
 from vm.launch import Plan, flaw
 from vm.machine import Fate, MachineInfo, MachineKind, MachineOptions
-from vm.template import DamagedError, Template
+from vm.template import DamagedTemplateError, Template
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "because", factor=4.2, boot_seconds=3.1, versions={"qemu": "7.2"})
 COMPOSITION = Composition("/usr/bin/qemu", ("-machine", "q35"), "/k/vmlinux", "quiet", 512)
@@ -56,7 +56,7 @@ def test_damage_is_found(folder: Path, name: str, damage: str) -> None:
             os.truncate(path, path.stat().st_size // 2)
         case "remove":
             path.unlink()
-    with pytest.raises(DamagedError, match=name):
+    with pytest.raises(DamagedTemplateError, match=name):
         Template.read(folder).verify()
 
 
@@ -68,7 +68,7 @@ def test_any_bit_of_the_manifest_counts(folder: Path) -> None:
         spoiled = bytearray(sound)
         spoiled[number] ^= 1 << number % 8
         path.write_bytes(spoiled)
-        with pytest.raises(DamagedError, match="manifest"):
+        with pytest.raises(DamagedTemplateError, match="manifest"):
             Template.read(folder)
     path.write_bytes(sound)
     assert json.loads(sound)["template"]["info"]["factor"] == INFO.factor
@@ -80,7 +80,7 @@ def test_a_template_may_go_at_any_moment(folder: Path) -> None:
     found = Template.read(folder)
     found.verify()
     found.state.unlink()
-    with pytest.raises(DamagedError, match="state cannot be read"):
+    with pytest.raises(DamagedTemplateError, match="state cannot be read"):
         found.opened_state()
 
 
@@ -98,7 +98,7 @@ def test_to_look_closely_is_to_read_all(folder: Path) -> None:
     found = Template.read(folder)
     change_unseen(found.ram)
     found.verify()
-    with pytest.raises(DamagedError, match="ram has changed"):
+    with pytest.raises(DamagedTemplateError, match="ram has changed"):
         found.verify(closely=True)
 
 
@@ -113,7 +113,7 @@ def test_after_a_reboot_memory_is_read_before_it_is_believed(folder: Path) -> No
     found = Template.read(folder)
     change_unseen(found.ram)
     found.verify()
-    with pytest.raises(DamagedError, match="ram has changed"):
+    with pytest.raises(DamagedTemplateError, match="ram has changed"):
         replace(found, boot_id="another boot").verify()
 
 
@@ -136,7 +136,7 @@ def test_a_machine_knows_whether_its_template_is_to_blame(folder: Path) -> None:
 def test_a_broken_manifest_is_damage(folder: Path, text: str) -> None:
     """Whatever is in the manifest's place, it ends in one kind of error."""
     (folder / "manifest.json").write_text(text)
-    with pytest.raises(DamagedError, match="manifest"):
+    with pytest.raises(DamagedTemplateError, match="manifest"):
         Template.read(folder)
 
 

@@ -107,7 +107,7 @@ class Agent:
         with tracer.traced(request.get("trace", ())) as trace:
             answer = worker.call(wanted, request["deadline"], self._patience(request))
         if answer["fate"] == "died":
-            self._succeed(request)
+            self._replace_worker(request)
         elif answer["fate"] == "overran" and not self._drop_worker(request):
             sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
             answer["error"] = "\n".join((answer["error"], autopsy.stacks(worker.pid), sentence))
@@ -164,7 +164,7 @@ class Agent:
 
         return terminal.relay(self._channel, request)
 
-    def _succeed(self, request: dict[str, Any]) -> None:
+    def _replace_worker(self, request: dict[str, Any]) -> None:
         """Replace a dead worker, without whatever it left behind, in sessions of its own too."""
         self._worker = None
         self._extend(request, FORK_SECONDS)

@@ -71,7 +71,7 @@ class Worker:
         try:
             self._channel.send(request)
         except BrokenPipeError:
-            return {"fate": "died", "error": self.bury()}
+            return {"fate": "died", "error": self.reap()}
         poll = select.poll()
         poll.register(self._channel.reader, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)
@@ -93,7 +93,7 @@ class Worker:
                 if answer is not None:
                     return dict(answer)
             if any(fd == self._pidfd for fd, _ in ready):
-                return {"fate": "died", "error": self.bury()}
+                return {"fate": "died", "error": self.reap()}
             poll.unregister(self._channel.reader)  # it closed its end and has not died yet
 
     def whereabouts(self) -> str:
@@ -104,7 +104,7 @@ class Worker:
                 lines.append(f"{name}: {Path(f'/proc/{self.pid}/{name}').read_text().rstrip()}")
         return "\n".join(lines)
 
-    def bury(self) -> str:
+    def reap(self) -> str:
         """Reap a dead worker and say what it died of."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
