@@ -141,12 +141,12 @@ class Judgement:
     differences: tuple[str, ...] = ()
     """One sentence for each thing that was not as expected, what was wanted first."""
     deviation: str = ""
-    """The known deviations it is about, by name and separated by blanks; only for xfail and xpass."""
+    """The known defects it is about, by name and separated by blanks; only for xfail and xpass."""
     grounds: tuple[Ground, ...] = ()
     """The rows that decided it; of an unexpected verdict, those of the steps that went wrong."""
 
 
-class LogLine(TypedDict):
+class LogEntry(TypedDict):
     """A line of the kernel log."""
 
     text: str
@@ -168,4 +168,4 @@ class TryEntry(TypedDict):
     differences: NotRequired[tuple[str, ...]]
     hasty: NotRequired[bool]
     seconds: NotRequired[float]
-    log: NotRequired[tuple[LogLine, ...]]
+    log: NotRequired[tuple[LogEntry, ...]]

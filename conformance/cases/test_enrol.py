@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Enrol: a socket gets into a map by its own process, a message, theft, sock_ops or an iterator, and is used."""
+"""Enrol: insert a socket by its own process, SCM_RIGHTS, pidfd_getfd(2), sock_ops or an iterator, then use it."""
 
 from __future__ import annotations
 

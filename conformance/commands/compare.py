@@ -21,8 +21,8 @@ from conformance.compare.identity import unlike
 from conformance.compare.model import Change, Comparison, Difference, Side
 from conformance.compare.sides import Subject, is_folder, judged_before, judged_now, options_for, pairs, require_common
 from conformance.compare.store import store
-from conformance.compare.symptom import symptom_of
 from conformance.compare.text import comparison_lines, paragraph
+from conformance.compare.try_result import try_result
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.report.events import CaseEvent
@@ -160,7 +160,7 @@ def differences(
     for name in dict.fromkeys((*base, *head)):
         sides = {
             side: Side(
-                first=symptom_of(events[name]) if name in events else None,
+                first=try_result(events[name]) if name in events else None,
                 tries=tries.get((side, name), ()),
                 repeat=events[name].repeat if name in events else "",
                 flaky=name in events and events[name].flaky,

@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import UsageError
 from common.say import note, put
 from conformance.expect.verified import newest_known
-from conformance.judge.catalogue import Defect, Span, catalogue, on
+from conformance.judge.catalogue import AffectedRange, Defect, catalogue, on
 from conformance.model import MAINLINE
 from conformance.report.style import Style
 from kernels.resolve import resolve
@@ -51,8 +51,13 @@ def as_json(defect: Defect, version: Version | None) -> dict[str, Any]:
         "case": defect.case(version),
         "rows": list(defect.places),
         "kernels": [
-            {"since": span.since, "fixed_in": span.until, "commit": span.commit, "subject": span.subject}
-            for span in _spans(defect, version)
+            {
+                "since": affected.since,
+                "fixed_in": affected.until,
+                "commit": affected.commit,
+                "subject": affected.subject,
+            }
+            for affected in _ranges(defect, version)
         ],
     }
 
@@ -75,7 +80,7 @@ def _title(chosen: Sequence[Defect], version: Version | None) -> str:
     return f"{count}, {still} of them still in {newest_known()}"
 
 
-def _spans(defect: Defect, version: Version | None) -> tuple[Span, ...]:
+def _ranges(defect: Defect, version: Version | None) -> tuple[AffectedRange, ...]:
     """Return the ranges of a defect, on one kernel those of the ways that it has."""
     if version is None:
         return defect.spans()
@@ -91,10 +96,10 @@ def _text(chosen: Sequence[Defect], version: Version | None, title: str) -> Iter
         yield from style.wrap(f"{defect.title} ({', '.join([state, *defect.cves])})")
         if defect.cause != defect.title:
             yield from style.wrap(defect.cause, first="  cause   ", then=" " * 10)
-        for span in _spans(defect, version):
-            yield from style.wrap(_kernels(span), first="  kernels ", then=" " * 10)
-            if span.commit:
-                yield from style.wrap(_commit(span), first="  commit  ", then=" " * 10)
+        for affected in _ranges(defect, version):
+            yield from style.wrap(_kernels(affected), first="  kernels ", then=" " * 10)
+            if affected.commit:
+                yield from style.wrap(_commit(affected), first="  commit  ", then=" " * 10)
         for link in defect.links:
             yield f"  link    {link}"
         chance = " (by chance)" if defect.racy else ""
@@ -110,21 +115,25 @@ def _markdown(chosen: Sequence[Defect], version: Version | None, title: str) -> 
         yield f"- {'open' if defect.open else 'fixed'}{': ' * bool(numbers)}{numbers}"
         if defect.cause != defect.title:
             yield f"- cause: {_plain(defect.cause)}"
-        for span in _spans(defect, version):
-            linked = f"; [{span.commit}]({_COMMIT}/{span.commit}) {_plain(span.subject)}" if span.commit else ""
-            yield f"- kernels: {_kernels(span)}{linked}"
+        for affected in _ranges(defect, version):
+            linked = (
+                f"; [{affected.commit}]({_COMMIT}/{affected.commit}) {_plain(affected.subject)}"
+                if affected.commit
+                else ""
+            )
+            yield f"- kernels: {_kernels(affected)}{linked}"
         yield from (f"- report: <{link}>" for link in defect.links)
         yield f"- `./conform run --case {defect.case(version)}`{' (by chance)' * defect.racy}"
         yield from (f"- row `{place}`" for place in defect.places)
 
 
-def _kernels(span: Span) -> str:
-    return f"since {_bound(span.since)}; {f'fixed in {_bound(span.until)}' if span.until else 'not fixed'}"
+def _kernels(affected: AffectedRange) -> str:
+    return f"since {_bound(affected.since)}; {f'fixed in {_bound(affected.until)}' if affected.until else 'not fixed'}"
 
 
-def _commit(span: Span) -> str:
-    role = "the fix" if span.fix else "since"
-    return f'{span.commit} "{span.subject}" ({role})' if span.subject else f"{span.commit} ({role})"
+def _commit(affected: AffectedRange) -> str:
+    role = "the fix" if affected.fix else "since"
+    return f'{affected.commit} "{affected.subject}" ({role})' if affected.subject else f"{affected.commit} ({role})"
 
 
 def _bound(bound: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from kernels.version import Version
 
 
 def kernels(options: argparse.Namespace) -> int:
-    """Carry out one action on the shelf of kernels and return the exit code."""
+    """Carry out one action on the cached and installed kernels and return the exit code."""
     actions = {"fetch": _fetch, "prune": _prune}
     actions.get(options.action, _list)(options)
     return 0

@@ -18,7 +18,7 @@ from conformance.report.merge import merged
 from conformance.report.style import Style
 from conformance.report.summary import write_summary
 from conformance.report.text import verdict_lines
-from conformance.run.evidence_copy import Origin, carry, marked
+from conformance.run.evidence_copy import EvidenceOrigin, carry, marked
 from conformance.run.results import Claim, closing_lines
 from conformance.run.shard import Shard
 
@@ -32,7 +32,7 @@ def merge(options: argparse.Namespace) -> int:
     runs = [read(path) for path in paths]
     _check_distinct(paths, runs)
     lacking = missing(runs)
-    origins: dict[str, Origin] = {}
+    origins: dict[str, EvidenceOrigin] = {}
     folders = [_log(path).parent for path in paths]
     run = merged([marked(run, folder, origins) for run, folder in zip(runs, folders, strict=True)])
     run.start = replace(run.start, shard="", missing=tuple(map(str, lacking)))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
-from conformance.compare.model import Symptom
-from conformance.compare.symptom import symptom_of
+from conformance.compare.model import TryResult
+from conformance.compare.try_result import try_result
 from conformance.judge.lists import Lists
 from conformance.model import Case
 from conformance.run.case_record import case_event
@@ -26,7 +26,7 @@ _ONCE = Repetition(tries=1)
 CLONES = 32
 """Clones that a round over many cases takes on one kernel; up to so many cases have each their own."""
 
-Tries = dict[tuple[str, str], tuple[Symptom, ...]]
+Tries = dict[tuple[str, str], tuple[TryResult, ...]]
 """Side and case id to what each try came to."""
 
 
@@ -56,7 +56,7 @@ class Repeater:
     def tries(self, cases: Sequence[Case], times: int, done: Callable[[int, int], None]) -> Tries:
         """Ask every kernel every case so many times; `done` hears how many of how many clones are through."""
         jobs = [(side, batch) for number in range(times) for side in self._kernels for batch in batches(cases, number)]
-        tries: dict[tuple[str, str], tuple[Symptom, ...]] = {}
+        tries: dict[tuple[str, str], tuple[TryResult, ...]] = {}
         # A machine ends with the thread that started it, and these live until the last of them is done.
         with ThreadPoolExecutor(self._workers) as pool:
             try:
@@ -72,7 +72,7 @@ class Repeater:
                 raise
         return tries
 
-    def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], Symptom]]:
+    def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], TryResult]]:
         """Ask one kernel some cases in one fresh clone, or in more where a case brings it down."""
         workbench = self._new()
         found = []
@@ -82,7 +82,7 @@ class Repeater:
                     break
                 _, record = examine(workbench, side, case, self._lists, _ONCE)
                 event = case_event(record, "", {side: self._kernels[side].spec}, "")
-                found.append(((side, case.id), symptom_of(event)))
+                found.append(((side, case.id), try_result(event)))
         finally:
             workbench.close()
         return found

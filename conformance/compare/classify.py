@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import comb
 
-from conformance.compare.model import Change, Opinion, Side, Symptom
+from conformance.compare.model import Change, Opinion, Side, TryResult
 
 CONFIDENCE = 0.05
 """How likely, at most, tries that differ as much or more are if the two kernels behave alike."""
@@ -41,7 +41,7 @@ def _asked(side: Side) -> bool:
     return side.first is not None and side.first.opinion is not Opinion.NOT_ASKED
 
 
-def _compare(base: Symptom, head: Symptom, *, strict: bool) -> Change:
+def _compare(base: TryResult, head: TryResult, *, strict: bool) -> Change:
     """Compare two kernels each of which always shows the same."""
     was_wrong = base.opinion is Opinion.WRONG
     if base == head:
@@ -56,10 +56,10 @@ def _unsteady(base: Side, head: Side, *, strict: bool) -> Change:
     """Tell more than chance from two kernels of which one, at least, shows now this and now that."""
     usual, now_usual = (side.frequencies().most_common(1)[0][0] for side in (base, head))
 
-    def is_worse(symptom: Symptom) -> bool:
+    def is_worse(symptom: TryResult) -> bool:
         return _compare(usual, symptom, strict=strict) is Change.REGRESSION
 
-    def was_worse(symptom: Symptom) -> bool:
+    def was_worse(symptom: TryResult) -> bool:
         return _compare(symptom, now_usual, strict=strict) is Change.FIX
 
     if _more_often(is_worse, head, base):
@@ -67,6 +67,6 @@ def _unsteady(base: Side, head: Side, *, strict: bool) -> Change:
     return Change.FIX if _more_often(was_worse, base, head) else Change.UNSTABLE
 
 
-def _more_often(bad: Callable[[Symptom], bool], one: Side, other: Side) -> bool:
+def _more_often(bad: Callable[[TryResult], bool], one: Side, other: Side) -> bool:
     hits, other_hits = (sum(map(bad, side.counted)) for side in (one, other))
     return fisher(hits, len(one.counted), other_hits, len(other.counted)) <= CONFIDENCE

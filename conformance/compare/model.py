@@ -16,7 +16,7 @@ class Opinion(StrEnum):
 
     PROMISED = "promised"
     WRONG = "wrong"
-    """Unexpected or, as a known deviation, expected: wrong either way."""
+    """Unexpected or, as a known defect, expected: wrong either way."""
     NONE = "none"
     """They do not say."""
     NOT_ASKED = "not asked"
@@ -26,7 +26,7 @@ class Opinion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Symptom:
+class TryResult:
     """What one try of a case came to, without anything that differs from try to try."""
 
     answers: tuple[tuple[str, str], ...]
@@ -42,7 +42,7 @@ class Symptom:
         """Whether the kernel answered, in whatever way."""
         return self.opinion not in (Opinion.NOT_ASKED, Opinion.NOT_JUDGED)
 
-    def beside(self, other: Symptom | None) -> str:
+    def beside(self, other: TryResult | None) -> str:
         """Say it in a few words: only the answers that `other` does not give, if it gives any of them."""
         theirs = dict(other.answers) if other is not None else {}
         mine = dict(self.answers)
@@ -55,9 +55,9 @@ class Symptom:
 class Side:
     """What one kernel showed of one case."""
 
-    first: Symptom | None
+    first: TryResult | None
     """In the run over all cases; None if it was not among them."""
-    tries: tuple[Symptom, ...] = ()
+    tries: tuple[TryResult, ...] = ()
     """When it was repeated, because the two kernels differed."""
     repeat: str = ""
     """The command that repeats it."""
@@ -65,13 +65,13 @@ class Side:
     """Whether the run itself tried it more than once, and the tries disagreed."""
 
     @property
-    def seen(self) -> tuple[Symptom, ...]:
+    def seen(self) -> tuple[TryResult, ...]:
         """Every symptom in which the kernel answered, the first one first."""
         every = (self.first, *self.tries)
         return tuple(each for each in every if each is not None and each.judged)
 
     @property
-    def counted(self) -> tuple[Symptom, ...]:
+    def counted(self) -> tuple[TryResult, ...]:
         """The symptoms that frequencies are made of.
 
         The first one was chosen for being different, so it has no vote where there are others.
@@ -83,7 +83,7 @@ class Side:
         """Whether every try showed the same."""
         return len(set(self.seen)) == 1 and not self.flaky
 
-    def frequencies(self) -> Counter[Symptom]:
+    def frequencies(self) -> Counter[TryResult]:
         """How often each symptom was seen in the tries that count."""
         return Counter(self.counted)
 

@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from conformance.compare.model import Change, Comparison, Difference, Side, Symptom
+from conformance.compare.model import Change, Comparison, Difference, Side, TryResult
 from conformance.report.bug_report import command_lines
 from conformance.report.events import KernelEvent
 from conformance.report.findings import identity
@@ -165,12 +165,12 @@ def _symptoms(difference: Difference) -> tuple[str, str]:
     return _said(was, now), _said(now, was)
 
 
-def _telling(side: Side) -> Symptom | None:
+def _telling(side: Side) -> TryResult | None:
     """Return what the side is known by: its most frequent symptom, or why it has none."""
     return side.frequencies().most_common(1)[0][0] if side.seen else side.first
 
 
-def _said(symptom: Symptom | None, other: Symptom | None) -> str:
+def _said(symptom: TryResult | None, other: TryResult | None) -> str:
     return symptom.beside(other) if symptom is not None else "not among the cases"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from conformance.compare.model import Opinion, Symptom
+from conformance.compare.model import Opinion, TryResult
 from conformance.groups import GROUPS
 from conformance.judge.klog import Report, find_reports
 from conformance.model import Source, Verdict
@@ -14,31 +14,31 @@ from conformance.report.events import CaseEvent
 _TROUBLE = (Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)
 _OPINIONS = {
     Verdict.PASS: Opinion.PROMISED,
-    # A deviation that is gone: the list of them is stale, the kernel is not.
+    # The defect is gone: its row is out of date, and the kernel is right.
     Verdict.XPASS: Opinion.PROMISED,
     Verdict.FAIL: Opinion.WRONG,
     Verdict.XFAIL: Opinion.WRONG,
 }
 
 
-def symptom_of(event: CaseEvent) -> Symptom:
+def try_result(event: CaseEvent) -> TryResult:
     """Return what the case came to, in words that two tries of one behaviour share."""
     if event.verdict is Verdict.SKIP:
-        return Symptom((("skipped", event.reason),), Opinion.NOT_ASKED, event.reason)
+        return TryResult((("skipped", event.reason),), Opinion.NOT_ASKED, event.reason)
     if event.verdict in _TROUBLE:
         titles = [report.title for report in _reports(event)]
         said = titles[0] if titles else "no report"
-        return Symptom(((str(event.verdict), said),), Opinion.WRONG, event.reason, titles[0] if titles else "")
+        return TryResult(((str(event.verdict), said),), Opinion.WRONG, event.reason, titles[0] if titles else "")
     answers = _answers(event)
     if not answers:
         said = event.differences[0] if event.differences else event.reason
-        return Symptom((("infra", said),), Opinion.NOT_JUDGED, event.reason)
+        return TryResult((("infra", said),), Opinion.NOT_JUDGED, event.reason)
     if event.verdict is Verdict.XFAIL and not event.deviation:
         # Only a list of known splats excuses it; an older log has no more than a sentence.
         listed = [ground.reason for ground in event.grounds if ground.source is Source.LIST]
         title = "; ".join(listed) or event.reason
-        return Symptom((*answers, ("splat", title)), Opinion.WRONG, event.reason, title)
-    return Symptom(answers, _OPINIONS.get(event.verdict, Opinion.NONE), event.reason)
+        return TryResult((*answers, ("splat", title)), Opinion.WRONG, event.reason, title)
+    return TryResult(answers, _OPINIONS.get(event.verdict, Opinion.NONE), event.reason)
 
 
 def _answers(event: CaseEvent) -> tuple[tuple[str, str], ...]:

@@ -120,7 +120,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class RuleTable:
     """The rows of one file."""
 
     name: str
@@ -134,7 +134,7 @@ class Table:
         universe: Sequence[Params],
         outcomes: Collection[str],
         families: Mapping[str, Sequence[str]],
-    ) -> Table:
+    ) -> RuleTable:
         """Read a file; UsageError names file and row when a row is malformed or matches nothing in `universe`."""
         rows = read_rows(path, "rule")
         file = name_of(path)
@@ -147,7 +147,7 @@ class Table:
 
 
 @lru_cache(maxsize=256)
-def _in_force(table: Table, version: Version) -> tuple[Rule, ...]:
+def _in_force(table: RuleTable, version: Version) -> tuple[Rule, ...]:
     """List the rows in force, the one that wins first."""
     return tuple(rule for rule in reversed(table.rules) if rule.in_force(version))
 

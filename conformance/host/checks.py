@@ -46,7 +46,7 @@ GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CheckSelection:
     """What was asked for."""
 
     groups: frozenset[str]
@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see {self.prog} --help")
 
 
-def parse(arguments: Sequence[str]) -> Choice:
+def parse(arguments: Sequence[str]) -> CheckSelection:
     """Read the command line; what follows `--` is for pytest."""
     own = list(arguments)
     at = own.index("--") if "--" in own else len(own)
@@ -77,10 +77,10 @@ def parse(arguments: Sequence[str]) -> Choice:
     chosen = tuple(own[at + 1 :])
     if chosen and not options.group:
         groups.discard("speed")  # whoever selects tests wants these and nothing else
-    return Choice(frozenset(groups), chosen)
+    return CheckSelection(frozenset(groups), chosen)
 
 
-def run(choice: Choice) -> int:
+def run(choice: CheckSelection) -> int:
     """Run the chosen checks, one line each; stops at the first that fails and returns its verdict as an exit code."""
     tested = False
     for check in (check for check in CHECKS if check.group in choice.groups):

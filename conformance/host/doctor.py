@@ -32,7 +32,7 @@ _WIDTH = 80
 _INDENT = 26
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a finding bears on a run."""
 
     OK = "ok"
@@ -43,11 +43,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the table."""
 
     name: str
-    state: State
+    state: CheckState
     text: str
     mend: str = ""
 
@@ -64,12 +64,12 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         found = list(examine())
         say(json.dumps([_object(finding) for finding in found]))
-        return int(ExitCode.BROKEN if any(each.state is State.MISSING for each in found) else ExitCode.OK)
+        return int(ExitCode.BROKEN if any(each.state is CheckState.MISSING for each in found) else ExitCode.OK)
     colour = Style.of(sys.stdout).colour
     wrong = []
     for finding in examine():
         put(render(finding, colour=colour).splitlines(), sys.stdout)
-        if finding.state is State.MISSING:
+        if finding.state is CheckState.MISSING:
             wrong.append(finding.name)
     say("")
     if wrong:
@@ -80,13 +80,13 @@ def doctor(options: argparse.Namespace) -> int:
     return int(ExitCode.OK)
 
 
-def _object(finding: Finding) -> dict[str, str]:
+def _object(finding: CheckResult) -> dict[str, str]:
     return {"name": finding.name, "state": finding.state.lower(), "text": finding.text, "fix": finding.mend}
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[CheckResult]:
     """Look at everything a run needs, in the order in which it needs it."""
-    examinations: tuple[Callable[[], Iterator[Finding]], ...] = (
+    examinations: tuple[Callable[[], Iterator[CheckResult]], ...] = (
         _processors,
         _memory,
         _python,
@@ -101,11 +101,13 @@ def examine() -> Iterator[Finding]:
         yield from examination()
 
 
-def render(finding: Finding, *, colour: bool) -> str:
+def render(finding: CheckResult, *, colour: bool) -> str:
     """Return the finding as lines of at most 80 columns."""
     state = f"{finding.state:<7}"
     if colour:
-        state = f"\033[{ {State.OK: 32, State.NOTE: 33, State.MISSING: 31}[finding.state] }m{state}\033[0m"
+        state = (
+            f"\033[{ {CheckState.OK: 32, CheckState.NOTE: 33, CheckState.MISSING: 31}[finding.state] }m{state}\033[0m"
+        )
     margin = " " * _INDENT
     text = _fold(foreign.line(finding.text), margin)
     lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
@@ -125,41 +127,41 @@ def _fold(text: str, margin: str) -> str:
     ).lstrip()
 
 
-def _processors() -> Iterator[Finding]:
+def _processors() -> Iterator[CheckResult]:
     count = len(os.sched_getaffinity(0))
-    yield Finding("processors", State.OK, f"{count}, so up to {count} machines at once")
+    yield CheckResult("processors", CheckState.OK, f"{count}, so up to {count} machines at once")
 
 
-def _memory() -> Iterator[Finding]:
+def _memory() -> Iterator[CheckResult]:
     fields = dict(re.findall(r"^(\w+):\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE))
     available, total = int(fields["MemAvailable"]) // 1024, int(fields["MemTotal"]) // 1024
     enough = available >= 1024
-    yield Finding(
+    yield CheckResult(
         "memory",
-        State.OK if enough else State.NOTE,
+        CheckState.OK if enough else CheckState.NOTE,
         f"{available} of {total} MiB available",
         "" if enough else "a run takes up to 1024 MiB a worker: use -n 1, or end something large",
     )
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[CheckResult]:
     # launch() has refused anything older than 3.11.
-    yield Finding("python", State.OK, f"{sys.version.split()[0]}, {sys.executable}")
+    yield CheckResult("python", CheckState.OK, f"{sys.version.split()[0]}, {sys.executable}")
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[CheckResult]:
     for package in PACKAGES:
         path = package.found()
         if not path:
-            yield Finding(package.name, State.MISSING, package.reason, f"apt-get install {package.name}")
+            yield CheckResult(package.name, CheckState.MISSING, package.reason, f"apt-get install {package.name}")
         elif package.name in _TOOLS:
             yield _tool(package.name, path)
         else:
-            yield Finding(package.name, State.OK, path)
+            yield CheckResult(package.name, CheckState.OK, path)
     lacking = [package.name for package in BUILDING if not package.found()]
-    yield Finding(
+    yield CheckResult(
         "to build kernels",
-        State.NOTE if lacking else State.OK,
+        CheckState.NOTE if lacking else CheckState.OK,
         f"source: and tree: need what is not here: {', '.join(lacking)}"
         if lacking
         else "all that source: and tree: need",
@@ -167,15 +169,15 @@ def _packages() -> Iterator[Finding]:
     )
 
 
-def _tool(name: str, path: str) -> Finding:
+def _tool(name: str, path: str) -> CheckResult:
     _, oldest = _TOOLS[name]
     needed = ".".join(str(part) for part in oldest)
     version = _version(path)
     if version is None:
-        return Finding(name, State.MISSING, f"{path} does not run", f"apt-get install --reinstall {name}")
+        return CheckResult(name, CheckState.MISSING, f"{path} does not run", f"apt-get install --reinstall {name}")
     if tuple(int(part) for part in version.split(".")) < oldest:
-        return Finding(name, State.MISSING, f"{version} at {path} is too old", f"install {needed} or newer")
-    return Finding(name, State.OK, f"{version}, {path}")
+        return CheckResult(name, CheckState.MISSING, f"{version} at {path} is too old", f"install {needed} or newer")
+    return CheckResult(name, CheckState.OK, f"{version}, {path}")
 
 
 def _version(program: str) -> str | None:
@@ -189,24 +191,24 @@ def _version(program: str) -> str | None:
     return match[1] if match else None
 
 
-def _environment() -> Iterator[Finding]:
+def _environment() -> Iterator[CheckResult]:
     environment = Environment(str(ROOT))
     if environment.stale("run"):
         state = "is out of date" if os.path.exists(environment.stamp(RUN)) else "is not made yet"
-        yield Finding("environment", State.MISSING, f"{environment.folder} {state}", "./conform run makes it")
+        yield CheckResult("environment", CheckState.MISSING, f"{environment.folder} {state}", "./conform run makes it")
         return
-    yield Finding("environment", State.OK, f"{environment.folder}, as {RUN} has it")
+    yield CheckResult("environment", CheckState.OK, f"{environment.folder}, as {RUN} has it")
     found = sorted(Path(environment.folder).glob("lib/python*/site-packages/virtme_ng-*.dist-info"))
     version = found[-1].name.removeprefix("virtme_ng-").removesuffix(".dist-info") if found else ""
     if version:
-        yield Finding("virtme-ng", State.OK, version)
+        yield CheckResult("virtme-ng", CheckState.OK, version)
     else:
-        yield Finding(
-            "virtme-ng", State.MISSING, "not in the environment", f"rm -r {environment.folder}; ./conform run"
+        yield CheckResult(
+            "virtme-ng", CheckState.MISSING, "not in the environment", f"rm -r {environment.folder}; ./conform run"
         )
 
 
-def _cache() -> Iterator[Finding]:
+def _cache() -> Iterator[CheckResult]:
     folder = cache.root()
     mend = "set XDG_CACHE_HOME to a directory with space that you may write"
     try:
@@ -216,48 +218,48 @@ def _cache() -> Iterator[Finding]:
             probe.write_bytes(b"")
             probe.unlink()
     except ConformError as error:
-        yield Finding("cache", State.MISSING, str(error), error.hint)
+        yield CheckResult("cache", CheckState.MISSING, str(error), error.hint)
         return
     free = shutil.disk_usage(folder).free // _MEBI
     if free < 512:
-        yield Finding("cache", State.MISSING, f"{folder} has only {free} MiB of free space", mend)
+        yield CheckResult("cache", CheckState.MISSING, f"{folder} has only {free} MiB of free space", mend)
     elif free < 4096:
-        yield Finding("cache", State.NOTE, f"{folder}, {free} MiB free: room for a kernel or two", mend)
+        yield CheckResult("cache", CheckState.NOTE, f"{folder}, {free} MiB free: room for a kernel or two", mend)
     else:
-        yield Finding("cache", State.OK, f"{folder}, {free // 1024} GiB free")
+        yield CheckResult("cache", CheckState.OK, f"{folder}, {free // 1024} GiB free")
 
 
-def _archive() -> Iterator[Finding]:
+def _archive() -> Iterator[CheckResult]:
     from kernels.apt import archives
 
     try:
         found = archives(Path("/etc/apt"))
     except ConformError as error:
-        yield Finding("archive", State.NOTE, str(error), error.hint)
+        yield CheckResult("archive", CheckState.NOTE, str(error), error.hint)
         return
     # A private archive may carry a password in its URI.
     uris = dict.fromkeys(re.sub(r"//[^/@]*@", "//", archive.uri) for archive in found)
-    yield Finding("archive", State.OK, f"apt's: {', '.join(uris)}")
+    yield CheckResult("archive", CheckState.OK, f"apt's: {', '.join(uris)}")
 
 
-def _kvm() -> Iterator[Finding]:
+def _kvm() -> Iterator[CheckResult]:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
-        yield Finding("/dev/kvm", State.NOTE, "absent: machines are emulated, about ten times slower")
+        yield CheckResult("/dev/kvm", CheckState.NOTE, "absent: machines are emulated, about ten times slower")
     except PermissionError:
         mend = "add yourself to the group kvm and log in again"
-        yield Finding("/dev/kvm", State.NOTE, "you may not open it: machines are emulated", mend)
+        yield CheckResult("/dev/kvm", CheckState.NOTE, "you may not open it: machines are emulated", mend)
     except OSError as error:
-        yield Finding("/dev/kvm", State.NOTE, f"does not open ({error.strerror}): machines are emulated")
+        yield CheckResult("/dev/kvm", CheckState.NOTE, f"does not open ({error.strerror}): machines are emulated")
     else:
-        yield Finding("/dev/kvm", State.OK, "can be opened; see `accelerator` for whether it works")
+        yield CheckResult("/dev/kvm", CheckState.OK, "can be opened; see `accelerator` for whether it works")
 
 
-def _accelerator() -> Iterator[Finding]:
+def _accelerator() -> Iterator[CheckResult]:
     qemu = shutil.which("qemu-system-x86_64")
     if qemu is None or Environment(str(ROOT)).stale("run"):
-        yield Finding("accelerator", State.NOTE, "not tried: see what is missing above")
+        yield CheckResult("accelerator", CheckState.NOTE, "not tried: see what is missing above")
         return
     # These import what only the environment has.
     from kernels.inventory import cached
@@ -266,11 +268,13 @@ def _accelerator() -> Iterator[Finding]:
 
     kernels = cached()
     if not kernels:
-        yield Finding("accelerator", State.NOTE, "not tried: no kernel is cached that could be booted", "./conform run")
+        yield CheckResult(
+            "accelerator", CheckState.NOTE, "not tried: no kernel is cached that could be booted", "./conform run"
+        )
         return
     try:
         choice = choose("auto", resolve(str(kernels[0].path)), Path(qemu))
     except ConformError as error:
-        yield Finding("accelerator", State.NOTE, f"not tried: {error}", error.hint)
+        yield CheckResult("accelerator", CheckState.NOTE, f"not tried: {error}", error.hint)
     else:
-        yield Finding("accelerator", State.OK, choice.why)
+        yield CheckResult("accelerator", CheckState.OK, choice.why)

@@ -11,7 +11,7 @@ import os
 from kernels import toolchain
 
 
-class Package:
+class HostPackage:
     """A Debian package; any one of its proofs will do: a program found in PATH, or an absolute path."""
 
     __slots__ = ("name", "proofs", "reason")
@@ -27,31 +27,31 @@ class Package:
 
 
 PACKAGES = (
-    Package(
+    HostPackage(
         "python3-venv",
         "needed to make a virtual environment",
         os.path.join(os.path.dirname(os.__file__), "ensurepip"),
     ),
-    Package("qemu-system-x86", "runs the kernels", "qemu-system-x86_64"),
-    Package("clang", "compiles the BPF programs", "clang"),
-    Package(
+    HostPackage("qemu-system-x86", "runs the kernels", "qemu-system-x86_64"),
+    HostPackage("clang", "compiles the BPF programs", "clang"),
+    HostPackage(
         "linux-libc-dev",
         "the kernel's UAPI headers, included by the BPF programs",
         "/usr/include/linux/bpf.h",
     ),
-    Package("busybox-static", "needed by stock virtme-ng guests, --machine vng", "busybox-static", "busybox"),
-    Package("kmod", "indexes a kernel's modules", "depmod"),
+    HostPackage("busybox-static", "needed by stock virtme-ng guests, --machine vng", "busybox-static", "busybox"),
+    HostPackage("kmod", "indexes a kernel's modules", "depmod"),
 )
 
 _JUDGING = ("run", "test")
 """The commands that boot kernels; the others need the first package only."""
 
 
-BUILDING = tuple(Package(name, reason, proof) for name, reason, proof in toolchain.PACKAGES)
+BUILDING = tuple(HostPackage(name, reason, proof) for name, reason, proof in toolchain.PACKAGES)
 """What only a kernel that is built from source needs."""
 
 
-def missing(arguments: list[str]) -> list[Package]:
+def missing(arguments: list[str]) -> list[HostPackage]:
     """Return the packages that `./conform ARGUMENTS` needs and this machine lacks."""
     needed = list(PACKAGES if arguments[0] in _JUDGING else PACKAGES[:1])
     if any(spec in argument for argument in arguments for spec in ("source:", "tree:")):
@@ -59,7 +59,7 @@ def missing(arguments: list[str]) -> list[Package]:
     return [package for package in needed if not package.found()]
 
 
-def apt_get(packages: list[Package]) -> list[str]:
+def apt_get(packages: list[HostPackage]) -> list[str]:
     """Return the command that installs `packages`, without what they only recommend."""
     return ["apt-get", "install", "--yes", "--no-install-recommends", *(package.name for package in packages)]
 

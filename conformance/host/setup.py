@@ -24,7 +24,7 @@ from common.errors import ConformError, ExitCode, HostError, Terminated, complai
 from common.say import note
 from conformance.host import checks
 from conformance.host.environment import RUN, Environment
-from conformance.host.packages import Package, apt_get, missing
+from conformance.host.packages import HostPackage, apt_get, missing
 
 # An orphan must not go on writing where the next set-up begins.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL")
@@ -116,7 +116,7 @@ def _install_packages(environment: Environment, arguments: list[str]) -> None:
     say(f"packages installed in {time.monotonic() - started:.0f} s")
 
 
-def _ask(packages: Sequence[Package]) -> None:
+def _ask(packages: Sequence[HostPackage]) -> None:
     """Say what is installed and why, and ask on a terminal; CI has none, and installs as it always did."""
     ready = os.environ.get("CONFORM_YES", "") not in ("", "0") or not (sys.stdin.isatty() and sys.stderr.isatty())
     for package in packages:
@@ -128,7 +128,7 @@ def _ask(packages: Sequence[Package]) -> None:
             raise HostError("nothing was installed", hint=f"by hand: {by_hand}")
 
 
-def _proofs(packages: Sequence[Package]) -> str:
+def _proofs(packages: Sequence[HostPackage]) -> str:
     return f"this machine must have: {', '.join(package.proofs[0] for package in packages)}"
 
 

@@ -36,7 +36,7 @@ _TABLES: Final = ("socket", "attach", "insert", "redirect")
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class BoundaryProof:
     """A boundary that was seen on real kernels."""
 
     commit: str
@@ -68,7 +68,7 @@ class Boundary:
         with_it = [each for each in own if self.bound.reached(each)]
         return (max(without), min(with_it)) if without and with_it else None
 
-    def proof(self) -> Proof | None:
+    def proof(self) -> BoundaryProof | None:
         """Return what proves it; None if it was only read."""
         return next((each for each in proofs() if (each.commit, each.branch) == (self.commit, self.branch)), None)
 
@@ -97,11 +97,11 @@ def boundaries() -> tuple[Boundary, ...]:
 
 
 @cache
-def proofs() -> tuple[Proof, ...]:
+def proofs() -> tuple[BoundaryProof, ...]:
     """Read the proofs; UsageError for a row that is wrong."""
     rows = tomllib.loads(PROVED.read_text(encoding="utf-8")).get("proof", [])
     try:
-        return tuple(Proof(**row) for row in rows)
+        return tuple(BoundaryProof(**row) for row in rows)
     except TypeError as error:
         hint = "conformance/judge/boundaries.py says what a row holds"
         raise UsageError(f"{PROVED.name}: {error}", hint=hint) from None

@@ -16,7 +16,7 @@ from kernels.version import Version
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class AffectedRange:
     """On which kernels a way shows, with what ended it there."""
 
     since: Mapping[str, str]
@@ -79,13 +79,15 @@ class Defect:
         """Whether a kernel of that version shows it, in whatever way."""
         return any(way.rule.in_force(version) for way in self.ways)
 
-    def spans(self) -> tuple[Span, ...]:
+    def spans(self) -> tuple[AffectedRange, ...]:
         """Return the ranges of kernels that show it, one for each end; those without an end first."""
-        found: dict[tuple[object, ...], Span] = {}
-        for span in map(_span, self.ways):
-            key = (span.commit, tuple(span.until.items()))
-            found[key] = min(found.get(key, span), span, key=lambda each: Version.parse(each.since[MAINLINE]))
-        return tuple(sorted(found.values(), key=lambda span: (span.fix, Version.parse(span.since[MAINLINE]))))
+        found: dict[tuple[object, ...], AffectedRange] = {}
+        for affected in map(_range, self.ways):
+            key = (affected.commit, tuple(affected.until.items()))
+            found[key] = min(found.get(key, affected), affected, key=lambda each: Version.parse(each.since[MAINLINE]))
+        return tuple(
+            sorted(found.values(), key=lambda affected: (affected.fix, Version.parse(affected.since[MAINLINE])))
+        )
 
     def as_ground(self, version: Version) -> Ground:
         """Return its row as it is about kernels of that version."""
@@ -116,9 +118,9 @@ def _group(way: Deviation) -> str:
     return way.rule.file.split("/")[1]
 
 
-def _span(way: Deviation) -> Span:
+def _range(way: Deviation) -> AffectedRange:
     rule = way.rule
-    return Span(rule.since.versions(), rule.until.versions() if rule.until else {}, rule.commit, rule.subject)
+    return AffectedRange(rule.since.versions(), rule.until.versions() if rule.until else {}, rule.commit, rule.subject)
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _deviant(
     facts: KernelFacts,
     unproved: Sequence[str],
 ) -> Judgement:
-    """Take known deviations into account, now that nothing else is wrong."""
+    """Take known defects into account, now that nothing else is wrong."""
     gone = [row for row in rows if row not in shown and not row.racy]
     if not (gone or shown) or (judgement.verdict is not Verdict.PASS and not any(row.verdict for row in shown)):
         return judgement
@@ -108,12 +108,14 @@ def _deviant(
     )
     if not gone:
         return judgement
-    sentences = tuple(f"the known deviation {name} does not show: its row must go, or end here" for name in names)
+    sentences = tuple(
+        f"the known defect {name} does not show: remove its row, or set `until` to this version" for name in names
+    )
     return replace(judgement, differences=sentences)
 
 
 def _unproved(case: Case, facts: KernelFacts, gone: Iterable[Deviation], seen: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the steps in which neither a known deviation was seen nor the promise that it contradicts.
+    """Name the steps in which neither a known defect was seen nor the promise that it contradicts.
 
     A step that is not there proves a promise only where a row says `absent`: where socket and control both lack it,
     nobody saw anything.
@@ -123,7 +125,7 @@ def _unproved(case: Case, facts: KernelFacts, gone: Iterable[Deviation], seen: M
         return ()
     wanted = steps.table(case.group).decided(case.params, facts.version)
     return tuple(
-        f"wanted step {step} to prove that the known deviation {row} is gone, got no such step from socket or control"
+        f"wanted step {step} to prove that the known defect {row} is gone, got no such step from socket or control"
         for row, step in lacking
         if step not in wanted or wanted[step].outcome != steps.ABSENT
     )

@@ -115,7 +115,7 @@ class Deviation:
 
     def because(self, version: Version) -> str:
         """Say what is wrong, with commit, first version and link."""
-        return "; ".join(filter(None, [f"known deviation {self}: {self.rule.because(version)}", self.cve, self.link]))
+        return "; ".join(filter(None, [f"known defect {self}: {self.rule.because(version)}", self.cve, self.link]))
 
 
 def deviations(case: Case, version: Version) -> tuple[Deviation, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Allow lists, deny lists and lists of known splats: files a user writes, read without mercy.
+"""Allow lists, deny lists and lists of known splats: files a user writes, where every mistake is an error.
 
 The syntax is BPF CI's, one entry a line, what follows `#` says why:
 
@@ -37,14 +37,14 @@ _ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class KernelRange:
     """A range of kernels, both ends included; an end of `6.6` includes all of 6.6.y."""
 
     first: tuple[int, ...] = ()
     last: tuple[int, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Span:
+    def parse(cls, text: str) -> KernelRange:
         """Read a range; ValueError if it is none."""
         if text == _ALL:
             return cls()
@@ -69,7 +69,7 @@ class Entry:
     pattern: str
     reason: str = ""
     link: str = ""
-    kernels: Span = Span()
+    kernels: KernelRange = KernelRange()
     until: dt.date | None = None
 
     def names(self, case_id: str) -> bool:
@@ -182,7 +182,7 @@ def _entry(file: str, line: int, pattern: str, notes: str, today: dt.date, *, re
     if required and missing:
         raise UsageError(f"{where}: lacks {', '.join(missing)}", hint=_HINT)
     try:
-        kernels = Span.parse(given.get("kernel") or _ALL)
+        kernels = KernelRange.parse(given.get("kernel") or _ALL)
         until = dt.date.fromisoformat(given["until"]) if given.get("until") else None
     except ValueError as error:
         raise UsageError(f"{where}: {error}", hint=_HINT) from error

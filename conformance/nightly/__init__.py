@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every kernel of a conform.toml, night after night."""
+"""Every kernel of a conform.toml, for nightly runs."""

@@ -29,7 +29,7 @@ import msgspec
 
 from common import infile
 from common.errors import ExitCode, HostError, UsageError
-from conformance.model import Ground, LogLine, TryEntry, Verdict
+from conformance.model import Ground, LogEntry, TryEntry, Verdict
 from conformance.report import plausible
 from conformance.report.json_line import collected_later, located, repaired, written
 
@@ -129,14 +129,14 @@ class CaseEvent:
     reason: str = ""
     differences: tuple[str, ...] = ()
     deviation: str = ""
-    """The known deviations an `xfail` shows, or an `xpass` does not show any more: names, separated by blanks."""
+    """The known defects an `xfail` shows, or an `xpass` does not show any more: names, separated by blanks."""
     grounds: tuple[Ground, ...] = ()
     """The rows that decided the verdict; empty in an older log. Fields of a row that are empty may be left out."""
     observation: Mapping[str, Any] | None = None
     """What the scenario saw; None where it did not answer."""
     error: str = ""
     """The guest's traceback; only where the scenario raised."""
-    log: tuple[LogLine, ...] = ()
+    log: tuple[LogEntry, ...] = ()
     """Kernel log of the case."""
     console: str = ""
     """The tail of the serial console; only where the machine died."""

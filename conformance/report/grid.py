@@ -62,7 +62,7 @@ class Cell:
     outcome: str = ""
     unexpected: bool = False
     known: bool = False
-    """A deviation that is known (xfail)."""
+    """A known defect (xfail)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     if any(not cell.outcome for cell in cells):
         entries.append(replace(_UNSEEN, words=unseen))
     if any(cell.known for cell in cells):
-        entries.append(Mark("( )", "( )", "known deviation", "known"))
+        entries.append(Mark("( )", "( )", "known defect", "known"))
     if any(cell.unexpected for cell in cells):
         entries.append(Mark("! !", "! !", "UNEXPECTED", "bad"))
     lines = style.flow([(_glyph(mark, style), mark.colour, mark.words) for mark in entries], gap=3)

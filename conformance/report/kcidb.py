@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The report as KCIDB 5.3 JSON (https://github.com/kernelci/kcidb-io): a checkout and a build for each kernel.
 
-A known deviation is an issue; a case that shows it failed, with an incident of that issue, and a case that does not
+A known defect is an issue; a case that shows it failed, with an incident of that issue, and a case that does not
 show it any more has an incident that is not present. Who submits the report puts the origin agreed with KernelCI in
 the place of ours.
 """
@@ -115,7 +115,7 @@ def _issues(case: CaseEvent) -> Iterator[dict[str, Any]]:
     for ground in defects_of(case):
         grounds.setdefault(ground.row, []).append(ground)
     for name, told in grounds.items():
-        about = {"comment": f"known deviation {name}: {summary_of(told)}", "misc": _filled(file=told[0].file)}
+        about = {"comment": f"known defect {name}: {summary_of(told)}", "misc": _filled(file=told[0].file)}
         yield _filled(id=_id(name), version=1, origin=ORIGIN, culprit={"code": True}, **about)
 
 

@@ -37,7 +37,7 @@ class Known:
         return Counter(case.kernel for case in self.cases)
 
 
-def known_deviations(cases: Iterable[CaseEvent]) -> list[Known]:
+def known_defects(cases: Iterable[CaseEvent]) -> list[Known]:
     """Return the known defects that such cases show: those with a CVE number first, then by name."""
     found: dict[tuple[str, str], list[tuple[CaseEvent, Ground]]] = {}
     for case in cases:

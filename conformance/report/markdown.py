@@ -29,7 +29,7 @@ from conformance.report.findings import (
     why,
     xfails,
 )
-from conformance.report.known import known_deviations
+from conformance.report.known import known_defects
 from conformance.report.style import Style
 
 _STYLE = Style()
@@ -98,17 +98,17 @@ def _flaky(run: Run) -> Iterator[str]:
 
 
 def _known(run: Run) -> Iterator[str]:
-    """Yield the known deviations, with the number of cases that show each, by kernel."""
+    """Yield the known defects, with the number of cases that show each, by kernel."""
     cases = xfails(run)
     if cases:
-        found = known_deviations(cases)
+        found = known_defects(cases)
         shown = [slug for slug in run.slugs if any(slug in each.by_kernel() for each in found)]
-        heads = ("deviation", "because", "for example", *(_text(run.kernel(slug).title) for slug in shown))
+        heads = ("defect", "because", "for example", *(_text(run.kernel(slug).title) for slug in shown))
         rows = [
             (_text(each.name), _text(each.reason), _code(each.example), *(each.by_kernel()[slug] for slug in shown))
             for each in found
         ]
-        yield from ("", f"### Known deviations, as expected: {len(cases)}", "", *_table(heads, rows))
+        yield from ("", f"### Known defects, as expected: {len(cases)}", "", *_table(heads, rows))
 
 
 def _absent(run: Run) -> Iterator[str]:

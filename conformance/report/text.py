@@ -26,7 +26,7 @@ from conformance.report.findings import (
     verdict,
     xfails,
 )
-from conformance.report.known import known_deviations
+from conformance.report.known import known_defects
 from conformance.report.style import WIDTH, Style
 
 _PLAIN = Style()
@@ -97,10 +97,10 @@ def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """List the known deviations, with the number of cases that show each and one of them."""
+    """List the known defects, with the number of cases that show each and one of them."""
     cases = xfails(run)
-    lines = [rule(f"Known deviations, as expected: {len(cases)}", "", style)] if cases else []
-    for each in known_deviations(cases):
+    lines = [rule(f"Known defects, as expected: {len(cases)}", "", style)] if cases else []
+    for each in known_defects(cases):
         counts = each.by_kernel()
         kernels = [run.kernel(slug).title + (f" {count}" if len(counts) > 1 else "") for slug, count in counts.items()]
         name = f"{', '.join(filter(None, (each.name, *each.cves)))}: " if each.name else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from common import foreign, outfile
 from common.errors import HostError
 from conformance.judge.lists import Lists
-from conformance.model import Case, LogLine, Verdict
+from conformance.model import Case, LogEntry, Verdict
 from conformance.report.events import CaseEvent
 from conformance.run.machine_pool import Workbench
 from conformance.run.retries import EvidenceRequest
@@ -111,7 +111,7 @@ def _log_lines(event: CaseEvent) -> Iterator[str]:
         yield from _lines(each["log"])
 
 
-def _lines(log: Sequence[LogLine]) -> Iterator[str]:
+def _lines(log: Sequence[LogEntry]) -> Iterator[str]:
     for line in log:
         # One line of the log may not pass for two.
         yield f"[{line['microseconds'] / 1e6:12.6f}] {foreign.line(line['text'])}"

@@ -25,7 +25,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class EvidenceOrigin:
     """Where the evidence of a case was."""
 
     results: Path
@@ -33,20 +33,20 @@ class Origin:
     """The folder below `results`, as the log names it."""
 
 
-def marked(run: Run, results: Path, origins: dict[str, Origin]) -> Run:
+def marked(run: Run, results: Path, origins: dict[str, EvidenceOrigin]) -> Run:
     """Return the run with a key of `origins` as each case's evidence, so that its origin survives the merge."""
 
     def mark(case: CaseEvent) -> CaseEvent:
         if not case.evidence:
             return case
         key = str(len(origins))
-        origins[key] = Origin(results, case.evidence)
+        origins[key] = EvidenceOrigin(results, case.evidence)
         return replace(case, evidence=key)
 
     return replace(run, cases={slug: list(map(mark, cases)) for slug, cases in run.cases.items()})
 
 
-def carry(run: Run, output: Path, origins: dict[str, Origin]) -> tuple[Run, list[str]]:
+def carry(run: Run, output: Path, origins: dict[str, EvidenceOrigin]) -> tuple[Run, list[str]]:
     """Copy the evidence that the cases of a merged run have; return the run, and what was not copied and why."""
     room = ROOM
     left: list[str] = []
@@ -67,7 +67,7 @@ def carry(run: Run, output: Path, origins: dict[str, Origin]) -> tuple[Run, list
     return replace(run, cases={slug: list(map(carried, cases)) for slug, cases in run.cases.items()}), left
 
 
-def _copy(origin: Origin, output: Path, folder: Path, room: int, left: list[str]) -> int:
+def _copy(origin: EvidenceOrigin, output: Path, folder: Path, room: int, left: list[str]) -> int:
     """Copy the files of one case; return how many bytes they have."""
     size = 0
     with _opened(origin.results, Path(origin.evidence).parts) as source, _opened(output, folder.parts, make=True) as to:

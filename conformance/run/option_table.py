@@ -24,7 +24,7 @@ STRESS: Final = Bounds(0, 24 * 60 * 60, fraction=True)
 _TRIES: Final = Bounds(1, 1_000_000)
 
 
-class Group(StrEnum):
+class Heading(StrEnum):
     """The headings of `--help`."""
 
     KERNELS = "kernels"
@@ -39,7 +39,7 @@ class Option:
     """One option."""
 
     name: str
-    group: Group
+    group: Heading
     settings: Mapping[str, Any]
     """Keyword arguments of argparse's `add_argument`."""
 
@@ -54,79 +54,79 @@ class Option:
         return self.settings.get("default", False if self.settings.get("action") == "store_true" else None)
 
 
-def _flag(name: str, group: Group, text: str) -> Option:
+def _flag(name: str, group: Heading, text: str) -> Option:
     return Option(name, group, {"action": "store_true", "help": text})
 
 
-def _files(name: str, group: Group, metavar: str, text: str) -> Option:
+def _files(name: str, group: Heading, metavar: str, text: str) -> Option:
     return Option(name, group, {"action": "append", "metavar": metavar, "help": f"{text}; repeatable"})
 
 
-def _value(name: str, group: Group, metavar: str, text: str, **more: Any) -> Option:
+def _value(name: str, group: Heading, metavar: str, text: str, **more: Any) -> Option:
     return Option(name, group, {"metavar": metavar, "help": text, **more})
 
 
 OPTIONS: Final = (
     _value(
-        "--kernel", Group.KERNELS, "SPEC",
+        "--kernel", Heading.KERNELS, "SPEC",
         "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host; repeatable"
         f" (default: {DEFAULT_KERNEL})",
         action="append",
     ),
-    _files("--patch", Group.KERNELS, "FILE",
+    _files("--patch", Heading.KERNELS, "FILE",
            "apply a diff or mbox to each kernel that is built from source; with `compare`, to HEAD only"),
-    _files("--config", Group.KERNELS, "FRAGMENT",
+    _files("--config", Heading.KERNELS, "FRAGMENT",
            "merge a .config fragment into each kernel that is built from source; with `compare`, into HEAD only"),
-    Option("--preset", Group.KERNELS, {
+    Option("--preset", Heading.KERNELS, {
         "choices": [str(preset) for preset in Preset],
         "help": f"the configuration of each kernel that is built from source (default: {Preset.FAST})",
     }),
-    _files("--case", Group.CASES, "GLOB",
+    _files("--case", Heading.CASES, "GLOB",
            "run only the cases whose id, GROUP/NAME, matches; GROUP or NAME alone is enough"),
-    _files("--allowlist", Group.CASES, "FILE", "run only the cases that FILE lists; see conformance/judge/lists.py"),
-    _files("--denylist", Group.CASES, "FILE", "skip the cases that FILE lists, with its reasons"),
-    _files("--splatlist", Group.CASES, "FILE", "treat the kernel warnings that FILE lists as xfail"),
-    _flag("--quick", Group.CASES, "run only enough cases to decide each row of the tables; takes seconds"),
-    _value("--shard", Group.CASES, "I/N",
+    _files("--allowlist", Heading.CASES, "FILE", "run only the cases that FILE lists; see conformance/judge/lists.py"),
+    _files("--denylist", Heading.CASES, "FILE", "skip the cases that FILE lists, with its reasons"),
+    _files("--splatlist", Heading.CASES, "FILE", "treat the kernel warnings that FILE lists as xfail"),
+    _flag("--quick", Heading.CASES, "run only enough cases to decide each row of the tables; takes seconds"),
+    _value("--shard", Heading.CASES, "I/N",
            "run only share I of N equal shares of the cases; `merge` makes one run of all shares"),
-    _value("--rounds", Group.CASES, "N",
+    _value("--rounds", Heading.CASES, "N",
            "sockets to remove from a map in each way before checking for leaks"
            f" (default: {ROUNDS}; 1000 is thorough)", type=Bounds(FEWEST_ROUNDS, 1_000_000), default=ROUNDS),
-    _value("--stress", Group.CASES, "SECONDS",
+    _value("--stress", Heading.CASES, "SECONDS",
            "stress each pair of socket kinds from several threads for SECONDS, best with --cpus 2 (default: 0, off)",
            type=STRESS, default=0.0),
-    _value("--seed", Group.CASES, "N", "random seed for --stress (default: random, printed)",
+    _value("--seed", Heading.CASES, "N", "random seed for --stress (default: random, printed)",
            type=Bounds(0, (1 << 63) - 1)),
-    Option("--machine", Group.MACHINES, {
+    Option("--machine", Heading.MACHINES, {
         "choices": [str(kind) for kind in MachineKind],
         "default": "clone",
         "help": "how to run the kernel (default: clone; `host` kernels always run on the host)",
     }),
-    Option("--accel", Group.MACHINES, {
+    Option("--accel", Heading.MACHINES, {
         "choices": ["auto", "kvm", "tcg"],
         "default": "auto",
         "help": "accelerator; auto (default): KVM if a probe boot succeeds, else TCG",
     }),
-    _value("--append", Group.MACHINES, "STRING", "add STRING to the kernel command line", default=""),
-    _value("--cpus", Group.MACHINES, "N", "virtual CPUs of a machine (default: 1)", type=CPUS, default=1),
-    _value("--memory", Group.MACHINES, "MIB", "memory of a machine in MiB (default: 512)", type=MEMORY, default=512),
-    Option("--isolation", Group.MACHINES, {
+    _value("--append", Heading.MACHINES, "STRING", "add STRING to the kernel command line", default=""),
+    _value("--cpus", Heading.MACHINES, "N", "virtual CPUs of a machine (default: 1)", type=CPUS, default=1),
+    _value("--memory", Heading.MACHINES, "MIB", "memory of a machine in MiB (default: 512)", type=MEMORY, default=512),
+    Option("--isolation", Heading.MACHINES, {
         "choices": ["case", "shard"],
         "default": "shard",
         "help": "use a fresh clone for each case, or one for each worker's share of the cases (default: shard)",
     }),
-    _value("--tries", Group.TRIES, "N",
+    _value("--tries", Heading.TRIES, "N",
            "retry an unexpected case in fresh clones, up to N tries in all; stop when a try differs (flaky)"
            " (default: 2, and 1 where three cases have confirmed the same failure)", type=_TRIES),
-    _value("--repeat", Group.TRIES, "N", "try each case N times; its worst verdict stands (default: 1)",
+    _value("--repeat", Heading.TRIES, "N", "try each case N times; its worst verdict stands (default: 1)",
            type=_TRIES),
-    _flag("--until-fail", Group.TRIES, "repeat cases until one fails or --total-deadline is used up"),
-    _value("--total-deadline", Group.TRIES, "DURATION",
+    _flag("--until-fail", Heading.TRIES, "repeat cases until one fails or --total-deadline is used up"),
+    _value("--total-deadline", Heading.TRIES, "DURATION",
            "90s, 10m, 1h30m: stop the run by then; cases not finished get the verdict `infra`"
            f" (default: {DEFAULT})", default=DEFAULT),
-    _value("--results", Group.RESULTS, "DIR",
+    _value("--results", Heading.RESULTS, "DIR",
            "write the event log, a summary and the evidence of unexpected cases to DIR, which must hold no results yet"
            " (default: a new folder, conform-results/DATE-TIME)"),
-    _flag("--trace", Group.RESULTS, "run each unexpected case again under ftrace (function_graph)"),
-    _flag("--dump", Group.RESULTS, "run each unexpected case again and dump the guest's memory"),
+    _flag("--trace", Heading.RESULTS, "run each unexpected case again under ftrace (function_graph)"),
+    _flag("--dump", Heading.RESULTS, "run each unexpected case again and dump the guest's memory"),
 )  # fmt: skip

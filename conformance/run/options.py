@@ -16,7 +16,7 @@ from typing import Any
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.judge.lists import Lists, read_lists
-from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Group
+from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Heading
 from conformance.run.retries import EvidenceRequest, Repetition
 from conformance.run.selection import Chosen, Wanted, require
 from conformance.run.shard import Shard
@@ -32,7 +32,7 @@ _RENAMED = {"--trace": "--conform-trace"}
 
 def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = None, but: Container[str] = ()) -> None:
     """Declare the shared options that a command understands, by groups; the others have their defaults."""
-    groups: dict[Group, argparse._ArgumentGroup] = {}
+    groups: dict[Heading, argparse._ArgumentGroup] = {}
     for option in OPTIONS:
         if option.name in but or (only is not None and option.name not in only):
             parser.set_defaults(**{option.destination: option.default})

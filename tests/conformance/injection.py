@@ -41,7 +41,7 @@ CASES = tuple(
 
 
 @dataclass(slots=True)
-class Row:
+class FaultCount:
     """What came of one fault."""
 
     fault: str
@@ -51,15 +51,15 @@ class Row:
     leftovers: int = 0
 
 
-TALLY = pytest.StashKey[list[Row]]()
+TALLY = pytest.StashKey[list[FaultCount]]()
 
 
 @dataclass(slots=True)
-class Ward:
+class FaultyWorkbench:
     """One workbench, the faults drawn for it, and the row they are counted in."""
 
     workbench: Workbench
-    row: Row
+    row: FaultCount
     tries: int
     """As asked for; 0 where nobody asked."""
     random: random.Random
@@ -147,7 +147,7 @@ def left_over(before: dict[str, list[str]], *, shared: bool = False) -> list[str
     return [f"{kind}: {each}" for kind in now for each in (Counter(now[kind]) - Counter(before[kind])).elements()]
 
 
-def table(rows: list[Row]) -> list[str]:
+def table(rows: list[FaultCount]) -> list[str]:
     """Show what came of the faults."""
     lines = [f"{'fault':44} {'tries':>5} {'right':>5} {'leftovers':>9}  verdicts"]
     for row in rows:

@@ -187,7 +187,7 @@ SICK: dict[str, dict[str, Any]] = {
 
 
 def sick() -> Run:
-    """6.12 with a failure, a hang, a splat, a known deviation and a skipped kind; and a 5.10 that does not boot."""
+    """6.12 with a failure, a hang, a splat, a known defect and a skipped kind; and a 5.10 that does not boot."""
     cases = []
     skip: dict[str, Any] = {"verdict": Verdict.SKIP, "observed": "skip", "reason": "CONFIG_UNIX is not set"}
     for case in passing(KERNEL_6_12, observe_6_12):
@@ -203,7 +203,7 @@ def planted() -> Run:
 
     On 6.12: data sent elsewhere, once only in a clone that had seen other cases (flaky); a warning; a panic; a scenario
     that raises; a row about a deviation that nobody sees. On both: a warning that a list of known splats knows. Not
-    planted are two known deviations, and a kind of socket that no guest has.
+    planted are two known defects, and a kind of socket that no guest has.
     """
     return read(GOLDEN / "planted.jsonl")
 

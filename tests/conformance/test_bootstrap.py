@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.host.packages import PACKAGES, Package
+from conformance.host.packages import PACKAGES, HostPackage
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def script(path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
-def test_every_package_says_why_it_is_needed(package: Package) -> None:
+def test_every_package_says_why_it_is_needed(package: HostPackage) -> None:
     """A package has a reason that fits a line, and a proof: a program, or an absolute path."""
     assert re.fullmatch(r"[a-z0-9.+-]+", package.name)
     assert 10 < len(package.reason) < 80

@@ -23,7 +23,7 @@ KERNEL = "debian:6.12"
 CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
 
 
-class Bench:
+class FakeSockets:
     """Holds sockets, as those of guest code do."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Bench:
             each.close()
 
 
-def case(bench: Bench) -> FrameType:
+def case(bench: FakeSockets) -> FrameType:
     """Be where a case is stopped."""
     return sys._getframe()
 
@@ -45,7 +45,7 @@ def case(bench: Bench) -> FrameType:
 def test_sockets_are_named_by_what_leads_to_them() -> None:
     """Attributes and keys of what guest code holds name its descriptors; others are sockets without a name."""
     in_guest = FunctionType(case.__code__.replace(co_filename="bundle:case"), globals())
-    with contextlib.closing(Bench()) as bench, socket.socket() as spare:
+    with contextlib.closing(FakeSockets()) as bench, socket.socket() as spare:
         lines = {int(line.split()[1]): line.split()[2:4] for line in greeting.described(in_guest(bench))}
 
         assert lines[bench.ends["in"].fileno()] == ["IN", "AF_UNIX"]

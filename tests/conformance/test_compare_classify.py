@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.compare.classify import classify, fisher
-from conformance.compare.model import Change, Opinion, Side, Symptom
+from conformance.compare.model import Change, Opinion, Side, TryResult
 
-GOOD = Symptom((("outcome", "delivered"),), Opinion.PROMISED)
-LOST = Symptom((("outcome", "dropped"),), Opinion.WRONG)
-SPLAT = Symptom((("splat", "WARNING: at net/core/skmsg.c"),), Opinion.WRONG)
-OTHERWISE = Symptom((("outcome", "refused-EACCES"),), Opinion.PROMISED)
-UNHEARD = Symptom((("outcome", "circulates"),), Opinion.NONE)
-SKIPPED = Symptom((("skipped", "CONFIG_UNIX is not set"),), Opinion.NOT_ASKED)
-BROKEN = Symptom((("infra", "no machine"),), Opinion.NOT_JUDGED)
+GOOD = TryResult((("outcome", "delivered"),), Opinion.PROMISED)
+LOST = TryResult((("outcome", "dropped"),), Opinion.WRONG)
+SPLAT = TryResult((("splat", "WARNING: at net/core/skmsg.c"),), Opinion.WRONG)
+OTHERWISE = TryResult((("outcome", "refused-EACCES"),), Opinion.PROMISED)
+UNHEARD = TryResult((("outcome", "circulates"),), Opinion.NONE)
+SKIPPED = TryResult((("skipped", "CONFIG_UNIX is not set"),), Opinion.NOT_ASKED)
+BROKEN = TryResult((("infra", "no machine"),), Opinion.NOT_JUDGED)
 
 
-def always(symptom: Symptom, times: int = 5) -> Side:
+def always(symptom: TryResult, times: int = 5) -> Side:
     """Make a side that shows the same every time."""
     return Side(symptom, (symptom,) * times)
 
 
-def mixed(*tries: Symptom) -> Side:
+def mixed(*tries: TryResult) -> Side:
     """Make a side that showed its first try in the run, too."""
     return Side(tries[0], tries)
 
@@ -78,7 +78,7 @@ ANSWERS = st.sampled_from("abc")
 def sides(draw: st.DrawFn, opinions: st.SearchStrategy[Opinion] = OPINIONS) -> Side:
     """Draw what a kernel showed; of one answer it has one opinion."""
     opinion = {answer: draw(opinions) for answer in "abc"}
-    tries = [Symptom((("outcome", answer),), opinion[answer]) for answer in draw(st.lists(ANSWERS, min_size=1))]
+    tries = [TryResult((("outcome", answer),), opinion[answer]) for answer in draw(st.lists(ANSWERS, min_size=1))]
     return Side(tries[0], tuple(tries[1:]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conformance.compare.model import Opinion
-from conformance.compare.symptom import symptom_of
+from conformance.compare.try_result import try_result
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent
 from tests.conformance.observations import case, flowed
@@ -40,12 +40,12 @@ def splat(number: int) -> CaseEvent:
 
 def test_a_redirect_is_its_outcome() -> None:
     """What the judge calls it counts, not the numbers it is made of."""
-    assert dict(symptom_of(event()).answers) == {"outcome": "delivered"}
+    assert dict(try_result(event()).answers) == {"outcome": "delivered"}
 
 
 def test_expectations_only_annotate() -> None:
     """The same observation is the same symptom, whatever it was expected to be."""
-    promised, wrong = symptom_of(event()), symptom_of(event(Verdict.FAIL))
+    promised, wrong = try_result(event()), try_result(event(Verdict.FAIL))
 
     assert promised == wrong
     assert (promised.opinion, wrong.opinion) == (Opinion.PROMISED, Opinion.WRONG)
@@ -53,16 +53,16 @@ def test_expectations_only_annotate() -> None:
 
 def test_what_is_no_outcome_says_how_it_misses_the_nearest() -> None:
     """Misdelivered is another symptom than delivered, and says where."""
-    symptom = symptom_of(event(Verdict.FAIL, observation=flowed("out_peer")))
+    symptom = try_result(event(Verdict.FAIL, observation=flowed("out_peer")))
 
-    assert symptom != symptom_of(event())
+    assert symptom != try_result(event())
     assert "misdelivered" in dict(symptom.answers)["outcome"]
     assert not any(letter.isdigit() for letter in dict(symptom.answers)["outcome"])
 
 
 def test_a_splat_is_its_title() -> None:
     """Two tries with other process numbers are alike."""
-    one, other = symptom_of(splat(7)), symptom_of(splat(8))
+    one, other = try_result(splat(7)), try_result(splat(8))
 
     assert one == other
     assert one.splat.startswith("WARNING")
@@ -71,8 +71,8 @@ def test_a_splat_is_its_title() -> None:
 
 def test_steps_are_their_answers() -> None:
     """Only those that differ are told."""
-    one = symptom_of(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
-    other = symptom_of(event(group="insert", observation={"steps": {"insert": "EOPNOTSUPP", "lookup": "cookie"}}))
+    one = try_result(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
+    other = try_result(event(group="insert", observation={"steps": {"insert": "EOPNOTSUPP", "lookup": "cookie"}}))
 
     assert one != other
     assert (one.beside(other), other.beside(one)) == ("insert ok", "insert EOPNOTSUPP")
@@ -80,8 +80,8 @@ def test_steps_are_their_answers() -> None:
 
 def test_steps_that_only_one_has() -> None:
     """A step that is not there is told by the other side."""
-    one = symptom_of(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
-    other = symptom_of(event(group="insert", observation={"steps": {"insert": "ok"}}))
+    one = try_result(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
+    other = try_result(event(group="insert", observation={"steps": {"insert": "ok"}}))
 
     assert (one.beside(other), other.beside(one)) == ("lookup cookie", "lookup nothing")
 
@@ -91,17 +91,17 @@ def test_what_the_harness_broke_is_not_judged(observation: Any) -> None:
     """No observation, or one that nobody can read, is no answer of the kernel."""
     broken = event(Verdict.INFRA, observation=observation, differences=("no machine: it is gone",))
 
-    assert not symptom_of(broken).judged
+    assert not try_result(broken).judged
 
 
 def test_a_known_splat_is_still_one() -> None:
     """A list of known reports excuses a kernel; it does not make it equal to one that is quiet."""
-    known = symptom_of(event(Verdict.XFAIL, reason="known splat: fixed in 6.13"))
+    known = try_result(event(Verdict.XFAIL, reason="known splat: fixed in 6.13"))
 
-    assert known != symptom_of(event())
+    assert known != try_result(event())
     assert known.opinion is Opinion.WRONG
 
 
 def test_a_skipped_case_was_not_asked() -> None:
     """It is no answer either."""
-    assert not symptom_of(event(Verdict.SKIP, observation=None, reason="CONFIG_UNIX is not set")).judged
+    assert not try_result(event(Verdict.SKIP, observation=None, reason="CONFIG_UNIX is not set")).judged

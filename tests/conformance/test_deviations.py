@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Known deviations: rows without mercy, and verdicts that neither bless a symptom nor miss its end."""
+"""Known defects: strict rows, and verdicts that neither bless a symptom nor miss its end."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_defect_is_gone_only_where_its_promise_is_seen_to_hold(
     judgement = judged(answered((), **answers), row)
 
     assert judgement.verdict is verdict
-    assert verdict is not Verdict.FAIL or answers or "prove that the known deviation r0 is gone" in str(judgement)
+    assert verdict is not Verdict.FAIL or answers or "prove that the known defect r0 is gone" in str(judgement)
 
 
 @pytest.mark.parametrize(("chain", "verdict"), [("sk_psock_drop", Verdict.XFAIL), ("tcp_close", Verdict.SPLAT)])
@@ -151,14 +151,14 @@ def test_what_is_known_is_not_what_a_kernel_died_of(judged: Callable[..., Judgem
     assert "strp_done" in judged(reply).differences[0]
 
 
-def test_a_verdict_names_its_deviations(judged: Callable[..., Judgement]) -> None:
+def test_a_verdict_names_its_defects(judged: Callable[..., Judgement]) -> None:
     """An xfail names what shows, an xpass what does not; both say why it is a deviation."""
     shown = judged(answered((WARNING,), read="nothing"), WARNS, FORGETS)
     gone = judged(answered((WARNING,)), WARNS, FORGETS)
 
     assert (shown.deviation, gone.deviation) == ("r0 r1", "r1")
-    assert "known deviation r0: it forgets (since 5.10)" in shown.reason
-    assert gone.differences == ("the known deviation r1 does not show: its row must go, or end here",)
+    assert "known defect r0: it forgets (since 5.10)" in shown.reason
+    assert gone.differences == ("the known defect r1 does not show: remove its row, or set `until` to this version",)
     assert judged(answered(read="half"), FORGETS).deviation == ""
 
 
@@ -171,11 +171,11 @@ def test_a_known_defect_is_told_beside_the_promise(judged: Callable[..., Judgeme
 
 
 def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgement]) -> None:
-    """A case that shows a deviation, and beside it a report that a list knows, says both."""
+    """A case that shows a known defect and a report that a list knows names both."""
     told = judged(answered((OTHER,), read="nothing"), FORGETS, listed="old friend")
 
     assert (told.verdict, told.deviation) == (Verdict.XFAIL, "r0")
-    assert told.reason == "known deviation r0: it forgets (since 5.10); known splat: old friend"
+    assert told.reason == "known defect r0: it forgets (since 5.10); known splat: old friend"
 
 
 @pytest.mark.parametrize(

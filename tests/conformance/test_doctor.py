@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conformance.host import doctor
-from conformance.host.doctor import Finding, State
+from conformance.host.doctor import CheckResult, CheckState
 from conformance.host.packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def program(path: Path, says: str) -> None:
     path.chmod(0o755)
 
 
-def findings() -> dict[str, Finding]:
+def findings() -> dict[str, CheckResult]:
     """Return what the doctor finds, by name."""
     return {finding.name: finding for finding in doctor.examine()}
 
@@ -53,7 +53,7 @@ def test_every_package_is_looked_at(programs: Path) -> None:
     """The table has a line for each package, and each says what is there."""
     found = findings()
     for package in PACKAGES:
-        assert found[package.name].state is State.OK, found[package.name]
+        assert found[package.name].state is CheckState.OK, found[package.name]
     assert found["qemu-system-x86"].text == f"7.2.22, {programs}/qemu-system-x86_64"
     assert found["clang"].text == f"14.0.6, {programs}/clang"
 
@@ -93,26 +93,26 @@ def test_an_unfit_tool_is_as_good_as_missing(programs: Path, name: str, says: st
     """A tool that is too old, or does not run, is found out before a run trips over it."""
     program(programs / name, says)
     found = findings()[package]
-    assert (found.state, found.text) == (State.MISSING, text.format(path=programs / name))
+    assert (found.state, found.text) == (CheckState.MISSING, text.format(path=programs / name))
 
 
 def test_a_cache_that_cannot_be_written_is_missing(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache directory below a file can never be made: no run can work."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(programs / "clang"))
     found = findings()["cache"]
-    assert found.state is State.MISSING
+    assert found.state is CheckState.MISSING
     assert "XDG_CACHE_HOME" in found.mend
 
 
 def test_a_cache_that_can_be_written_is_left_clean(programs: Path, tmp_path: Path) -> None:
     """Proving that the cache can be written leaves nothing in it."""
-    assert findings()["cache"].state is State.OK
+    assert findings()["cache"].state is CheckState.OK
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_a_long_finding_fits_a_narrow_terminal() -> None:
     """Text and mend are folded at 80 columns under their own column, whatever their length."""
-    finding = Finding("linux-libc-dev", State.MISSING, "word " * 60, "apt-get install --something " * 9)
+    finding = CheckResult("linux-libc-dev", CheckState.MISSING, "word " * 60, "apt-get install --something " * 9)
     lines = doctor.render(finding, colour=False).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.startswith(" " * 26) for line in lines[1:])

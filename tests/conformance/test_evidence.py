@@ -16,7 +16,7 @@ from common.errors import HostError
 from conformance.groups import cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.lists import Lists
-from conformance.model import LogLine, TryEntry, Verdict
+from conformance.model import LogEntry, TryEntry, Verdict
 from conformance.report.events import read
 from conformance.report.live import PlainReporter
 from conformance.run import artifacts as evidence
@@ -28,7 +28,7 @@ from tests.conformance.report_runs import KERNEL_6_12, judged
 from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, OneMachine, ScriptedWorkbench
 from vm.machine import Reply
 
-LINE: LogLine = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
+LINE: LogEntry = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
 BAD = judged(
     KERNEL_6_12,
     redirect_cases()[0],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.judge.lists import Lists, Span, read_lists
+from conformance.judge.lists import KernelRange, Lists, read_lists
 from conformance.model import Source
 from kernels.version import Version
 
@@ -93,7 +93,7 @@ def test_an_entry_speaks_of_its_kernels_only(tmp_path: Path) -> None:
 )
 def test_a_range_of_kernels(text: str, inside: list[str], outside: list[str]) -> None:
     """Both ends belong to it, and the end of a branch is the end of all its stable releases."""
-    span = Span.parse(text)
+    span = KernelRange.parse(text)
 
     assert all(Version.parse(version) in span for version in inside)
     assert not any(Version.parse(version) in span for version in outside)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from conformance.expect.rules import Table
+from conformance.expect.rules import RuleTable
 from kernels.version import Version
 
 UNIVERSE = [{"kind": kind, "mode": mode} for kind in ("a4", "a6", "b") for mode in ("x", "y") if kind + mode != "by"]
@@ -28,11 +28,11 @@ def row(**changes: str | None) -> str:
     return "[[rule]]\n" + "".join(f"{key} = {value}\n" for key, value in (ROW | changes).items() if value is not None)
 
 
-def load(tmp_path: Path, text: str) -> Table:
+def load(tmp_path: Path, text: str) -> RuleTable:
     """Load a table of that text."""
     path = tmp_path / "table.toml"
     path.write_text(text)
-    return Table.load(path, universe=UNIVERSE, outcomes={"ok", "EINVAL"}, families=FAMILIES)
+    return RuleTable.load(path, universe=UNIVERSE, outcomes={"ok", "EINVAL"}, families=FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, complaint: str) 
         load(tmp_path, text)
 
 
-def found(table: Table, version: str, kind: str = "a4") -> str | None:
+def found(table: RuleTable, version: str, kind: str = "a4") -> str | None:
     """Return the id of the row that decides."""
     rule = table.find({"kind": kind, "mode": "x"}, Version.parse(version))
     return rule.id if rule else None

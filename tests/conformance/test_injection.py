@@ -32,8 +32,8 @@ from tests.conformance.injection import (
     CASES,
     SLUG,
     TALLY,
-    Row,
-    Ward,
+    FaultCount,
+    FaultyWorkbench,
     apart,
     census,
     copy_template,
@@ -80,15 +80,15 @@ def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.fixture(name="ward")
-def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[Ward]:
+def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[FaultyWorkbench]:
     """A workbench to inject faults into; whatever they are, nothing is left in the end."""
     option = request.config.option
-    row = Row(request.node.name.removeprefix("test_").replace("_", " "))
+    row = FaultCount(request.node.name.removeprefix("test_").replace("_", " "))
     request.config.stash.setdefault(TALLY, []).append(row)
     with apart(tmp_path / "temporary"):
         before = census()
         with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
-            yield Ward(workbench, row, option.faults, random.Random(option.faults_seed))
+            yield FaultyWorkbench(workbench, row, option.faults, random.Random(option.faults_seed))
         left = left_over(before)
     row.leftovers = len(left)
     assert not left
@@ -115,35 +115,35 @@ def _signal(number: signal.Signals) -> Callable[[], None]:
     return deed
 
 
-def test_qemu_is_killed(ward: Ward, kernel: Kernel) -> None:
+def test_qemu_is_killed(faulty: FaultyWorkbench, kernel: Kernel) -> None:
     """At whatever moment QEMU dies, at most the one case it was at is lost, and says so; its template stays."""
     folder = template.newest(_key(kernel))
     assert folder is not None
     identity = template.identity(folder)
-    for _ in ward.draws(5):
-        ward.workbench.close()
-        blow = strike(ward.random.uniform(0, SPAN), _signal(signal.SIGKILL))
-        only_lost(ward.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
+    for _ in faulty.draws(5):
+        faulty.workbench.close()
+        blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGKILL))
+        only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
         assert template.identity(folder) == identity
 
 
-def test_qemu_is_stopped(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_is_stopped(faulty: FaultyWorkbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A QEMU that stands still costs one case its deadline; nobody says that the kernel hangs."""
     monkeypatch.setattr("vm.session.GRACE", 0.2)
     monkeypatch.setattr("vm.launch.RESTORE_PATIENCE", 0.5)
     monkeypatch.setattr(workbench_module, "_LEAST", 1.0)
-    for _ in ward.draws(2, share=10):
-        ward.workbench.close()
-        blow = strike(ward.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
-        only_lost(ward.judge_until(lambda: not blow.is_alive()), "QEMU is stopped")  # noqa: B023
+    for _ in faulty.draws(2, share=10):
+        faulty.workbench.close()
+        blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
+        only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU is stopped")  # noqa: B023
 
 
-def test_the_channel_is_cut(ward: Ward) -> None:
+def test_the_channel_is_cut(faulty: FaultyWorkbench) -> None:
     """After whatever byte of its answers the guest is cut off, one case is lost."""
-    for _ in ward.draws(3):
-        ward.workbench.close()
-        relay = Relay(cast("Session", ward.workbench.machine(SLUG)), ward.random.randrange(ANSWERS))
-        only_lost(ward.judge_until(lambda: not relay.is_alive()), "the machine vanished")  # noqa: B023
+    for _ in faulty.draws(3):
+        faulty.workbench.close()
+        relay = Relay(cast("Session", faulty.workbench.machine(SLUG)), faulty.random.randrange(ANSWERS))
+        only_lost(faulty.judge_until(lambda: not relay.is_alive()), "the machine vanished")  # noqa: B023
 
 
 class Relay(threading.Thread):
@@ -176,36 +176,36 @@ class Relay(threading.Thread):
                         return
 
 
-def test_the_guest_babbles(ward: Ward) -> None:
+def test_the_guest_babbles(faulty: FaultyWorkbench) -> None:
     """10 MiB of noise on the channel cost the case that makes it, at once."""
-    for _ in ward.draws(1, share=10):
+    for _ in faulty.draws(1, share=10):
         begin = time.monotonic()
-        only_lost([ward.judge(_sick("sick_kernel:babble", 60.0, bytes=10 << 20))], "makes no sense")
+        only_lost([faulty.judge(_sick("sick_kernel:babble", 60.0, bytes=10 << 20))], "makes no sense")
         assert time.monotonic() - begin < 60
-        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+        assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
-def test_the_clock_jumps(ward: Ward) -> None:
+def test_the_clock_jumps(faulty: FaultyWorkbench) -> None:
     """Wherever a case puts the guest's clock, the cases after it do not notice."""
-    for _ in ward.draws(2):
-        ward.judge(_sick("sick:set_clock", to=ward.random.uniform(0, ETERNITY)))
-        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+    for _ in faulty.draws(2):
+        faulty.judge(_sick("sick:set_clock", to=faulty.random.uniform(0, ETERNITY)))
+        assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
 @pytest.mark.parametrize("end", ["return", "die", "hang"])
-def test_process_ids_run_out(ward: Ward, end: str) -> None:
+def test_process_ids_run_out(faulty: FaultyWorkbench, end: str) -> None:
     """A case that leaves no process id to others is the last that notices."""
-    for _ in ward.draws(1, share=10):
-        verdict = ward.judge(_sick("sick:fork_bomb", 1.0 if end == "hang" else 20.0, end=end)).verdict
+    for _ in faulty.draws(1, share=10):
+        verdict = faulty.judge(_sick("sick:fork_bomb", 1.0 if end == "hang" else 20.0, end=end)).verdict
         assert verdict is (Verdict.HANG if end == "hang" else Verdict.INFRA)
-        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+        assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
-def test_memory_runs_out(ward: Ward) -> None:
+def test_memory_runs_out(faulty: FaultyWorkbench) -> None:
     """A guest without memory is no finding about its kernel, and gives way to another."""
-    for _ in ward.draws(1, share=10):
-        assert ward.judge(_sick("sick:fill_memory", 20.0)).verdict is Verdict.INFRA
-        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+    for _ in faulty.draws(1, share=10):
+        assert faulty.judge(_sick("sick:fill_memory", 20.0)).verdict is Verdict.INFRA
+        assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
 def _flip(path: Path, draw: random.Random) -> None:
@@ -256,29 +256,29 @@ def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
     master.rename(folder)
 
 
-def test_the_template_is_corrupt(ward: Ward, spare: Callable[[], Path]) -> None:
+def test_the_template_is_corrupt(faulty: FaultyWorkbench, spare: Callable[[], Path]) -> None:
     """Whatever is wrong with a template's files, no clone of it judges anything: it is discarded.
 
     First comes what only a checksum tells: of most other harm a clone dies, which discards the template as well.
     """
-    for number in ward.draws(4):
-        name, harm = (ward.random.choice(FILES), ward.random.choice(HARMS)) if number else ("ram", _scribble)
-        ward.workbench.close()
+    for number in faulty.draws(4):
+        name, harm = (faulty.random.choice(FILES), faulty.random.choice(HARMS)) if number else ("ram", _scribble)
+        faulty.workbench.close()
         path = spare() / name
         own = path.with_name("own")
         template.copy_sparse(path, own)
         shutil.copystat(path, own)
-        harm(own.replace(path), ward.random)
-        assert {ward.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
+        harm(own.replace(path), faulty.random)
+        assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
         assert not path.parent.exists()
 
 
-def test_the_template_is_deleted(ward: Ward, spare: Callable[[], Path]) -> None:
+def test_the_template_is_deleted(faulty: FaultyWorkbench, spare: Callable[[], Path]) -> None:
     """At whatever moment a template goes, its clone lives on, and another template serves the next."""
-    for _ in ward.draws(3):
-        ward.workbench.close()
+    for _ in faulty.draws(3):
+        faulty.workbench.close()
         folder = spare()
-        blow = strike(ward.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
-        assert {each.verdict for each in ward.judge_until(lambda: not blow.is_alive())} == {Verdict.PASS}  # noqa: B023
-        ward.workbench.close()
-        assert ward.judge(CASES[0]).verdict is Verdict.PASS
+        blow = strike(faulty.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
+        assert {each.verdict for each in faulty.judge_until(lambda: not blow.is_alive())} == {Verdict.PASS}  # noqa: B023
+        faulty.workbench.close()
+        assert faulty.judge(CASES[0]).verdict is Verdict.PASS

@@ -21,7 +21,17 @@ from conformance.run.bundle import guest_bundle
 from conformance.run.machine_pool import PRELOAD, Workbench
 from kernels.resolve import resolve
 from tests.conformance.conform import command, conform, environment
-from tests.conformance.injection import CASES, SLUG, TALLY, Row, Ward, adopting, apart, census, left_over
+from tests.conformance.injection import (
+    CASES,
+    SLUG,
+    TALLY,
+    FaultCount,
+    FaultyWorkbench,
+    adopting,
+    apart,
+    census,
+    left_over,
+)
 from vm import template
 from vm.launch import Plan
 from vm.machine import MachineOptions
@@ -34,9 +44,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 
 
 @pytest.fixture(name="row")
-def _row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Row]:
+def _row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultCount]:
     """A line in the table of faults."""
-    row = Row(request.node.name.removeprefix("test_").replace("_", " "), tries=1)
+    row = FaultCount(request.node.name.removeprefix("test_").replace("_", " "), tries=1)
     request.config.stash.setdefault(TALLY, []).append(row)
     with apart(tmp_path / "temporary"), adopting():
         before = census(shared=True)
@@ -73,7 +83,7 @@ def _fill(folder: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("moment", ["before", "while-booting"])
 def test_the_disk_is_full_when_a_template_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row, moment: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: FaultCount, moment: str
 ) -> None:
     """Without room for a guest's memory the host is to blame, by name, and nothing is left half made."""
     kernel = resolve(KERNEL)
@@ -107,7 +117,9 @@ def test_the_disk_is_full_when_a_template_is_made(
 
 @needs_root
 @pytest.mark.skipif(not (shutil.which("mkfs.ext4") and Path("/dev/loop-control").exists()), reason="no loop devices")
-def test_the_disk_is_full_when_cases_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row) -> None:
+def test_the_disk_is_full_when_cases_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: FaultCount
+) -> None:
     """Clones need no disk."""
     kernel = resolve(KERNEL)
     Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
@@ -120,8 +132,8 @@ def test_the_disk_is_full_when_cases_are_judged(tmp_path: Path, monkeypatch: pyt
         _fill(disk)
         before = census()
         with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
-            ward = Ward(workbench, row, 0, None)  # type: ignore[arg-type]
-            judgements = [ward.judge(case) for case in CASES[:3]]
+            faulty = FaultyWorkbench(workbench, row, 0, None)  # type: ignore[arg-type]
+            judgements = [faulty.judge(case) for case in CASES[:3]]
         left = left_over(before)
     row.leftovers = len(left)
     assert {each.verdict for each in judgements} == {Verdict.PASS}, judgements
@@ -130,7 +142,7 @@ def test_the_disk_is_full_when_cases_are_judged(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_root
-def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: Row) -> None:
+def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: FaultCount) -> None:
     """An event log that cannot be written ends the run with one sentence, its lines so far whole."""
     with _disk(tmp_path / "disk", "16k") as disk:
         results = disk / "results"
@@ -146,7 +158,7 @@ def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: Row) -> 
     row.right += 1
 
 
-def test_two_suites_share_a_cache(tmp_path: Path, row: Row) -> None:
+def test_two_suites_share_a_cache(tmp_path: Path, row: FaultCount) -> None:
     """Of two suites that need a template at once one makes it; both judge with it, and nothing is left."""
     home = tmp_path / "cache" / cache.root().name
     home.mkdir(parents=True)

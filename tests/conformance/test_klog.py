@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent / "klog"
 
 
 @dataclass(frozen=True, slots=True)
-class Fixture:
+class KlogSample:
     """A log and what is in it."""
 
     name: str
@@ -31,7 +31,7 @@ class Fixture:
     text: str
 
     @classmethod
-    def read(cls, path: Path) -> Fixture:
+    def read(cls, path: Path) -> KlogSample:
         """Read a file."""
         head, _, text = path.read_text().partition("\n\n")
         expected = []
@@ -41,7 +41,7 @@ class Fixture:
         return cls(path.stem, tuple(expected), text)
 
 
-FIXTURES = [Fixture.read(path) for path in sorted(FOLDER.glob("*.log"))]
+FIXTURES = [KlogSample.read(path) for path in sorted(FOLDER.glob("*.log"))]
 REAL = [fixture for fixture in FIXTURES if fixture.name.startswith("real-")]
 
 
@@ -51,7 +51,7 @@ def found(reports: tuple[Report, ...]) -> tuple[tuple[str, str, tuple[str, ...]]
 
 
 @pytest.mark.parametrize("fixture", FIXTURES, ids=lambda fixture: fixture.name)
-def test_a_log_has_the_reports_it_has(fixture: Fixture) -> None:
+def test_a_log_has_the_reports_it_has(fixture: KlogSample) -> None:
     """Family, title and fingerprint of every report in a log, and nothing else, are found."""
     assert found(find_reports(fixture.text.splitlines())) == fixture.expected
 

@@ -19,7 +19,7 @@ from conformance.groups import cases
 from conformance.model import Verdict
 from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
 from conformance.run import evidence_copy
-from conformance.run.evidence_copy import Origin, carry, marked
+from conformance.run.evidence_copy import EvidenceOrigin, carry, marked
 from conformance.run.shard import Shard
 from tests.conformance.conform import conform
 
@@ -78,7 +78,7 @@ def merged_evidence(
 
     A log that names such a folder or case is refused when it is read; what copies does not rely on that.
     """
-    origins: dict[str, Origin] = {}
+    origins: dict[str, EvidenceOrigin] = {}
     folder = evidence or TestEvidence.CASE
     event = CaseEvent(
         kernel=KERNEL.slug, group="redirect", name="case-0", id=case, verdict=Verdict.FAIL, evidence=folder

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from conformance.groups import cases as catalogue
-from conformance.model import Case, KernelFacts, LogLine, TryEntry, Verdict
+from conformance.model import Case, KernelFacts, LogEntry, TryEntry, Verdict
 from conformance.report import html
 from conformance.report.events import CaseEvent, Run
 from conformance.report.html import evidence, render
@@ -220,12 +220,12 @@ def test_many_kernels_are_told_apart() -> None:
     assert all(f"debian:6.12 (debian-6.12.{number})" in page.text for number in range(len(kernels)))
 
 
-def test_tries_and_deviations_are_told() -> None:
-    """A flaky case shows its tries, the log of each once, and a known deviation is counted by kernel."""
+def test_tries_and_defects_are_shown() -> None:
+    """A flaky case shows its tries, the log of each once, and a known defect is counted by kernel."""
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
-    said: LogLine = {"microseconds": 2000000, "text": "said on the first try"}
-    again: LogLine = {"text": "said on the second"}
+    said: LogEntry = {"microseconds": 2000000, "text": "said on the first try"}
+    again: LogEntry = {"text": "said on the second"}
     tries: tuple[TryEntry, ...] = (
         {"verdict": Verdict.PASS, "observed": "delivered", "times": 3, "fresh": False, "log": (said,)},
         {"verdict": Verdict.FAIL, "observed": "dropped", "times": 1, "fresh": True, "log": (again,)},
@@ -342,7 +342,7 @@ def test_reasons_are_told_once_where_they_are_many(monkeypatch: pytest.MonkeyPat
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much went wrong, and was logged, evidence has only so much room; every case is named all the same."""
     run = report_runs.healthy()
-    log = tuple(LogLine(microseconds=number, text=f"line {number} " + "x" * 80) for number in range(1000))
+    log = tuple(LogEntry(microseconds=number, text=f"line {number} " + "x" * 80) for number in range(1000))
     run.cases["debian-6.12"] = [
         replace(
             case, verdict=Verdict.SPLAT, observed="splat", log=({"text": case.name}, *log), differences=("y" * 300,)
@@ -368,7 +368,7 @@ def test_logs_are_bounded() -> None:
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
     for at, texts in enumerate((lines, ["x" * 10_000] * 100)):
-        log = tuple(LogLine(text=text) for text in texts)
+        log = tuple(LogEntry(text=text) for text in texts)
         cases[at] = replace(cases[at], verdict=Verdict.SPLAT, observed="splat", log=log)
     text = render(run)
     assert re.findall(r"line (\d+) of the log", text) == [str(each) for each in range(488, 648) if each != 500]

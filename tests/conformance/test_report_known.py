@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from conformance.model import Ground, Source, Verdict
 from conformance.report.events import CaseEvent
-from conformance.report.known import defects_of, known_deviations
+from conformance.report.known import defects_of, known_defects
 from tests.conformance import report_runs
 
 
@@ -38,7 +38,7 @@ def test_ways_of_one_row_are_one_defect() -> None:
         case("a", "name", DEAF_TOO, PROMISE),
         case("b", "n", DEAF_TOO, LOST, PROMISE),
     ]
-    deaf, lost = known_deviations(cases)
+    deaf, lost = known_defects(cases)
 
     assert (deaf.name, deaf.reason) == ("deaf", 'recv(2) is deaf (in part c5d2177a72a1 "bpf: Fix (some) race"); CVE-1')
     assert (lost.name, lost.reason) == ("lost-unix", LOST.reason)
@@ -50,14 +50,14 @@ def test_ways_of_one_row_are_one_defect() -> None:
 def test_the_example_shows_little_else() -> None:
     """A case that shows nothing but the defect is better than a shorter one."""
     cases = [case("a", "n", LOST, DEAF), case("a", "longer", LOST, PROMISE)]
-    deaf, lost = known_deviations(cases)
+    deaf, lost = known_defects(cases)
 
     assert (deaf.example, lost.example) == ("teardown/n", "teardown/longer")
 
 
 def test_what_a_list_excuses_has_no_name() -> None:
     """Its reason is all there is, and another reason is another row."""
-    found = known_deviations([case("a", "n", PROMISE, LINE), case("a", "m", replace(LINE, reason="y"))])
+    found = known_defects([case("a", "n", PROMISE, LINE), case("a", "m", replace(LINE, reason="y"))])
 
     assert [(each.name, each.reason) for each in found] == [("", "x"), ("", "y")]
 
@@ -71,11 +71,11 @@ def test_a_log_without_rows_has_names_and_a_reason() -> None:
         ("deaf", "a sentence"),
         ("lost-unix", "a sentence"),
     ]
-    assert [(each.name, each.reason) for each in known_deviations([listed])] == [("", "known splat: x")]
+    assert [(each.name, each.reason) for each in known_defects([listed])] == [("", "known splat: x")]
 
 
 def test_a_defect_that_was_reworded_is_one() -> None:
     """Logs of two suites may say it otherwise; its id is what counts."""
-    (deaf,) = known_deviations([case("a", "n", DEAF), case("b", "n", replace(DEAF, reason="recv(2) hears nothing"))])
+    (deaf,) = known_defects([case("a", "n", DEAF), case("b", "n", replace(DEAF, reason="recv(2) hears nothing"))])
 
     assert deaf.reason == "recv(2) is deaf; recv(2) hears nothing"

@@ -124,7 +124,7 @@ class TestKcidb:
         assert {each["issue_id"] for each in report["incidents"]} == ids["issues"]
 
     def test_statuses(self) -> None:
-        """What is the kernel's is FAIL, what is ours is ERROR; a known deviation fails and is an incident."""
+        """What is the kernel's is FAIL, what is ours is ERROR; a known defect fails and is an incident."""
         run = report_runs.healthy()
         cases = run.cases[CASES]
         late = Ground(file="expect/x.toml", row="late", source=Source.DEFECT, reason="a; b")
@@ -141,8 +141,8 @@ class TestKcidb:
             "infra": "ERROR",
         }
         assert [each["comment"] for each in report["issues"]] == [
-            "known deviation late: a; b",
-            "known deviation lost-wakeup: c",
+            "known defect late: a; b",
+            "known defect lost-wakeup: c",
         ]
         assert [each["present"] for each in report["incidents"]] == [True, True, False, False]
 
@@ -202,7 +202,7 @@ class TestKtap:
             assert all(ok == all(each[1] for each in cases) for _, ok, _, cases in groups)
 
     def test_directives(self) -> None:
-        """Skips and known deviations carry their reason, and a hang is a timeout."""
+        """Skips and known defects carry their reason, and a hang is a timeout."""
         lines = [line.lstrip() for line in ktap.render(report_runs.sick()).splitlines()]
         for wanted in (
             r"ok \d+ sockmap-send-to-local-unix_dgram-tcp4 # SKIP CONFIG_UNIX is not set",

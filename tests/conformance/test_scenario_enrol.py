@@ -24,14 +24,14 @@ from conformance.groups.enrol.guest import iterator as enrol_iterator
 from conformance.groups.enrol.guest import refused as enrol_refused
 from conformance.groups.enrol.guest import sock_ops as enrol_sock_ops
 from conformance.groups.enrol.guest import descriptors as enrol_stolen
-from conformance.groups.enrol.guest import proof
+from conformance.groups.enrol.guest import setup
 from conformance.guestlib import child
 from conformance.guestlib import pidfd
 from conformance.guestlib import sockets
 from conformance.guestlib import traffic
 from conformance.groups.steer.guest import scenario as steer
 
-proof._GRACE = 0.05
+setup._GRACE = 0.05
 
 def variants(arguments):
     modules = {"pidfd": enrol_stolen, "sock_ops": enrol_sock_ops, "iterator": enrol_iterator, "steer": steer}

@@ -22,7 +22,7 @@ import os
 import socket
 
 from conformance.groups.teardown.guest import scenario as teardown
-from conformance.groups.teardown.guest import aftermath as teardown_aftermath
+from conformance.groups.teardown.guest import after_removal as teardown_after_removal
 from conformance.groups.teardown.guest import data as teardown_data
 from conformance.groups.teardown.guest import waiters as teardown_waiters
 from conformance.guestlib import traffic
@@ -74,7 +74,7 @@ def broken(name):
 # What only sockets in a map meet: the controls are there before it is planted.
 KERNEL_FAULTS = FAULTS | {
     "deaf": replacing(teardown_waiters.Waiter, "answer", deaf),
-    "broken": replacing(teardown_aftermath, "error_name", broken),
+    "broken": replacing(teardown_after_removal, "error_name", broken),
 }
 
 def observe(arguments):

@@ -53,7 +53,7 @@ def late() -> dict[str, Any]:
     return seen
 
 
-class Kernel(ScriptedWorkbench):
+class FakeKernel(ScriptedWorkbench):
     """Answers as `behave` says of a case and whether it is asked in haste; all it lost was looked for."""
 
     def __init__(self, behave: Callable[[Case, bool], dict[str, Any] | Reply], cut: int = 1) -> None:
@@ -72,14 +72,14 @@ class Kernel(ScriptedWorkbench):
         return Reply(Fate.ANSWERED, {"observation": found, "cut": self._cut * lost} if hasty else found)
 
 
-def judged(kernel: Kernel, how: Repetition = SPARING, cases: list[Case] | None = None) -> list[dict[str, Any]]:
+def judged(kernel: FakeKernel, how: Repetition = SPARING, cases: list[Case] | None = None) -> list[dict[str, Any]]:
     """Put every case to a kernel."""
     return [examine(kernel, SLUG, case, how=how)[1] for case in cases or CASES]
 
 
 def test_the_first_are_confirmed_and_the_others_believed() -> None:
     """Three cases get another try in a fresh clone, the others one hasty try each; all fail, and say why so soon."""
-    kernel = Kernel(lambda case, hasty: lossy(len(case.name) % 3))
+    kernel = FakeKernel(lambda case, hasty: lossy(len(case.name) % 3))
     records = judged(kernel)
 
     assert len(records) == len(CASES) > CONFIRMED + 5
@@ -97,7 +97,7 @@ def test_the_first_are_confirmed_and_the_others_believed() -> None:
 
 def test_what_passes_is_not_touched() -> None:
     """In haste a case that loses nothing passes at its first try."""
-    kernel = Kernel(lambda case, hasty: GOOD if "unix" in case.name else lossy())
+    kernel = FakeKernel(lambda case, hasty: GOOD if "unix" in case.name else lossy())
     records = judged(kernel)
 
     counts = Counter(record["verdict"] for record in records)
@@ -114,7 +114,7 @@ def test_two_faults_are_both_confirmed() -> None:
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
         return flowed("in_peer") if case.params["map"] == "sockhash" else lossy()
 
-    kernel = Kernel(behave, cut=0)
+    kernel = FakeKernel(behave, cut=0)
     records = judged(kernel)
 
     for map_ in ("sockmap", "sockhash"):
@@ -130,7 +130,9 @@ def test_two_faults_are_both_confirmed() -> None:
 def test_what_is_late_is_not_lost() -> None:
     """In haste late data looks like something else, hence there is a try with all the time, and that stands."""
     slow = CASES[-1]
-    kernel = Kernel(lambda case, hasty: lossy() if case != slow and slow.id != case.id else late() if hasty else GOOD)
+    kernel = FakeKernel(
+        lambda case, hasty: lossy() if case != slow and slow.id != case.id else late() if hasty else GOOD
+    )
     record = judged(kernel)[-1]
 
     assert (record["verdict"], record["flaky"], record["hasty"]) == ("pass", False, False)
@@ -144,7 +146,7 @@ def test_what_is_late_is_not_lost() -> None:
 def test_another_failure_is_confirmed_after_all() -> None:
     """What fails otherwise with all the time as well is tried twice so, as the first cases were."""
     odd = CASES[-1]
-    kernel = Kernel(lambda case, hasty: flowed("in_peer") if case.id == odd.id else lossy())
+    kernel = FakeKernel(lambda case, hasty: flowed("in_peer") if case.id == odd.id else lossy())
     record = judged(kernel)[-1]
 
     assert (record["verdict"], record["hasty"], record["confirmed_by"]) == ("fail", False, [])
@@ -161,7 +163,7 @@ def test_a_flake_stays_a_flake() -> None:
         seen.append(hasty)
         return flowed("in_peer") if hasty else GOOD
 
-    record = judged(Kernel(behave, cut=0))[-1]
+    record = judged(FakeKernel(behave, cut=0))[-1]
 
     assert seen == [True, False]
     assert (record["verdict"], record["flaky"]) == ("fail", True)
@@ -176,7 +178,7 @@ def test_what_did_not_repeat_confirms_nothing() -> None:
         assert not hasty
         return lossy() if asked[case.id] == 1 else GOOD
 
-    records = judged(Kernel(behave))
+    records = judged(FakeKernel(behave))
 
     assert all(record["flaky"] and not record["confirmed_by"] for record in records)
     assert set(asked.values()) == {2}
@@ -195,7 +197,7 @@ HUNG = Reply(Fate.OVERRAN, error="wchan: 0\nstack: [<0>] lock_sock_nested+0x1/0x
 def test_what_a_kernel_dies_of_is_looked_at(verdict: str, usual: Reply, other: Reply) -> None:
     """A kernel that always dies or hangs in one place costs one clone for each case; another place is confirmed."""
     last = CASES[-1]
-    kernel = Kernel(lambda case, hasty: other if case.id == last.id else usual)
+    kernel = FakeKernel(lambda case, hasty: other if case.id == last.id else usual)
     records = judged(kernel)
 
     assert {record["verdict"] for record in records} == {verdict}
@@ -214,7 +216,7 @@ def test_only_what_showed_twice_is_confirmed() -> None:
             seen["phases"][0]["received"]["out"] = [["2a"]]
         return seen
 
-    records = judged(Kernel(behave))
+    records = judged(FakeKernel(behave))
 
     assert not any(record["confirmed_by"] for record in records[:CONFIRMED])
     assert [each["hasty"] for each in records[CONFIRMED]["tries"]] == [True, False]
@@ -223,7 +225,7 @@ def test_only_what_showed_twice_is_confirmed() -> None:
 @pytest.mark.parametrize("kernels", [1, 2])
 def test_each_kernel_for_itself(kernels: int) -> None:
     """What one kernel loses says nothing of another."""
-    kernel = Kernel(lambda case, hasty: lossy())
+    kernel = FakeKernel(lambda case, hasty: lossy())
     records = [examine(kernel, f"kernel-{number}", CASES[0], how=SPARING)[1] for number in range(kernels)]
     records += [examine(kernel, "kernel-0", case, how=SPARING)[1] for case in CASES[1:5]]
 
@@ -242,7 +244,7 @@ def test_another_path_is_confirmed_again() -> None:
                 phase["received"]["out_peer"] = []
         return seen
 
-    record = judged(Kernel(behave), cases=[*CASES, other])[-1]
+    record = judged(FakeKernel(behave), cases=[*CASES, other])[-1]
 
     assert record["verdict"] == "fail"
     assert [each["hasty"] for each in record["tries"]] == [True, False, False]
@@ -257,13 +259,13 @@ def test_a_guest_that_answers_otherwise_passes_nothing(value: Any) -> None:
     def behave(case: Case, hasty: bool) -> dict[str, Any] | Reply:
         return Reply(Fate.ANSWERED, value) if hasty else lossy()
 
-    assert judged(Kernel(behave))[-1]["verdict"] == "infra"
+    assert judged(FakeKernel(behave))[-1]["verdict"] == "infra"
 
 
 @pytest.mark.parametrize("cut", [True, "0", None, [], -1])
 def test_a_guest_that_counts_strangely_gets_another_try(cut: Any) -> None:
     """Only a plain zero says that nothing was cut short."""
-    kernel = Kernel(lambda case, hasty: lossy() if case.id != CASES[-1].id else flowed("in_peer"))
+    kernel = FakeKernel(lambda case, hasty: lossy() if case.id != CASES[-1].id else flowed("in_peer"))
     kernel.ask = lambda slug, case, evidence=NO_EVIDENCE: (  # type: ignore[method-assign]
         Reply(Fate.ANSWERED, {"observation": flowed("in_peer") if case.id == CASES[-1].id else lossy(), "cut": cut})
         if grace.SCENARIO in case.params
@@ -282,7 +284,7 @@ def test_what_was_asked_of_every_case_is_done(arguments: list[str]) -> None:
     assert not how.sparing
 
     if how.tries == 5:
-        kernel = Kernel(lambda case, hasty: lossy())
+        kernel = FakeKernel(lambda case, hasty: lossy())
         records = judged(kernel, how)
         assert {len(record["tries"]) for record in records} == {5}
         assert "hasty" not in kernel.history
@@ -290,7 +292,7 @@ def test_what_was_asked_of_every_case_is_done(arguments: list[str]) -> None:
 
 def test_the_report_says_so() -> None:
     """The log keeps the witnesses, and the report counts the cases that were believed."""
-    kernel = Kernel(lambda case, hasty: lossy())
+    kernel = FakeKernel(lambda case, hasty: lossy())
     events = [case_event(record, "", {SLUG: "debian:6.12"}, "./conform run") for record in judged(kernel)]
     assert [decode(encode(event)) for event in events] == events
 

@@ -82,7 +82,7 @@ def test_every_row_decides_something_on_some_kernel() -> None:
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_deviations_deviate(version: str) -> None:
-    """No row about a known deviation names an answer that is expected anyway, or contradicts another row."""
+    """No row about a known defect names an answer that is expected anyway, or contradicts another row."""
     for case in teardown_cases():
         sane = answers(case, version)
         rows = deviations(case, Version.parse(version))

@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 from conformance.groups.kinds import KINDS
 from conformance.groups.redirect.cases import LAYOUTS, MODES
 from conformance.groups.redirect.expectation import Expectation
-from conformance.groups.redirect.outcomes import Outcome, Runs, Where
+from conformance.groups.redirect.outcomes import Outcome, ProgramRuns, Where
 from conformance.groups.redirect.seen import Message, Phase, Seen
 
 Params = Mapping[str, str]
@@ -91,7 +91,7 @@ def _sends(outcome: Outcome, phase: Phase) -> Iterator[str]:
 
 def _runs(params: Params, outcome: Outcome, phase: Phase, *, first: bool) -> Iterator[str]:
     least, most, size = _wanted_runs(params, outcome, phase, first=first)
-    dropping = outcome.runs in (Runs.DROP, Runs.DROP_ONCE)
+    dropping = outcome.runs in (ProgramRuns.DROP, ProgramRuns.DROP_ONCE)
     got = phase.runs
     sides = (("PASS", got.passed, got.passed_bytes, not dropping), ("DROP", got.dropped, got.dropped_bytes, dropping))
     for verdict, runs, seen_size, concerned in sides:
@@ -105,9 +105,9 @@ def _runs(params: Params, outcome: Outcome, phase: Phase, *, first: bool) -> Ite
 
 def _wanted_runs(params: Params, outcome: Outcome, phase: Phase, *, first: bool) -> tuple[int, int, int]:
     """Return the least and the most runs of the program, and the bytes it sees."""
-    if outcome.runs is Runs.NEVER or (outcome.runs is Runs.DROP_ONCE and not first):
+    if outcome.runs is ProgramRuns.NEVER or (outcome.runs is ProgramRuns.DROP_ONCE and not first):
         return 0, 0, 0
-    if outcome.runs is Runs.DROP_ONCE:
+    if outcome.runs is ProgramRuns.DROP_ONCE:
         return 1, 1, phase.sent[0]
     # SK_MSG runs once for each send, SK_SKB once for each skb: a stream may put several messages into one.
     merging = params["mode"].startswith("ingress-") and KINDS[params["in"]].stream

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import KernelError
-from conformance.expect.rules import Rule, Table, grounds_of
+from conformance.expect.rules import Rule, RuleTable, grounds_of
 from conformance.groups.kinds import FAMILIES, KINDS
 from conformance.groups.redirect.cases import redirect_cases, roles
 from conformance.groups.redirect.outcomes import OUTCOMES, Outcome
@@ -92,10 +92,10 @@ def deciding(case: Case, facts: KernelFacts) -> tuple[tuple[str, Rule], ...]:
 
 
 @cache
-def table(name: str) -> Table:
+def table(name: str) -> RuleTable:
     """Load one of the tables; UsageError names file and row of what is wrong with it."""
     outcomes = frozenset(OUTCOMES) if name == "redirect" else _RESULTS
-    return Table.load(HERE / f"promises-{name}.toml", universe=universe(name), outcomes=outcomes, families=FAMILIES)
+    return RuleTable.load(HERE / f"promises-{name}.toml", universe=universe(name), outcomes=outcomes, families=FAMILIES)
 
 
 def universe(name: str) -> Sequence[Mapping[str, str]]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Runs(StrEnum):
+class ProgramRuns(StrEnum):
     """What the program's counters show."""
 
     PASS = "pass"
@@ -36,7 +36,7 @@ class Outcome:
     """What a redirect comes to."""
 
     summary: str
-    runs: Runs
+    runs: ProgramRuns
     where: Where
     send: str = "ok"
     """What every send gets: `ok`, all bytes accepted, or an errno."""
@@ -45,20 +45,26 @@ class Outcome:
 
 
 OUTCOMES: Final[Mapping[str, Outcome]] = {
-    "delivered": Outcome("every byte arrives where the mode sends it", Runs.PASS, Where.MODE),
-    "native": Outcome("the program never runs and the data takes its native way", Runs.NEVER, Where.NATIVE),
+    "delivered": Outcome("every byte arrives where the mode sends it", ProgramRuns.PASS, Where.MODE),
+    "native": Outcome("the program never runs and the data takes its native way", ProgramRuns.NEVER, Where.NATIVE),
     "refused-EACCES": Outcome(
-        "the program's verdict on each message is DROP and the sender is told", Runs.DROP, Where.NOWHERE, send="EACCES"
-    ),
-    "refused-without-program": Outcome(
-        "the program drops the first message, and every later one is refused without running the program",
-        Runs.DROP_ONCE,
+        "the program's verdict on each message is DROP and the sender is told",
+        ProgramRuns.DROP,
         Where.NOWHERE,
         send="EACCES",
     ),
-    "dropped": Outcome("the program's verdict is DROP and nobody is told", Runs.DROP, Where.NOWHERE),
+    "refused-without-program": Outcome(
+        "the program drops the first message, and every later one is refused without running the program",
+        ProgramRuns.DROP_ONCE,
+        Where.NOWHERE,
+        send="EACCES",
+    ),
+    "dropped": Outcome("the program's verdict is DROP and nobody is told", ProgramRuns.DROP, Where.NOWHERE),
     "circulates": Outcome(
-        "what is redirected meets the program again, which lets it pass the third time", Runs.PASS, Where.MODE, laps=3
+        "what is redirected meets the program again, which lets it pass the third time",
+        ProgramRuns.PASS,
+        Where.MODE,
+        laps=3,
     ),
 }
 """By name. Beside these a case can come to `no-socket-ERRNO`, `not-attached-ERRNO` or `not-inserted-ERRNO`."""

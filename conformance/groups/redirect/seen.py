@@ -22,7 +22,7 @@ class MalformedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
+class RunCounts:
     """What the program counted."""
 
     passed: int
@@ -40,7 +40,7 @@ class Phase:
     """Sizes of the messages."""
     send: tuple[int | str, ...]
     """Bytes accepted, or errno, of each."""
-    runs: Runs
+    runs: RunCounts
     received: Mapping[str, tuple[Message, ...]]
     """By role."""
     settled: bool
@@ -97,7 +97,7 @@ def _phase(phase: Any, roles: tuple[str, ...]) -> Phase:
         role: tuple(_message(message, sum(sent), f"{name}: received") for message in _list(messages, f"{name}: {role}"))
         for role, messages in phase["received"].items()
     }
-    return Phase(name, sent, send, Runs(*runs), received, phase["settled"])
+    return Phase(name, sent, send, RunCounts(*runs), received, phase["settled"])
 
 
 def _message(message: Any, total: int, where: str) -> Message:

@@ -38,7 +38,7 @@ from conformance.report.html.behaviour import (
 from conformance.report.html.evidence import EvidencePicker
 from conformance.report.html.matrix import matrices
 from conformance.report.html.names import Anchors, Reasons, cited
-from conformance.report.known import known_deviations
+from conformance.report.known import known_defects
 
 _HERE = Path(__file__).parent
 _WORDS = 200_000
@@ -134,7 +134,7 @@ def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
         "known": known,
         "aside": aside,
         "drawn": {(case.id, case.kernel) for finding in told for case in finding.cases},
-        "deviations": known_deviations(event for event in events if event.verdict is Verdict.XFAIL),
+        "deviations": known_defects(event for event in events if event.verdict is Verdict.XFAIL),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conformance.judge.klog import is_header
-from conformance.model import LogLine, Verdict
+from conformance.model import LogEntry, Verdict
 from conformance.report.events import CaseEvent
 from conformance.report.findings import alike
 
@@ -128,7 +128,7 @@ class EvidencePicker:
         yield Text(source, tuple(shown), above=first, below=len(lines) - first - len(shown))
 
 
-def _stamped(log: Iterable[LogLine]) -> list[tuple[str, str]]:
+def _stamped(log: Iterable[LogEntry]) -> list[tuple[str, str]]:
     """Return lines, each after its time as dmesg shows it."""
     times = ((line.get("microseconds"), line["text"]) for line in log)
     return [(f"[{time / 1e6:12.6f}] " if time is not None else "", text) for time, text in times]

@@ -91,7 +91,7 @@ def live(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 @_scenario
 def update(it: _Linked) -> Steps:
     """Update a link with right and wrong programs, old and new."""
-    stranger = counting("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
+    other = counting("sk_skb_verdict" if it.kind == "sk_msg_verdict" else "sk_msg_verdict", "first")
     declared = counting(it.kind, "second", declared=True)
     link, first, second = it.link, it.first, it.second
     return {
@@ -105,7 +105,7 @@ def update(it: _Linked) -> Steps:
         "old is no program": attempt(links.update, link, second, links.F_REPLACE, it.map),
         "old without the flag": attempt(links.update, link, second, 0, first),
         "unknown flag": attempt(links.update, link, second, 1 << 7),
-        "new of another type": attempt(links.update, link, stranger.descriptor),
+        "new of another type": attempt(links.update, link, other.descriptor),
         "new of another attach type": attempt(links.update, link, declared.descriptor),
         "new is no program": attempt(links.update, link, it.map),
         "not by a link": attempt(links.update, it.map, second),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from conformance.groups.enrol.guest.proof import SHORT_GRACE, Proof
+from conformance.groups.enrol.guest.setup import SHORT_GRACE, EnrolSetup
 from conformance.guestlib import child, fixture, pidfd, sockets, traffic
 from conformance.guestlib.answers import Steps, attempt
 
@@ -21,92 +21,92 @@ _PATIENCE: Final = 4.0
 """Seconds after which a flood will not come any more: its owner has a mebibyte to make first, and may be slow."""
 
 
-def _steal(proof: Proof, steps: Steps, thread: int | None = None) -> None:
+def _steal(setup: EnrolSetup, steps: Steps, thread: int | None = None) -> None:
     """Take a duplicate from the child, or from a thread of it, and see that it is one."""
-    owner = proof.child
+    owner = setup.child
     pid, flags = (owner.pid, 0) if thread is None else (thread, pidfd.THREAD)
-    proof.duplicate = pidfd.steal_from(pid, owner.number, open_flags=flags)
-    with socket.socket(fileno=os.dup(proof.duplicate)) as same:
+    setup.duplicate = pidfd.steal_from(pid, owner.number, open_flags=flags)
+    with socket.socket(fileno=os.dup(setup.duplicate)) as same:
         cookie = sockets.cookie_of(same) == owner.cookie
-    compared = pidfd.same_file(pid, owner.number, proof.duplicate)
+    compared = pidfd.same_file(pid, owner.number, setup.duplicate)
     # A kernel need not have kcmp(2), every one has cookies.
     same_file = cookie and compared in ("same", "ENOSYS")
     steps["identity"] = "same" if same_file else f"cookie {cookie}, kcmp {compared}"
-    steps["close-on-exec"] = "no" if os.get_inheritable(proof.duplicate) else "yes"
+    steps["close-on-exec"] = "no" if os.get_inheritable(setup.duplicate) else "yes"
 
 
-def _plain(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _plain(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal, insert, close what was stolen: the owner's descriptor keeps the entry alive."""
-    _steal(proof, steps)
-    inserted = proof.insert(proof.duplicate, steps)
-    proof.prove(steps)
-    proof.close_duplicate()
+    _steal(setup, steps)
+    inserted = setup.insert(setup.duplicate, steps)
+    setup.prove(steps)
+    setup.close_duplicate()
     if inserted:
-        steps["lookup-given-up"] = proof.looked_up()
-        proof.prove(steps, "-given-up")
-        proof.child.close()
-        steps["lookup-gone"] = proof.looked_up()
+        steps["lookup-given-up"] = setup.looked_up()
+        setup.prove(steps, "-given-up")
+        setup.child.close()
+        steps["lookup-gone"] = setup.looked_up()
 
 
-def _owner_closes(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _owner_closes(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Close the owner's descriptor: what was stolen keeps the entry alive, and can be inserted elsewhere."""
-    _steal(proof, steps)
-    if not proof.insert(proof.duplicate, steps):
+    _steal(setup, steps)
+    if not setup.insert(setup.duplicate, steps):
         return
-    proof.child.close()
-    proof.watch_duplicate()
-    steps["lookup-closed"] = proof.looked_up()
-    steps["redirect"] = proof.redirected()
-    second = proof.new_map()
-    steps["insert-second"] = second.insert(proof.duplicate)
-    steps["lookup-second"] = proof.looked_up(target=second)
-    proof.close_duplicate()
-    steps["lookup-gone"] = proof.looked_up()
-    steps["lookup-second-gone"] = proof.looked_up(target=second)
+    setup.child.close()
+    setup.watch_duplicate()
+    steps["lookup-closed"] = setup.looked_up()
+    steps["redirect"] = setup.redirected()
+    second = setup.new_map()
+    steps["insert-second"] = second.insert(setup.duplicate)
+    steps["lookup-second"] = setup.looked_up(target=second)
+    setup.close_duplicate()
+    steps["lookup-gone"] = setup.looked_up()
+    steps["lookup-second-gone"] = setup.looked_up(target=second)
 
 
-def _owner_killed(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _owner_killed(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Kill the owner while it waits for data and data is redirected: nothing is lost."""
-    _steal(proof, steps)
-    if not proof.insert(proof.duplicate, steps):
+    _steal(setup, steps)
+    if not setup.insert(setup.duplicate, steps):
         return
-    proof.child.order("apply", "recv", traffic.ROOM, _PEEK)
-    proof.watch_duplicate()
-    steps["redirect"] = proof.redirected(proof.child.kill)
-    steps["lookup-zombie"] = proof.looked_up()
-    proof.child.reap()
-    steps["lookup-killed"] = proof.looked_up()
-    steps["redirect-killed"] = proof.redirected()
-    proof.close_duplicate()
-    steps["lookup-gone"] = proof.looked_up()
+    setup.child.order("apply", "recv", traffic.ROOM, _PEEK)
+    setup.watch_duplicate()
+    steps["redirect"] = setup.redirected(setup.child.kill)
+    steps["lookup-zombie"] = setup.looked_up()
+    setup.child.reap()
+    steps["lookup-killed"] = setup.looked_up()
+    steps["redirect-killed"] = setup.redirected()
+    setup.close_duplicate()
+    steps["lookup-gone"] = setup.looked_up()
 
 
-def _owner_killed_sending(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _owner_killed_sending(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Kill the owner while it sends more than fits: the peer has the beginning of it, and then what is redirected."""
-    _steal(proof, steps)
-    if not proof.insert(proof.duplicate, steps):
+    _steal(setup, steps)
+    if not setup.insert(setup.duplicate, steps):
         return
-    proof.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-    proof.child.order("flood")
-    select.select([proof.peer], [], [], _PATIENCE)
-    proof.child.kill()
-    proof.child.reap()
-    steps["received"] = _beginning(proof, proof.duplicate)
-    steps["lookup-killed"] = proof.looked_up()
-    steps["redirect-killed"] = proof.redirected()
-    proof.close_duplicate()
-    steps["lookup-gone"] = proof.looked_up()
+    setup.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    setup.child.order("flood")
+    select.select([setup.peer], [], [], _PATIENCE)
+    setup.child.kill()
+    setup.child.reap()
+    steps["received"] = _beginning(setup, setup.duplicate)
+    steps["lookup-killed"] = setup.looked_up()
+    steps["redirect-killed"] = setup.redirected()
+    setup.close_duplicate()
+    steps["lookup-gone"] = setup.looked_up()
 
 
-def _beginning(proof: Proof, sender: int) -> str:
+def _beginning(setup: EnrolSetup, sender: int) -> str:
     """Say whether the peer received an unbroken beginning of the flood."""
     got = b""
     quiet = 0
     deadline = time.monotonic() + _PATIENCE
     # Room made in the peer's queue brings more, at the latest with the second round, or when TCP asks for room.
     while (quiet < 2 or _unacknowledged(sender)) and time.monotonic() < deadline:
-        proof.settle()
-        fresh = b"".join(each for each in proof.drain("peer") if isinstance(each, bytes))
+        setup.settle()
+        fresh = b"".join(each for each in setup.drain("peer") if isinstance(each, bytes))
         quiet = 0 if fresh else quiet + 1
         got += fresh
     return "a beginning" if got and child.flood().startswith(got) else f"{len(got)} bytes"
@@ -120,101 +120,101 @@ def _unacknowledged(sender: int) -> int:
         return 0
 
 
-def _queued(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _queued(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket on which data waits, and have more come: in a map with a program that runs on all of it."""
-    proof.let_wait()
-    _steal(proof, steps)
-    proof.insert(proof.duplicate, steps)
-    if proof.role == "target":
-        steps["receive-queued"] = proof.landed()
-    proof.prove(steps)
+    setup.let_wait()
+    _steal(setup, steps)
+    setup.insert(setup.duplicate, steps)
+    if setup.role == "target":
+        steps["receive-queued"] = setup.landed()
+    setup.prove(steps)
 
 
-def _mapped(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _mapped(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket that is in another map already, one of the other type and without a program."""
-    first = proof.new_map("sockhash" if params["map"] == "sockmap" else "sockmap")
-    _steal(proof, steps)
-    steps["insert-first"] = first.insert(proof.duplicate)
-    proof.close_duplicate()
-    _steal(proof, steps)
-    if not proof.insert(proof.duplicate, steps):
+    first = setup.new_map("sockhash" if params["map"] == "sockmap" else "sockmap")
+    _steal(setup, steps)
+    steps["insert-first"] = first.insert(setup.duplicate)
+    setup.close_duplicate()
+    _steal(setup, steps)
+    if not setup.insert(setup.duplicate, steps):
         return
-    proof.prove(steps)
+    setup.prove(steps)
     steps["delete-first"] = first.delete()
-    steps["lookup-first"] = proof.looked_up(target=first)
-    proof.prove(steps, "-deleted")
-    steps["insert-again"] = first.insert(proof.duplicate)
-    proof.close_duplicate()
-    proof.child.close()
-    steps["lookup-gone"] = proof.looked_up()
-    steps["lookup-first-gone"] = proof.looked_up(target=first)
+    steps["lookup-first"] = setup.looked_up(target=first)
+    setup.prove(steps, "-deleted")
+    steps["insert-again"] = first.insert(setup.duplicate)
+    setup.close_duplicate()
+    setup.child.close()
+    steps["lookup-gone"] = setup.looked_up()
+    steps["lookup-first-gone"] = setup.looked_up(target=first)
 
 
-def _carrying(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _carrying(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a socket that carries another map's verdict already."""
-    first = proof.new_map()
-    fixture.attach(first, proof.program)
-    _steal(proof, steps)
-    steps["insert-first"] = first.insert(proof.duplicate)
+    first = setup.new_map()
+    fixture.attach(first, setup.program)
+    _steal(setup, steps)
+    steps["insert-first"] = first.insert(setup.duplicate)
     if steps["insert-first"] == "ok":
-        proof.insert(proof.duplicate, steps)
-        steps["lookup-first"] = proof.looked_up(target=first)
+        setup.insert(setup.duplicate, steps)
+        steps["lookup-first"] = setup.looked_up(target=first)
 
 
-def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _listener(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal a listener: it accepts as before, and what it accepts is not in the map."""
-    owner = proof.child
+    owner = setup.child
     with fixture.possible(steps):
         address = owner.own("listen", params["kind"])
-    proof.cookie = owner.cookie
-    _steal(proof, steps)
-    inserted = proof.insert(proof.duplicate, steps)
-    if inserted and proof.role == "target":
-        steps["redirect"] = proof.redirected()
+    setup.cookie = owner.cookie
+    _steal(setup, steps)
+    inserted = setup.insert(setup.duplicate, steps)
+    if inserted and setup.role == "target":
+        steps["redirect"] = setup.redirected()
     client = sockets.fresh(params["kind"])
     client.connect(address)
     owner.own("accept")
-    proof.face(owner, client)
-    steps["send"] = proof.sent()
-    proof.grace = SHORT_GRACE
-    steps["receive"] = proof.received()
+    setup.face(owner, client)
+    steps["send"] = setup.sent()
+    setup.grace = SHORT_GRACE
+    steps["receive"] = setup.received()
     if inserted:
-        steps["lookup-accepted"] = proof.looked_up()
+        steps["lookup-accepted"] = setup.looked_up()
         owner.close()
-        steps["lookup-closed"] = proof.looked_up()
-    proof.close_duplicate()
+        steps["lookup-closed"] = setup.looked_up()
+    setup.close_duplicate()
     if inserted:
-        steps["lookup-gone"] = proof.looked_up()
+        steps["lookup-gone"] = setup.looked_up()
 
 
-def _thread(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _thread(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal from a thread that has a table of descriptors of its own."""
-    owner = proof.child
+    owner = setup.child
     thread = owner.enter_thread()
     try:
-        proof.meet(owner, steps)
+        setup.meet(owner, steps)
         steps["steal-from-leader"] = pidfd.try_to_steal(owner.pid, owner.number)
         steps["open-without-flag"] = attempt(_open, thread, 0)
         steps["open-leader"] = attempt(_open, owner.pid, pidfd.THREAD)
         steps["open"] = attempt(_open, thread, pidfd.THREAD)
         if steps["open"] != "ok":
             return
-        _steal(proof, steps, thread)
-        inserted = proof.insert(proof.duplicate, steps)
-        proof.prove(steps)
-        proof.close_duplicate()
+        _steal(setup, steps, thread)
+        inserted = setup.insert(setup.duplicate, steps)
+        setup.prove(steps)
+        setup.close_duplicate()
     finally:
         owner.close()
         owner.leave_thread()
     if inserted:
-        steps["lookup-gone"] = proof.looked_up()
+        steps["lookup-gone"] = setup.looked_up()
 
 
 def _open(pid: int, flags: int) -> None:
     os.close(pidfd.open_pidfd(pid, flags))
 
 
-VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
+VARIANTS: Final[Mapping[str, Callable[[EnrolSetup, Mapping[str, str], Steps], None]]] = {
     "plain": _plain,
     "owner-closes": _owner_closes,
     "owner-killed": _owner_killed,
@@ -227,53 +227,53 @@ VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]]
 }
 
 
-def stolen(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def stolen(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Steal as `variant` says."""
     variant = params["variant"]
-    owner = proof.make_child(private=variant.startswith("owner-killed"))
+    owner = setup.make_child(private=variant.startswith("owner-killed"))
     if variant not in ("listener", "thread"):
-        proof.meet(owner, steps)
-    VARIANTS[variant](proof, params, steps)
+        setup.meet(owner, steps)
+    VARIANTS[variant](setup, params, steps)
 
 
-def own(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def own(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Insert a socket of this process by the descriptor or the duplicate that `by` says, and close the descriptor."""
-    ours = proof.own(steps)
-    proof.duplicate = os.dup(ours.fileno())
-    inserted = proof.insert(ours if params["by"] == "descriptor" else proof.duplicate, steps)
-    proof.prove(steps)
+    ours = setup.own(steps)
+    setup.duplicate = os.dup(ours.fileno())
+    inserted = setup.insert(ours if params["by"] == "descriptor" else setup.duplicate, steps)
+    setup.prove(steps)
     ours.close()
     if inserted:
-        steps["lookup-closed"] = proof.looked_up()
-        proof.watch_duplicate()
-        steps["redirect-closed"] = proof.redirected()
-    proof.close_duplicate()
+        steps["lookup-closed"] = setup.looked_up()
+        setup.watch_duplicate()
+        steps["redirect-closed"] = setup.redirected()
+    setup.close_duplicate()
     if inserted:
-        steps["lookup-gone"] = proof.looked_up()
+        steps["lookup-gone"] = setup.looked_up()
 
 
-def handed_over(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def handed_over(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Insert a socket whose `sender` keeps it, closes it, or exits while the descriptor is in flight."""
     keeps = params["sender"] == "keeps"
-    sender = proof.make_child(private=params["sender"] == "exits")
-    proof.meet(sender, steps)
+    sender = setup.make_child(private=params["sender"] == "exits")
+    setup.meet(sender, steps)
     sender.command("hand_over")
     if params["sender"] == "closes":
         sender.close()
     elif params["sender"] == "exits":
         sender.kill()
         sender.reap()
-    proof.duplicate = sender.take()
+    setup.duplicate = sender.take()
     if not keeps:
-        proof.watch_duplicate()
-    inserted = proof.insert(proof.duplicate, steps)
+        setup.watch_duplicate()
+    inserted = setup.insert(setup.duplicate, steps)
     if keeps:
-        proof.prove(steps)
+        setup.prove(steps)
     elif inserted:
-        steps["redirect"] = proof.redirected()
-    proof.close_duplicate()
+        steps["redirect"] = setup.redirected()
+    setup.close_duplicate()
     if inserted:
-        steps["lookup-closed"] = proof.looked_up()
+        steps["lookup-closed"] = setup.looked_up()
     if inserted and keeps:
         sender.close()
-        steps["lookup-gone"] = proof.looked_up()
+        steps["lookup-gone"] = setup.looked_up()

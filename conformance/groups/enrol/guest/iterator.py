@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from bpf.guest import hooks
-from conformance.groups.enrol.guest.proof import Proof
+from conformance.groups.enrol.guest.setup import EnrolSetup
 from conformance.guestlib import child, sockets
 from conformance.guestlib.answers import Steps, name_of
 from conformance.guestlib.fixture import ImpossibleError
@@ -31,7 +31,7 @@ _ENOUGH = 8 * _ENTRIES
 """Reads after which an iterator will never end."""
 
 
-def _load(proof: Proof, hook: str, map_fd: int, steps: Steps) -> Orders:
+def _load(setup: EnrolSetup, hook: str, map_fd: int, steps: Steps) -> Orders:
     """Load an iterator that enrols in a map; ImpossibleError, and a step that says so, if this kernel has none."""
     try:
         orders = Orders(_PROGRAMS[hook], hook, {"enrolled": map_fd})
@@ -42,7 +42,7 @@ def _load(proof: Proof, hook: str, map_fd: int, steps: Steps) -> Orders:
         steps["load"] = name_of(error)
         raise ImpossibleError from error
     steps["load"] = "ok"
-    proof.fixture.callback(orders.close)
+    setup.fixture.callback(orders.close)
     return orders
 
 
@@ -67,39 +67,39 @@ def _describe(orders: Orders, peer: socket.socket, cookie: bytes) -> None:
         orders.give(port=peer.getpeername()[1], remote=peer.getsockname()[1], family=peer.family)
 
 
-def _copy(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _copy(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map that has the socket, two others, and an empty slot between."""
-    ours = proof.own(steps)
-    source = proof.new_map(params["from"], _ENTRIES)
+    ours = setup.own(steps)
+    source = setup.new_map(params["from"], _ENTRIES)
     steps["insert"] = source.insert(ours)
-    others = {2: _udp(proof), 3: _udp(proof)}
+    others = {2: _udp(setup), 3: _udp(setup)}
     for key, other in others.items():
         source.insert(other, key)
-    orders = _load(proof, "iter_sockmap", proof.map, steps)
+    orders = _load(setup, "iter_sockmap", setup.map, steps)
     _run(orders, source)
     steps["copied"] = str(orders.calls())
     steps["enrol"] = orders.answer()
-    steps["lookup"] = proof.looked_up()
-    steps["lookup-empty"] = proof.looked_up(1)
-    steps["lookup-others"] = _all_right(proof.map.whose(key, other) for key, other in others.items())
-    proof.prove(steps)
+    steps["lookup"] = setup.looked_up()
+    steps["lookup-empty"] = setup.looked_up(1)
+    steps["lookup-others"] = _all_right(setup.map.whose(key, other) for key, other in others.items())
+    setup.prove(steps)
     if steps["insert"] == "ok":
         steps["delete-original"] = source.delete()
-        steps["lookup-copy"] = proof.looked_up()
+        steps["lookup-copy"] = setup.looked_up()
         ours.close()
-        steps["lookup-closed"] = proof.looked_up()
+        steps["lookup-closed"] = setup.looked_up()
 
 
-def _changing(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _changing(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map one socket at a time, and between two have sockets close, leave, come and be replaced."""
-    opened = [_udp(proof) for _ in range(_ENTRIES + 1)]
+    opened = [_udp(setup) for _ in range(_ENTRIES + 1)]
     cookies = [sockets.cookie_of(each) for each in opened]
-    source = proof.new_map(params["from"], _ENTRIES if params["from"] == "sockmap" else _SPARSE)
-    copy = proof.new_map(entries=_ENTRIES)
+    source = setup.new_map(params["from"], _ENTRIES if params["from"] == "sockmap" else _SPARSE)
+    copy = setup.new_map(entries=_ENTRIES)
     # The last slot is empty until a socket comes.
     for key in range(_LAST):
         source.insert(opened[key], key)
-    orders = _load(proof, "iter_sockmap", copy, steps)
+    orders = _load(setup, "iter_sockmap", copy, steps)
     orders.give(wanted=1)
     reads = hooks.iterate(orders.program, source)
     for _ in range(4):
@@ -125,53 +125,53 @@ def _changing(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
         steps["added"] = found[_LAST]
 
 
-def _all(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _all(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's socket among all of its protocol."""
-    owner = proof.make_child()
-    proof.meet(owner, steps)
-    orders = _load(proof, params["hook"], proof.map, steps)
-    _describe(orders, proof.peer, owner.cookie)
+    owner = setup.make_child()
+    setup.meet(owner, steps)
+    orders = _load(setup, params["hook"], setup.map, steps)
+    _describe(orders, setup.peer, owner.cookie)
     _enrolled(orders, steps)
-    steps["lookup"] = proof.looked_up()
-    proof.prove(steps)
+    steps["lookup"] = setup.looked_up()
+    setup.prove(steps)
     owner.close()
-    steps["lookup-closed"] = proof.looked_up()
+    steps["lookup-closed"] = setup.looked_up()
 
 
-def _listener(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _listener(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Find another process's listener, which accepts as before."""
-    owner = proof.make_child()
+    owner = setup.make_child()
     address = owner.own("listen", params["kind"])
-    proof.cookie = owner.cookie
-    orders = _load(proof, params["hook"], proof.map, steps)
+    setup.cookie = owner.cookie
+    orders = _load(setup, params["hook"], setup.map, steps)
     orders.give(port=address[1], family=sockets.address_of(params["kind"])[0])
     _enrolled(orders, steps)
-    steps["lookup"] = proof.looked_up()
+    steps["lookup"] = setup.looked_up()
     client = sockets.fresh(params["kind"])
     client.connect(address)
     owner.own("accept")
-    proof.face(owner, client)
-    proof.use(steps)
+    setup.face(owner, client)
+    setup.use(steps)
 
 
-def _time_wait(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _time_wait(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Find what is left of a closed connection, which is no socket any more."""
     first, second = sockets.pair(params["kind"])
-    orders = _load(proof, params["hook"], proof.map, steps)
+    orders = _load(setup, params["hook"], setup.map, steps)
     _describe(orders, second, b"")
     first.close()
     second.close()
-    proof.settle()
+    setup.settle()
     _enrolled(orders, steps)
-    steps["lookup"] = proof.looked_up()
+    steps["lookup"] = setup.looked_up()
 
 
-def _churn(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _churn(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Iterate while another process opens and closes sockets: one that stays is found every time."""
     churner = child.shared()
-    ours = proof.own(steps)
-    orders = _load(proof, params["hook"], proof.map, steps)
-    _describe(orders, proof.peer, sockets.cookie_of(ours))
+    ours = setup.own(steps)
+    orders = _load(setup, params["hook"], setup.map, steps)
+    _describe(orders, setup.peer, sockets.cookie_of(ours))
     churner.order("churn", params["kind"], _ROUNDS)
     runs = 0
     while True:
@@ -182,17 +182,17 @@ def _churn(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
     churner.answer()
     steps["found"] = "every time" if orders.calls() == runs else f"{orders.calls()} of {runs} times"
     steps["enrol"] = orders.answer()
-    steps["lookup"] = proof.looked_up()
-    proof.prove(steps)
+    steps["lookup"] = setup.looked_up()
+    setup.prove(steps)
 
 
-def _crowded(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def _crowded(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Copy a map with several sockets a bucket, one at a time: what a read had no room for is looked for anew."""
-    source, copy = proof.new_map(params["from"], _ENTRIES), proof.new_map(entries=_ENTRIES)
-    opened = [_udp(proof) for _ in range(_ENTRIES)]
+    source, copy = setup.new_map(params["from"], _ENTRIES), setup.new_map(entries=_ENTRIES)
+    opened = [_udp(setup) for _ in range(_ENTRIES)]
     for key, each in enumerate(opened):
         source.insert(each, key)
-    orders = _load(proof, "iter_sockmap", copy, steps)
+    orders = _load(setup, "iter_sockmap", copy, steps)
     orders.give(wanted=1)
     steps["ends"] = _finish(hooks.iterate(orders.program, source))
     found = [copy.whose(key, each) for key, each in enumerate(opened)]
@@ -205,15 +205,15 @@ def _finish(reads: Iterator[int]) -> str:
     return "no" if next(reads, 0) else "yes"
 
 
-def _udp(proof: Proof) -> socket.socket:
-    return proof.fixture.enter_context(sockets.bound("udp4"))
+def _udp(setup: EnrolSetup) -> socket.socket:
+    return setup.fixture.enter_context(sockets.bound("udp4"))
 
 
 def _all_right(found: Iterable[str]) -> str:
     return "cookie" if set(found) == {"cookie"} else "another"
 
 
-VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
+VARIANTS: Final[Mapping[str, Callable[[EnrolSetup, Mapping[str, str], Steps], None]]] = {
     "copy": _copy,
     "changing": _changing,
     "crowded": _crowded,
@@ -224,6 +224,6 @@ VARIANTS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]]
 }
 
 
-def run(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def run(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Enrol as `variant` says."""
-    VARIANTS[params["variant"]](proof, params, steps)
+    VARIANTS[params["variant"]](setup, params, steps)

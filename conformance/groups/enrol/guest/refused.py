@@ -95,15 +95,15 @@ def _same_user(fixture: Fixture, steps: Steps) -> None:
 
 def _yama(fixture: Fixture, steps: Steps) -> None:
     """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
-    (owner, _), (stranger, _) = _child(fixture), _child(fixture)
-    for each in (owner, stranger):
+    (owner, _), (other, _) = _child(fixture), _child(fixture)
+    for each in (owner, other):
         _drop(each)
     for scope in "012":
         with procfs.setting(_YAMA, scope):
             steps[f"scope-{scope}-child"] = _as_another(owner, _drop_user)
-            steps[f"scope-{scope}-stranger"] = stranger.command("steal", owner.pid, owner.number)
-            owner.command("libc", "prctl", _PR_SET_PTRACER, stranger.pid, 0, 0, 0)
-            steps[f"scope-{scope}-permitted"] = stranger.command("steal", owner.pid, owner.number)
+            steps[f"scope-{scope}-stranger"] = other.command("steal", owner.pid, owner.number)
+            owner.command("libc", "prctl", _PR_SET_PTRACER, other.pid, 0, 0, 0)
+            steps[f"scope-{scope}-permitted"] = other.command("steal", owner.pid, owner.number)
             owner.command("libc", "prctl", _PR_SET_PTRACER, 0, 0, 0, 0)
             steps[f"scope-{scope}-capable"] = pidfd.try_to_steal(owner.pid, owner.number)
 

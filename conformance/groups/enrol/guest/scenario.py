@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The five ways a socket gets into a map, each proved by what then can be done with the socket. See `proof`.
+"""The five ways a socket gets into a map, each proved by what then can be done with the socket. See `setup`.
 
 The Observation is `{"steps": {name: answer}}`, the steps in the order they were taken; a step that could not be
 reached is absent; `available` is the only one where this kernel or guest has no such socket, and says why. Steps named
@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import Final
 
 from conformance.groups.enrol.guest import descriptors, iterator, refused, sock_ops
-from conformance.groups.enrol.guest.proof import Proof
+from conformance.groups.enrol.guest.setup import EnrolSetup
 from conformance.guestlib import child
 from conformance.guestlib.answers import Steps
 from conformance.guestlib.fixture import Fixture, ImpossibleError
 
-WAYS: Final[Mapping[str, Callable[[Proof, Mapping[str, str], Steps], None]]] = {
+WAYS: Final[Mapping[str, Callable[[EnrolSetup, Mapping[str, str], Steps], None]]] = {
     "own": descriptors.own,
     "scm": descriptors.handed_over,
     "pidfd": descriptors.stolen,
@@ -38,7 +38,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
             if params["way"] == REFUSED:
                 refused.REASONS[params["why"]](fixture, steps)
             else:
-                WAYS[params["way"]](Proof(params, fixture), params, steps)
+                WAYS[params["way"]](EnrolSetup(params, fixture), params, steps)
     except BaseException:
         child.discard()
         raise

@@ -29,7 +29,7 @@ _COUNTERPART = "tcp4"
 """The one kind that can be IN and OUT on every kernel that has maps of sockets."""
 
 
-class Proof:
+class EnrolSetup:
     """A map, the program and the sockets of one case, which its fixture owns."""
 
     def __init__(self, params: Mapping[str, str], owned: Fixture) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from bpf.guest import hooks, links
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.enrol.guest.proof import SHORT_GRACE, Proof
+from conformance.groups.enrol.guest.setup import SHORT_GRACE, EnrolSetup
 from conformance.guestlib import procfs, sockets
 from conformance.guestlib.answers import Steps, attempt, comes_true, error_name
 from conformance.guestlib.cgroups import cgroups_of
@@ -35,17 +35,17 @@ _FASTOPEN_WITHOUT_COOKIES = "1543"
 """Client, server, both without cookies, and every listener without asking: 0x607."""
 
 
-class Scene:
+class SockOpsChild:
     """A child in a cgroup, and where it meets its peer."""
 
-    def __init__(self, proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
-        self.proof, self.steps = proof, steps
+    def __init__(self, setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
+        self.setup, self.steps = setup, steps
         self.kind, self.map_type = params["kind"], params["map"]
         self.active = params["side"] == "active"
-        self.owner = proof.make_child()
+        self.owner = setup.make_child()
         # A socket belongs to the cgroup in which it was made: the child enters its own before it opens any.
         self._cgroups = cgroups_of(self.owner)
-        self._listener = proof.fixture.enter_context(sockets.bound(self.kind))
+        self._listener = setup.fixture.enter_context(sockets.bound(self.kind))
         if self.active:
             self._listener.listen(8)
             self.address = self._listener.getsockname()
@@ -58,35 +58,35 @@ class Scene:
     def hook(self, where: str, enrolled: Map, flags: int = 0, step: str = "", **orders: int) -> Orders:
         """Attach a program to one of the cgroups; the step says how that went."""
         hook = Orders(f"sock_ops_enrol_{self.map_type.removeprefix('sock')}", "sock_ops", {"enrolled": enrolled})
-        self.proof.fixture.callback(hook.close)
+        self.setup.fixture.callback(hook.close)
         hook.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
         cgroup = os.open(self._cgroups[where], os.O_RDONLY | os.O_DIRECTORY)
-        self.proof.fixture.keep(cgroup)
+        self.setup.fixture.keep(cgroup)
         number = CONTEXTS["sock_ops"].attach_type
         answer = self.steps[step or f"attach-{where}"] = attempt(links.attach, cgroup, hook.program, number, flags)
         if answer == "ok":
-            self.proof.fixture.callback(links.detach, cgroup, hook.program, number)
+            self.setup.fixture.callback(links.detach, cgroup, hook.program, number)
         return hook
 
     def connect(self) -> None:
         """Establish the connection; in the passive case it is not accepted yet."""
         if self.active:
             self.owner.own("connect", self.kind, self.address)
-            self.proof.introduce(self.owner, sockets.tune(self._listener.accept()[0], self.kind))
+            self.setup.introduce(self.owner, sockets.tune(self._listener.accept()[0], self.kind))
         else:
             peer = sockets.fresh(self.kind)
             peer.connect(self.address)
-            self.proof.face(None, sockets.tune(peer, self.kind))
-        self.proof.settle()
+            self.setup.face(None, sockets.tune(peer, self.kind))
+        self.setup.settle()
 
     def accept(self) -> str:
         """Have the owner accept; say whose socket was in the map before."""
-        early = self.proof.map.cookie()
+        early = self.setup.map.cookie()
         if not self.active:
             self.owner.own("accept")
-            self.proof.cookie = self.owner.cookie
-            self.proof.accept(self.owner)
-        return early if isinstance(early, str) else "cookie" if early == self.proof.cookie else "another cookie"
+            self.setup.cookie = self.owner.cookie
+            self.setup.accept(self.owner)
+        return early if isinstance(early, str) else "cookie" if early == self.setup.cookie else "another cookie"
 
     def enrolled(self, hook: Orders, suffix: str = "") -> None:
         """Say what became of the owner's socket, and of its peer, which is outside of the cgroup."""
@@ -95,160 +95,160 @@ class Scene:
         self.steps[f"enrol-peer{suffix}"] = hook.answer(others)
 
 
-def _plain(scene: Scene, params: Mapping[str, str], where: str = "inner") -> None:
+def _plain(hooked: SockOpsChild, params: Mapping[str, str], where: str = "inner") -> None:
     """Enrol, and prove it before and after the connection is accepted."""
-    proof, steps = scene.proof, scene.steps
-    scene.listen()
-    hook = scene.hook(where, proof.map)
-    scene.connect()
-    scene.enrolled(hook)
-    early = scene.accept()
-    steps["lookup"] = proof.looked_up()
-    if not scene.active:
+    setup, steps = hooked.setup, hooked.steps
+    hooked.listen()
+    hook = hooked.hook(where, setup.map)
+    hooked.connect()
+    hooked.enrolled(hook)
+    early = hooked.accept()
+    steps["lookup"] = setup.looked_up()
+    if not hooked.active:
         steps["lookup-unaccepted"] = early
-    proof.prove(steps)
-    scene.owner.close()
-    steps["lookup-closed"] = proof.looked_up()
+    setup.prove(steps)
+    hooked.owner.close()
+    steps["lookup-closed"] = setup.looked_up()
 
 
-def _late(scene: Scene, params: Mapping[str, str]) -> None:
+def _late(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Attach when the connection is established: nothing is enrolled any more."""
-    proof, steps = scene.proof, scene.steps
-    scene.listen()
-    scene.connect()
-    hook = scene.hook("inner", proof.map, callbacks=-1 & 0xFFFF)
-    scene.accept()
-    proof.prove(steps)
-    scene.enrolled(hook)
-    steps["lookup"] = proof.looked_up()
+    setup, steps = hooked.setup, hooked.steps
+    hooked.listen()
+    hooked.connect()
+    hook = hooked.hook("inner", setup.map, callbacks=-1 & 0xFFFF)
+    hooked.accept()
+    setup.prove(steps)
+    hooked.enrolled(hook)
+    steps["lookup"] = setup.looked_up()
 
 
-def _both(scene: Scene, params: Mapping[str, str]) -> None:
+def _both(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Attach one program to the cgroup and one to the cgroup around it, both with the flags that `variant` says."""
     flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[params["variant"]]
-    second = scene.proof.new_map()
-    scene.listen()
-    outer = scene.hook("outer", second, flags)
-    inner = scene.hook("inner", scene.proof.map, flags)
-    _enrol_twice(scene, {"inner": inner, "outer": outer}, [scene.proof.map, second])
+    second = hooked.setup.new_map()
+    hooked.listen()
+    outer = hooked.hook("outer", second, flags)
+    inner = hooked.hook("inner", hooked.setup.map, flags)
+    _enrol_twice(hooked, {"inner": inner, "outer": outer}, [hooked.setup.map, second])
 
 
-def _twice(scene: Scene, params: Mapping[str, str]) -> None:
+def _twice(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Attach two programs to one cgroup."""
-    second = scene.proof.new_map()
-    scene.listen()
-    first = scene.hook("inner", scene.proof.map, hooks.ALLOW_MULTI, "attach-first")
-    other = scene.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
-    _enrol_twice(scene, {"first": first, "second": other}, [scene.proof.map, second])
+    second = hooked.setup.new_map()
+    hooked.listen()
+    first = hooked.hook("inner", hooked.setup.map, hooks.ALLOW_MULTI, "attach-first")
+    other = hooked.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
+    _enrol_twice(hooked, {"first": first, "second": other}, [hooked.setup.map, second])
 
 
-def _enrol_twice(scene: Scene, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
+def _enrol_twice(hooked: SockOpsChild, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
     """Connect under two programs, each with a map of its own, and see what became of the socket in both."""
-    scene.connect()
+    hooked.connect()
     for name, hook in attached.items():
-        scene.enrolled(hook, f"-{name}")
-    scene.accept()
+        hooked.enrolled(hook, f"-{name}")
+    hooked.accept()
     for name, descriptor in zip(attached, maps, strict=True):
-        scene.steps[f"lookup-{name}"] = scene.proof.looked_up(target=descriptor)
-    scene.proof.prove(scene.steps)
+        hooked.steps[f"lookup-{name}"] = hooked.setup.looked_up(target=descriptor)
+    hooked.setup.prove(hooked.steps)
 
 
-def _occupied(scene: Scene, params: Mapping[str, str]) -> None:
+def _occupied(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Enrol under a key that is taken, with BPF_NOEXIST."""
-    proof, steps = scene.proof, scene.steps
-    steps["insert"] = proof.map.insert(proof.fixture.pair(scene.kind)[0])
-    scene.listen()
-    hook = scene.hook("inner", proof.map)
+    setup, steps = hooked.setup, hooked.steps
+    steps["insert"] = setup.map.insert(setup.fixture.pair(hooked.kind)[0])
+    hooked.listen()
+    hook = hooked.hook("inner", setup.map)
     hook.give(flags=_NOEXIST)
-    scene.connect()
-    scene.enrolled(hook)
-    scene.accept()
-    steps["lookup"] = proof.looked_up()
-    proof.use(steps)
+    hooked.connect()
+    hooked.enrolled(hook)
+    hooked.accept()
+    steps["lookup"] = setup.looked_up()
+    setup.use(steps)
 
 
-def _early(scene: Scene, params: Mapping[str, str]) -> None:
+def _early(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Have data arrive before the connection is accepted: after the handshake, with its end, with its beginning."""
-    proof, steps = scene.proof, scene.steps
-    scene.listen()
+    setup, steps = hooked.setup, hooked.steps
+    hooked.listen()
     if params["data"] == "deferred":
-        scene.owner.command("apply", "setsockopt", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
-    hook = scene.hook("inner", proof.map)
+        hooked.owner.command("apply", "setsockopt", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
+    hook = hooked.hook("inner", setup.map)
     if params["data"] == "fastopen":
-        peer = sockets.fresh(scene.kind)
-        proof.face(None, peer)
+        peer = sockets.fresh(hooked.kind)
+        setup.face(None, peer)
         with procfs.setting(_FASTOPEN, _FASTOPEN_WITHOUT_COOKIES):
-            proof.let_wait(lambda data: peer.sendto(data, _MSG_FASTOPEN, scene.address))
+            setup.let_wait(lambda data: peer.sendto(data, _MSG_FASTOPEN, hooked.address))
     else:
-        scene.connect()
-        proof.let_wait()
-    scene.enrolled(hook)
-    steps["lookup-unaccepted"] = scene.accept()
-    if proof.role == "target":
-        steps["receive-queued"] = proof.landed()
-    proof.prove(steps)
+        hooked.connect()
+        setup.let_wait()
+    hooked.enrolled(hook)
+    steps["lookup-unaccepted"] = hooked.accept()
+    if setup.role == "target":
+        steps["receive-queued"] = setup.landed()
+    setup.prove(steps)
 
 
-def _unaccepted(scene: Scene, params: Mapping[str, str]) -> None:
+def _unaccepted(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Redirect to the enrolled socket before it is accepted, when there is nothing yet to send through."""
-    proof, steps = scene.proof, scene.steps
-    scene.listen()
-    hook = scene.hook("inner", proof.map)
-    scene.connect()
-    scene.enrolled(hook)
-    proof.grace = SHORT_GRACE
-    steps["redirect-unaccepted"] = proof.redirected()
-    scene.accept()
-    steps["lookup"] = proof.looked_up()
-    steps["error"] = error_name(scene.owner.command("apply", "getsockopt", socket.SOL_SOCKET, socket.SO_ERROR))
-    steps["redirect"] = proof.redirected()
-    proof.use(steps)
+    setup, steps = hooked.setup, hooked.steps
+    hooked.listen()
+    hook = hooked.hook("inner", setup.map)
+    hooked.connect()
+    hooked.enrolled(hook)
+    setup.grace = SHORT_GRACE
+    steps["redirect-unaccepted"] = setup.redirected()
+    hooked.accept()
+    steps["lookup"] = setup.looked_up()
+    steps["error"] = error_name(hooked.owner.command("apply", "getsockopt", socket.SOL_SOCKET, socket.SO_ERROR))
+    steps["redirect"] = setup.redirected()
+    setup.use(steps)
 
 
-def _callbacks(scene: Scene, params: Mapping[str, str]) -> None:
+def _callbacks(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Try to enrol at every callback there is, each under a key of its own."""
-    proof, steps = scene.proof, scene.steps
-    every = proof.new_map(entries=32)
-    if scene.active:
-        hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
+    setup, steps = hooked.setup, hooked.steps
+    every = setup.new_map(entries=32)
+    if hooked.active:
+        hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
     else:
         # The program is to see the listener open; all that opens in the cgroup is what we say.
-        scene.address = ("", 0)
-        hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
-        scene.listen()
-        hook.give(port=scene.address[1])
-    scene.connect()
-    scene.accept()
-    proof.use(steps)
+        hooked.address = ("", 0)
+        hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
+        hooked.listen()
+        hook.give(port=hooked.address[1])
+    hooked.connect()
+    hooked.accept()
+    setup.use(steps)
     # Timers may fire on a slow machine, and of what TCP receives in its fast path no header is parsed.
-    chance = {"rto", "retrans"} if scene.active else {"rto", "retrans", "parse-hdr"}
+    chance = {"rto", "retrans"} if hooked.active else {"rto", "retrans", "parse-hdr"}
     for name in (each for each in CALLBACKS if each not in chance):
         steps[name] = hook.answer(CALLBACKS[name])
     steps["enrolled"] = ", ".join(name for name, number in CALLBACKS.items() if isinstance(every.cookie(number), bytes))
 
 
-def _timers(scene: Scene, params: Mapping[str, str]) -> None:
+def _timers(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
     """Try to enrol when the retransmission timer fires on a connection nobody answers."""
-    proof, steps = scene.proof, scene.steps
-    every = proof.new_map(entries=32)
+    setup, steps = hooked.setup, hooked.steps
+    every = setup.new_map(entries=32)
     # A listener ignores a third that wants to connect, when as many wait as may.
-    listener = proof.fixture.enter_context(sockets.bound(scene.kind))
+    listener = setup.fixture.enter_context(sockets.bound(hooked.kind))
     listener.listen(0)
-    scene.address = listener.getsockname()
-    proof.fixture.enter_context(sockets.fresh(scene.kind)).connect(scene.address)
-    hook = scene.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
-    scene.owner.own("begin_connect", scene.kind, scene.address)
+    hooked.address = listener.getsockname()
+    setup.fixture.enter_context(sockets.fresh(hooked.kind)).connect(hooked.address)
+    hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
+    hooked.owner.own("begin_connect", hooked.kind, hooked.address)
     names = ("rto", "retrans")
-    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, proof.settle)
+    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, setup.settle)
     for name in names:
         steps[name] = hook.answer(CALLBACKS[name])
-        steps[f"lookup-{name}"] = proof.looked_up(CALLBACKS[name], every)
+        steps[f"lookup-{name}"] = setup.looked_up(CALLBACKS[name], every)
 
 
-VARIANTS: Final[Mapping[str, Callable[[Scene, Mapping[str, str]], None]]] = {
+VARIANTS: Final[Mapping[str, Callable[[SockOpsChild, Mapping[str, str]], None]]] = {
     "plain": _plain,
-    "nested": lambda scene, params: _plain(scene, params, "outer"),
-    "outside": lambda scene, params: _plain(scene, params, "beside"),
+    "nested": lambda hooked, params: _plain(hooked, params, "outer"),
+    "outside": lambda hooked, params: _plain(hooked, params, "beside"),
     "late": _late,
     "multi": _both,
     "override": _both,
@@ -262,6 +262,6 @@ VARIANTS: Final[Mapping[str, Callable[[Scene, Mapping[str, str]], None]]] = {
 }
 
 
-def run(proof: Proof, params: Mapping[str, str], steps: Steps) -> None:
+def run(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
     """Enrol on the `side` and as `variant` says."""
-    VARIANTS[params["variant"]](Scene(proof, params, steps), params)
+    VARIANTS[params["variant"]](SockOpsChild(setup, params, steps), params)

@@ -48,7 +48,7 @@ _BUDGETS: Final = (0, 1 << 10, 1 << 40)
 _WAYS: Final = tuple(way for way in WAYS if way not in ("namespace-destroyed", "replace"))
 
 
-class Setup:
+class HammerSetup:
     """A pair of maps with sockets in both, any of which any thread may close at any time."""
 
     def __init__(self, kinds: tuple[str, str], map_type: str, *, parser: bool) -> None:
@@ -94,7 +94,7 @@ class Setup:
 class Stress:
     """Some setups and the threads on them."""
 
-    def __init__(self, setups: Sequence[Setup], seed: str) -> None:
+    def __init__(self, setups: Sequence[HammerSetup], seed: str) -> None:
         self._setups, self._seed = setups, seed
         self._end = 0.0
         self._turn = threading.Lock()
@@ -104,10 +104,10 @@ class Stress:
     def run(self, seconds: float) -> str:
         """Let the threads loose; `"ended"`, or what became of them."""
         self._end = time.monotonic() + seconds
-        deeds = [self._break] * _BREAKERS + [self._talk] * _TALKERS + [self._wait]
+        actions = [self._break] * _BREAKERS + [self._talk] * _TALKERS + [self._wait]
         threads = [
-            threading.Thread(target=self._do, args=(deed, random.Random(f"{self._seed} {number}")), daemon=True)
-            for number, deed in enumerate(deeds)
+            threading.Thread(target=self._do, args=(action, random.Random(f"{self._seed} {number}")), daemon=True)
+            for number, action in enumerate(actions)
         ]
         # Whoever makes fences stays on one processor with what it starts; who spins must not keep us from saying so.
         ours = os.sched_getaffinity(0)
@@ -123,21 +123,21 @@ class Stress:
             os.sched_setaffinity(0, ours)
         return ", ".join([*_culprits(stuck), *dict.fromkeys(self.failures)]) or "ended"
 
-    def _do(self, deed: Callable[[Setup, random.Random], None], dice: random.Random) -> None:
+    def _do(self, action: Callable[[HammerSetup, random.Random], None], rng: random.Random) -> None:
         try:
             while time.monotonic() < self._end:
                 # Closed or full by somebody else's doing; poll() says ValueError to a closed one.
                 with suppress(OSError, ValueError, IndexError):
-                    deed(dice.choice(self._setups), dice)
+                    action(rng.choice(self._setups), rng)
         except Exception as error:
             self.failures.append(f"raised {error!r}")
 
-    def _break(self, setup: Setup, dice: random.Random) -> None:
-        way, which = dice.choice(_WAYS), dice.randrange(2)
+    def _break(self, setup: HammerSetup, rng: random.Random) -> None:
+        way, which = rng.choice(_WAYS), rng.randrange(2)
         with suppress(OSError):
             Member(setup.maps, *setup.pair(which)).leave(way)
         with suppress(OSError):
-            setup.maps.enter(dice.choice(setup.ends), target=dice.choice(dice.choice(self._setups).ends))
+            setup.maps.enter(rng.choice(setup.ends), target=rng.choice(rng.choice(self._setups).ends))
         # Making sockets and programs is for one at a time.
         with self._turn:
             setup.renew(which)
@@ -145,17 +145,17 @@ class Stress:
                 setup.renew_maps()
             setup.enter()
 
-    def _talk(self, setup: Setup, dice: random.Random) -> None:
-        setup.maps.order(dice.choice((0, syscall.F_INGRESS)), dice.choice(_BUDGETS))
+    def _talk(self, setup: HammerSetup, rng: random.Random) -> None:
+        setup.maps.order(rng.choice((0, syscall.F_INGRESS)), rng.choice(_BUDGETS))
         for _ in range(4):
-            dice.choice(setup.ends).send(bytes(dice.randrange(1, _LARGEST)), WITHOUT_WAITING)
-            self._receive(dice.choice(setup.ends))
+            rng.choice(setup.ends).send(bytes(rng.randrange(1, _LARGEST)), WITHOUT_WAITING)
+            self._receive(rng.choice(setup.ends))
 
-    def _wait(self, setup: Setup, dice: random.Random) -> None:
+    def _wait(self, setup: HammerSetup, rng: random.Random) -> None:
         waiting = select.poll()
         for each in setup.ends:
             waiting.register(each, select.POLLIN | select.POLLRDHUP)
-        if waiting.poll(dice.randrange(20)):
+        if waiting.poll(rng.randrange(20)):
             for each in setup.ends:
                 self._receive(each)
 
@@ -186,9 +186,11 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
 def _stress(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> bool:
     """Set up, let threads loose, and clean up; whether this kernel inserts such sockets."""
     parsers = (False, True) if sockets.is_tcp(kinds[0]) else (False,)
-    setups: list[Setup] = []
+    setups: list[HammerSetup] = []
     try:
-        setups += (Setup(kinds, map_type, parser=parser) for map_type in ("sockmap", "sockhash") for parser in parsers)
+        setups += (
+            HammerSetup(kinds, map_type, parser=parser) for map_type in ("sockmap", "sockhash") for parser in parsers
+        )
         for setup in setups:
             steps["insert"] = attempt(setup.enter)
             if steps["insert"] != "ok":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from bpf.guest import assemble as asm
 from bpf.guest import maps, syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.insert.guest.setup import Setup, closed, following, key, value
+from conformance.groups.insert.guest.setup import InsertSetup, closed, following, key, value
 from conformance.groups.insert.guest.whole import WHOLE
 from conformance.guestlib import states
 from conformance.guestlib.answers import Steps, attempt, name_of
@@ -23,13 +23,13 @@ _BOTH = maps.NOEXIST | maps.EXIST
 @scenario
 def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Carry out one case; `params`: `map`, `about`, a name in `ABOUT`, whose functions say what the steps are."""
-    steps |= ABOUT[params["about"]](Setup(params["map"], fixture))
+    steps |= ABOUT[params["about"]](InsertSetup(params["map"], fixture))
 
 
-def _update(flags: int) -> Callable[[Setup], Steps]:
+def _update(flags: int) -> Callable[[InsertSetup], Steps]:
     """Insert with flags where nothing is and where another socket is, and see who is there afterwards."""
 
-    def update(case: Setup) -> Steps:
+    def update(case: InsertSetup) -> Steps:
         table, first, second = case.map(), case.connected(), case.connected()
         steps = {"empty": table.insert(first, 0, flags), "empty then": table.whose(0, first, second)}
         steps["plain"] = table.insert(first, 1)
@@ -39,7 +39,7 @@ def _update(flags: int) -> Callable[[Setup], Steps]:
     return update
 
 
-def _range(case: Setup) -> Steps:
+def _range(case: InsertSetup) -> Steps:
     """Use the last index, the one after it, and the largest there is."""
     table, end = case.map(4), case.connected()
     steps = {}
@@ -52,7 +52,7 @@ def _range(case: Setup) -> Steps:
     return steps
 
 
-def _full(case: Setup) -> Steps:
+def _full(case: InsertSetup) -> Steps:
     """Fill a map of two, and go on."""
     table, end, other = case.map(2), case.connected(), case.connected()
     steps = {"first": table.insert(end), "second": table.insert(end, 1)}
@@ -65,7 +65,7 @@ def _full(case: Setup) -> Steps:
     return steps | {"again": table.insert(other)}
 
 
-def _small_values(case: Setup) -> Steps:
+def _small_values(case: InsertSetup) -> Steps:
     """Use a map with 4-byte values, which cannot hold a cookie."""
     table, end = case.map(value_size=4), case.connected()
     steps = {"lookup empty": attempt(maps.lookup, table, key(0), 4)}
@@ -74,10 +74,10 @@ def _small_values(case: Setup) -> Steps:
     return steps | {"next": following(table, None), "delete": table.delete()}
 
 
-def _keys_of(size: int) -> Callable[[Setup], Steps]:
+def _keys_of(size: int) -> Callable[[InsertSetup], Steps]:
     """Use keys of a size that differ in the last byte only."""
 
-    def use(case: Setup) -> Steps:
+    def use(case: InsertSetup) -> Steps:
         table, first, second = case.map(key_size=size), case.connected(), case.connected()
         keys = [bytes(size - 1) + last for last in (b"a", b"b", b"c")]
         steps = {
@@ -105,7 +105,7 @@ def _walk(table: int, size: int, keys: list[bytes]) -> str:
     return " ".join(found)
 
 
-def _one_slot(case: Setup) -> Steps:
+def _one_slot(case: InsertSetup) -> Steps:
     """Insert the same socket again where it is."""
     table, end = case.map(), case.connected()
     steps = {"insert": table.insert(end), "again": table.insert(end)}
@@ -115,7 +115,7 @@ def _one_slot(case: Setup) -> Steps:
     return steps | {"delete": table.delete(), "delete again": table.delete()}
 
 
-def _one_slot_program(case: Setup) -> Steps:
+def _one_slot_program(case: InsertSetup) -> Steps:
     """Insert the same socket again where it is, in a map that has a program."""
     table, _, end = _both(case)
     steps = {"again": table.insert(end), "exist": table.insert(end, 0, maps.EXIST)}
@@ -123,7 +123,7 @@ def _one_slot_program(case: Setup) -> Steps:
     return steps | {"delete": table.delete(), "other slot then": table.insert(end, 1)}
 
 
-def _many_slots(case: Setup) -> Steps:
+def _many_slots(case: InsertSetup) -> Steps:
     """Insert one socket in every slot; each entry is one of its own."""
     table, end = case.map(4), case.connected()
     steps = {f"insert {n}": table.insert(end, n) for n in range(4)}
@@ -132,7 +132,7 @@ def _many_slots(case: Setup) -> Steps:
     return steps | {f"delete {n}": table.delete(n) for n in (0, 2, 3)} | {"again": table.insert(end)}
 
 
-def _many_maps(case: Setup) -> Steps:
+def _many_maps(case: InsertSetup) -> Steps:
     """Insert one socket in several maps, one of the other type; each entry is one of its own."""
     all_maps, end = [case.map(), case.map(), case.other_map()], case.connected()
     steps = {f"insert {n}": table.insert(end) for n, table in enumerate(all_maps)}
@@ -141,7 +141,7 @@ def _many_maps(case: Setup) -> Steps:
     return steps | {f"delete {n}": all_maps[n].delete() for n in (1, 2)}
 
 
-def _replaced(case: Setup) -> Steps:
+def _replaced(case: InsertSetup) -> Steps:
     """Replace a socket by another, and that by one of another kind; who is replaced is free again."""
     table, first, second = case.map(), case.connected(), case.connected()
     third = states.make("udp4", "bound", case.fixture)
@@ -151,7 +151,7 @@ def _replaced(case: Setup) -> Steps:
     return steps | {"back": table.insert(first), "then back": table.whose(0, *ends)}
 
 
-def _lookup(case: Setup) -> Steps:
+def _lookup(case: InsertSetup) -> Steps:
     """Look up what is not there yet, there, not there any more; with flags."""
     table, end = case.map(), case.connected()
     steps = {"empty": table.whose(0, end), "insert": table.insert(end), "used": table.whose(0, end)}
@@ -160,14 +160,14 @@ def _lookup(case: Setup) -> Steps:
     return steps | {"delete": table.delete(), "deleted": table.whose(0, end)}
 
 
-def _delete(case: Setup) -> Steps:
+def _delete(case: InsertSetup) -> Steps:
     """Delete nothing, something, and that again; then insert anew."""
     table, end = case.map(), case.connected()
     steps = {"empty": table.delete(), "insert": table.insert(end), "used": table.delete()}
     return steps | {"again": table.delete(), "insert again": table.insert(end)}
 
 
-def _next_key(case: Setup) -> Steps:
+def _next_key(case: InsertSetup) -> Steps:
     """Ask for the key after none, after one that is there, after one that is not, after the last."""
     table, end = case.map(3), case.connected()
     steps = {"empty": following(table, None), "empty after 1": following(table, 1)}
@@ -175,17 +175,17 @@ def _next_key(case: Setup) -> Steps:
     return steps | {f"after {n}": following(table, n) for n in (0, 1, 2, 3, (1 << 32) - 1)}
 
 
-def _take(case: Setup) -> Steps:
+def _take(case: InsertSetup) -> Steps:
     """Look up and delete at once."""
     table, end = case.map(), case.connected()
     steps = {"insert": table.insert(end), "take": attempt(maps.take, table, key(0), 8)}
     return steps | {"lookup": table.whose(0, end)}
 
 
-def _batch(command: str) -> Callable[[Setup], Steps]:
+def _batch(command: str) -> Callable[[InsertSetup], Steps]:
     """Do a command on several entries at once, and see whether they are still there."""
 
-    def batch(case: Setup) -> Steps:
+    def batch(case: InsertSetup) -> Steps:
         table, end = case.map(), case.connected()
         steps = {"insert": table.insert(end)}
         steps["batch"] = attempt(maps.batch, command, table, key(0) + key(1), value(end) * 2, 2)
@@ -194,7 +194,7 @@ def _batch(command: str) -> Callable[[Setup], Steps]:
     return batch
 
 
-def _pointers(case: Setup) -> Steps:
+def _pointers(case: InsertSetup) -> Steps:
     """Point to nowhere."""
     table, end = case.map(), case.connected()
     return {
@@ -205,7 +205,7 @@ def _pointers(case: Setup) -> Steps:
     }
 
 
-def _both(case: Setup) -> tuple[Map, Map, socket.socket]:
+def _both(case: InsertSetup) -> tuple[Map, Map, socket.socket]:
     """Return two maps with a program for what a socket sends, and a socket in the first."""
     program = case.fixture.keep(asm.load_program(CONTEXTS["sk_msg"], asm.put(asm.R0, 1) + asm.EXIT))
     first, second, end = case.map(), case.map(), case.connected()
@@ -215,7 +215,7 @@ def _both(case: Setup) -> tuple[Map, Map, socket.socket]:
     return first, second, end
 
 
-def _order(case: Setup) -> Steps:
+def _order(case: InsertSetup) -> Steps:
     """Be wrong in two ways at once: which is told? `A, B` names what is wrong."""
     unfit, fit, out = states.make("tcp4", "fresh", case.fixture), case.connected(), 1 << 20
     table, other = case.map(), case.fixture.pipe()
@@ -242,7 +242,7 @@ def _order(case: Setup) -> Steps:
     }
 
 
-def _order_busy(case: Setup) -> Steps:
+def _order_busy(case: InsertSetup) -> Steps:
     """Be wrong in a second way with a socket that another map's program keeps out."""
     _, table, busy = _both(case)
     other, third = case.connected(), case.connected()
@@ -261,7 +261,7 @@ def _order_busy(case: Setup) -> Steps:
     return steps | {"full": table.insert(third, 4), "still free": _both(case)[0].insert(third, 1)}
 
 
-ABOUT: dict[str, Callable[[Setup], Steps]] = {
+ABOUT: dict[str, Callable[[InsertSetup], Steps]] = {
     **WHOLE,
     "any": _update(maps.ANY),
     "noexist": _update(maps.NOEXIST),

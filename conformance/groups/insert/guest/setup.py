@@ -16,7 +16,7 @@ _FREE = 900
 """Descriptors from here on are not in use."""
 
 
-class Setup:
+class InsertSetup:
     """Maps and sockets as a case needs them, all closed at its end."""
 
     def __init__(self, kind: str, fixture: Fixture) -> None:

@@ -8,35 +8,35 @@ import struct
 from collections.abc import Callable
 
 from bpf.guest import maps, syscall
-from conformance.groups.insert.guest.setup import Setup, closed, following, key
+from conformance.groups.insert.guest.setup import InsertSetup, closed, following, key
 from conformance.guestlib import procfs
 from conformance.guestlib.answers import Steps, attempt, name_of
 from conformance.guestlib.fixture import Map
 
 
-def _key_sizes(case: Setup) -> Steps:
+def _key_sizes(case: InsertSetup) -> Steps:
     """Create with keys of N bytes: `N`."""
     sizes = (0, 1, 2, 3, 4, 5, 8, 16, 256, 511, 512, 513, 1 << 16)
     return {f"{size}": attempt(case.map, key_size=size) for size in sizes}
 
 
-def _value_sizes(case: Setup) -> Steps:
+def _value_sizes(case: InsertSetup) -> Steps:
     """Create with values of N bytes: `N`."""
     return {f"{size}": attempt(case.map, value_size=size) for size in (0, 1, 2, 4, 5, 8, 12, 16, 1 << 16)}
 
 
-def _entries(case: Setup) -> Steps:
+def _entries(case: InsertSetup) -> Steps:
     """Create with room for N: `N`."""
     return {f"{entries}": attempt(case.map, entries) for entries in (0, 1, 3, 1 << 16)}
 
 
-def _creation_flags(case: Setup) -> Steps:
+def _creation_flags(case: InsertSetup) -> Steps:
     """Create with one flag, `bit N`, and with read-only and write-only at once, `both`."""
     steps = {f"bit {bit}": attempt(case.map, flags=1 << bit) for bit in range(14)}
     return steps | {"both": attempt(case.map, flags=maps.RDONLY | maps.WRONLY)}
 
 
-def _read_only(case: Setup) -> Steps:
+def _read_only(case: InsertSetup) -> Steps:
     """Ask everything of a map that user space may only read."""
     table, end = case.map(flags=maps.RDONLY), case.connected()
     return {
@@ -48,7 +48,7 @@ def _read_only(case: Setup) -> Steps:
     }
 
 
-def _write_only(case: Setup) -> Steps:
+def _write_only(case: InsertSetup) -> Steps:
     """Ask everything of a map that user space may only write."""
     table, end = case.map(flags=maps.WRONLY), case.connected()
     return {
@@ -59,10 +59,10 @@ def _write_only(case: Setup) -> Steps:
     }
 
 
-def _outer(kind: int) -> Callable[[Setup], Steps]:
+def _outer(kind: int) -> Callable[[InsertSetup], Steps]:
     """Put maps of sockets into an array or a hash of maps."""
 
-    def put(case: Setup) -> Steps:
+    def put(case: InsertSetup) -> Steps:
         inner, end = case.map(4), case.connected()
         try:
             outer = case.fixture.keep(maps.create(kind, 4, 4, 2, inner=inner))
@@ -87,7 +87,7 @@ def _outer(kind: int) -> Callable[[Setup], Steps]:
     return put
 
 
-def _frozen(case: Setup) -> Steps:
+def _frozen(case: InsertSetup) -> Steps:
     """Freeze a map that holds a socket."""
     table, end = case.map(), case.connected()
     steps = {
@@ -99,7 +99,7 @@ def _frozen(case: Setup) -> Steps:
     return steps | {"delete": table.delete(), "lookup": table.whose(0, end), "next": following(table, None)}
 
 
-def _information(case: Setup) -> Steps:
+def _information(case: InsertSetup) -> Steps:
     """Read back how a map was made."""
     made = maps.create(case.type, 4, 8, 5, maps.RDONLY, name="conform")
     found = maps.info(case.fixture.keep(made))
@@ -109,7 +109,7 @@ def _information(case: Setup) -> Steps:
     return steps | {"id": "ok" if found.id else "none"}
 
 
-def _by_id(case: Setup) -> Steps:
+def _by_id(case: InsertSetup) -> Steps:
     """Open a map by its number, for everything and for reading only."""
     table, end = case.map(), case.connected()
     number = maps.info(table).id
@@ -121,7 +121,7 @@ def _by_id(case: Setup) -> Steps:
     return steps | {"no such": attempt(maps.open_by_id, (1 << 31) - 1)}
 
 
-def _pinned(case: Setup) -> Steps:
+def _pinned(case: InsertSetup) -> Steps:
     """Pin a map, close it, open it by its name: the socket is still in it."""
     folder = procfs.mounted("bpf") or case.fixture.enter_context(procfs.file_system("bpf"))
     path = f"{folder}/conform-{os.getpid()}"
@@ -145,7 +145,7 @@ def _pinned(case: Setup) -> Steps:
     }
 
 
-def _wrong_map(case: Setup) -> Steps:
+def _wrong_map(case: InsertSetup) -> Steps:
     """Name as map what is none."""
     end = case.connected()
     wrong = {"closed": closed(), "pipe": case.fixture.pipe(), "socket": end.fileno()}
@@ -153,7 +153,7 @@ def _wrong_map(case: Setup) -> Steps:
     return steps | {f"lookup {what}": Map(descriptor).whose(0, end) for what, descriptor in wrong.items()}
 
 
-WHOLE: dict[str, Callable[[Setup], Steps]] = {
+WHOLE: dict[str, Callable[[InsertSetup], Steps]] = {
     "key-sizes": _key_sizes,
     "value-sizes": _value_sizes,
     "entries": _entries,

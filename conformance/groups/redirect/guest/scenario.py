@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from conformance.groups.redirect.guest.setup import Setup
+from conformance.groups.redirect.guest.setup import RedirectSetup
 from conformance.guestlib import grace, sockets, traffic
 from conformance.guestlib.answers import error_name, outcome
 from conformance.guestlib.fixture import Fixture
@@ -69,7 +69,7 @@ def run(params: Mapping[str, str]) -> dict[str, Any]:
     of recv(), `"!MSG_TRUNC"` follows a message longer than the buffer.
     """
     with Fixture() as fixture:
-        setup = Setup(params, fixture)
+        setup = RedirectSetup(params, fixture)
         ready = setup.set_up()
         return {
             "socket": setup.made,
@@ -97,7 +97,7 @@ def warmup(params: Mapping[str, str]) -> dict[str, Any]:
     return {"cases": len(wanted)}
 
 
-def _phases(setup: Setup, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
+def _phases(setup: RedirectSetup, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
     _make_room()
     flow = _Flow(setup)
     phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
@@ -115,7 +115,7 @@ def _make_room() -> None:
 class _Flow:
     """Send messages through one setup, read all its sockets until the kernel is at rest, and describe what arrived."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: RedirectSetup) -> None:
         self._setup, self._state = setup, setup.state
         self._sender = setup.sender
         self._vsock = setup.uses_vsock()

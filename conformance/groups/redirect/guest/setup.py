@@ -12,7 +12,7 @@ from conformance.guestlib.answers import attempt
 from conformance.guestlib.fixture import Fixture, State
 
 
-class Setup:
+class RedirectSetup:
     """One case set up; `made`, `attached` and `inserted` hold each step's answer, `"ok"` or the errno's name."""
 
     def __init__(self, params: Mapping[str, str], fixture: Fixture) -> None:

@@ -30,7 +30,7 @@ _ANOTHER_FAMILY = {"tcp4": "tcp6", "tcp6": "tcp4", "udp4": "udp6", "udp6": "udp4
 _ANOTHER_PROTOCOL = {"tcp4": "udp4", "tcp6": "udp6", "udp4": "tcp4", "udp6": "tcp6"}
 
 
-class Table:
+class SteeringMap:
     """A map, the program that steers by it, and who may be steered to."""
 
     def __init__(self, params: Mapping[str, str], steps: Steps, fixture: Fixture) -> None:
@@ -102,7 +102,7 @@ class Table:
         self.fixture.keep(link)
 
 
-def _plain(table: Table) -> None:
+def _plain(table: SteeringMap) -> None:
     """Steer to a socket in the table, to another one put in its place, and by an empty slot."""
     table.send("-empty")
     table.send("-refused", refuse=True)
@@ -114,7 +114,7 @@ def _plain(table: Table) -> None:
     table.send("-back")
 
 
-def _removed(table: Table) -> None:
+def _removed(table: SteeringMap) -> None:
     """Remove the socket from the table: by delete, then by closing it."""
     table.insert(table.chosen)
     table.send()
@@ -127,7 +127,7 @@ def _removed(table: Table) -> None:
     table.send("-closed")
 
 
-def _connected(table: Table) -> None:
+def _connected(table: SteeringMap) -> None:
     """Put a connected socket into the table."""
     one, other = sockets.pair(table.kind)
     with one, other:
@@ -136,7 +136,7 @@ def _connected(table: Table) -> None:
         table.send("-passed", connected=one)
 
 
-def _foreign(table: Table) -> None:
+def _foreign(table: SteeringMap) -> None:
     """Put sockets into the table that cannot get what arrives: of another family, protocol, or group."""
     for name, kind in (("family", _ANOTHER_FAMILY[table.kind]), ("protocol", _ANOTHER_PROTOCOL[table.kind])):
         strange = table.open(kind, grouped=table.hook == "sk_reuseport")
@@ -150,7 +150,7 @@ def _foreign(table: Table) -> None:
     table.send("-group", refuse=True, group=group)
 
 
-def _stolen(table: Table) -> None:
+def _stolen(table: SteeringMap) -> None:
     """Steer to a listener stolen from another process, which knows nothing of it and accepts."""
     owner = child.lent(table.fixture)
     owner.own("listen", table.kind)
@@ -166,7 +166,7 @@ def _stolen(table: Table) -> None:
         table.steps["owner"] = "data" if owner.receive() == [b"steered"] else "nothing"
 
 
-VARIANTS: Final[Mapping[str, Callable[[Table], None]]] = {
+VARIANTS: Final[Mapping[str, Callable[[SteeringMap], None]]] = {
     "plain": _plain,
     "removed": _removed,
     "connected": _connected,
@@ -178,4 +178,4 @@ VARIANTS: Final[Mapping[str, Callable[[Table], None]]] = {
 @scenario
 def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Steer by `hook`, as `variant` says."""
-    VARIANTS[params["variant"]](Table(params, steps, fixture))
+    VARIANTS[params["variant"]](SteeringMap(params, steps, fixture))

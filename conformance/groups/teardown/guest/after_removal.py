@@ -10,7 +10,15 @@ import termios
 from collections.abc import Mapping
 
 from bpf.guest import maps
-from conformance.groups.teardown.guest.setup import PATIENCE, SOCKET, SPARE, WITNESS, Setup, attach_all, carries_verdict
+from conformance.groups.teardown.guest.setup import (
+    PATIENCE,
+    SENTINEL,
+    SOCKET,
+    SPARE,
+    TeardownSetup,
+    attach_all,
+    carries_verdict,
+)
 from conformance.groups.teardown.guest.waiters import WAITS, events
 from conformance.guestlib import fixture, sockets, traffic
 from conformance.guestlib.answers import error_name, outcome
@@ -25,7 +33,7 @@ _PERIODS = 3
 """Destructions of a psock after which memory is not freed any more."""
 
 
-def look(case: Setup) -> None:
+def look(case: TeardownSetup) -> None:
     """Ask everything that can still be asked."""
     steps = case.steps
     case.settle()
@@ -48,11 +56,11 @@ def look(case: Setup) -> None:
         _again(case)
 
 
-def _map(case: Setup) -> None:
+def _map(case: TeardownSetup) -> None:
     """Ask the map who is in it, and whether there is room."""
     looked_up, contents = case.found(case.home, SOCKET), case.contents()
     told = {"socket": "there", "another": "replaced", "ENOENT": "gone"}.get(looked_up, looked_up)
-    wanted = {WITNESS: "witness"} | ({} if looked_up == "ENOENT" else {SOCKET: looked_up})
+    wanted = {SENTINEL: "sentinel"} | ({} if looked_up == "ENOENT" else {SOCKET: looked_up})
     if contents != wanted:
         told += f", iterated {contents}"
     case.steps["entry"] = told
@@ -61,7 +69,7 @@ def _map(case: Setup) -> None:
         case.home.delete(SOCKET)
 
 
-def _queued(case: Setup) -> None:
+def _queued(case: TeardownSetup) -> None:
     """Ask where the data is that was in flight, and who is told of an end or an error."""
     steps = case.steps
     if case.end.fileno() >= 0:
@@ -77,7 +85,7 @@ def _queued(case: Setup) -> None:
         steps["count"] = "right" if counted == size else wrong
 
 
-def _traffic(case: Setup) -> None:
+def _traffic(case: TeardownSetup) -> None:
     """Ask whether the socket and its peer still talk to each other, and whether the program listens."""
     steps = case.steps
     there, back = traffic.payload(), traffic.payload()
@@ -101,7 +109,7 @@ def _traffic(case: Setup) -> None:
         steps["entry-then"] = case.found(case.home, SOCKET)
 
 
-def _waiters(case: Setup, suffix: str) -> None:
+def _waiters(case: TeardownSetup, suffix: str) -> None:
     """Ask who still waits, and what came of the others."""
     answers = {name: waiter.answer() for name, waiter in case.waiters.items()}
     if "poll" in answers:
@@ -109,7 +117,7 @@ def _waiters(case: Setup, suffix: str) -> None:
     case.steps |= {f"{name}{suffix}": answer for name, answer in answers.items()}
 
 
-def _redirect(case: Setup) -> None:
+def _redirect(case: TeardownSetup) -> None:
     """Ask where goes what would be redirected to the socket."""
     steps = case.steps
     assert case.redirector
@@ -123,7 +131,7 @@ def _redirect(case: Setup) -> None:
         steps["redirect"] = "dropped"
 
 
-def _memory(case: Setup) -> str:
+def _memory(case: TeardownSetup) -> str:
     """Ask whether memory is charged to the socket for what it received; that of a psock goes with it."""
     for _ in range(_PERIODS):
         if not sockets.memory_of(case.end)[0]:
@@ -132,7 +140,7 @@ def _memory(case: Setup) -> str:
     return "held"
 
 
-def _again(case: Setup) -> None:
+def _again(case: TeardownSetup) -> None:
     """Insert the socket into a map like that it was in, and see whether the program runs."""
     steps = case.steps
     target = case.home
@@ -149,7 +157,9 @@ def _again(case: Setup) -> None:
     steps["again"] = answer
 
 
-def _collect(case: Setup, parts: Mapping[str, bytes], grace: float = _GRACE, *, arrived: bool = False) -> traffic.Parts:
+def _collect(
+    case: TeardownSetup, parts: Mapping[str, bytes], grace: float = _GRACE, *, arrived: bool = False
+) -> traffic.Parts:
     """Read every socket until all parts are there, or nothing moves any more; all may have `arrived` before."""
     found = traffic.Parts(parts, case.drains())
 
@@ -182,7 +192,7 @@ def _collect(case: Setup, parts: Mapping[str, bytes], grace: float = _GRACE, *, 
     return found
 
 
-def _sending(case: Setup) -> bool:
+def _sending(case: TeardownSetup) -> bool:
     """Whether TCP still has to send what was held up, which it may do much later."""
     held_up = case.data in _GRACES and sockets.is_tcp(case.kind)
     both_open = min(case.end.fileno(), case.peer.fileno()) >= 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from conformance.groups.teardown.guest.setup import PATIENCE, Setup
+from conformance.groups.teardown.guest.setup import PATIENCE, TeardownSetup
 from conformance.groups.teardown.guest.waiters import WAITS, Reader, Sender, look, pollers
 from conformance.guestlib import sockets, traffic
 from conformance.guestlib.traffic import send
@@ -39,27 +39,27 @@ _NARROW = 1 << 14
 """Bytes of buffer where data is to stay in a sender."""
 
 
-def _nothing(case: Setup) -> str:
+def _nothing(case: TeardownSetup) -> str:
     return SO
 
 
 @dataclass(frozen=True)
-class State:
+class DataState:
     """A state of the data."""
 
-    before: Callable[[Setup], object] = _nothing
+    before: Callable[[TeardownSetup], object] = _nothing
     """What to do before the socket is inserted."""
-    arrange: Callable[[Setup], str] = _nothing
+    arrange: Callable[[TeardownSetup], str] = _nothing
     """What to do afterwards; returns `SO`, or what is not as meant."""
 
 
-def _native(case: Setup) -> None:
+def _native(case: TeardownSetup) -> None:
     """Have data wait on the socket before it is inserted."""
     send(case.peer, case.launch("queued"))
     case.settle()
 
 
-def _passed(case: Setup) -> str:
+def _passed(case: TeardownSetup) -> str:
     """Have data wait that the socket's program let pass."""
     before = case.runs()
     answer = send(case.peer, case.launch("queued"))
@@ -69,13 +69,13 @@ def _passed(case: Setup) -> str:
     return _arrived(case)
 
 
-def _redirected(case: Setup) -> str:
+def _redirected(case: TeardownSetup) -> str:
     """Have data wait that was redirected to the socket."""
     answer = _backlog(case)
     return _arrived(case) if answer == SO else answer
 
 
-def _backlog(case: Setup) -> str:
+def _backlog(case: TeardownSetup) -> str:
     """Have data redirected to the socket; it waits in the backlog if it is to leave again and the socket is full."""
     assert case.redirector
     answer = send(case.redirector.far, case.launch("queued"))
@@ -85,11 +85,11 @@ def _backlog(case: Setup) -> str:
     return SO if case.redirector.runs() > case.redirector.dropped() else IDLE
 
 
-def _arrived(case: Setup) -> str:
+def _arrived(case: TeardownSetup) -> str:
     return SO if select.select([case.end], [], [], PATIENCE)[0] else "nothing to read"
 
 
-def fill(case: Setup) -> None:
+def fill(case: TeardownSetup) -> None:
     """Have the socket send until it would have to wait, and nothing moves any more."""
     # The receiver may not take back what room it promised, so it is the sender who is given little.
     case.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
@@ -124,7 +124,7 @@ def _repeated(data: bytes, size: int) -> bytes:
     return (data * (size // len(data) + 1))[:size]
 
 
-def _stuck(case: Setup, quiet: float) -> bool:
+def _stuck(case: TeardownSetup, quiet: float) -> bool:
     """Whether the socket waits for nothing but its peer to read: TCP has asked for room, and there is none.
 
     Before that, an acknowledgement may yet make room, or come with a larger window than the last one. On a busy machine
@@ -138,14 +138,14 @@ def _stuck(case: Setup, quiet: float) -> bool:
     return bool(unsent) and (quiet > _QUIET or (queued == unsent and backoff > 0))
 
 
-def _corked(case: Setup) -> str:
+def _corked(case: TeardownSetup) -> str:
     """Have data wait for more to be sent, before the program is asked again."""
     answer = send(case.end, case.launch("queued"))
     case.settle()
     return answer if answer != "ok" else SO if case.runs() else IDLE
 
 
-def _applied(case: Setup) -> str:
+def _applied(case: TeardownSetup) -> str:
     """Have the program's answer hold for more than was sent."""
     before = case.runs()
     send(case.end, traffic.payload())
@@ -155,7 +155,7 @@ def _applied(case: Setup) -> str:
     return SO if case.runs() == before + 1 else f"{case.runs() - before} runs"
 
 
-def _reader(case: Setup) -> str:
+def _reader(case: TeardownSetup) -> str:
     """Have a thread wait for data, and see that nobody else must wait for that thread."""
     case.wait(reader=Reader(case.end))
     other = look(case.end)
@@ -169,32 +169,32 @@ def _reader(case: Setup) -> str:
     return _all_wait(case)
 
 
-def _pollers(case: Setup) -> str:
+def _pollers(case: TeardownSetup) -> str:
     """Have threads wait until data can be read."""
     case.wait(**pollers(case.end))
     return _all_wait(case)
 
 
-def _sender(case: Setup) -> str:
+def _sender(case: TeardownSetup) -> str:
     """Have a thread wait until its data can be sent."""
     case.wait(sender=Sender(case.end, case.launch("queued")))
     return _all_wait(case)
 
 
-def _all_wait(case: Setup) -> str:
+def _all_wait(case: TeardownSetup) -> str:
     return next((answer for each in case.waiters.values() if (answer := each.answer()) != WAITS), SO)
 
 
-DATA: Final[Mapping[str, State]] = {
-    "none": State(),
-    "native": State(before=_native),
-    "passed": State(arrange=_passed),
-    "redirected": State(arrange=_redirected),
-    "backlog": State(before=fill, arrange=_backlog),
-    "corked": State(arrange=_corked),
-    "applied": State(arrange=_applied),
-    "reader": State(arrange=_reader),
-    "pollers": State(arrange=_pollers),
-    "sender": State(before=fill, arrange=_sender),
+DATA: Final[Mapping[str, DataState]] = {
+    "none": DataState(),
+    "native": DataState(before=_native),
+    "passed": DataState(arrange=_passed),
+    "redirected": DataState(arrange=_redirected),
+    "backlog": DataState(before=fill, arrange=_backlog),
+    "corked": DataState(arrange=_corked),
+    "applied": DataState(arrange=_applied),
+    "reader": DataState(arrange=_reader),
+    "pollers": DataState(arrange=_pollers),
+    "sender": DataState(before=fill, arrange=_sender),
 }
 """By name."""

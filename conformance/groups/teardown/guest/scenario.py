@@ -12,7 +12,7 @@ does not insert such a socket.
 - `data`: whether the data got into its state, `"so"`, or what it did instead: `"locked"` if a thread that
   waits for data keeps all others from the socket, and then nothing more is asked;
 - `kept`: who was in the map while something still kept the socket: a duplicate, an owner, a name of the map;
-- `entry`: `"gone"`, `"there"` or `"replaced"`, if lookup and iteration agree and the witness is still in the map;
+- `entry`: `"gone"`, `"there"` or `"replaced"`, if lookup and iteration agree and the sentinel is still in the map;
 - `second`: who is in the other map that the socket is in;
 - `slot`: whether another socket can be inserted there, by BPF_NOEXIST;
 - `poll`: what poll(2) says of the socket; `count`: whether FIONREAD tells the bytes that recv(2) then finds;
@@ -36,9 +36,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from conformance.groups.teardown.guest.aftermath import look
-from conformance.groups.teardown.guest.data import DATA, LOCKED, State, fill
-from conformance.groups.teardown.guest.setup import Setup
+from conformance.groups.teardown.guest.after_removal import look
+from conformance.groups.teardown.guest.data import DATA, LOCKED, DataState, fill
+from conformance.groups.teardown.guest.setup import TeardownSetup
 from conformance.guestlib import child, fixture
 from conformance.guestlib.answers import Steps, attempt
 from conformance.guestlib.ways_out import WAYS
@@ -49,7 +49,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
     steps: Steps = {}
     try:
         with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
-            _carry_out(Setup(params, steps, owned), params)
+            _carry_out(TeardownSetup(params, steps, owned), params)
         if params["program"] == "parser":
             # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
             fixture.reap()
@@ -62,7 +62,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
         raise
 
 
-def _carry_out(case: Setup, params: Mapping[str, str]) -> None:
+def _carry_out(case: TeardownSetup, params: Mapping[str, str]) -> None:
     data, steps = DATA[params["data"]], case.steps
     if params["exit"] == "link":
         steps["link"] = attempt(case.link)
@@ -102,7 +102,7 @@ _DATA: Final = {"passed": "native", "redirected": "native", "backlog": _FULL, "c
 
 What a program corks or redirects out of a full socket is neither sent nor in that socket: it is judged without control.
 """
-_STATES: Final[Mapping[str, State]] = {**DATA, _FULL: State(before=fill)}
+_STATES: Final[Mapping[str, DataState]] = {**DATA, _FULL: DataState(before=fill)}
 _known: Final[dict[tuple[str, str, str], Steps]] = {}
 """What each control of this process answered, by way out, kind and data."""
 
@@ -120,7 +120,7 @@ def control(params: Mapping[str, str]) -> Steps:
 def _carry_out_control(params: Mapping[str, str]) -> Steps:
     steps: Steps = {}
     with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
-        case = Setup(params, steps, owned, mapped=False)
+        case = TeardownSetup(params, steps, owned, mapped=False)
         state = _STATES[params["data"]]
         state.before(case)
         steps["data"] = state.arrange(case)

@@ -2,7 +2,7 @@
 """What one case of leaving a map is made of: the socket, its peer, the map it is in, and whoever redirects to it.
 
 The socket is IN (its own program runs), OUT (near's program redirects to it what far sends), or both. Every program of
-the socket lets everything pass and counts. The map has a witness, too, which is to stay where it is when the
+the socket lets everything pass and counts. The map has a sentinel, too, which is to stay where it is when the
 socket leaves: another socket that carries a verdict of this map and nothing else, so that it is seen when the map is
 freed, which happens some time after nobody holds it any more.
 """
@@ -26,11 +26,11 @@ from conformance.guestlib.quiesce import fences, renew_fences
 from conformance.guestlib.traffic import Messages
 from conformance.guestlib.ways_out import Member
 
-SOCKET, SPARE, WITNESS = 0, 1, 3
-"""Keys in the map; the witness comes after the socket in the order in which either type of map is freed."""
+SOCKET, SPARE, SENTINEL = 0, 1, 3
+"""Keys in the map; the sentinel comes after the socket in the order in which either type of map is freed."""
 NO_MAP = Map(-1)
 FREEING = ("destroy", "destroy_one", "unpin")
-"""The ways out that free the map, which the witness must tell the end of."""
+"""The ways out that free the map, which the sentinel must tell the end of."""
 CORK = 1 << 12
 """Bytes that a corking program waits for."""
 APPLY = 1 << 20
@@ -45,11 +45,11 @@ _VERDICTS = {
 }
 _HELPERS = {"corked": (62, CORK), "applied": (61, APPLY)}
 """bpf_msg_cork_bytes, bpf_msg_apply_bytes, and for how many bytes."""
-_WITNESS = "tcp4"
+_SENTINEL = "tcp4"
 """The kind that carries programs on every kernel."""
 
 
-class Setup(Member):
+class TeardownSetup(Member):
     """The sockets, maps and programs of one case, which its fixture owns."""
 
     def __init__(self, params: Mapping[str, str], steps: Steps, owned: Fixture, *, mapped: bool = True) -> None:
@@ -85,9 +85,9 @@ class Setup(Member):
         self.home = self.new_map()
         # Where it tells nothing, it may be a cheaper one.
         tells = way_out in FREEING
-        self.witness = self.fixture.pair(_WITNESS)[0] if tells else self.fixture.own(sockets.bound("udp4"))
+        self.sentinel = self.fixture.pair(_SENTINEL)[0] if tells else self.fixture.own(sockets.bound("udp4"))
         held = attach_all(self.home, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
-        self.home.insert(self.witness, WITNESS)
+        self.home.insert(self.sentinel, SENTINEL)
         for attach_type, program in held:
             syscall.detach(self.home, program.descriptor, attach_type)
         if self.role != "out":
@@ -129,8 +129,8 @@ class Setup(Member):
         self.drop_home()
 
     def await_freed(self) -> None:
-        """Wait until the witness carries no program, as when its only map is freed; TimeoutError if it does not."""
-        if not comes_true(lambda: carries_verdict(self.witness) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
+        """Wait until the sentinel carries no program, as when its only map is freed; TimeoutError if it does not."""
+        if not comes_true(lambda: carries_verdict(self.sentinel) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
             raise TimeoutError("the map is not freed")
 
     def drop_home(self) -> None:
@@ -228,7 +228,7 @@ class Setup(Member):
         cookie = target.cookie(key)
         if isinstance(cookie, str):
             return cookie
-        return {self.cookie: "socket", sockets.cookie_of(self.witness): "witness"}.get(cookie, "another")
+        return {self.cookie: "socket", sockets.cookie_of(self.sentinel): "sentinel"}.get(cookie, "another")
 
     def contents(self) -> dict[int, str]:
         """Iterate the map: whose cookie is at which key."""
@@ -245,7 +245,7 @@ class Setup(Member):
 class Redirector:
     """Near, whose program redirects to the socket what far sends: to its reader, or out of it."""
 
-    def __init__(self, case: Setup) -> None:
+    def __init__(self, case: TeardownSetup) -> None:
         self._made = case.fixture.enter_context(Fixture())
         self.near, self.far = self._made.pair("tcp4")
         sources = self._made.map(case.map_type, 1)
