@@ -106,7 +106,7 @@ def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
             return None
         found.verify()
         return start(found)
-    except DamagedError:
+    except DamagedTemplateError:
         return None
 
 

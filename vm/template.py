@@ -121,7 +121,7 @@ class Template:
 
     @classmethod
     def read(cls, folder: Path) -> Template:
-        """Read a template's manifest; DamagedError if that fails."""
+        """Read a template's manifest; DamagedTemplateError if that fails."""
         try:
             checksum, text = _sealed((folder / MANIFEST).read_text())
             if checksum != _sum_of(text):
@@ -141,14 +141,14 @@ class Template:
         (self.folder / MANIFEST).write_text(f'{{"checksum": "{_sum_of(text)}", "template":\n{text}\n}}')
 
     def opened_state(self) -> BinaryIO:
-        """Open the state; DamagedError if that fails, for another process may discard a template at any moment."""
+        """Open the state; DamagedTemplateError if that fails: another process may discard a template at any moment."""
         try:
             return self.state.open("rb")
         except OSError as error:
             raise DamagedTemplateError("its state cannot be read") from error
 
     def verify(self, *, closely: bool = False) -> None:
-        """Raise DamagedError unless the files are those that were saved.
+        """Raise DamagedTemplateError unless the files are those that were saved.
 
         Memory is some 200 MB: its checksum is only computed where the file's date cannot vouch for it, that is when
         it was touched, or when the host was booted since and may have lost writes; or to look `closely`.

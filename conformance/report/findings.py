@@ -239,7 +239,7 @@ def _machine(kernel: KernelEvent) -> str:
     if kernel.boot_seconds:
         facts.append(f"boot {kernel.boot_seconds:.1f} s")
     if kernel.factor:
-        facts.append(f"speed factor {kernel.factor:.1f}")
+        facts.append(f"deadlines x{kernel.factor:.1f}")
     return f"{_ACCELERATORS.get(kernel.accelerator, kernel.accelerator.upper())}: {', '.join(facts)}"
 
 

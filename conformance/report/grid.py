@@ -36,7 +36,7 @@ _UNSEEN = Mark("·", ".", "", "faint")
 _MARKS = {
     "delivered": Mark("●", "+", "delivered", "good"),
     "circulates": Mark("↻", "@", "circulated, then delivered", "good"),
-    "native": Mark("─", "-", "program never ran: native way", "faint"),
+    "native": Mark("─", "-", "program not run: normal path", "faint"),
     "refused": Mark("⊘", "E", "refused: {errno}", "refused"),
     "refused-without-program": Mark("⊗", "R", "refused without asking the program again", "refused"),
     "dropped": Mark("○", "o", "dropped silently", "dropped"),
@@ -158,7 +158,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     layouts = [name for name in LAYOUTS if any(name in grid.extras for grid in shown)]
     if layouts:
         words = "; ".join(f"{name}: {LAYOUTS[name].words}" for name in layouts)
-        lines += style.wrap(f"IN like OUT: both of one kind. {words}.")
+        lines += style.wrap(f"Same kind, layouts in which IN and OUT are of one kind: {words}.")
     return lines
 
 
@@ -314,7 +314,7 @@ def _draw(grid: Grid, marks: Mapping[str, Mark], style: Style) -> list[str]:
 
     drawn += [row(*each) for each in grid.rows.items()]
     if grid.extras:
-        drawn.append(style.paint("IN like OUT:".ljust(grid.width), "faint"))
+        drawn.append(style.paint("Same kind:".ljust(grid.width), "faint"))
     drawn += [row(*each) for each in grid.extras.items()]
     return drawn
 

@@ -52,7 +52,7 @@ def known_defects(cases: Iterable[CaseEvent]) -> list[Known]:
 def defects_of(case: CaseEvent) -> tuple[Ground, ...]:
     """Return the defects that a case is about; the lines of lists that excuse it where it is about none.
 
-    A log from before there were grounds has no more than names and one reason for all.
+    The log of an older suite has no grounds, only the names of defects and one reason for all.
     """
     for source in (Source.DEFECT, Source.LIST):
         if grounds := tuple(ground for ground in case.grounds if ground.source is source):
@@ -63,13 +63,13 @@ def defects_of(case: CaseEvent) -> tuple[Ground, ...]:
 
 
 def summary_of(grounds: Sequence[Ground]) -> str:
-    """Say once what such grounds of one defect say: what is wrong, commits and links."""
+    """Return one sentence for several rows of one defect: what is wrong, commits and links."""
     what, commits, links = (
         "; ".join(filter(None, dict.fromkeys(each)))
         for each in zip(*((ground.reason, _commit(ground), _link(ground)) for ground in grounds), strict=True)
     )
-    # Each way in which a defect shows has its own commit, which may have to do with some of the kernels or kinds only.
-    partly = "in part " if len({ground.commit for ground in grounds}) > 1 else ""
+    # Each row of a defect has its own commit, which may concern some of the kernels or kinds only.
+    partly = "for some cases " if len({ground.commit for ground in grounds}) > 1 else ""
     return "; ".join(filter(None, [f"{what} ({partly}{commits})" if commits else what, links]))
 
 

@@ -54,9 +54,9 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
         recorder.open_log()
         make_ready(recorder, specs, asked.machine)
     few = chosen is not None and count(chosen) <= _FEW
-    if few and ledger.workbench is not None and not (options.n or options.pytest_arguments):
+    if few and recorder.workbench is not None and not (options.n or options.pytest_arguments):
         # This process will ask the cases itself: the machine starts while pytest does.
-        ledger.workbench.start_ahead(next(iter(ledger.workbench.kernels)))
+        recorder.workbench.start_ahead(next(iter(recorder.workbench.kernels)))
     if chosen is not None and not native:
         recorder.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)

@@ -39,16 +39,20 @@ class Outcome:
     runs: ProgramRuns
     where: Where
     send: str = "ok"
-    """What every send gets: `ok`, all bytes accepted, or an errno."""
+    """What every send(2) returns: `ok`, all bytes accepted, or an errno."""
     laps: int = 1
     """How often every byte meets the program."""
 
 
 OUTCOMES: Final[Mapping[str, Outcome]] = {
     "delivered": Outcome("every byte arrives where the mode sends it", ProgramRuns.PASS, Where.MODE),
-    "native": Outcome("the program never runs and the data takes its native way", ProgramRuns.NEVER, Where.NATIVE),
+    "native": Outcome(
+        "the program does not run, and the data takes the path it would take without a map",
+        ProgramRuns.NEVER,
+        Where.NATIVE,
+    ),
     "refused-EACCES": Outcome(
-        "the program's verdict on each message is DROP and the sender is told",
+        "the program's verdict on each message is DROP, and each send fails",
         ProgramRuns.DROP,
         Where.NOWHERE,
         send="EACCES",
@@ -59,9 +63,9 @@ OUTCOMES: Final[Mapping[str, Outcome]] = {
         Where.NOWHERE,
         send="EACCES",
     ),
-    "dropped": Outcome("the program's verdict is DROP and nobody is told", ProgramRuns.DROP, Where.NOWHERE),
+    "dropped": Outcome("the program's verdict is DROP, and no send fails", ProgramRuns.DROP, Where.NOWHERE),
     "circulates": Outcome(
-        "what is redirected meets the program again, which lets it pass the third time",
+        "redirected data meets the program again, and passes it the third time",
         ProgramRuns.PASS,
         Where.MODE,
         laps=3,
