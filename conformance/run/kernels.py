@@ -24,15 +24,22 @@ _PAUSE = 0.05
 """Seconds between two looks at threads that are to end."""
 
 
-def make_ready(recorder: RunRecorder, specs: Mapping[str, str], options: MachineOptions) -> None:
-    """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done."""
+def make_ready(
+    recorder: RunRecorder, specs: Mapping[str, str], options: MachineOptions, *, start_ahead: bool = False
+) -> None:
+    """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done.
+
+    With `start_ahead` this process will ask the cases itself: the machine of a single kernel starts at once.
+    """
     try:
         with alarm(recorder.expires):
             recorder.phase(f"preparing {', '.join(specs.values())}")
             kernels, missing = _resolved(recorder, specs)
             if recorder.before is not None:
                 resume.check_kernels(recorder.before, kernels)
-            workbench = Workbench(kernels, options, recorder.expires)
+            # A machine ends with the thread that started it, so it may be no other than this one.
+            alone = start_ahead and len(kernels) == 1
+            workbench = Workbench(kernels, options, recorder.expires, eager=alone)
             recorder.kernels = [*kernel_events(workbench, list(kernels), recorder.note), *missing]
     except DeadlinePassed:
         raise too_late(recorder.deadline) from None
@@ -75,13 +82,12 @@ def kernel_events(workbench: Workbench, slugs: Sequence[str], progress: Callable
 def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
     """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
     started = time.monotonic()
-    described = identity(slug, workbench.kernels[slug])
     try:
         info = workbench.prepare(slug, progress)
     except KernelError as error:
-        return replace(described, error=str(error), hint=error.hint)
+        return replace(identity(slug, workbench.kernels[slug]), error=str(error), hint=error.hint)
     return replace(
-        described,
+        identity(slug, workbench.kernels[slug]),
         machine=str(info.kind),
         accelerator=info.accelerator,
         why=info.why,

@@ -58,8 +58,14 @@ def facts_of(kernel: Kernel) -> KernelFacts:
 class Workbench:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf) -> None:
-        """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed."""
+    def __init__(
+        self, kernels: Mapping[str, Kernel], options: MachineOptions, expires: float = math.inf, *, eager: bool = False
+    ) -> None:
+        """Judge `kernels`; when `time.monotonic()` is `expires`, the run's total deadline has passed.
+
+        With `eager` a kernel that is prepared will be asked soon, by the same thread: its machine starts at once.
+        """
+        self._eager = eager
         self.kernels = kernels
         self.options = options
         self.expires = expires
@@ -84,12 +90,10 @@ class Workbench:
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
         """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
         check_bootable(self.kernels[slug])
-        return prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
-
-    def start_ahead(self, slug: str) -> None:
-        """Start the machine that the first case of a kernel will be asked, and do not wait for it."""
-        if (started := start_ahead(self.kernels[slug], self._options(slug))) is not None:
+        info = prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
+        if self._eager and (started := start_ahead(self.kernels[slug], self._options(slug))) is not None:
             self._ahead[slug] = started
+        return info
 
     def facts(self, slug: str) -> KernelFacts:
         """Return what the judge may know of a kernel."""

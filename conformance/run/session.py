@@ -49,14 +49,11 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
     chosen = None if collects_elsewhere(options) else require(asked.wanted, list(asked.specs), cases())
     if chosen is not None and not count(chosen):
         return _empty(asked.shard, recorder)
+    few = chosen is not None and count(chosen) <= _FEW
     if not native:
         specs = {slug: spec for slug, spec in asked.specs.items() if chosen is None or chosen[slug]}
         recorder.open_log()
-        make_ready(recorder, specs, asked.machine)
-    few = chosen is not None and count(chosen) <= _FEW
-    if few and recorder.workbench is not None and not (options.n or options.pytest_arguments):
-        # This process will ask the cases itself: the machine starts while pytest does.
-        recorder.workbench.start_ahead(next(iter(recorder.workbench.kernels)))
+        make_ready(recorder, specs, asked.machine, start_ahead=few and not (options.n or options.pytest_arguments))
     if chosen is not None and not native:
         recorder.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
     status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)

@@ -84,13 +84,13 @@ def test_no_clone_is_started_where_none_can_be(prepared: Kernel, monkeypatch: py
 
 def test_a_workbench_takes_its_clone_and_leaves_none_over(prepared: Kernel) -> None:
     """The first case is answered by the clone that was started ahead; one that nobody asks ends with the workbench."""
-    workbench = Workbench({"k": prepared}, OPTIONS)
+    workbench = Workbench({"k": prepared}, OPTIONS, eager=True)
     with closing(workbench):
-        workbench.start_ahead("k")
+        workbench.prepare("k", lambda sentence: None)
         ahead = workbench._ahead["k"]
         assert workbench.machine("k") is ahead.session
         assert ahead.session.call("builtins:len", {}, deadline=5.0).fate is Fate.ANSWERED
-        workbench.start_ahead("k")
+        workbench.prepare("k", lambda sentence: None)
         left = workbench._ahead["k"]
     for clone in (ahead, left):
         assert clone.qemu.process.poll() is not None
