@@ -14,7 +14,7 @@ from common.say import note
 from conformance.report.style import Style
 from conformance.teeth import faults
 from conformance.teeth.faults import Fault
-from conformance.teeth.trial import Bench, Outcome, attempt, baseline, recall, save
+from conformance.teeth.trial import Bench, Outcome, attempt, baseline, recall, save, unsettled
 from kernels.resolve import resolve
 
 _TARGET = 0.95
@@ -38,7 +38,8 @@ def teeth(options: argparse.Namespace) -> int:
 
 def _try(chosen: Sequence[Fault], bench: Bench, *, again: bool) -> None:
     """Try each fault whose outcome is not known, and keep the outcome at once."""
-    left = [fault for fault in chosen if again or recall(bench.folder, fault.number) is None]
+    told = {fault.number: None if again else recall(bench.folder, fault.number) for fault in chosen}
+    left = [fault for fault in chosen if unsettled(fault, bench, told[fault.number])]
     if not left:
         return
     resolve(bench.spec, progress=_note)
@@ -47,10 +48,14 @@ def _try(chosen: Sequence[Fault], bench: Bench, *, again: bool) -> None:
         _note("the kernel without a fault is asked every case, once")
         clean = baseline(bench)
         save(bench.folder, clean)
-    for place, fault in enumerate(left, 1):
-        outcome = attempt(fault, bench, frozenset(clean.unexpected))
-        save(bench.folder, outcome)
-        _note(f"{place} of {len(left)}: {fault.number} {fault.title}: {_word(outcome)}")
+    # One stage after the other for all faults: the first takes seconds and finds most, the last takes minutes.
+    while left:
+        for place, fault in enumerate(left, 1):
+            outcome = attempt(fault, bench, frozenset(clean.unexpected), told[fault.number])
+            told[fault.number] = outcome
+            save(bench.folder, outcome)
+            _note(f"stage {outcome.stages}, {place} of {len(left)}: {fault.number} {fault.title}: {_word(outcome)}")
+        left = [fault for fault in left if unsettled(fault, bench, told[fault.number])]
 
 
 def table(chosen: Sequence[Fault], told: dict[int, Outcome | None], style: Style) -> Iterator[str]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,8 @@ class Outcome:
     seconds: float = 0.0
     cases: int = 0
     """Cases that were judged on the way."""
+    stages: int = 0
+    """How many of its stages were run."""
     unexpected: tuple[str, ...] = ()
     """Every case that was unexpected; only of the kernel without a fault."""
     error: str = ""
@@ -99,21 +101,36 @@ def stages(fault: Fault, *, stress: bool) -> Iterator[tuple[str, ...]]:
         yield _STRESS
 
 
-def attempt(fault: Fault, bench: Bench, known: Collection[str]) -> Outcome:
-    """Run the stages until a case kills the fault; `known` are cases that are unexpected without any fault."""
-    begun, judged = time.monotonic(), 0
-    folder = bench.folder / f"fault-{fault.number:03}"
-    shutil.rmtree(folder, ignore_errors=True)  # left by a sitting that was interrupted
-    for number, options in enumerate(stages(fault, stress=bench.stress)):
-        found = run(fault, bench, folder / f"stage-{number}", options, lambda case: kills(case, known))
-        judged += sum(isinstance(event, CaseEvent) and event.verdict is not Verdict.INFRA for event in found)
-        spent = time.monotonic() - begun
-        for event in found:
-            if isinstance(event, CaseEvent) and kills(event, known):
-                return Outcome(fault.number, event.id, event.verdict, "; ".join(event.differences[:1]), spent, judged)
-        if not judged:
-            return Outcome(fault.number, error=_why(found), seconds=spent)
-    return Outcome(fault.number, seconds=time.monotonic() - begun, cases=judged)
+def attempt(fault: Fault, bench: Bench, known: Collection[str], before: Outcome | None = None) -> Outcome:
+    """Run the next stage of a fault and return what is known after it; `before` is what was known until then.
+
+    `known` are cases that are unexpected without any fault.
+    """
+    before = before or Outcome(fault.number)
+    begun, number = time.monotonic(), before.stages
+    options = list(stages(fault, stress=bench.stress))[number]
+    results = bench.folder / f"fault-{fault.number:03}" / f"stage-{number}"
+    shutil.rmtree(results, ignore_errors=True)  # left by a sitting that was interrupted
+    found = run(fault, bench, results, options, lambda case: kills(case, known))
+    judged = [event for event in found if isinstance(event, CaseEvent) and event.verdict is not Verdict.INFRA]
+    after = replace(
+        before,
+        stages=number + 1,
+        seconds=before.seconds + time.monotonic() - begun,
+        cases=before.cases + len(judged),
+        error="" if judged or before.cases else _why(found),
+    )
+    killer = next((case for case in judged if kills(case, known)), None)
+    if killer is None:
+        return after
+    return replace(after, killed_by=killer.id, verdict=str(killer.verdict), said="; ".join(killer.differences[:1]))
+
+
+def unsettled(fault: Fault, bench: Bench, outcome: Outcome | None) -> bool:
+    """Whether there is a stage left that may find a fault which none has found yet."""
+    if outcome is None:
+        return True
+    return not (outcome.killed_by or outcome.error) and outcome.stages < len(list(stages(fault, stress=bench.stress)))
 
 
 def baseline(bench: Bench) -> Outcome:

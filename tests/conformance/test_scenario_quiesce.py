@@ -14,7 +14,7 @@ pytestmark = needs_bpf
 CODE = """
 import socket, time
 from bpf.guest import syscall
-from conformance.groups.redirect.guest.setup import Setup
+from conformance.groups.redirect.guest.setup import RedirectSetup
 from conformance.guestlib.fixture import Fixture
 
 def fences(arguments):
@@ -65,7 +65,7 @@ def behind(arguments):
     params = {"map": "sockmap", "mode": "ingress-to-egress", "in": "unix_stream", "out": "unix_dgram"}
     params["layout"] = "plain"
     with Fixture() as fixture:
-        setups = [Setup(params, fixture) for _ in range(50)]
+        setups = [RedirectSetup(params, fixture) for _ in range(50)]
         assert all(each.set_up() for each in setups)
         for each in setups:
             each.sender.send(b"x")
