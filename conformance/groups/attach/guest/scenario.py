@@ -93,7 +93,7 @@ def by_hand(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
     number = TYPES[kind]
     first, second = counting(kind, "first").descriptor, counting(kind, "second").descriptor
-    other = counting("sk_skb_verdict" if kind == "sk_msg_verdict" else "sk_msg_verdict", "first").descriptor
+    of_another = counting("sk_skb_verdict" if kind == "sk_msg_verdict" else "sk_msg_verdict", "first").descriptor
     elsewhere = TYPES["sk_skb_stream_verdict" if kind == "sk_skb_stream_parser" else "sk_skb_stream_parser"]
     return {
         "attached: holds": holder(target, kind),
@@ -103,7 +103,7 @@ def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
         "detach no descriptor": attempt(links.detach, target, _NO_DESCRIPTOR, number),
         "detach a map": attempt(links.detach, target, other, number),
         "detach another": attempt(links.detach, target, second, number),
-        "detach another type": attempt(links.detach, target, other, number),
+        "detach another type": attempt(links.detach, target, of_another, number),
         "detach from elsewhere": attempt(links.detach, target, first, elsewhere),
         "detach from the other map": attempt(links.detach, other, first, number),
         "detach with flags": attempt(links.detach, target, first, number, 1),
