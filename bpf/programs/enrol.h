@@ -10,7 +10,7 @@ static long (*bpf_map_update_elem)(void *map, const void *key, const void *value
 
 #define CALLBACKS 32
 
-/* conformance/guestlib/orders.py writes what is above the line and reads what is below it. */
+/* conformance/guestlib/fixture.py writes what is above the line and reads what is below it. */
 struct orders {
 	__u64 cookie;	/* the socket meant, where a program knows cookies */
 	__u32 port;	/* the sockets meant: by local port, for sock_ops local or remote */

@@ -39,5 +39,7 @@ class Group:
     """What rows about the group may use in place of values of a parameter."""
     ground: str = CONTRACT
     """Why the kernel owes what rows promise that name no ground and cite no commit."""
+    warm_up: frozenset[str] = frozenset()
+    """Names of cases after which most of what the others use is at hand: code, listeners, fences, the kernel's BTF."""
     stress: bool = False
     """Whether its cases run only with --stress."""

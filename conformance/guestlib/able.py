@@ -8,17 +8,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from conformance.guestlib import procfs, states
 
 _MODULES = Path("/modules")
 """Where the guest's init finds them: vm.guest.init."""
 _SYS_FINIT_MODULE = 313
 _TCP_ULP = 31
-_KCM, _SMC, _XDP = 41, 43, 44
-_MPTCP, _SCTP = 262, 132
-_LOCAL = 1
-_ANY_PORT = 0xFFFFFFFF
 
 
 def lacking(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -36,11 +35,10 @@ def lacking(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"lacking": found, "refused": _refused() if found and arguments["modules"] else {}}
 
 
-def _made(family: int, kind: int = socket.SOCK_STREAM, protocol: int = 0, address: Any = None) -> Callable[[], None]:
+def _made(kind: str, state: str = "fresh") -> Callable[[], None]:
     def make() -> None:
-        with socket.socket(family, kind, protocol) as made:
-            if address is not None:
-                made.bind(address)
+        with ExitStack() as keep:
+            states.make(kind, state, keep)
 
     return make
 
@@ -55,19 +53,19 @@ def _tls() -> None:
 
 
 _PROBES: dict[str, Callable[[], None]] = {
-    "INET": _made(socket.AF_INET),
+    "INET": _made("tcp4"),
     # An address: with ipv6.disable_ipv6=1 there are sockets, and none has an address.
-    "IPV6": _made(socket.AF_INET6, address=("::1", 0)),
-    "UNIX": _made(socket.AF_UNIX),
-    "VSOCKETS": _made(socket.AF_VSOCK),
-    "VSOCKETS_LOOPBACK": _made(socket.AF_VSOCK, address=(_LOCAL, _ANY_PORT)),
-    "PACKET": _made(socket.AF_PACKET, socket.SOCK_RAW),
-    "MPTCP": _made(socket.AF_INET, protocol=_MPTCP),
-    "IP_SCTP": _made(socket.AF_INET, protocol=_SCTP),
-    "AF_KCM": _made(_KCM, socket.SOCK_DGRAM),
-    "SMC": _made(_SMC),
-    "TIPC": _made(socket.AF_TIPC),
-    "XDP_SOCKETS": _made(_XDP, socket.SOCK_RAW),
+    "IPV6": _made("tcp6", "bound"),
+    "UNIX": _made("unix_stream"),
+    "VSOCKETS": _made("vsock_stream"),
+    "VSOCKETS_LOOPBACK": _made("vsock_stream", "bound"),
+    "PACKET": _made("packet_raw"),
+    "MPTCP": _made("mptcp4"),
+    "IP_SCTP": _made("sctp4"),
+    "AF_KCM": _made("kcm"),
+    "SMC": _made("smc"),
+    "TIPC": _made("tipc_stream"),
+    "XDP_SOCKETS": _made("xdp"),
     "TLS": _tls,
 }
 SYMBOLS = tuple(_PROBES)
@@ -79,12 +77,11 @@ _ABSENT = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, err
 def _refused() -> dict[str, str]:
     """Load the modules again: of one that is there the kernel says so, of another why it is not."""
     order = _MODULES / "order"
-    libc = ctypes.CDLL(None, use_errno=True)
     found = {}
     for name in order.read_text().split() if order.exists() else []:
         descriptor = os.open(_MODULES / name, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if libc.syscall(_SYS_FINIT_MODULE, descriptor, b"", 0) and ctypes.get_errno() != errno.EEXIST:
+            if procfs.LIBC.syscall(_SYS_FINIT_MODULE, descriptor, b"", 0) and ctypes.get_errno() != errno.EEXIST:
                 found[name.removesuffix(".ko").replace("-", "_")] = os.strerror(ctypes.get_errno())
         finally:
             os.close(descriptor)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What came of a system call, as a word; and waiting for an answer."""
+"""What came of a system call, as a word; waiting for an answer; functions by the words that cases have for them."""
 
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+_NAP = partial(time.sleep, 0.001)
 _Result = TypeVar("_Result")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 Steps = dict[str, str]
 """The answer of each step of a case, in the order in which the steps were taken."""
 
@@ -41,6 +45,16 @@ def outcome(function: Callable[..., _Result], *arguments: Any) -> _Result | str:
         return name_of(error)
 
 
+def opens(function: Callable[..., int], *arguments: Any) -> str:
+    """Call what returns a descriptor, and close that; `"ok"` or the errno."""
+    return attempt(lambda: os.close(function(*arguments)))
+
+
+def by_name(*functions: _Function) -> dict[str, _Function]:
+    """Return functions by what cases call them: their names with dashes, and without what marks them as private."""
+    return {function.__name__.strip("_").replace("_", "-"): function for function in functions}
+
+
 def name_of(error: OSError) -> str:
     """Return the name of what was raised; Python's own timeouts carry no errno."""
     return error_name(error.errno or errno.ETIMEDOUT)
@@ -51,12 +65,7 @@ def error_name(number: int) -> str:
     return _ERRNO_NAMES.get(number, str(number)) if number else "ok"
 
 
-def nap() -> None:
-    """Let a millisecond pass."""
-    time.sleep(0.001)
-
-
-def comes_true(holds: Callable[[], object], seconds: float, meanwhile: Callable[[], object] = nap) -> bool:
+def comes_true(holds: Callable[[], object], seconds: float, meanwhile: Callable[[], object] = _NAP) -> bool:
     """Ask until it holds, with `meanwhile` between; False if it still does not after so many seconds.
 
     It is for what the kernel does behind our back: no event tells of it.

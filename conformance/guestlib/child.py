@@ -21,7 +21,7 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Any, NoReturn
 
-from conformance.guestlib import pidfd, procfs, sockets, traffic
+from conformance.guestlib import fixture, pidfd, procfs, sockets, traffic
 from conformance.guestlib.traffic import Messages
 
 PATIENCE = 4.0
@@ -93,8 +93,7 @@ class Child:
 
     def take(self) -> int:
         """Receive the descriptor that the command `hand_over` put in flight."""
-        _, ancillary, _, _ = self._mail.recvmsg(1, socket.CMSG_SPACE(4))
-        return int(array.array("i", ancillary[0][2][:4])[0])
+        return socket.recv_fds(self._mail, 1, 1)[1][0]
 
     def kill(self) -> None:
         """End the process by SIGKILL; it is a zombie when this returns."""
@@ -134,7 +133,6 @@ class _Commands:
         self._control, self._mail = control, mail
         self._owned: socket.socket | None = None
         self._listener: socket.socket | None = None
-        self._pipe = (-1, -1)
         self._cgroups = list[str]()
         self._stream = False
         self._obeying = True
@@ -150,9 +148,8 @@ class _Commands:
             with suppress(BrokenPipeError):
                 self._control.send(marshal.dumps(answer))
 
-    def tell_thread(self) -> int:
-        """Return the id of the thread that obeys."""
-        return threading.get_native_id()
+    # Return the id of the thread that obeys.
+    tell_thread = staticmethod(threading.get_native_id)
 
     def obey_in_thread(self) -> None:
         """Let a thread with a table of descriptors of its own obey, until it is told to `leave_thread`."""
@@ -169,19 +166,14 @@ class _Commands:
         procfs.check(procfs.LIBC.unshare(_CLONE_FILES))
         self.obey()
 
-    def connect(self, kind: str, address: Any) -> tuple[int, bytes, Any]:
-        """Own a socket connected to an address."""
+    def connect(self, kind: str, address: Any, wait: bool = True) -> tuple[int, bytes, Any]:
+        """Own a socket connected to an address, or one that tries to connect if we are not to wait."""
         self._stream = sockets.connects(kind)
         self._owned = sockets.fresh(kind) if self._stream else sockets.bound(kind)
-        self._owned.connect(address)
+        self._owned.setblocking(wait)
+        with suppress(BlockingIOError):
+            self._owned.connect(address)
         sockets.tune(self._owned, kind)
-        return self._describe()
-
-    def begin_connect(self, kind: str, address: Any) -> tuple[int, bytes, Any]:
-        """Own a socket that tries to connect."""
-        self._owned = sockets.fresh(kind)
-        self._owned.setblocking(False)
-        self._owned.connect_ex(address)
         return self._describe()
 
     def listen(self, kind: str) -> tuple[int, bytes, Any]:
@@ -222,16 +214,6 @@ class _Commands:
         _open(self._owned).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         _open(self._owned).sendall(flood())
 
-    def open_pipe(self) -> int:
-        """Open something that is no socket; return its descriptor."""
-        self._pipe = os.pipe()
-        return self._pipe[0]
-
-    def close_pipe(self) -> None:
-        """Close it."""
-        for descriptor in self._pipe:
-            os.close(descriptor)
-
     def move(self, cgroups: list[str]) -> None:
         """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
         # So that we outlive those who command us.
@@ -247,13 +229,12 @@ class _Commands:
         for path in self._cgroups[1:]:
             os.rmdir(path)
 
-    def libc(self, function: str, *arguments: int) -> None:
-        """Call a function of the C library that takes numbers."""
-        procfs.check(getattr(procfs.LIBC, function)(*arguments))
+    def libc(self, function: str, *arguments: int) -> int:
+        """Call a function of the C library that takes numbers and returns one."""
+        return procfs.check(getattr(procfs.LIBC, function)(*arguments))
 
-    def steal(self, pid: int, number: int) -> str:
-        """Try to steal a descriptor."""
-        return pidfd.try_to_steal(pid, number)
+    # Try to steal a descriptor, by the ids of process and descriptor.
+    steal = staticmethod(pidfd.try_to_steal)
 
     def hand_over(self) -> None:
         """Send a duplicate of the socket by SCM_RIGHTS; it is in flight until the parent takes it."""
@@ -320,9 +301,12 @@ def lent(keep: ExitStack[bool | None], *, private: bool = False) -> Child:
 
 
 def discard() -> None:
-    """End the child that is kept: after a case that went wrong nobody knows what it is at."""
+    """End the child that is kept."""
     while _kept:
         _kept.pop().end()
+
+
+fixture.WHEN_WRONG.append(discard)
 
 
 def meet(child: Child, kind: str) -> socket.socket:

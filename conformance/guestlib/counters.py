@@ -133,14 +133,17 @@ def memory() -> dict[str, int]:
     # Areas take the longest to list, long enough for RCU to free what the caches below are to be rid of.
     found = {
         **{f"vmalloc {name}": count for name, count in _areas().items()},
-        "pages of per-CPU memory": _percpu(),
-        **{f"{_CHARGED}{name}": count for name, count in _charged()},
+        # A protocol that counts no pages has -1.
+        **{f"{_CHARGED}{name}": pages for name, _, pages in _protocols() if pages >= 0},
     }
+    kilobytes = sum(map(int, _PERCPU.findall(procfs.read("/proc/meminfo"))))
+    found["pages of per-CPU memory"] = kilobytes * 1024 // os.sysconf("SC_PAGE_SIZE")
     for shrinker in _shrinkers():
         os.write(shrinker, b"1")
-    found |= {f"slab {name}": count for name, count in _slabs()}
+    found |= {f"slab {name}": int(active) for name, active in _ACTIVE.findall(procfs.read("/proc/slabinfo"))}
     if os.path.exists(_KMEMLEAK):
-        found["kmemleak"] = _suspects()
+        procfs.write(_KMEMLEAK, "scan")
+        found["kmemleak"] = procfs.read(_KMEMLEAK).count(_UNREFERENCED)
     return found
 
 
@@ -218,14 +221,8 @@ def _inuse() -> Iterator[tuple[str, int]]:
         yield f"{protocol} in protocols", inuse
 
 
-def _charged() -> Iterator[tuple[str, int]]:
-    for protocol, _, pages in _protocols():
-        if pages >= 0:
-            yield protocol, pages
-
-
 def _protocols() -> Iterator[tuple[str, int, int]]:
-    """Yield name, number of sockets and pages of each protocol; a protocol that counts no pages has -1."""
+    """Yield name, number of sockets and pages of each protocol."""
     for name, count, pages in _PROTOCOL.findall(procfs.read(f"{_NETWORK}/protocols")):
         yield name, int(count), int(pages)
 
@@ -257,10 +254,6 @@ def _shrinkers() -> tuple[int, ...]:
     return tuple(os.open(f"{_SLABS}/{name}/shrink", os.O_WRONLY) for name in names)
 
 
-def _slabs() -> Iterator[tuple[str, int]]:
-    return ((name, int(active)) for name, active in _ACTIVE.findall(procfs.read("/proc/slabinfo")))
-
-
 def _areas() -> Counter[str]:
     """Count areas by the function that allocated them."""
     if len(_allocators) > _KNOWN:
@@ -270,12 +263,3 @@ def _areas() -> Counter[str]:
     for name in ("", "unpurged", "kernel_clone", "copy_process"):
         del found[name]
     return found
-
-
-def _percpu() -> int:
-    return sum(map(int, _PERCPU.findall(procfs.read("/proc/meminfo")))) * 1024 // os.sysconf("SC_PAGE_SIZE")
-
-
-def _suspects() -> int:
-    procfs.write(_KMEMLEAK, "scan")
-    return procfs.read(_KMEMLEAK).count(_UNREFERENCED)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a case is made of: sockets, maps and programs, with one owner that closes them in the end."""
+"""What a case is made of: sockets, maps, programs and their orders, with one owner that closes them in the end."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import importlib
 import mmap
 import os
 import socket
@@ -13,23 +15,31 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, wraps
 from types import TracebackType
+from typing import Any
 
 from bpf.guest import assemble as asm
-from bpf.guest import links, maps, syscall
+from bpf.guest import hooks, links, maps, syscall
 from bpf.guest.contexts import CONTEXTS, Context
 from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps, attempt, comes_true, name_of, outcome
+from conformance.guestlib.answers import Steps, attempt, comes_true, error_name, name_of, outcome
 
 Scenario = Callable[[Mapping[str, str]], dict[str, Steps]]
+WHEN_WRONG: list[Callable[[], object]] = []
+"""What discards things that are kept from case to case: after a case that raised nobody knows their state."""
 TYPES = syscall.ATTACH_TYPES
 """Number of each attach type."""
 UNLIMITED = 1 << 62
+_FREE = 900
+"""Descriptors from here on are not in use."""
 
 _STATE = struct.Struct("=IIq")
 """The part of `struct state` in bpf/programs/redirect.h that user space writes: key, flags, budget."""
 _TALLIES = struct.Struct("=4Q")
 """The rest: runs and bytes with SK_PASS, runs and bytes with SK_DROP."""
 _SK_PASS = 1
+_FIELDS = ("cookie", "port", "remote", "family", "key", "flags", "spread", "wanted", "timeout", "callbacks", "refuse")
+_ORDERS = struct.Struct("=Q10I")
+_CALLBACKS = 32
 _LENGTH = {"sk_msg": 68, "sk_skb": 0}
 """Offset of the data's length in the context of a program."""
 
@@ -148,14 +158,26 @@ class Fixture(ExitStack[bool | None]):
         return self.keep(get_program(name).load(used))
 
 
+def closed() -> int:
+    """Return a number that is no descriptor, nor soon will be."""
+    descriptor: int = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FREE)
+    os.close(descriptor)
+    return descriptor
+
+
 def scenario(fill_in: Callable[[Fixture, Mapping[str, str], Steps], None]) -> Scenario:
     """Make a scenario of a function that fills in the steps of a case; all that its fixture owns is closed then."""
 
     @wraps(fill_in)
     def run(params: Mapping[str, str]) -> dict[str, Steps]:
         steps: Steps = {}
-        with suppress(ImpossibleError), Fixture() as fixture:
-            fill_in(fixture, params, steps)
+        try:
+            with suppress(ImpossibleError), Fixture() as fixture:
+                fill_in(fixture, params, steps)
+        except BaseException:
+            for discard in WHEN_WRONG:
+                discard()
+            raise
         return {"steps": steps}
 
     return run
@@ -189,6 +211,38 @@ class State:
         return pass_runs, pass_bytes, drop_runs, drop_bytes
 
 
+class Orders:
+    """One loaded program of bpf/programs/enrol.h and its orders, which a fixture owns.
+
+    What it is attached to may hold it longer.
+    """
+
+    def __init__(self, fixture: Fixture, program: str, hook: str, used: Mapping[str, int]) -> None:
+        """Load `program` for `hook`, a name from `CONTEXTS`; maps not `used` are made."""
+        definition = _definitions()[program]
+        shapes = {name: shape for name, shape in definition["maps"].items() if name not in used}
+        made = {name: fixture.keep(syscall.create_map(*shape)) for name, shape in shapes.items()}
+        self.program = fixture.keep(hooks.load(definition, CONTEXTS[hook], {**used, **made}))
+        self._orders = fixture.enter_context(mmap.mmap(made["orders"], mmap.PAGESIZE))
+        self._given = dict.fromkeys(_FIELDS, 0)
+
+    def give(self, **fields: int) -> None:
+        """Change orders; see `struct orders`."""
+        self._given |= fields
+        _ORDERS.pack_into(self._orders, 0, *self._given.values())
+
+    def calls(self, callback: int = 0) -> int:
+        """Return how often the program came to do what it was told."""
+        return int(struct.unpack_from("=I", self._orders, _ORDERS.size + 4 * callback)[0])
+
+    def answer(self, callback: int = 0) -> str:
+        """Return what the kernel last said to it, `"ok"` or errno; `"not called"` if it never came to that."""
+        if not self.calls(callback):
+            return "not called"
+        value = struct.unpack_from("=i", self._orders, _ORDERS.size + 4 * (_CALLBACKS + callback))[0]
+        return error_name(-value)
+
+
 def attach(target: int, program: int, attach_type: str = "sk_skb_verdict") -> str:
     """Attach a program by the name this kernel has for it, and return that name."""
     try:
@@ -205,10 +259,14 @@ def attach(target: int, program: int, attach_type: str = "sk_skb_verdict") -> st
 @cache
 def get_program(name: str) -> syscall.Program:
     """Return one of `PROGRAMS`, read once in a process."""
+    return syscall.Program(_definitions()[name])
+
+
+def _definitions() -> Any:
     # In the guest only: tests without one read the tables of scenarios that come here.
     from bpf.guest.programs import PROGRAMS
 
-    return syscall.Program(PROGRAMS[name])
+    return PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -272,14 +330,23 @@ def _exists(identity: int) -> bool:
     return True
 
 
-def warm_up(params: Mapping[str, str]) -> dict[str, int]:
-    """Load every program there is here and look up what is loaded by BTF id; returns how many this kernel has."""
-    found = 0
-    for context in CONTEXTS.values():
+def warm_up(arguments: Mapping[str, Any]) -> dict[str, int]:
+    """Carry out `cases`, each a scenario and its parameters, so that what they use is at hand; tells how many could be.
+
+    Without any, load every program there is here and look up what is loaded by BTF id.
+    """
+    done = 0
+    for place, params in arguments["cases"]:
+        module, _, name = place.partition(":")
+        # What this kernel lacks, the cases will tell.
+        with suppress(Exception):
+            getattr(importlib.import_module(module), name)(params)
+            done += 1
+    for context in () if arguments["cases"] else CONTEXTS.values():
         with suppress(LookupError, OSError):
             os.close(asm.load_program(context, asm.put(asm.R0, context.answer) + asm.EXIT))
-            found += 1
+            done += 1
     for attach_type in TYPES:
         for which in ("first", "second"):
             counting(attach_type, which)
-    return {"programs": found}
+    return {"done": done}

@@ -56,10 +56,8 @@ def passing() -> Iterator[None]:
         os.close(namespace)
 
 
-@cache
-def ours() -> int:
-    """Return the descriptor of the one namespace that this process keeps."""
-    return fresh()
+ours = cache(fresh)
+"""Return the descriptor of the one namespace that this process keeps."""
 
 
 @contextmanager

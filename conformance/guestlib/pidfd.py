@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pidfd_open(2), pidfd_getfd(2), kcmp(2), which neither every libc nor every Python knows, and threads to call them."""
+"""pidfd_open(2), pidfd_getfd(2), kcmp(2), which neither every libc nor every Python knows."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
-import threading
-from collections.abc import Callable
 
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import attempt, outcome
+from conformance.guestlib.answers import opens, outcome
 
 THREAD = os.O_EXCL
 """PIDFD_THREAD."""
@@ -19,13 +17,10 @@ _OPEN, _GETFD = 434, 438
 _KCMP = {"x86_64": 312, "s390x": 343, "ppc64le": 354}.get(platform.machine(), 272)
 _KCMP_FILE = 0
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-
 
 def call(number: int, *arguments: int) -> int:
     """Make a system call with numbers for arguments; OSError with the kernel's errno."""
-    return procfs.check(int(_syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))))
+    return procfs.check(procfs.LIBC.syscall(*map(ctypes.c_long, (number, *arguments))))
 
 
 def open_pidfd(pid: int, flags: int = 0) -> int:
@@ -49,19 +44,10 @@ def steal_from(pid: int, number: int, flags: int = 0, *, open_flags: int = 0) ->
 
 def try_to_steal(pid: int, number: int, flags: int = 0) -> str:
     """Steal and give up at once; `"ok"` or the errno."""
-    return attempt(lambda: os.close(steal_from(pid, number, flags)))
+    return opens(steal_from, pid, number, flags)
 
 
 def same_file(pid: int, number: int, descriptor: int) -> str:
     """Say whether another process's descriptor and ours are one open file: `"same"`, `"different"` or errno."""
     order = outcome(call, _KCMP, os.getpid(), pid, _KCMP_FILE, descriptor, number)
     return order if isinstance(order, str) else "different" if order else "same"
-
-
-def in_thread(function: Callable[[], str]) -> str:
-    """Return what a function returns in a thread that ends with it: credentials set by system call are the thread's."""
-    answers: list[str] = []
-    thread = threading.Thread(target=lambda: answers.append(function()))
-    thread.start()
-    thread.join()
-    return answers[0] if answers else "no answer"

@@ -28,7 +28,6 @@ takes such a way is missed in its phase; it is then seen as stray bytes of the n
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -36,7 +35,7 @@ import struct
 import time
 from functools import cache
 
-from conformance.guestlib import fixture
+from conformance.guestlib import fixture, procfs
 from conformance.guestlib.fixture import Fixture
 
 TIMEOUT = 2.0
@@ -51,7 +50,7 @@ class Fences:
     """Ways through the kernel's asynchronous queues; made once in a process and used by all its cases."""
 
     def __init__(self) -> None:
-        _stay_on_this_cpu()
+        os.sched_setaffinity(0, {procfs.LIBC.sched_getcpu()})
         self._vsock: tuple[socket.socket, socket.socket] | None = None
         self._made = Fixture()
         try:
@@ -93,10 +92,8 @@ class Fences:
         return sender, receiver
 
 
-@cache
-def fences() -> Fences:
-    """Return the ones that all cases of this process use."""
-    return Fences()
+fences = cache(Fences)
+"""Return the ones that all cases of this process use."""
 
 
 def renew_fences() -> None:
@@ -144,7 +141,3 @@ def _returns(receiver: socket.socket, first: int) -> bool:
                 raise OSError(errno.EPIPE, "the way of the fence is closed")
     except TimeoutError:
         return False
-
-
-def _stay_on_this_cpu() -> None:
-    os.sched_setaffinity(0, {ctypes.CDLL(None).sched_getcpu()})

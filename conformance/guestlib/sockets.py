@@ -10,6 +10,7 @@ import ctypes
 import socket
 import struct
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from conformance.guestlib import procfs
@@ -177,6 +178,7 @@ def _listen(kind: str) -> tuple[socket.socket, Any]:
     return _listeners[kind]
 
 
+@cache
 def let_datagrams_queue(count: int) -> None:
     """Let that many datagrams wait on a UNIX socket made from now on; ten is the default, fewer than a burst has."""
     path = "/proc/sys/net/unix/max_dgram_qlen"

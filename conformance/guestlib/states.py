@@ -14,14 +14,15 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from conformance.guestlib import procfs, sockets
 from conformance.guestlib.answers import comes_true
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-_MSG_FASTOPEN = 0x20000000
-_FASTOPEN = "/proc/sys/net/ipv4/tcp_fastopen"
+MSG_FASTOPEN = 0x20000000
+FASTOPEN = "/proc/sys/net/ipv4/tcp_fastopen"
 _WITHOUT_COOKIES = 0x207
 """Client, server, and neither asks the other for a cookie."""
 _SECONDS = 2.0
@@ -144,25 +145,23 @@ def _pair(kind: str, keep: ExitStack) -> tuple[socket.socket, socket.socket]:
         for end in ends:
             keep.enter_context(end)
         return ends
+    return _over_listener(kind, kind, keep)
+
+
+def _over_listener(kind: str, of_client: str, keep: ExitStack) -> tuple[socket.socket, socket.socket]:
     listener = _listening(kind, keep)
-    end = _fresh(kind, keep)
+    end = _fresh(of_client, keep)
     end.connect(listener.getsockname())
     return end, keep.enter_context(listener.accept()[0])
 
 
 def _fallback(kind: str, keep: ExitStack) -> socket.socket:
     """Accept plain TCP on a listener of MPTCP or SMC."""
-    listener = _listening(kind, keep)
-    _fresh("tcp6" if kind == "mptcp6" else "tcp4", keep).connect(listener.getsockname())
-    return keep.enter_context(listener.accept()[0])
+    return _over_listener(kind, "tcp6" if kind == "mptcp6" else "tcp4", keep)[1]
 
 
 def _accepted(kind: str, keep: ExitStack) -> socket.socket:
-    if kind != "unix_stream":
-        return _pair(kind, keep)[1]
-    listener = _listening(kind, keep)
-    _fresh(kind, keep).connect(listener.getsockname())
-    return keep.enter_context(listener.accept()[0])
+    return (_over_listener(kind, kind, keep) if kind == "unix_stream" else _pair(kind, keep))[1]
 
 
 def _connected(kind: str, keep: ExitStack) -> socket.socket:
@@ -235,15 +234,15 @@ def _syn_sent(kind: str, keep: ExitStack) -> socket.socket:
 
 def _syn_recv(kind: str, keep: ExitStack) -> socket.socket:
     """Accept by TCP Fast Open: a child can be accepted before its handshake is over."""
-    if int(procfs.read(_FASTOPEN)) & _WITHOUT_COOKIES != _WITHOUT_COOKIES:
-        procfs.write(_FASTOPEN, str(_WITHOUT_COOKIES))
+    if int(procfs.read(FASTOPEN)) & _WITHOUT_COOKIES != _WITHOUT_COOKIES:
+        procfs.write(FASTOPEN, str(_WITHOUT_COOKIES))
     listener = _listening(kind, keep)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
     client = _fresh(kind, keep)
     _deafen(client)
     client.setblocking(False)
     with suppress(BlockingIOError):
-        client.sendto(b"early", _MSG_FASTOPEN, listener.getsockname())
+        client.sendto(b"early", MSG_FASTOPEN, listener.getsockname())
     return keep.enter_context(listener.accept()[0])
 
 
@@ -264,9 +263,8 @@ def _deafen(end: socket.socket) -> None:
     end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_PROGRAM)
 
 
-def _await_that(holds: Callable[[], bool]) -> None:
-    """Give something the kernel is about to do the time it takes; what is asked of the socket next tells if it did."""
-    comes_true(holds, _SECONDS, os.sched_yield)
+_await_that = partial(comes_true, seconds=_SECONDS, meanwhile=os.sched_yield)
+"""Give something the kernel is about to do the time it takes; what is asked of the socket next tells if it did."""
 
 
 def _await(end: socket.socket, event: int) -> None:

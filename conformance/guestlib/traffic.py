@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from conformance.guestlib.answers import name_of, outcome
+from conformance.guestlib.answers import error_name, outcome
 from conformance.guestlib.quiesce import fences
 
 UNSENT = 0x894B
@@ -75,6 +75,11 @@ def count(end: socket.socket | int, request: int) -> int:
     return int(struct.unpack("=i", fcntl.ioctl(end, request, bytes(4)))[0])
 
 
+def pending_error(end: socket.socket) -> str:
+    """Take SO_ERROR: `"ok"` or the errno."""
+    return error_name(end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
 def drain(descriptor: int, *, stream: bool) -> Messages:
     """Return the messages waiting on a socket, in order.
 
@@ -87,7 +92,7 @@ def drain(descriptor: int, *, stream: bool) -> Messages:
             number = ctypes.get_errno()
             if number == errno.EAGAIN:
                 return found
-            found.append(f"!{errno.errorcode.get(number, number)}")
+            found.append(f"!{error_name(number)}")
             # An error that stays would keep us here for ever; one that was pending has been taken by now.
             if found[-2:-1] == found[-1:]:
                 return found
@@ -107,22 +112,19 @@ def drain(descriptor: int, *, stream: bool) -> Messages:
 
 
 def take_all(end: socket.socket, *, stream: bool) -> Messages:
-    """Do the same by recv(2): recvmmsg(2) puts an error it meets after data back, for what is next done to a socket."""
+    """Do the same by recv(2): recvmmsg(2) reports a pending error first, and puts back one that it meets after data."""
     found: Messages = []
     while True:
-        try:
-            data = end.recv(ROOM, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        data = outcome(end.recv, ROOM, socket.MSG_DONTWAIT)
+        if data == "EAGAIN":
             return found
-        except OSError as error:
-            found.append(f"!{name_of(error)}")
-            # One that stays would keep us here for ever.
-            if found[-2:-1] == found[-1:]:
-                return found
+        if isinstance(data, str):
+            found.append(f"!{data}")
         else:
             found.append("eof" if stream and not data else data)
-            if found[-1] == "eof":
-                return found
+        # An end stays, and an error that stays would keep us here for ever.
+        if found[-1] == "eof" or (isinstance(data, str) and found[-2:-1] == found[-1:]):
+            return found
 
 
 def add(found: Messages, messages: Messages) -> None:

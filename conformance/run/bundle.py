@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from bpf.build import programs_module
+from conformance.groups import GROUPS
 from conformance.judge.conclude import trouble_of
 from vm.launch import UnfitError
 from vm.machine import Bundle, Machine
@@ -19,12 +20,7 @@ _SOURCES = (
     "bpf/__init__.py",
     "bpf/guest/*.py",
 )
-_WARM_UPS = (
-    "groups.redirect.guest.scenario:warmup",
-    "guestlib.fixture:warm_up",
-    "groups.enrol.guest.scenario:warm_up",
-    "groups.teardown.guest.scenario:warm_up",
-)
+_WARM_UP = "conformance.guestlib.fixture:warm_up"
 _WARM_UP_DEADLINE = 5.0
 
 _planted: dict[str, str] = {}
@@ -47,14 +43,22 @@ def plant(modules: Bundle) -> None:
 
 
 def warm_up(machine: Machine) -> None:
-    """Run one case of each family, so that a template saved afterwards has its code paged in.
+    """Run some cases of each group, so that a template saved afterwards has paged in and kept what most cases use.
 
     Raises UnfitError where the kernel does not come through it in good health: that is for the cases to find.
     """
+    calls = [(_WARM_UP, {"cases": cases}) for cases in _warm_up_cases()]
     # The last call does nothing; its log is what the kernel said late.
-    for function in (*(f"conformance.{name}" for name in _WARM_UPS), "builtins:len"):
-        if trouble := trouble_of(machine.call(function, {}, deadline=_WARM_UP_DEADLINE)):
+    for function, arguments in (*calls, ("builtins:len", {})):
+        if trouble := trouble_of(machine.call(function, arguments, deadline=_WARM_UP_DEADLINE)):
             raise UnfitError(trouble[1])
+
+
+@cache
+def _warm_up_cases() -> tuple[list[tuple[str, dict[str, str]]], ...]:
+    """List what to run of each group, and nothing for the programs that belong to none."""
+    chosen = ([case for case in group.cases() if case.name in group.warm_up] for group in GROUPS.values())
+    return (*([(case.scenario, dict(case.params)) for case in cases] for cases in chosen if cases), [])
 
 
 def _dotted(path: Path) -> str:

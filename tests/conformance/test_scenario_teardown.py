@@ -22,7 +22,6 @@ import os
 import socket
 
 from conformance.groups.teardown.guest import scenario as teardown
-from conformance.groups.teardown.guest import after_removal as teardown_after_removal
 from conformance.groups.teardown.guest import data as teardown_data
 from conformance.groups.teardown.guest import waiters as teardown_waiters
 from conformance.guestlib import traffic
@@ -69,12 +68,12 @@ def deaf(thread):
     return lambda waiter: teardown_waiters.WAITS
 
 def broken(name):
-    return lambda number: "EPIPE"
+    return lambda end: "EPIPE"
 
 # What only sockets in a map meet: the controls are there before it is planted.
 KERNEL_FAULTS = FAULTS | {
     "deaf": replacing(teardown_waiters.Waiter, "answer", deaf),
-    "broken": replacing(teardown_after_removal, "error_name", broken),
+    "broken": replacing(traffic, "pending_error", broken),
 }
 
 def observe(arguments):

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from conformance.groups import GROUPS, cases
 from conformance.run.bundle import warm_up
 from vm.launch import UnfitError
 from vm.machine import Fate, LogLine, Machine, Reply
@@ -20,18 +21,32 @@ class _Guest:
 
     def __init__(self, *replies: Reply) -> None:
         self._replies = list(replies)
+        self.asked: list[Any] = []
 
     def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
+        self.asked += arguments.get("cases", ())
         return self._replies.pop(0) if self._replies else Reply(fate=Fate.ANSWERED)
 
 
-def _warm_up(*replies: Reply) -> None:
-    warm_up(cast("Machine", _Guest(*replies)))
+def _warm_up(*replies: Reply) -> list[Any]:
+    guest = _Guest(*replies)
+    warm_up(cast("Machine", guest))
+    return guest.asked
 
 
 def test_a_healthy_guest_is_fit() -> None:
     """A guest that answered and logged nothing is what clones are made from."""
     _warm_up()
+
+
+def test_each_case_named_for_it_is_carried_out() -> None:
+    """A name that is no case would leave something cold, and nobody would see it."""
+    named = {f"{group.name}/{name}" for group in GROUPS.values() for name in group.warm_up}
+    every = {case.id: [case.scenario, dict(case.params)] for case in cases()}
+
+    assert len(named) > 30
+    assert sorted(named - every.keys()) == []
+    assert sorted(map(str, map(list, _warm_up()))) == sorted(str(every[name]) for name in named)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,18 @@ PROMISE: Final = (
     "A socket enters a map in each way this kernel version has, redirects data, and still works for its owner."
 )
 
+WARM_UP: Final = frozenset(
+    (
+        "own-sockhash-tcp4-target-descriptor",
+        "scm-sockhash-tcp4-target-keeps",
+        "pidfd-plain-sockhash-tcp4-target",
+        "sock_ops-plain-sockhash-tcp4-active-target",
+        "iterator-copy-sockmap-sockhash-tcp4-target",
+        "iterator-all-iter_tcp-sockhash-tcp4-target",
+    )
+)
+"""A case of each way."""
+
 ROLES: Final = ("target", "source")
 """Whether data is redirected to the enrolled socket, or what arrives at it is redirected elsewhere."""
 

@@ -15,6 +15,19 @@ PROMISE: Final = (
     "Data redirected from IN reaches the sockets this kernel version promises and no others, unchanged and in order."
 )
 
+WARM_UP: Final = frozenset(
+    (
+        *(f"sockmap-ingress-to-egress-{kind}-{kind}" for kind in KINDS),
+        *(f"sockhash-send-to-local-{kind}-{kind}" for kind in KINDS),
+        *(
+            f"sockhash-ingress-to-local-{kind}-{layout}"
+            for kind in ("tcp4", "unix_dgram")
+            for layout in ("same_map", "parser", "self", "peer")
+        ),
+    )
+)
+"""A case of each kind, and of each layout."""
+
 SCENARIO: Final = "conformance.groups.redirect.guest.scenario:run"
 
 

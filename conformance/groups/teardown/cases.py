@@ -42,6 +42,16 @@ PROMISE: Final = (
     "A socket that leaves a map loses no byte, leaves no thread waiting, and works as if it had never been in one."
 )
 
+WARM_UP: Final = frozenset(
+    (
+        "delete-sockhash-tcp4-both-none",
+        "delete-sockhash-udp6-verdict-pollers",
+        "delete-sockmap-unix_stream-both-redirected",
+        "delete-sockmap-vsock_stream-both-passed",
+    )
+)
+"""Cases with threads, fences and data, of four kinds."""
+
 PARTS: Final = {
     "member": ("in", "none"),
     "msg": ("in", "msg"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from bpf.guest import links, maps
 from conformance.groups.attach.guest.scenario import create, holder
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps, attempt, comes_true, name_of
+from conformance.guestlib.answers import Steps, attempt, comes_true, opens, outcome
 from conformance.guestlib.fixture import TYPES, Fixture, Map, Scenario, counting, scenario
 
 _PATIENCE = 2.0
@@ -139,17 +139,15 @@ def hold(it: _Linked) -> Steps:
     number = maps.info(it.map).id
     it.keep.drop(it.map)
     steps = {"map closed: update": attempt(links.update, it.link, it.second)}
-    try:
-        it.map = Map(it.keep.keep(maps.open_by_id(number)))
-    except OSError as error:
-        steps["map closed: open it by its id"] = name_of(error)
-    else:
-        steps["map closed: open it by its id"] = "ok"
+    opened = outcome(maps.open_by_id, number)
+    steps["map closed: open it by its id"] = opened if isinstance(opened, str) else "ok"
+    if isinstance(opened, int):
+        it.map = Map(it.keep.keep(opened))
         steps["map opened: holds"] = it.holds()
         steps["map opened: info"] = it.info()
         it.keep.drop(it.map)
     it.close()
-    steps["link closed: open the map in the end"] = _in_the_end(lambda: _try_map(number), "ENOENT")
+    steps["link closed: open the map in the end"] = _in_the_end(lambda: opens(maps.open_by_id, number), "ENOENT")
     return steps
 
 
@@ -175,7 +173,3 @@ def _in_the_end(ask: Callable[[], str], wanted: str) -> str:
     """Wait until the answer is the one wanted; return what it is then."""
     comes_true(lambda: ask() == wanted, _PATIENCE)
     return ask()
-
-
-def _try_map(number: int) -> str:
-    return attempt(lambda: os.close(maps.open_by_id(number)))

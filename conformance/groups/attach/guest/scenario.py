@@ -15,8 +15,8 @@ from bpf.guest import links, maps, syscall
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.update_from_bpf.guest.scenario import FORBIDDEN
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps, attempt, name_of, outcome
-from conformance.guestlib.fixture import TYPES, Fixture, counting, possible, scenario
+from conformance.guestlib.answers import Steps, attempt, name_of, opens, outcome
+from conformance.guestlib.fixture import TYPES, Fixture, closed, counting, possible, scenario
 
 UNKNOWN_TYPE = 250
 """No attach type has this number."""
@@ -44,7 +44,7 @@ def types(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
         steps[f"attach {name}"] = attempt(links.attach, target, loaded, number)
         if steps[f"attach {name}"] == "ok":
             links.detach(target, loaded, number)
-        steps[f"link {name}"] = try_link(target, loaded, number)
+        steps[f"link {name}"] = opens(links.create, target, loaded, number)
 
 
 @scenario
@@ -125,7 +125,7 @@ def targets(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     number = TYPES[params["attach"]]
     loaded = counting(params["attach"], "first").descriptor
     target = _TARGETS[params["what"]](keep)
-    link = try_link(target, loaded, number)
+    link = opens(links.create, target, loaded, number)
     steps["attach"] = attempt(links.attach, target, loaded, number)
     steps["detach"] = attempt(links.detach, target, loaded, number)
     steps["query"] = attempt(links.query, target, number)
@@ -134,15 +134,8 @@ def targets(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 def create(keep: Fixture, target: int, loaded: int, number: int) -> tuple[str, int]:
     """Make a link; `"ok"` and its descriptor, or the errno and -1."""
-    try:
-        return "ok", keep.keep(links.create(target, loaded, number))
-    except OSError as error:
-        return name_of(error), -1
-
-
-def try_link(target: int, loaded: int, number: int) -> str:
-    """Make a link and close it; `"ok"` or the errno."""
-    return attempt(lambda: os.close(links.create(target, loaded, number)))
+    link = outcome(links.create, target, loaded, number)
+    return (link, -1) if isinstance(link, str) else ("ok", keep.keep(link))
 
 
 def holder(target: int, attach_type: str, names: Mapping[int, str] | None = None) -> str:
@@ -178,19 +171,13 @@ def _held_when_closed(target: int, kind: str) -> str:
     return holder(target, kind, names)
 
 
-def _closed(keep: Fixture) -> int:
-    reader = keep.pipe()
-    keep.drop(reader)
-    return reader
-
-
 _TARGETS: dict[str, Callable[[Fixture], int]] = {
     "array": lambda keep: keep.keep(syscall.create_map(syscall.MAP_TYPES["array"], 4, 4, 4)),
     "map_of_sockmaps": lambda keep: keep.keep(maps.create(12, 4, 4, 1, inner=keep.map("sockmap"))),
     "program": lambda keep: counting("sk_skb_verdict", "second").descriptor,
     "socket": lambda keep: keep.enter_context(socket.socket()).fileno(),
     "pipe": Fixture.pipe,
-    "closed": _closed,
+    "closed": lambda keep: closed(),
     "none": lambda keep: _NO_DESCRIPTOR,
 }
 
@@ -227,7 +214,7 @@ def parser(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     steps |= {"load": "ok", "attach": attempt(links.attach, target, loaded, number)}
     if steps["attach"] == "ok":
         links.detach(target, loaded, number)
-    steps["link"] = try_link(target, loaded, number)
+    steps["link"] = opens(links.create, target, loaded, number)
     plain, link = create(keep, other, counting("sk_skb_stream_parser", "first").descriptor, number)
     if plain == "ok":
         steps["update a link"] = attempt(links.update, link, loaded)

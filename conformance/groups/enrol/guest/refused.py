@@ -8,12 +8,13 @@ import os
 import platform
 import socket
 import struct
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from conformance.guestlib import child, pidfd, procfs
-from conformance.guestlib.answers import Steps, attempt
+from conformance.guestlib.answers import Steps, attempt, by_name
 from conformance.guestlib.child import Child
 from conformance.guestlib.fixture import Fixture
 
@@ -32,8 +33,7 @@ _NUMBERS = {"x86_64": (117, 125, 126), "s390x": (208, 184, 185), "ppc64le": (164
 _SETRESUID, _CAPGET, _CAPSET = _NUMBERS.get(platform.machine(), (147, 90, 91))
 
 
-def _drop_user() -> None:
-    pidfd.call(_SETRESUID, _USER, _USER, _USER)
+_drop_user = partial(pidfd.call, _SETRESUID, _USER, _USER, _USER)
 
 
 def _drop_capability(*, permitted: bool = False) -> None:
@@ -58,17 +58,20 @@ def _drop(owner: Child) -> None:
     owner.command("libc", "prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
-def _as_another(owner: Child, drop: Callable[[], None]) -> str:
-    """Steal in a thread that has given something up."""
+def _as_another(owner: Child, drop: Callable[[], object]) -> str:
+    """Steal in a thread that has given something up and ends: credentials set by system call are the thread's."""
+    answers: list[str] = []
 
-    def steal() -> str:
+    def steal() -> None:
         drop()
-        return pidfd.try_to_steal(owner.pid, owner.number)
+        answers.append(pidfd.try_to_steal(owner.pid, owner.number))
 
-    answer = pidfd.in_thread(steal)
+    thread = threading.Thread(target=steal)
+    thread.start()
+    thread.join()
     # A change of user makes the whole process undumpable; proc(5) would then show it as somebody else's.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-    return answer
+    procfs.LIBC.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+    return answers[0] if answers else "no answer"
 
 
 def _user(fixture: Fixture, steps: Steps) -> None:
@@ -148,20 +151,13 @@ def _dead(fixture: Fixture, steps: Steps) -> None:
 
 
 def _no_socket(fixture: Fixture, steps: Steps) -> None:
-    """Steal a pipe and insert it."""
+    """Steal the descriptor of an event and insert it."""
     owner = child.shared()
-    stolen = fixture.keep(pidfd.steal_from(owner.pid, owner.command("open_pipe")))
+    number = owner.command("libc", "eventfd", 0, 0)
+    stolen = fixture.keep(pidfd.steal_from(owner.pid, number))
     for map_type in ("sockmap", "sockhash"):
         steps[f"insert-{map_type}"] = fixture.map(map_type, 1).insert(stolen)
-    owner.command("close_pipe")
+    owner.command("libc", "close", number)
 
 
-REASONS: Final[Mapping[str, Callable[[Fixture, Steps], None]]] = {
-    "user": _user,
-    "same-user": _same_user,
-    "yama": _yama,
-    "user-namespace": _user_namespace,
-    "bad-descriptor": _bad_descriptor,
-    "dead": _dead,
-    "no-socket": _no_socket,
-}
+REASONS: Final = by_name(_user, _same_user, _yama, _user_namespace, _bad_descriptor, _dead, _no_socket)

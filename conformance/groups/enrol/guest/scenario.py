@@ -10,56 +10,28 @@ after system calls and what programs did answer `"ok"` or an errno; `lookup...` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final
 
 from conformance.groups.enrol.guest import descriptors, iterator, refused, sock_ops
 from conformance.groups.enrol.guest.setup import EnrolSetup
-from conformance.guestlib import child
 from conformance.guestlib.answers import Steps
-from conformance.guestlib.fixture import Fixture, ImpossibleError
+from conformance.guestlib.fixture import Fixture, scenario
 
-WAYS: Final[Mapping[str, Callable[[EnrolSetup, Mapping[str, str], Steps], None]]] = {
-    "own": descriptors.own,
-    "scm": descriptors.handed_over,
-    "pidfd": descriptors.stolen,
-    "sock_ops": sock_ops.run,
-    "iterator": iterator.run,
+WAYS: Final[Mapping[str, Callable[[Mapping[str, str], Fixture, Steps], None]]] = {
+    "own": lambda params, fixture, steps: descriptors.own(EnrolSetup(params, fixture, steps)),
+    "scm": lambda params, fixture, steps: descriptors.handed_over(EnrolSetup(params, fixture, steps)),
+    "pidfd": lambda params, fixture, steps: descriptors.stolen(EnrolSetup(params, fixture, steps)),
+    "sock_ops": lambda params, *made: sock_ops.VARIANTS[params["variant"]](sock_ops.SockOpsSetup(params, *made)),
+    "iterator": lambda params, *made: iterator.VARIANTS[params["variant"]](EnrolSetup(params, *made)),
 }
 REFUSED: Final = "pidfd-refused"
 """In these cases pidfd_getfd(2) must fail, so no socket enters a map and no data is sent."""
 
 
-def run(params: Mapping[str, str]) -> dict[str, Steps]:
+@scenario
+def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Carry out one case; `params` are `way`, `map`, `kind` and what the way's module reads."""
-    steps: Steps = {}
-    try:
-        with suppress(ImpossibleError), Fixture() as fixture:
-            if params["way"] == REFUSED:
-                refused.REASONS[params["why"]](fixture, steps)
-            else:
-                WAYS[params["way"]](EnrolSetup(params, fixture), params, steps)
-    except BaseException:
-        child.discard()
-        raise
-    return {"steps": steps}
-
-
-def warm_up(params: Mapping[str, str]) -> dict[str, int]:
-    """Run a case of each way, so that code, the other process and its cgroups, and the kernel's BTF are at hand."""
-    usual = {"map": "sockhash", "kind": "tcp4", "role": "target"}
-    wanted: tuple[dict[str, str], ...] = (
-        {"way": "own", "by": "descriptor"},
-        {"way": "scm", "sender": "keeps"},
-        {"way": "pidfd", "variant": "plain"},
-        {"way": "sock_ops", "variant": "plain", "side": "active"},
-        {"way": "iterator", "variant": "copy", "from": "sockmap"},
-        {"way": "iterator", "variant": "all", "hook": "iter_tcp"},
-    )
-    done = 0
-    for case in wanted:
-        # What this kernel lacks, the cases will tell.
-        with suppress(Exception):
-            run({**usual, **case})
-            done += 1
-    return {"cases": done}
+    if params["way"] == REFUSED:
+        refused.REASONS[params["why"]](fixture, steps)
+    else:
+        WAYS[params["way"]](params, fixture, steps)

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from conformance.guestlib import child, fixture, sockets, traffic
 from conformance.guestlib.answers import Steps
@@ -30,12 +31,13 @@ _COUNTERPART = "tcp4"
 
 
 class EnrolSetup:
-    """A map, the program and the sockets of one case, which its fixture owns."""
+    """A map, the program and the sockets of one case, which its fixture owns, and the answers of its steps."""
 
-    def __init__(self, params: Mapping[str, str], owned: Fixture) -> None:
-        self.fixture = owned
-        self.role, self._kind, self._map_type = params["role"], params["kind"], params["map"]
-        self._drains: dict[str, Callable[[], Messages]] = {}
+    def __init__(self, params: Mapping[str, str], owned: Fixture, steps: Steps) -> None:
+        self.fixture, self.params, self.steps = owned, params, steps
+        self.role, self.kind, self.map_type = params["role"], params["kind"], params["map"]
+        self.drains: dict[str, Callable[[], Messages]] = {}
+        """What returns the data that waits on each socket, by its name."""
         self._thrifty = False
         """Whether a child is asked for data only where some is missing: asking costs more than all other looks."""
         self._waiting = b""
@@ -44,6 +46,8 @@ class EnrolSetup:
         """Seconds to look for missing data although the kernel seems quiescent."""
         self.cookie = b""
         """Of the socket that is going to be enrolled."""
+        self._refused = False
+        """Whether the map did not take what was to be enrolled."""
         self.duplicate = -1
         """A descriptor that this process has of it beside its owner's."""
         owned.callback(self.close_duplicate)
@@ -55,7 +59,7 @@ class EnrolSetup:
         other = self.new_map()
         self._state = State(owned)
         targets, sources = (self.map, other) if self.role == "target" else (other, self.map)
-        self.program = self._state.load("skb", self._map_type, targets)
+        self.program = self._state.load("skb", self.map_type, targets)
         fixture.attach(sources, self.program)
         other.insert(near)
 
@@ -64,18 +68,32 @@ class EnrolSetup:
         self.child = child.lent(self.fixture, private=private)
         return self.child
 
-    def meet(self, owner: Child, steps: Steps) -> None:
+    def meet(self, owner: Child) -> None:
         """Have a child own the socket that is going to be enrolled; ImpossibleError if there is none."""
-        with fixture.possible(steps):
-            peer = child.meet(owner, self._kind)
+        with fixture.possible(self.steps):
+            peer = child.meet(owner, self.kind)
         self.introduce(owner, peer)
 
-    def own(self, steps: Steps) -> socket.socket:
+    def own(self) -> socket.socket:
         """Own the socket that is going to be enrolled; ImpossibleError if there is none."""
-        with fixture.possible(steps):
-            ours, peer = self.fixture.pair(self._kind)
+        with fixture.possible(self.steps):
+            ours, peer = self.fixture.pair(self.kind)
         self.introduce(ours, peer)
         return ours
+
+    def meet_listener(self, owner: Child) -> Any:
+        """Have a child own the listener that is going to be enrolled; return its address."""
+        with fixture.possible(self.steps):
+            address = owner.own("listen", self.kind)
+        self.cookie = owner.cookie
+        return address
+
+    def meet_accepted(self, owner: Child, address: Any) -> None:
+        """Connect to the listener of a child, which accepts: from now on these two talk."""
+        client = sockets.fresh(self.kind)
+        client.connect(address)
+        owner.own("accept")
+        self.face(owner, client)
 
     def introduce(self, owner: Child | socket.socket, peer: socket.socket) -> None:
         """Say whose socket is going to be enrolled; closes the peer in the end."""
@@ -87,25 +105,25 @@ class EnrolSetup:
         self.peer = self.fixture.own(peer)
         self.watch("peer", peer)
         if owner is not None:
-            self.accept(owner)
+            self.owned_by(owner)
 
-    def accept(self, owner: Child | socket.socket) -> None:
+    def owned_by(self, owner: Child | socket.socket) -> None:
         """Say who owns the socket that talks to the peer."""
         self._send = owner.send if isinstance(owner, Child) else partial(traffic.send, owner)
         if isinstance(owner, Child):
-            self._drains["owner"] = owner.receive
+            self.drains["owner"] = owner.receive
         else:
             self.watch("owner", owner)
 
     def watch(self, name: str, end: int | socket.socket, kind: str = "") -> None:
         """Look for data on one more socket while it is open, of the enrolled one's kind unless another is given."""
-        stream = sockets.connects(kind or self._kind)
+        stream = sockets.connects(kind or self.kind)
 
         def drain() -> Messages:
             descriptor = end if isinstance(end, int) else end.fileno()
             return traffic.drain(descriptor, stream=stream) if descriptor >= 0 else []
 
-        self._drains[name] = drain
+        self.drains[name] = drain
 
     def watch_duplicate(self) -> None:
         """Look for data on the duplicate, too."""
@@ -113,22 +131,22 @@ class EnrolSetup:
 
     def close_duplicate(self) -> None:
         """Close the duplicate of the enrolled socket, if there is one."""
-        self._drains.pop("duplicate", None)
+        self.drains.pop("duplicate", None)
         if self.duplicate >= 0:
             os.close(self.duplicate)
         self.duplicate = -1
 
-    def insert(self, what: int | socket.socket, steps: Steps) -> bool:
+    def insert(self, what: int | socket.socket) -> bool:
         """Insert what is to be enrolled, and look; whether that succeeded."""
-        steps["insert"] = self.map.insert(what)
-        if steps["insert"] != "ok":
-            return False
-        steps["lookup"] = self.looked_up()
-        return True
+        self.steps["insert"] = self.map.insert(what)
+        self._refused = self.steps["insert"] != "ok"
+        self.look()
+        return not self._refused
 
-    def looked_up(self, key: int = 0, target: Map | None = None) -> str:
-        """Look into the map, or another one: `"cookie"` if the owner's socket is there, else what is."""
-        return (self.map if target is None else target).whose(key, self.cookie)
+    def look(self, suffix: str = "", key: int = 0, target: Map | None = None) -> None:
+        """Look into the map, if it did not refuse, or into another: `"cookie"` if the owner's socket is there."""
+        if target is not None or not self._refused:
+            self.steps[f"lookup{suffix}"] = (self.map if target is None else target).whose(key, self.cookie)
 
     def redirected(self, meanwhile: Callable[[], None] | None = None) -> str:
         """Redirect data through the enrolled socket, twice if something is to be done `meanwhile`; `"data: WHERE"`."""
@@ -148,35 +166,31 @@ class EnrolSetup:
         (sending or partial(traffic.send, self.peer))(self._waiting)
         self.settle()
 
-    def prove(self, steps: Steps, suffix: str = "") -> None:
+    def prove(self, suffix: str = "") -> None:
         """Redirect data, and have the owner use the socket wherever the program does not interfere.
 
         The last step finds whatever its owner got without being meant to.
         """
         self._thrifty = True
-        steps[f"redirect{suffix}"] = self.redirected()
+        self.steps[f"redirect{suffix}"] = self.redirected()
         self._thrifty = self.role == "target"
-        steps[f"send{suffix}"] = self.sent()
+        self.steps[f"send{suffix}"] = self.sent()
         self._thrifty = False
         if self.role == "target":
-            steps[f"receive{suffix}"] = self.received()
+            self.steps[f"receive{suffix}"] = self.received()
 
-    def use(self, steps: Steps) -> None:
+    def use(self) -> None:
         """Have the owner send and receive."""
-        steps["send"] = self.sent()
-        steps["receive"] = self.received()
+        self.steps["send"] = self.sent()
+        self.steps["receive"] = self.received()
 
     def new_map(self, map_type: str = "", entries: int = 4) -> Map:
         """Create one more map, of the case's type unless another is given."""
-        return self.fixture.map(map_type or self._map_type, entries)
+        return self.fixture.map(map_type or self.map_type, entries)
 
     def settle(self) -> bool:
         """Let what is in flight arrive; False if it does not."""
-        return fences().round(vsock=sockets.is_vsock(self._kind))
-
-    def drain(self, name: str) -> Messages:
-        """Return what waits on one of the sockets."""
-        return self._drains[name]()
+        return fences().round(vsock=sockets.is_vsock(self.kind))
 
     def _deliver(self, sending: Callable[[bytes], str], meanwhile: Callable[[], None] | None = None) -> str:
         parts = {"sent": traffic.payload()}
@@ -192,14 +206,14 @@ class EnrolSetup:
         parts = dict(sent or {})
         if self._waiting:
             parts, self._waiting = {"queued": self._waiting, **parts}, b""
-        found = traffic.Parts(parts, self._drains)
+        found = traffic.Parts(parts, self.drains)
 
         def look() -> None:
-            for name, drain in self._drains.items():
+            for name, drain in self.drains.items():
                 if name != "owner":
                     found.messages[name] += drain()
-            if "owner" in self._drains and not (self._thrifty and missing() <= 0):
-                found.messages["owner"] += self._drains["owner"]()
+            if "owner" in self.drains and not (self._thrifty and missing() <= 0):
+                found.messages["owner"] += self.drains["owner"]()
 
         def missing() -> int:
             return found.missing() - (self._state.tallies()[3] - self._dropped)
@@ -209,7 +223,7 @@ class EnrolSetup:
             missing,
             lambda: self.grace,
             _DEADLINE,
-            vsock=sockets.is_vsock(self._kind),
+            vsock=sockets.is_vsock(self.kind),
             runs=self._state.tallies,
         )
         self._dropped = self._state.tallies()[3]

@@ -8,14 +8,13 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bpf.guest import hooks, links
+from bpf.guest import hooks, links, maps
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.enrol.guest.setup import SHORT_GRACE, EnrolSetup
-from conformance.guestlib import procfs, sockets
-from conformance.guestlib.answers import Steps, attempt, comes_true, error_name
+from conformance.guestlib import procfs, sockets, states
+from conformance.guestlib.answers import Steps, attempt, by_name, comes_true, error_name
 from conformance.guestlib.cgroups import cgroups_of
-from conformance.guestlib.fixture import Map
-from conformance.guestlib.orders import Orders
+from conformance.guestlib.fixture import Fixture, Map, Orders
 
 CALLBACKS: Final = {
     "timeout-init": 1, "rwnd-init": 2, "tcp-connect": 3, "active-established": 4, "passive-established": 5,
@@ -27,25 +26,21 @@ _ACTIVE, _PASSIVE = CALLBACKS["active-established"], CALLBACKS["passive-establis
 _ESTABLISHED = 1 << _ACTIVE | 1 << _PASSIVE
 _EVERY_FLAG = 0x7F
 """BPF_SOCK_OPS_ALL_CB_FLAGS of 5.10."""
-_NOEXIST = 1
 _TCP_DEFER_ACCEPT = 9
-_MSG_FASTOPEN = 0x20000000
-_FASTOPEN = "/proc/sys/net/ipv4/tcp_fastopen"
 _FASTOPEN_WITHOUT_COOKIES = "1543"
 """Client, server, both without cookies, and every listener without asking: 0x607."""
 
 
-class SockOpsChild:
-    """A child in a cgroup, and where it meets its peer."""
+class SockOpsSetup(EnrolSetup):
+    """A proof about a child in a cgroup, and where it meets its peer."""
 
-    def __init__(self, setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
-        self.setup, self.steps = setup, steps
-        self.kind, self.map_type = params["kind"], params["map"]
+    def __init__(self, params: Mapping[str, str], owned: Fixture, steps: Steps) -> None:
+        super().__init__(params, owned, steps)
         self.active = params["side"] == "active"
-        self.owner = setup.make_child()
+        self.owner = self.make_child()
         # A socket belongs to the cgroup in which it was made: the child enters its own before it opens any.
         self._cgroups = cgroups_of(self.owner)
-        self._listener = setup.fixture.enter_context(sockets.bound(self.kind))
+        self._listener = owned.enter_context(sockets.bound(self.kind))
         if self.active:
             self._listener.listen(8)
             self.address = self._listener.getsockname()
@@ -55,38 +50,44 @@ class SockOpsChild:
         if not self.active:
             self.address = self.owner.own("listen", self.kind)
 
-    def hook(self, where: str, enrolled: Map, flags: int = 0, step: str = "", **orders: int) -> Orders:
+    def hook(self, where: str, enrolled: Map, how: int = 0, step: str = "", **orders: int) -> Orders:
         """Attach a program to one of the cgroups; the step says how that went."""
-        hook = Orders(f"sock_ops_enrol_{self.map_type.removeprefix('sock')}", "sock_ops", {"enrolled": enrolled})
-        self.setup.fixture.callback(hook.close)
+        program = f"sock_ops_enrol_{self.map_type.removeprefix('sock')}"
+        hook = Orders(self.fixture, program, "sock_ops", {"enrolled": enrolled})
         hook.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
-        cgroup = os.open(self._cgroups[where], os.O_RDONLY | os.O_DIRECTORY)
-        self.setup.fixture.keep(cgroup)
+        cgroup = self.fixture.keep(os.open(self._cgroups[where], os.O_RDONLY | os.O_DIRECTORY))
         number = CONTEXTS["sock_ops"].attach_type
-        answer = self.steps[step or f"attach-{where}"] = attempt(links.attach, cgroup, hook.program, number, flags)
+        answer = self.steps[step or f"attach-{where}"] = attempt(links.attach, cgroup, hook.program, number, how)
         if answer == "ok":
-            self.setup.fixture.callback(links.detach, cgroup, hook.program, number)
+            self.fixture.callback(links.detach, cgroup, hook.program, number)
         return hook
+
+    def establish(self, where: str = "inner", **orders: int) -> None:
+        """Connect under a program, and say what became of both sockets."""
+        self.listen()
+        hook = self.hook(where, self.map, 0, "", **orders)
+        self.connect()
+        self.enrolled(hook)
 
     def connect(self) -> None:
         """Establish the connection; in the passive case it is not accepted yet."""
         if self.active:
             self.owner.own("connect", self.kind, self.address)
-            self.setup.introduce(self.owner, sockets.tune(self._listener.accept()[0], self.kind))
+            self.introduce(self.owner, sockets.tune(self._listener.accept()[0], self.kind))
         else:
             peer = sockets.fresh(self.kind)
             peer.connect(self.address)
-            self.setup.face(None, sockets.tune(peer, self.kind))
-        self.setup.settle()
+            self.face(None, sockets.tune(peer, self.kind))
+        self.settle()
 
     def accept(self) -> str:
         """Have the owner accept; say whose socket was in the map before."""
-        early = self.setup.map.cookie()
+        early = self.map.cookie()
         if not self.active:
             self.owner.own("accept")
-            self.setup.cookie = self.owner.cookie
-            self.setup.accept(self.owner)
-        return early if isinstance(early, str) else "cookie" if early == self.setup.cookie else "another cookie"
+            self.cookie = self.owner.cookie
+            self.owned_by(self.owner)
+        return early if isinstance(early, str) else "cookie" if early == self.cookie else "another cookie"
 
     def enrolled(self, hook: Orders, suffix: str = "") -> None:
         """Say what became of the owner's socket, and of its peer, which is outside of the cgroup."""
@@ -95,173 +96,141 @@ class SockOpsChild:
         self.steps[f"enrol-peer{suffix}"] = hook.answer(others)
 
 
-def _plain(hooked: SockOpsChild, params: Mapping[str, str], where: str = "inner") -> None:
+def _plain(hooked: SockOpsSetup, where: str = "inner") -> None:
     """Enrol, and prove it before and after the connection is accepted."""
-    setup, steps = hooked.setup, hooked.steps
-    hooked.listen()
-    hook = hooked.hook(where, setup.map)
-    hooked.connect()
-    hooked.enrolled(hook)
+    hooked.establish(where)
     early = hooked.accept()
-    steps["lookup"] = setup.looked_up()
+    hooked.look()
     if not hooked.active:
-        steps["lookup-unaccepted"] = early
-    setup.prove(steps)
+        hooked.steps["lookup-unaccepted"] = early
+    hooked.prove()
     hooked.owner.close()
-    steps["lookup-closed"] = setup.looked_up()
+    hooked.look("-closed")
 
 
-def _late(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _late(hooked: SockOpsSetup) -> None:
     """Attach when the connection is established: nothing is enrolled any more."""
-    setup, steps = hooked.setup, hooked.steps
     hooked.listen()
     hooked.connect()
-    hook = hooked.hook("inner", setup.map, callbacks=-1 & 0xFFFF)
+    hook = hooked.hook("inner", hooked.map, callbacks=-1 & 0xFFFF)
     hooked.accept()
-    setup.prove(steps)
+    hooked.prove()
     hooked.enrolled(hook)
-    steps["lookup"] = setup.looked_up()
+    hooked.look()
 
 
-def _both(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _both(hooked: SockOpsSetup) -> None:
     """Attach one program to the cgroup and one to the cgroup around it, both with the flags that `variant` says."""
-    flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[params["variant"]]
-    second = hooked.setup.new_map()
+    flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[hooked.params["variant"]]
+    second = hooked.new_map()
     hooked.listen()
     outer = hooked.hook("outer", second, flags)
-    inner = hooked.hook("inner", hooked.setup.map, flags)
-    _enrol_twice(hooked, {"inner": inner, "outer": outer}, [hooked.setup.map, second])
+    inner = hooked.hook("inner", hooked.map, flags)
+    _enrol_twice(hooked, {"inner": inner, "outer": outer}, [hooked.map, second])
 
 
-def _twice(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _twice(hooked: SockOpsSetup) -> None:
     """Attach two programs to one cgroup."""
-    second = hooked.setup.new_map()
+    second = hooked.new_map()
     hooked.listen()
-    first = hooked.hook("inner", hooked.setup.map, hooks.ALLOW_MULTI, "attach-first")
+    first = hooked.hook("inner", hooked.map, hooks.ALLOW_MULTI, "attach-first")
     other = hooked.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
-    _enrol_twice(hooked, {"first": first, "second": other}, [hooked.setup.map, second])
+    _enrol_twice(hooked, {"first": first, "second": other}, [hooked.map, second])
 
 
-def _enrol_twice(hooked: SockOpsChild, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
+def _enrol_twice(hooked: SockOpsSetup, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
     """Connect under two programs, each with a map of its own, and see what became of the socket in both."""
     hooked.connect()
     for name, hook in attached.items():
         hooked.enrolled(hook, f"-{name}")
     hooked.accept()
     for name, descriptor in zip(attached, maps, strict=True):
-        hooked.steps[f"lookup-{name}"] = hooked.setup.looked_up(target=descriptor)
-    hooked.setup.prove(hooked.steps)
+        hooked.look(f"-{name}", target=descriptor)
+    hooked.prove()
 
 
-def _occupied(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _occupied(hooked: SockOpsSetup) -> None:
     """Enrol under a key that is taken, with BPF_NOEXIST."""
-    setup, steps = hooked.setup, hooked.steps
-    steps["insert"] = setup.map.insert(setup.fixture.pair(hooked.kind)[0])
-    hooked.listen()
-    hook = hooked.hook("inner", setup.map)
-    hook.give(flags=_NOEXIST)
-    hooked.connect()
-    hooked.enrolled(hook)
+    hooked.steps["insert"] = hooked.map.insert(hooked.fixture.pair(hooked.kind)[0])
+    hooked.establish(flags=maps.NOEXIST)
     hooked.accept()
-    steps["lookup"] = setup.looked_up()
-    setup.use(steps)
+    hooked.look()
+    hooked.use()
 
 
-def _early(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _early(hooked: SockOpsSetup) -> None:
     """Have data arrive before the connection is accepted: after the handshake, with its end, with its beginning."""
-    setup, steps = hooked.setup, hooked.steps
     hooked.listen()
-    if params["data"] == "deferred":
+    if hooked.params["data"] == "deferred":
         hooked.owner.command("apply", "setsockopt", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
-    hook = hooked.hook("inner", setup.map)
-    if params["data"] == "fastopen":
+    hook = hooked.hook("inner", hooked.map)
+    if hooked.params["data"] == "fastopen":
         peer = sockets.fresh(hooked.kind)
-        setup.face(None, peer)
-        with procfs.setting(_FASTOPEN, _FASTOPEN_WITHOUT_COOKIES):
-            setup.let_wait(lambda data: peer.sendto(data, _MSG_FASTOPEN, hooked.address))
+        hooked.face(None, peer)
+        with procfs.setting(states.FASTOPEN, _FASTOPEN_WITHOUT_COOKIES):
+            hooked.let_wait(lambda data: peer.sendto(data, states.MSG_FASTOPEN, hooked.address))
     else:
         hooked.connect()
-        setup.let_wait()
+        hooked.let_wait()
     hooked.enrolled(hook)
-    steps["lookup-unaccepted"] = hooked.accept()
-    if setup.role == "target":
-        steps["receive-queued"] = setup.landed()
-    setup.prove(steps)
+    hooked.steps["lookup-unaccepted"] = hooked.accept()
+    if hooked.role == "target":
+        hooked.steps["receive-queued"] = hooked.landed()
+    hooked.prove()
 
 
-def _unaccepted(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _unaccepted(hooked: SockOpsSetup) -> None:
     """Redirect to the enrolled socket before it is accepted, when there is nothing yet to send through."""
-    setup, steps = hooked.setup, hooked.steps
-    hooked.listen()
-    hook = hooked.hook("inner", setup.map)
-    hooked.connect()
-    hooked.enrolled(hook)
-    setup.grace = SHORT_GRACE
-    steps["redirect-unaccepted"] = setup.redirected()
+    hooked.establish()
+    hooked.grace = SHORT_GRACE
+    hooked.steps["redirect-unaccepted"] = hooked.redirected()
     hooked.accept()
-    steps["lookup"] = setup.looked_up()
-    steps["error"] = error_name(hooked.owner.command("apply", "getsockopt", socket.SOL_SOCKET, socket.SO_ERROR))
-    steps["redirect"] = setup.redirected()
-    setup.use(steps)
+    hooked.look()
+    hooked.steps["error"] = error_name(hooked.owner.command("apply", "getsockopt", socket.SOL_SOCKET, socket.SO_ERROR))
+    hooked.steps["redirect"] = hooked.redirected()
+    hooked.use()
 
 
-def _callbacks(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _callbacks(hooked: SockOpsSetup) -> None:
     """Try to enrol at every callback there is, each under a key of its own."""
-    setup, steps = hooked.setup, hooked.steps
-    every = setup.new_map(entries=32)
-    if hooked.active:
-        hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
-    else:
+    every = hooked.new_map(entries=32)
+    if not hooked.active:
         # The program is to see the listener open; all that opens in the cgroup is what we say.
         hooked.address = ("", 0)
-        hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
-        hooked.listen()
-        hook.give(port=hooked.address[1])
+    hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
+    hooked.listen()
+    hook.give(port=hooked.address[1])
     hooked.connect()
     hooked.accept()
-    setup.use(steps)
+    hooked.use()
     # Timers may fire on a slow machine, and of what TCP receives in its fast path no header is parsed.
     chance = {"rto", "retrans"} if hooked.active else {"rto", "retrans", "parse-hdr"}
     for name in (each for each in CALLBACKS if each not in chance):
-        steps[name] = hook.answer(CALLBACKS[name])
-    steps["enrolled"] = ", ".join(name for name, number in CALLBACKS.items() if isinstance(every.cookie(number), bytes))
+        hooked.steps[name] = hook.answer(CALLBACKS[name])
+    found = (name for name, number in CALLBACKS.items() if isinstance(every.cookie(number), bytes))
+    hooked.steps["enrolled"] = ", ".join(found)
 
 
-def _timers(hooked: SockOpsChild, params: Mapping[str, str]) -> None:
+def _timers(hooked: SockOpsSetup) -> None:
     """Try to enrol when the retransmission timer fires on a connection nobody answers."""
-    setup, steps = hooked.setup, hooked.steps
-    every = setup.new_map(entries=32)
+    every = hooked.new_map(entries=32)
     # A listener ignores a third that wants to connect, when as many wait as may.
-    listener = setup.fixture.enter_context(sockets.bound(hooked.kind))
+    listener = hooked.fixture.enter_context(sockets.bound(hooked.kind))
     listener.listen(0)
     hooked.address = listener.getsockname()
-    setup.fixture.enter_context(sockets.fresh(hooked.kind)).connect(hooked.address)
+    hooked.fixture.enter_context(sockets.fresh(hooked.kind)).connect(hooked.address)
     hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
-    hooked.owner.own("begin_connect", hooked.kind, hooked.address)
+    hooked.owner.own("connect", hooked.kind, hooked.address, False)
     names = ("rto", "retrans")
-    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, setup.settle)
+    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, hooked.settle)
     for name in names:
-        steps[name] = hook.answer(CALLBACKS[name])
-        steps[f"lookup-{name}"] = setup.looked_up(CALLBACKS[name], every)
+        hooked.steps[name] = hook.answer(CALLBACKS[name])
+        hooked.look(f"-{name}", CALLBACKS[name], every)
 
 
-VARIANTS: Final[Mapping[str, Callable[[SockOpsChild, Mapping[str, str]], None]]] = {
-    "plain": _plain,
-    "nested": lambda hooked, params: _plain(hooked, params, "outer"),
-    "outside": lambda hooked, params: _plain(hooked, params, "beside"),
-    "late": _late,
-    "multi": _both,
-    "override": _both,
-    "exclusive": _both,
-    "twice": _twice,
-    "occupied": _occupied,
-    "early": _early,
-    "unaccepted": _unaccepted,
-    "callbacks": _callbacks,
-    "timers": _timers,
+VARIANTS: Final[Mapping[str, Callable[[SockOpsSetup], None]]] = {
+    **by_name(_plain, _late, _twice, _occupied, _early, _unaccepted, _callbacks, _timers),
+    "nested": lambda hooked: _plain(hooked, "outer"),
+    "outside": lambda hooked: _plain(hooked, "beside"),
+    **dict.fromkeys(("multi", "override", "exclusive"), _both),
 }
-
-
-def run(setup: EnrolSetup, params: Mapping[str, str], steps: Steps) -> None:
-    """Enrol on the `side` and as `variant` says."""
-    VARIANTS[params["variant"]](SockOpsChild(setup, params, steps), params)

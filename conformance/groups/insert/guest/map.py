@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from bpf.guest import assemble as asm
 from bpf.guest import maps, syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.insert.guest.setup import InsertSetup, closed, following, key, value
+from conformance.groups.insert.guest.setup import InsertSetup, following, key, value
 from conformance.groups.insert.guest.whole import WHOLE
 from conformance.guestlib import states
-from conformance.guestlib.answers import Steps, attempt, name_of
-from conformance.guestlib.fixture import Fixture, Map, scenario
+from conformance.guestlib.answers import Steps, attempt, by_name, name_of
+from conformance.guestlib.fixture import Fixture, Map, closed, scenario
 
 _BOTH = maps.NOEXIST | maps.EXIST
 """Flags that make no sense together."""
@@ -175,7 +175,7 @@ def _next_key(case: InsertSetup) -> Steps:
     return steps | {f"after {n}": following(table, n) for n in (0, 1, 2, 3, (1 << 32) - 1)}
 
 
-def _take(case: InsertSetup) -> Steps:
+def _lookup_and_delete(case: InsertSetup) -> Steps:
     """Look up and delete at once."""
     table, end = case.map(), case.connected()
     steps = {"insert": table.insert(end), "take": attempt(maps.take, table, key(0), 8)}
@@ -263,6 +263,8 @@ def _order_busy(case: InsertSetup) -> Steps:
 
 ABOUT: dict[str, Callable[[InsertSetup], Steps]] = {
     **WHOLE,
+    **by_name(_range, _full, _small_values, _one_slot, _one_slot_program, _many_slots, _many_maps, _replaced),
+    **by_name(_pointers, _lookup, _delete, _next_key, _lookup_and_delete, _order, _order_busy),
     "any": _update(maps.ANY),
     "noexist": _update(maps.NOEXIST),
     "exist": _update(maps.EXIST),
@@ -271,22 +273,7 @@ ABOUT: dict[str, Callable[[InsertSetup], Steps]] = {
     "unknown-flag": _update(1 << 5),
     "highest-flag": _update(1 << 63),
     "flags-beyond-32-bits": _update(1 << 32 | maps.EXIST),
-    "range": _range,
-    "full": _full,
-    "small-values": _small_values,
     **{f"keys-of-{size}": _keys_of(size) for size in (1, 2, 4, 8, 16, 40, 256, 511, 512)},
-    "one-slot": _one_slot,
-    "one-slot-program": _one_slot_program,
-    "many-slots": _many_slots,
-    "many-maps": _many_maps,
-    "replaced": _replaced,
-    "lookup": _lookup,
-    "delete": _delete,
-    "next-key": _next_key,
-    "lookup-and-delete": _take,
     **{f"batch-{command.replace('_', '-')}": _batch(command) for command in maps.BATCHES},
-    "pointers": _pointers,
-    "order": _order,
-    "order-busy": _order_busy,
 }
 """What a case can be about."""

@@ -13,11 +13,9 @@ from collections.abc import Mapping
 from bpf.guest import assemble as asm
 from bpf.guest import hooks, links, maps, syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.insert.guest.setup import closed
 from conformance.guestlib import cgroups, sockets, states
-from conformance.guestlib.answers import Steps, attempt, name_of
-from conformance.guestlib.fixture import Fixture, Map, scenario
-from conformance.guestlib.orders import Orders
+from conformance.guestlib.answers import Steps, attempt, by_name, name_of
+from conformance.guestlib.fixture import Fixture, Map, Orders, closed, scenario
 
 
 @scenario
@@ -51,23 +49,6 @@ def descriptor(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> Non
         steps[name] = attempt(maps.update, table, bytes(4), struct.pack("=Q", value & (1 << 64) - 1)[:size])
 
 
-def _file(fixture: Fixture) -> int:
-    return fixture.enter_context(tempfile.TemporaryFile()).fileno()
-
-
-def _directory(fixture: Fixture) -> int:
-    return fixture.keep(os.open("/", os.O_PATH))
-
-
-def _socket(fixture: Fixture) -> int:
-    """Open a socket that may be inserted, bound UDP."""
-    return states.make("udp4", "bound", fixture).fileno()
-
-
-def _map(fixture: Fixture) -> int:
-    return fixture.map("sockmap", 1)
-
-
 def _path_socket(fixture: Fixture) -> int:
     """Open a UNIX socket's name, which is not the socket."""
     folder = fixture.enter_context(tempfile.TemporaryDirectory())
@@ -78,15 +59,15 @@ def _path_socket(fixture: Fixture) -> int:
 
 _DESCRIPTORS = {
     "pipe": Fixture.pipe,
-    "file": _file,
-    "path": _directory,
-    "map": _map,
+    "file": lambda fixture: fixture.keep(os.memfd_create("file")),
+    "path": lambda fixture: fixture.keep(os.open("/", os.O_PATH)),
+    "map": lambda fixture: fixture.map("sockmap", 1),
     "closed": lambda fixture: closed(),
     "largest-int": lambda fixture: (1 << 31) - 1,
     "beyond-int": lambda fixture: 1 << 31,
     "minus-one": lambda fixture: -1,
-    # The upper half of the value is not thrown away.
-    "socket-and-high-bits": lambda fixture: _socket(fixture) | 1 << 32,
+    # The socket may be inserted, and the upper half of the value is not thrown away.
+    "socket-and-high-bits": lambda fixture: states.make("udp4", "bound", fixture).fileno() | 1 << 32,
     "path-socket": _path_socket,
 }
 
@@ -170,7 +151,7 @@ def _multiplex(end: socket.socket, fixture: Fixture) -> str:
     return attempt(fcntl.ioctl, multiplexer, _SIOCKCMATTACH, struct.pack("=ii", end.fileno(), parser))
 
 
-def _established(table: Map, kind: str, fixture: Fixture) -> Steps:
+def _sock_ops(table: Map, kind: str, fixture: Fixture) -> Steps:
     """Let programs of a cgroup insert both ends of a connection as they are established."""
     hashed = maps.info(table).type == syscall.MAP_TYPES["sockhash"]
     cgroup = _own_cgroup(fixture)
@@ -178,8 +159,7 @@ def _established(table: Map, kind: str, fixture: Fixture) -> Steps:
     listener = states.make(kind, "listening", fixture)
     told = {}
     for key, (end, event) in enumerate(_ENDS.items()):
-        told[end] = Orders(f"sock_ops_enrol_{'hash' if hashed else 'map'}", "sock_ops", {"enrolled": table})
-        fixture.callback(told[end].close)
+        told[end] = Orders(fixture, f"sock_ops_enrol_{'hash' if hashed else 'map'}", "sock_ops", {"enrolled": table})
         told[end].give(port=listener.getsockname()[1], callbacks=1 << event, key=key)
         links.attach(cgroup, told[end].program, CONTEXTS["sock_ops"].attach_type, hooks.ALLOW_MULTI)
     states.make(kind, "fresh", fixture).connect(listener.getsockname())
@@ -197,10 +177,4 @@ def _own_cgroup(fixture: Fixture) -> int:
     return fixture.keep(os.open(new, os.O_RDONLY | os.O_DIRECTORY))
 
 
-_LAYERS = {
-    "tls-first": _tls_first,
-    "tls-second": _tls_second,
-    "kcm-first": _kcm_first,
-    "kcm-second": _kcm_second,
-    "sock-ops": _established,
-}
+_LAYERS = by_name(_tls_first, _tls_second, _kcm_first, _kcm_second, _sock_ops)

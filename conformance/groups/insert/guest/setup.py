@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 import struct
 
 from bpf.guest import maps, syscall
 from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import Fixture, Map
-
-_FREE = 900
-"""Descriptors from here on are not in use."""
 
 
 class InsertSetup:
@@ -39,13 +34,6 @@ class InsertSetup:
     def connected(self) -> socket.socket:
         """Make a connected TCP socket."""
         return self.fixture.pair("tcp4")[0]
-
-
-def closed() -> int:
-    """Return a number that is no descriptor, nor soon will be."""
-    descriptor: int = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FREE)
-    os.close(descriptor)
-    return descriptor
 
 
 def key(number: int) -> bytes:

@@ -8,26 +8,15 @@ import struct
 from collections.abc import Callable
 
 from bpf.guest import maps, syscall
-from conformance.groups.insert.guest.setup import InsertSetup, closed, following, key
+from conformance.groups.insert.guest.setup import InsertSetup, following, key
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps, attempt, name_of
-from conformance.guestlib.fixture import Map
+from conformance.guestlib.answers import Steps, attempt, by_name, name_of
+from conformance.guestlib.fixture import Map, closed
 
 
-def _key_sizes(case: InsertSetup) -> Steps:
-    """Create with keys of N bytes: `N`."""
-    sizes = (0, 1, 2, 3, 4, 5, 8, 16, 256, 511, 512, 513, 1 << 16)
-    return {f"{size}": attempt(case.map, key_size=size) for size in sizes}
-
-
-def _value_sizes(case: InsertSetup) -> Steps:
-    """Create with values of N bytes: `N`."""
-    return {f"{size}": attempt(case.map, value_size=size) for size in (0, 1, 2, 4, 5, 8, 12, 16, 1 << 16)}
-
-
-def _entries(case: InsertSetup) -> Steps:
-    """Create with room for N: `N`."""
-    return {f"{entries}": attempt(case.map, entries) for entries in (0, 1, 3, 1 << 16)}
+def _create(what: str, *sizes: int) -> Callable[[InsertSetup], Steps]:
+    """Create with keys or values of N bytes, or with room for N: `N`."""
+    return lambda case: {f"{size}": attempt(case.map, **{what: size}) for size in sizes}
 
 
 def _creation_flags(case: InsertSetup) -> Steps:
@@ -36,27 +25,16 @@ def _creation_flags(case: InsertSetup) -> Steps:
     return steps | {"both": attempt(case.map, flags=maps.RDONLY | maps.WRONLY)}
 
 
-def _read_only(case: InsertSetup) -> Steps:
-    """Ask everything of a map that user space may only read."""
-    table, end = case.map(flags=maps.RDONLY), case.connected()
-    return {
-        "insert": table.insert(end),
-        "lookup": table.whose(0, end),
-        "delete": table.delete(),
-        "next": following(table, None),
-        "freeze": attempt(maps.freeze, table),
-    }
+def _limited(flags: int, **more: Callable[[int], None]) -> Callable[[InsertSetup], Steps]:
+    """Ask everything of a map that user space may only read, or only write."""
 
+    def ask(case: InsertSetup) -> Steps:
+        table, end = case.map(flags=flags), case.connected()
+        steps = {"insert": table.insert(end), "lookup": table.whose(0, end), "next": following(table, None)}
+        steps["delete"] = table.delete()
+        return steps | {name: attempt(call, table) for name, call in more.items()}
 
-def _write_only(case: InsertSetup) -> Steps:
-    """Ask everything of a map that user space may only write."""
-    table, end = case.map(flags=maps.WRONLY), case.connected()
-    return {
-        "insert": table.insert(end),
-        "lookup": table.whose(0, end),
-        "next": following(table, None),
-        "delete": table.delete(),
-    }
+    return ask
 
 
 def _outer(kind: int) -> Callable[[InsertSetup], Steps]:
@@ -75,10 +53,8 @@ def _outer(kind: int) -> Callable[[InsertSetup], Steps]:
             "put other type": case.other_map(),
             "put socket": end.fileno(),
         }
-        steps |= {
-            label: attempt(maps.update, outer, key(1), struct.pack("=I", other)) for label, other in others.items()
-        }
-        steps["put socket"] = attempt(maps.update, outer, key(1), struct.pack("=I", end.fileno()))
+        for label, other in others.items():
+            steps[label] = attempt(maps.update, outer, key(1), struct.pack("=I", other))
         steps["insert"] = inner.insert(end)
         number = int.from_bytes(maps.lookup(outer, key(0), 4), "little")
         same = case.opened(maps.open_by_id(number))
@@ -154,18 +130,14 @@ def _wrong_map(case: InsertSetup) -> Steps:
 
 
 WHOLE: dict[str, Callable[[InsertSetup], Steps]] = {
-    "key-sizes": _key_sizes,
-    "value-sizes": _value_sizes,
-    "entries": _entries,
-    "creation-flags": _creation_flags,
-    "read-only": _read_only,
-    "write-only": _write_only,
+    "key-sizes": _create("key_size", 0, 1, 2, 3, 4, 5, 8, 16, 256, 511, 512, 513, 1 << 16),
+    "value-sizes": _create("value_size", 0, 1, 2, 4, 5, 8, 12, 16, 1 << 16),
+    "entries": _create("entries", 0, 1, 3, 1 << 16),
+    **by_name(_creation_flags, _frozen, _by_id, _pinned, _wrong_map),
+    "read-only": _limited(maps.RDONLY, freeze=maps.freeze),
+    "write-only": _limited(maps.WRONLY),
     "array-of-maps": _outer(12),
     "hash-of-maps": _outer(13),
-    "frozen": _frozen,
     "info": _information,
-    "by-id": _by_id,
-    "pinned": _pinned,
-    "wrong-map": _wrong_map,
 }
 """What a case can be about that concerns the map as a whole."""

@@ -15,12 +15,11 @@ import random
 import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from conformance.groups.redirect.guest.setup import RedirectSetup
 from conformance.guestlib import grace, sockets, traffic
-from conformance.guestlib.answers import error_name, outcome
+from conformance.guestlib.answers import outcome
 from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.quiesce import renew_fences
 
@@ -76,40 +75,18 @@ def run(params: Mapping[str, str]) -> dict[str, Any]:
             "attach": setup.attached,
             "insert": setup.inserted,
             "phases": _phases(setup, _content("-".join(params.values()))) if ready else [],
-            "errors": {name: _pending_error(end) for name, end in setup.ends.items()} if ready else {},
+            "errors": {name: traffic.pending_error(end) for name, end in setup.ends.items()} if ready else {},
         }
 
 
-def warmup(params: Mapping[str, str]) -> dict[str, Any]:
-    """Run one case of each family, so that code, listeners and fences are warm; returns how many cases ran."""
-    wanted = [
-        {"map": map_type, "mode": mode, "in": kind, "out": kind, "layout": "plain"}
-        for kind in sockets.KINDS
-        for map_type, mode in (("sockmap", "ingress-to-egress"), ("sockhash", "send-to-local"))
-    ]
-    wanted += [
-        {"map": "sockhash", "mode": "ingress-to-local", "in": kind, "out": kind, "layout": layout}
-        for kind in ("tcp4", "unix_dgram")
-        for layout in ("same_map", "parser", "self", "peer")
-    ]
-    for case in wanted:
-        run(case)
-    return {"cases": len(wanted)}
-
-
 def _phases(setup: RedirectSetup, content: Iterable[tuple[str, list[bytes]]]) -> list[dict[str, Any]]:
-    _make_room()
+    sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
     flow = _Flow(setup)
     phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
     if not all(phase["settled"] for phase in phases):
         # Whatever held them up, the next case shall not suffer from it.
         renew_fences()
     return phases
-
-
-@cache
-def _make_room() -> None:
-    sockets.let_datagrams_queue(2 * len(PHASES["burst"]))
 
 
 class _Flow:
@@ -237,7 +214,3 @@ def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
             # Odd, hence all 256 values come before one comes again.
             first = (first + 101) % 256
         yield name, messages
-
-
-def _pending_error(end: socket.socket) -> str:
-    return error_name(end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))

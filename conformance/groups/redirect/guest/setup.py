@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from bpf.guest import syscall
 from conformance.guestlib import sockets
@@ -36,7 +36,7 @@ class RedirectSetup:
         """Make sockets and maps, attach, insert; False as soon as a step makes the case impossible."""
         for name, kind in self._kinds.items():
             self.made[name] = attempt(self._connect, name, kind)
-        if not _all_ok(self.made.values()):
+        if {*self.made.values()} != {"ok"}:
             return False
         targets = self._fixture.map(self._map)
         same = self._layout == "same_map"
@@ -47,7 +47,7 @@ class RedirectSetup:
             return False
         self.inserted["in"] = source.insert(self.ends["in"])
         self.inserted["out"] = targets.insert(self.target, key)
-        return _all_ok(self.inserted.values())
+        return {*self.inserted.values()} == {"ok"}
 
     @property
     def sender(self) -> socket.socket:
@@ -85,7 +85,3 @@ class RedirectSetup:
         answer = attempt(syscall.attach, source, program, attach_type)
         self.attached.append([attach_type, answer])
         return answer == "ok"
-
-
-def _all_ok(answers: Iterable[str]) -> bool:
-    return all(answer == "ok" for answer in answers)

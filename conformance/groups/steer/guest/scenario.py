@@ -13,15 +13,14 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from bpf.guest import links
 from bpf.guest.contexts import CONTEXTS
 from conformance.guestlib import child, pidfd, sockets
-from conformance.guestlib.answers import Steps, name_of
-from conformance.guestlib.fixture import Fixture, scenario
-from conformance.guestlib.orders import Orders
+from conformance.guestlib.answers import Steps, by_name, name_of
+from conformance.guestlib.fixture import Fixture, Orders, scenario
 from conformance.guestlib.quiesce import fences
 
 _SO_ATTACH_REUSEPORT_EBPF = 52
@@ -36,8 +35,7 @@ class SteeringMap:
     def __init__(self, params: Mapping[str, str], steps: Steps, fixture: Fixture) -> None:
         self.kind, self.hook, self.steps, self.fixture = params["kind"], params["hook"], steps, fixture
         self.map = fixture.map(params["map"])
-        self.orders = Orders(f"{self.hook}_steer", self.hook, {"table": self.map})
-        fixture.callback(self.orders.close)
+        self.orders = Orders(fixture, f"{self.hook}_steer", self.hook, {"table": self.map})
         grouped = self.hook == "sk_reuseport"
         self.native = self.open(self.kind, grouped=grouped)
         self.address = self.native.getsockname()
@@ -94,12 +92,8 @@ class SteeringMap:
         if self.hook == "sk_reuseport":
             self.native.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, self.orders.program)
             return
-        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        try:
-            link = links.create(namespace, self.orders.program, CONTEXTS["sk_lookup"].attach_type)
-        finally:
-            os.close(namespace)
-        self.fixture.keep(link)
+        namespace = self.fixture.keep(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+        self.fixture.keep(links.create(namespace, self.orders.program, CONTEXTS["sk_lookup"].attach_type))
 
 
 def _plain(table: SteeringMap) -> None:
@@ -129,25 +123,24 @@ def _removed(table: SteeringMap) -> None:
 
 def _connected(table: SteeringMap) -> None:
     """Put a connected socket into the table."""
-    one, other = sockets.pair(table.kind)
-    with one, other:
-        table.insert(one)
-        table.send(refuse=True, connected=one)
-        table.send("-passed", connected=one)
+    one, _ = table.fixture.pair(table.kind)
+    table.insert(one)
+    table.send(refuse=True, connected=one)
+    table.send("-passed", connected=one)
 
 
 def _foreign(table: SteeringMap) -> None:
     """Put sockets into the table that cannot get what arrives: of another family, protocol, or group."""
-    for name, kind in (("family", _ANOTHER_FAMILY[table.kind]), ("protocol", _ANOTHER_PROTOCOL[table.kind])):
-        strange = table.open(kind, grouped=table.hook == "sk_reuseport")
+    grouped = table.hook == "sk_reuseport"
+    for name, kind, shares in (
+        ("family", _ANOTHER_FAMILY[table.kind], grouped),
+        ("protocol", _ANOTHER_PROTOCOL[table.kind], grouped),
+        ("alone", table.kind, False),
+        ("group", table.kind, True),
+    ):
+        strange = table.open(kind, grouped=shares)
         table.insert(strange, f"insert-{name}")
-        table.send(f"-{name}", refuse=True)
-    alone = table.open(table.kind)
-    table.insert(alone, "insert-alone")
-    table.send("-alone", refuse=True, alone=alone)
-    group = table.open(table.kind, grouped=True)
-    table.insert(group, "insert-group")
-    table.send("-group", refuse=True, group=group)
+        table.send(f"-{name}", refuse=True, **({name: strange} if kind == table.kind else {}))
 
 
 def _stolen(table: SteeringMap) -> None:
@@ -166,13 +159,7 @@ def _stolen(table: SteeringMap) -> None:
         table.steps["owner"] = "data" if owner.receive() == [b"steered"] else "nothing"
 
 
-VARIANTS: Final[Mapping[str, Callable[[SteeringMap], None]]] = {
-    "plain": _plain,
-    "removed": _removed,
-    "connected": _connected,
-    "foreign": _foreign,
-    "stolen": _stolen,
-}
+VARIANTS: Final = by_name(_plain, _removed, _connected, _foreign, _stolen)
 
 
 @scenario

@@ -21,7 +21,7 @@ from conformance.groups.teardown.guest.setup import (
 )
 from conformance.groups.teardown.guest.waiters import WAITS, events
 from conformance.guestlib import fixture, sockets, traffic
-from conformance.guestlib.answers import error_name, outcome
+from conformance.guestlib.answers import outcome
 
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
@@ -49,7 +49,7 @@ def look(case: TeardownSetup) -> None:
     if case.redirector and case.redirector.active:
         _redirect(case)
     if case.end.fileno() >= 0:
-        steps["error"] = error_name(case.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        steps["error"] = traffic.pending_error(case.end)
         steps["memory"] = _memory(case)
     if case.mapped and case.end.fileno() >= 0:
         steps["probe"] = carries_verdict(case.end)
@@ -121,14 +121,16 @@ def _redirect(case: TeardownSetup) -> None:
     """Ask where goes what would be redirected to the socket."""
     steps = case.steps
     assert case.redirector
-    data, before = traffic.payload(), case.redirector.dropped()
-    steps["redirect"] = traffic.send(case.redirector.far, data)
-    if steps["redirect"] != "ok":
-        return
-    found = _collect(case, {"redirect": data})
-    steps["redirect"] = found.place("redirect")
-    if steps["redirect"] == "nowhere" and case.redirector.dropped() > before:
-        steps["redirect"] = "dropped"
+    before = case.redirector.dropped()
+    place = _sent(case, case.redirector.far)
+    steps["redirect"] = "dropped" if place == "nowhere" and case.redirector.dropped() > before else place
+
+
+def _sent(case: TeardownSetup, through: socket.socket) -> str:
+    """Send data and say where it came out, or the errno."""
+    data = traffic.payload()
+    answer = traffic.send(through, data)
+    return _collect(case, {"data": data}).place("data") if answer == "ok" else answer
 
 
 def _memory(case: TeardownSetup) -> str:
@@ -145,14 +147,12 @@ def _again(case: TeardownSetup) -> None:
     steps = case.steps
     target = case.home
     if target < 0:
-        target = case.new_map()
+        target = case.fixture.map(case.map_type)
         attach_all(target, case.programs)
     answer = target.insert(case.end, SPARE)
     if answer == "ok" and case.programs and case.peer.fileno() >= 0:
-        before, data = case.runs(), traffic.payload()
-        sends = case.program == "msg"
-        sent = traffic.send(case.end if sends else case.peer, data)
-        place = _collect(case, {"data": data}).place("data") if sent == "ok" else sent
+        before = case.runs()
+        place = _sent(case, case.end if case.program == "msg" else case.peer)
         answer = f"{'runs' if case.runs() > before else 'does not run'}, {place}"
     steps["again"] = answer
 

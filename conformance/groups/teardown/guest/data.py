@@ -59,34 +59,32 @@ def _native(case: TeardownSetup) -> None:
     case.settle()
 
 
+def _launch(case: TeardownSetup, through: socket.socket, ran: Callable[[], bool], *, arrives: bool) -> str:
+    """Send what is going to be in flight, see that a program ran, and that the data is there if it arrives."""
+    answer = send(through, case.launch("queued"))
+    case.settle()
+    if answer != "ok":
+        return answer
+    if not ran():
+        return IDLE
+    return SO if not arrives or select.select([case.end], [], [], PATIENCE)[0] else "nothing to read"
+
+
 def _passed(case: TeardownSetup) -> str:
     """Have data wait that the socket's program let pass."""
     before = case.runs()
-    answer = send(case.peer, case.launch("queued"))
-    case.settle()
-    if answer != "ok" or case.runs() == before:
-        return answer if answer != "ok" else IDLE
-    return _arrived(case)
+    return _launch(case, case.peer, lambda: case.runs() > before, arrives=True)
 
 
-def _redirected(case: TeardownSetup) -> str:
+def _redirected(case: TeardownSetup, *, arrives: bool = True) -> str:
     """Have data wait that was redirected to the socket."""
-    answer = _backlog(case)
-    return _arrived(case) if answer == SO else answer
+    assert case.redirector
+    return _launch(case, case.redirector.far, case.redirector.redirected, arrives=arrives)
 
 
 def _backlog(case: TeardownSetup) -> str:
     """Have data redirected to the socket; it waits in the backlog if it is to leave again and the socket is full."""
-    assert case.redirector
-    answer = send(case.redirector.far, case.launch("queued"))
-    case.settle()
-    if answer != "ok":
-        return answer
-    return SO if case.redirector.runs() > case.redirector.dropped() else IDLE
-
-
-def _arrived(case: TeardownSetup) -> str:
-    return SO if select.select([case.end], [], [], PATIENCE)[0] else "nothing to read"
+    return _redirected(case, arrives=False)
 
 
 def fill(case: TeardownSetup) -> None:
@@ -103,7 +101,8 @@ def fill(case: TeardownSetup) -> None:
     while refusals < _REFUSALS:
         if time.monotonic() > deadline:
             raise TimeoutError("the socket does not fill up")
-        data = _repeated(traffic.payload(), size)
+        data = traffic.payload()
+        data = (data * (size // len(data) + 1))[:size]
         answer = send(case.end, data)
         if answer == "EAGAIN":
             # What is too large may still fit in part, and room may be made meanwhile.
@@ -118,10 +117,6 @@ def fill(case: TeardownSetup) -> None:
             refusals = 0
             moved = time.monotonic()
     case.in_flight["filled"] = bytes(taken)
-
-
-def _repeated(data: bytes, size: int) -> bytes:
-    return (data * (size // len(data) + 1))[:size]
 
 
 def _stuck(case: TeardownSetup, quiet: float) -> bool:
@@ -140,9 +135,7 @@ def _stuck(case: TeardownSetup, quiet: float) -> bool:
 
 def _corked(case: TeardownSetup) -> str:
     """Have data wait for more to be sent, before the program is asked again."""
-    answer = send(case.end, case.launch("queued"))
-    case.settle()
-    return answer if answer != "ok" else SO if case.runs() else IDLE
+    return _launch(case, case.end, lambda: case.runs() > 0, arrives=False)
 
 
 def _applied(case: TeardownSetup) -> str:

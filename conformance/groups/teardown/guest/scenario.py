@@ -33,37 +33,31 @@ cases share one control. A process runs each control once and remembers its answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 from conformance.groups.teardown.guest.after_removal import look
 from conformance.groups.teardown.guest.data import DATA, LOCKED, DataState, fill
 from conformance.groups.teardown.guest.setup import TeardownSetup
-from conformance.guestlib import child, fixture
+from conformance.guestlib import fixture
 from conformance.guestlib.answers import Steps, attempt
+from conformance.guestlib.fixture import Fixture
 from conformance.guestlib.ways_out import WAYS
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case."""
-    steps: Steps = {}
-    try:
-        with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
-            _carry_out(TeardownSetup(params, steps, owned), params)
-        if params["program"] == "parser":
-            # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
-            fixture.reap()
-        # A kernel that does not insert such a socket has nothing that a control could be compared with.
-        if steps.get("insert") != "ok":
-            return {"steps": steps}
-        return {"steps": steps, "control": control(params)}
-    except BaseException:
-        child.discard()
-        raise
+    observation = _in_map(params)
+    if params["program"] == "parser":
+        # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
+        fixture.reap()
+    # A kernel that does not insert such a socket has nothing that a control could be compared with.
+    inserted = observation["steps"].get("insert") == "ok"
+    return {**observation, "control": control(params)} if inserted else observation
 
 
-def _carry_out(case: TeardownSetup, params: Mapping[str, str]) -> None:
-    data, steps = DATA[params["data"]], case.steps
+@fixture.scenario
+def _in_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    data, case = DATA[params["data"]], TeardownSetup(params, steps, owned)
     if params["exit"] == "link":
         steps["link"] = attempt(case.link)
         if steps["link"] != "ok":
@@ -75,17 +69,6 @@ def _carry_out(case: TeardownSetup, params: Mapping[str, str]) -> None:
     if steps.get("data", LOCKED) != LOCKED:
         steps["exit"] = attempt(WAYS[params["exit"]], case)
         look(case)
-
-
-def warm_up(params: Mapping[str, str]) -> dict[str, int]:
-    """Run a case of each family, so that code, programs, threads and fences are at hand; returns how many there are."""
-    usual = {"map": "sockhash", "program": "verdict", "role": "both", "exit": "delete"}
-    wanted = (("tcp4", "none"), ("udp4", "pollers"), ("unix_stream", "redirected"), ("vsock_stream", "passed"))
-    for kind, data in wanted:
-        # What this kernel lacks, the cases will tell.
-        with suppress(Exception):
-            run({**usual, "kind": kind, "data": data})
-    return {"cases": len(wanted)}
 
 
 STAYS: Final = "stays"
@@ -113,18 +96,16 @@ def control(params: Mapping[str, str]) -> Steps:
     data = _DATA.get(params["data"], params["data"])
     key = exit_, params["kind"], data
     if key not in _known:
-        _known[key] = _carry_out_control({**params, "exit": exit_, "data": data, "role": "in", "program": "none"})
+        in_none = {**params, "exit": exit_, "data": data, "role": "in", "program": "none"}
+        _known[key] = _in_no_map(in_none)["steps"]
     return _known[key]
 
 
-def _carry_out_control(params: Mapping[str, str]) -> Steps:
-    steps: Steps = {}
-    with suppress(fixture.ImpossibleError), fixture.Fixture() as owned:
-        case = TeardownSetup(params, steps, owned, mapped=False)
-        state = _STATES[params["data"]]
-        state.before(case)
-        steps["data"] = state.arrange(case)
-        if params["exit"] != STAYS:
-            steps["exit"] = attempt(WAYS[params["exit"]], case)
-        look(case)
-    return steps
+@fixture.scenario
+def _in_no_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    state, case = _STATES[params["data"]], TeardownSetup(params, steps, owned, mapped=False)
+    state.before(case)
+    steps["data"] = state.arrange(case)
+    if params["exit"] != STAYS:
+        steps["exit"] = attempt(WAYS[params["exit"]], case)
+    look(case)

@@ -82,7 +82,7 @@ class TeardownSetup(Member):
 
     def _make_map(self, way_out: str) -> None:
         self.cookie = sockets.cookie_of(self.end)
-        self.home = self.new_map()
+        self.home = self.fixture.map(self.map_type)
         # Where it tells nothing, it may be a cheaper one.
         tells = way_out in FREEING
         self.sentinel = self.fixture.pair(_SENTINEL)[0] if tells else self.fixture.own(sockets.bound("udp4"))
@@ -119,7 +119,7 @@ class TeardownSetup(Member):
 
     def enter_second(self) -> None:
         """Insert the socket into another map, too, which has no programs."""
-        self.second = self.new_map()
+        self.second = self.fixture.map(self.map_type)
         syscall.update_wide(self.second, SOCKET, self.end.fileno())
 
     def let_go(self) -> None:
@@ -165,10 +165,6 @@ class TeardownSetup(Member):
     def drop_namespace(self) -> None:
         """Have the last process leave the network namespace of the socket and its peer."""
         self.fixture.drop(self.namespace)
-
-    def new_map(self) -> Map:
-        """Create one more map of the case's type."""
-        return self.fixture.map(self.map_type)
 
     def link(self) -> None:
         """Have links hold the programs in the map."""
@@ -260,10 +256,9 @@ class Redirector:
         """Return how often the program found nobody to redirect to."""
         return self._state.tallies()[2]
 
-    def runs(self) -> int:
-        """Return how often the program has run."""
-        tallies = self._state.tallies()
-        return tallies[0] + tallies[2]
+    def redirected(self) -> bool:
+        """Whether the program has found somebody to redirect to."""
+        return self._state.tallies()[0] > 0
 
     def close(self) -> None:
         """Let go of all that refers to the socket's map."""

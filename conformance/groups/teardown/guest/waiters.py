@@ -127,12 +127,10 @@ class Sender(Waiter):
 def pollers(end: socket.socket) -> dict[str, Waiter]:
     """Return threads that wait for the socket to be readable: in poll, in select, in epoll by level and by edge."""
     descriptor = end.fileno()
-    polled = PollDescriptor(descriptor, select.POLLIN, 0)
-    address = ctypes.addressof(polled)
     chosen = (ctypes.c_uint64 * (descriptor // _WORD + 1))()
     chosen[descriptor // _WORD] = 1 << descriptor % _WORD
     return {
-        "poll": Waiter(lambda: int(_LIBC.poll(address, 1, -1)), address, lambda _: events(polled.revents)),
+        "poll": _poll(descriptor, -1),
         "select": Waiter(
             lambda: int(_LIBC.select(descriptor + 1, chosen, None, None, None)), descriptor + 1, lambda _: "in"
         ),
@@ -143,9 +141,13 @@ def pollers(end: socket.socket) -> dict[str, Waiter]:
 
 def look(end: socket.socket) -> Waiter:
     """Return a thread that polls the socket without waiting; it waits none the less if it finds the socket locked."""
-    polled = PollDescriptor(end.fileno(), select.POLLIN, 0)
+    return _poll(end.fileno(), 0)
+
+
+def _poll(descriptor: int, milliseconds: int) -> Waiter:
+    polled = PollDescriptor(descriptor, select.POLLIN, 0)
     address = ctypes.addressof(polled)
-    return Waiter(lambda: int(_LIBC.poll(address, 1, 0)), address, lambda _: events(polled.revents))
+    return Waiter(lambda: int(_LIBC.poll(address, 1, milliseconds)), address, lambda _: events(polled.revents))
 
 
 def events(mask: int) -> str:
@@ -159,11 +161,7 @@ def _epoll(descriptor: int, mask: int) -> Waiter:
     found = ctypes.create_string_buffer(16)
 
     def wait() -> int:
-        try:
+        with epoll:
             return int(_LIBC.epoll_wait(epoll.fileno(), found, 1, -1))
-        finally:
-            number = ctypes.get_errno()
-            epoll.close()
-            ctypes.set_errno(number)
 
     return Waiter(wait, epoll.fileno(), lambda _: events(int.from_bytes(found.raw[:4], "little")))

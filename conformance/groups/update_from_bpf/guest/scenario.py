@@ -29,10 +29,6 @@ FORBIDDEN = "EPERM"
 """The answer to loading where it does not come to verification and the kind of program is known."""
 
 LOOKUP, UPDATE, DELETE, RELEASE = 1, 2, 3, 86
-_SOCK_UPDATE = {"sockmap": 53, "sockhash": 70}
-_SK_REDIRECT = {"sockmap": 52, "sockhash": 72}
-_MSG_REDIRECT = {"sockmap": 60, "sockhash": 71}
-_SELECT_REUSEPORT = 82
 
 _KEY = asm.store(asm.STACK, -8, 0) + asm.store(asm.STACK, -16, 0) + asm.move(asm.R6, asm.R1)
 """The key is at the end of the stack, a value before it, the context in R6."""
@@ -93,14 +89,11 @@ def _probes(context: Context, kind: str, descriptor: int, other: int) -> Iterato
 
 def _helpers(kind: str, descriptor: int) -> Iterator[tuple[str, bytes]]:
     """Yield the helpers that take the program's context and a map of sockets."""
-    key = "cMp0" if kind == "sockhash" else "cM00"
-    for name, helper, arguments in (
-        ("update", _SOCK_UPDATE[kind], "cMp0"),
-        ("sk redirect", _SK_REDIRECT[kind], key),
-        ("msg redirect", _MSG_REDIRECT[kind], key),
-        ("select reuseport", _SELECT_REUSEPORT, "cMp0"),
-    ):
-        yield f"{name} helper", _call(helper, arguments, {"M": descriptor})
+    of = kind.removeprefix("sock")
+    yield "update helper", _call(*_TOPICS["socket"][f"sock_{of}_update"], {"M": descriptor, "H": descriptor})
+    yield "sk redirect helper", _call(*_TOPICS["message"][f"sk_redirect_{of}"], {"M": descriptor, "H": descriptor})
+    yield "msg redirect helper", _call(*_TOPICS["message"][f"msg_redirect_{of}"], {"M": descriptor, "H": descriptor})
+    yield "select reuseport helper", _call(*_TOPICS["socket"]["sk_select_reuseport"], {"M": descriptor})
 
 
 _REGISTERS = (asm.R1, asm.R2, asm.R3, asm.R4, asm.R5)
