@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     CANNOT_JUDGE = 125
     BROKEN = 128
     INTERRUPTED = 130
+    UNREAD = 141
+    """The reader of standard output went away: as a shell reports what SIGPIPE ended."""
     TERMINATED = 143
 
 
@@ -54,6 +56,10 @@ class KernelError(ConformError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where it arrived, so that everything ends the way it does after Ctrl-C."""
+
+
+class UnreadError(BrokenPipeError):
+    """The reader of standard output or standard error went away, as `head` does."""
 
 
 class DeadlinePassed(KeyboardInterrupt):

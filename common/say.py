@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Printing: what a command says, with foreign text made visible, and an error where nobody gets to read it."""
+"""Printing: what a command says, with foreign text made visible, and an error where nobody gets to read it.
+
+A reader that went away, as `head` does, is no error of anybody: UnreadError ends the command without a word.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from common import foreign
-from common.errors import HostError
+from common.errors import HostError, UnreadError
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -22,8 +25,14 @@ def note(text: str) -> None:
     """Print one line about what takes time, on standard error; that nobody can read it stops nothing."""
     try:
         say(text, sys.stderr)
-    except HostError:
+    except (HostError, UnreadError):
         return
+
+
+def add(lines: Iterable[str], stream: TextIO) -> None:
+    """Print lines behind a verdict, which stands although their reader went away; else the same as `put`."""
+    with contextlib.suppress(UnreadError):
+        put(lines, stream)
 
 
 def put(lines: Iterable[str], stream: TextIO) -> None:
@@ -43,11 +52,40 @@ def put_bytes(text: bytes, stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Raise UnreadError or HostError from within whoever prints in here, other people's code as well."""
+    with contextlib.redirect_stdout(cast("TextIO", _Guarded(sys.stdout))):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+
+
+class _Guarded:
+    """A stream that says what is wrong with it in our words."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _readable(self._stream):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _readable(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
 def _readable(stream: TextIO) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise  # the reader has seen enough
+    except BrokenPipeError as error:
+        silence(stream)
+        raise UnreadError(*error.args) from error
     except OSError as error:
         silence(stream)
         raise unwritable(error) from error

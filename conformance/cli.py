@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from common import streams
-from common.errors import ConformError, ExitCode, Terminated, complain
+from common.errors import ConformError, ExitCode, Terminated, UnreadError, complain
 from common.say import put
 from conformance import __version__
 from conformance.command_line import settings
@@ -64,10 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ExitCode.TERMINATED)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of a pipe went away; point stdout elsewhere so that interpreter shutdown stays silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.BROKEN)
+    except UnreadError:
+        return int(ExitCode.UNREAD)
     except Exception as error:
         return _confess(error)
 

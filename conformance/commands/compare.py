@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common import foreign
 from common.errors import ExitCode, UsageError
-from common.say import note, put
+from common.say import add, note
 from conformance.compare.again import CLONES, Repeater, Tries
 from conformance.compare.classify import classify
 from conformance.compare.identity import unlike
@@ -50,11 +50,12 @@ def compare(options: argparse.Namespace) -> int:
         sides = _sides(asked, folder)
         found = [_compare(base, head, asked) for base, head in pairs(*sides)]
         style = Style.of(sys.stdout)
-        for comparison in found:
-            put([*comparison_lines(comparison, style), "", *paragraph(comparison)], sys.stdout)
         if folder is not None:
             store(found, folder)
-            put(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
+        for comparison in found:
+            add([*comparison_lines(comparison, style), "", *paragraph(comparison)], sys.stdout)
+        if folder is not None:
+            add(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
     changes = {each.change for comparison in found for each in comparison.differences}
     if Change.REGRESSION in changes:
         return int(ExitCode.UNEXPECTED)

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from common import foreign
 from common.errors import ConformError, UsageError
-from common.say import put, say
+from common.say import add, put
 from conformance.nightly.config import DEFAULT, NAME, MatrixConfig, read
 from conformance.report.events import Run
 from conformance.report.findings import provenance
@@ -67,8 +68,8 @@ def matrix(options: argparse.Namespace) -> int:
     if recorder.run is not None:
         for name in asked.formats:
             write(recorder.run, name, folder)
-        say(_cost(recorder.run, most))
-        put(closing_lines(folder, recorder.run, resumable=False), sys.stdout)
+        closing = closing_lines(folder, recorder.run, resumable=False)
+        add([foreign.line(_cost(recorder.run, most)), *closing], sys.stdout)
     return int(code)
 
 

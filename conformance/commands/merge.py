@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UsageError
-from common.say import put
+from common.say import add
 from conformance.report.events import NAME, EventLog, Run, encode, read
 from conformance.report.exit_code import exit_code_of
 from conformance.report.merge import merged
@@ -44,7 +44,7 @@ def merge(options: argparse.Namespace) -> int:
         _write(run, output)
     style = Style.of(sys.stdout)
     lines = [line for note in _notes(paths, runs, left) for line in style.wrap(note, first="Note: ")]
-    put([*lines, *verdict_lines(run, style), *closing_lines(output, run, resumable=False)], sys.stdout)
+    add([*lines, *verdict_lines(run, style), *closing_lines(output, run, resumable=False)], sys.stdout)
     return int(code)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import ExitCode, UsageError
-from common.say import put
+from common.say import add
 from conformance.report.events import Run
 from conformance.report.live import choose
 from conformance.report.style import Style
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
             code = _judged(options, recorder, native=native)
         finally:
             if results is not None:
-                put(closing_lines(results, recorder.run), sys.stdout)
+                add(closing_lines(results, recorder.run), sys.stdout)
     return int(swapped(code) if options.find_fix and not native else code)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
-from common.say import note
+from common.say import note, put
 from conformance.report.style import Style
 from conformance.teeth import faults
 from conformance.teeth.faults import Fault
@@ -31,7 +31,7 @@ def teeth(options: argparse.Namespace) -> int:
     if not options.list:
         _try(chosen, bench, again=options.again)
     told = {fault.number: recall(folder, fault.number) for fault in chosen}
-    print("\n".join(table(chosen, told, style)))
+    put(table(chosen, told, style), sys.stdout)
     unfound = [fault for fault in chosen if not _settled(fault, told[fault.number])]
     return int(ExitCode.UNEXPECTED if unfound and not options.list else ExitCode.OK)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common.errors import ExitCode, Terminated, UsageError, complain
+from common.errors import ConformError, ExitCode, Terminated, UnreadError, UsageError, complain
+from common.say import guarded, put_bytes, say
 
 ROOT = Path(__file__).parents[2]
 _NO_TESTS = 5
@@ -91,11 +92,11 @@ def run(choice: CheckSelection) -> int:
         empty = check.is_pytest and code == _NO_TESTS and bool(choice.pytest_arguments)
         tested = tested or (check.is_pytest and not empty)
         passed = code == 0 or empty
-        print(f"{'ok    ' if passed else 'FAILED'} {check.name:<22} {time.monotonic() - started:6.1f} s", flush=True)
+        say(f"{'ok    ' if passed else 'FAILED'} {check.name:<22} {time.monotonic() - started:6.1f} s")
         if not passed:
             return int(ExitCode.UNEXPECTED)
     if choice.pytest_arguments and not tested:
-        print("FAILED nothing was tested: no test matches the arguments", flush=True)
+        say("FAILED nothing was tested: no test matches the arguments")
         return int(ExitCode.UNEXPECTED)
     return int(ExitCode.OK)
 
@@ -121,7 +122,7 @@ def _watched(command: Sequence[str], *, quiet: bool) -> int:
             process.terminate()
             raise
     if quiet and process.returncode:
-        sys.stdout.buffer.write(printed)
+        put_bytes(printed, sys.stdout)
     return process.returncode
 
 
@@ -133,10 +134,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run the checks that `arguments` name and return an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return run(parse(arguments))
-    except UsageError as error:
+        with guarded():  # --help is printed by argparse
+            choice = parse(arguments)
+        return run(choice)
+    except ConformError as error:
         complain(error)
         return int(error.exit_code)
+    except UnreadError:
+        return int(ExitCode.UNREAD)
     except Terminated:
         return int(ExitCode.TERMINATED)
     except KeyboardInterrupt:

@@ -7,11 +7,13 @@ import argparse
 import io
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode, UsageError
+from common.errors import ExitCode, HostError, UnreadError, UsageError
+from common.say import guarded
 from conformance.groups import cases
 from conformance.report.live import check_heard
 from conformance.run.controller import Controller
@@ -56,8 +58,9 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
         make_ready(recorder, specs, asked.machine, start_ahead=few and not (options.n or options.pytest_arguments))
     if chosen is not None and not native:
         recorder.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
-    status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
-    if isinstance(recorder.fault, Exception) and not native:
+    with guarded() if native else nullcontext():
+        status = pytest.main(_pytest_arguments(options, list(options.pytest_arguments), few=few), plugins=plugins)
+    if isinstance(recorder.fault, (HostError, UnreadError) if native else Exception):
         raise recorder.fault
     code = _exit_code(status, recorder, native=native)
     if recorder.interrupted is None:

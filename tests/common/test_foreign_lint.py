@@ -17,6 +17,7 @@ ALLOWED = {
     "common/errors.py:complain": "through lines_of()",
     "common/say.py:put": "through line(), or a report",
     "common/say.py:put_bytes": "a report",
+    "common/say.py:write": "what pytest and argparse print",
     "common/cache.py:build": "JSON for ourselves",
     "common/cache.py:write": "JSON for ourselves",
     "conformance/commands/benchmark.py:benchmark": "our own figures",
