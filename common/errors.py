@@ -8,6 +8,7 @@ import sys
 from enum import IntEnum
 
 from common import foreign
+from common.program import here
 
 
 class ExitCode(IntEnum):
@@ -74,4 +75,4 @@ def complain(error: ConformError) -> None:
 
 def lines_of(error: ConformError) -> str:
     """Return an error's sentence and its hint, each on one line whatever is quoted in it."""
-    return foreign.line(str(error)) + (f"\n  hint: {foreign.line(error.hint)}" if error.hint else "")
+    return foreign.line(str(error)) + (f"\n  hint: {foreign.line(here(error.hint))}" if error.hint else "")

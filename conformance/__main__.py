@@ -10,6 +10,8 @@ import sys
 def main() -> int:
     """Run `conform`, and have every Python that it starts, xdist's workers among them, as careful as this one."""
     os.environ["PYTHONSAFEPATH"] = "1"
+    if os.path.basename(sys.argv[0]) != "__main__.py":
+        os.environ["CONFORM_STARTED_AS"] = sys.argv[0]  # the script of an installed package; common.program.VARIABLE
     from conformance import cli
 
     return cli.main()

@@ -20,6 +20,8 @@ BROKEN = 128
 def launch(root: str, arguments: list[str]) -> int:
     """Set up what the command needs, then become it; returns an exit code where it cannot."""
     fill()
+    # common.program.VARIABLE. The project's own tests compare what is printed with what is stored.
+    os.environ["CONFORM_STARTED_AS"] = "" if arguments[:1] == ["test"] else sys.argv[0]
     if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told so
         print(f"conform: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
         return BROKEN
@@ -29,7 +31,8 @@ def launch(root: str, arguments: list[str]) -> int:
         # A shell asks what a word may become; the answer is silence where nothing is installed yet.
         return BROKEN if environment.stale("") else _become(environment, "", arguments)
     if not arguments:
-        print("conform: no command\n  hint: `./conform run` tests a kernel; see ./conform --help", file=sys.stderr)
+        hint = f"`{sys.argv[0]} run` tests a kernel; see {sys.argv[0]} --help"
+        print(f"conform: no command\n  hint: {hint}", file=sys.stderr)
         return BROKEN
     command = arguments[0]
     stale = environment.stale(command)

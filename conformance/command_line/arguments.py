@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+from common.program import program
 from common.values import WORKERS, Bounds
 from conformance.command_line.parser import Parser, add_colour, workers
 
@@ -21,7 +22,7 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public n
 def top(version: str) -> tuple[Parser, Mapping[str, Parser]]:
     """Return the parser of the whole command line, and those of its commands by name."""
     parser = Parser(
-        prog="./conform", description="Test SOCKMAP and SOCKHASH of a Linux kernel.", exits=True,
+        prog=program(), description="Test SOCKMAP and SOCKHASH of a Linux kernel.", exits=True,
         examples="""
             ./conform run                                # test Debian's 6.12 kernel
             ./conform run ~/linux                        # test a built tree

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from common.errors import UsageError
+from common.program import here
 from common.say import put
 from common.values import WORKERS
 
@@ -36,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, examples: str = "", exits: bool = False, **more: Any) -> None:
         """Take, beside argparse's arguments, lines of examples, and whether the exit codes are those of a run."""
-        shown = "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines())
+        shown = "".join(f"  {here(line.strip())}\n" for line in examples.strip().splitlines())
         parts = [f"examples:\n{shown}"] * bool(shown) + [EXIT_CODES] * exits
         settings: dict[str, Any] = {
             "formatter_class": argparse.RawDescriptionHelpFormatter,

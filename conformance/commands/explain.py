@@ -13,6 +13,7 @@ from typing import Final
 
 from common import say
 from common.errors import ExitCode, UsageError
+from common.program import program
 from conformance.expect import words
 from conformance.expect.rules import Rule
 from conformance.expect.verified import newest_known, note
@@ -114,8 +115,8 @@ def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> lis
 
 def _command(case: Case) -> list[str]:
     """Return the command that runs the case, to be copied as it stands."""
-    line = f"  run it with  ./conform run --case {case.id}"
-    return [line] if len(line) <= _WIDTH else ["  run it with  ./conform run --case \\", f"    {case.id}"]
+    line = f"  run it with  {program()} run --case {case.id}"
+    return [line] if len(line) <= _WIDTH else [f"  run it with  {program()} run --case \\", f"    {case.id}"]
 
 
 def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from common.errors import ExitCode
+from common.program import here
 from common.say import put, say
 from conformance.groups import GROUPS, cases
 from conformance.model import Case
@@ -48,7 +49,7 @@ def overview(chosen: Sequence[Case], *, stressed: int) -> Iterator[str]:
                 yield from Style().wrap(said, first=f"{'':8}{name}: ", then=" " * 10)
     yield f"{len(chosen) - stressed:6}  in all; {stressed} more with --stress"
     yield ""
-    yield "ids: ./conform list --case GROUP; one case: ./conform explain ID"
+    yield here("ids: ./conform list --case GROUP; one case: ./conform explain ID")
 
 
 def _object(case: Case) -> dict[str, object]:

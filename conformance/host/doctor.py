@@ -21,6 +21,7 @@ from pathlib import Path
 
 from common import cache, foreign
 from common.errors import ConformError, ExitCode
+from common.program import here, program
 from common.say import put, say
 from conformance.host.environment import RUN, Environment
 from conformance.host.packages import BUILDING, PACKAGES
@@ -74,7 +75,7 @@ def doctor(options: argparse.Namespace) -> int:
     say("")
     if wrong:
         put(textwrap.wrap(f"A run cannot work yet: {', '.join(wrong)}.", _WIDTH), sys.stdout)
-        say("`./conform run` installs packages and makes the environment by itself.")
+        say(f"`{program()} run` installs packages and makes the environment by itself.")
         return int(ExitCode.BROKEN)
     say("A run can work.")
     return int(ExitCode.OK)
@@ -112,7 +113,7 @@ def render(finding: CheckResult, *, colour: bool) -> str:
     text = _fold(foreign.line(finding.text), margin)
     lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
     if finding.mend:
-        lines.append(f"{margin}{_fold('to fix: ' + foreign.line(finding.mend), margin + '  ')}")
+        lines.append(f"{margin}{_fold('to fix: ' + foreign.line(here(finding.mend)), margin + '  ')}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from common.program import NEUTRAL
 from conformance.expect.words import brief
 from conformance.model import Case, Verdict
 from conformance.report.events import CaseEvent, KernelEvent
@@ -106,7 +107,10 @@ def command_lines(label: str, command: str, style: Style) -> list[str]:
     if not command:
         return []
     try:
-        words = [shlex.quote(word) for word in shlex.split(command)]
+        split = shlex.split(command)
+        # git changes the directory before it starts what `git bisect run` names.
+        called = style.anywhere if split[:1] == ["git"] else style.program
+        words = [called if word == NEUTRAL else shlex.quote(word) for word in split]
     except ValueError:
         words = [command]
     lines = [f"   {label:9}"]

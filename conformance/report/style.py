@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from common import foreign
+from common.program import NEUTRAL, here, program
 
 WIDTH = 80
 
@@ -33,6 +34,9 @@ class Style:
 
     colour: bool = False
     unicode: bool = True
+    program: str = NEUTRAL
+    """What the reader calls this program by, and in any directory:"""
+    anywhere: str = NEUTRAL
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
@@ -40,17 +44,22 @@ class Style:
         forced = os.environ.get("FORCE_COLOR", "") not in ("", "0")
         able = stream.isatty() and os.environ.get("TERM") != "dumb"
         colour = not os.environ.get("NO_COLOR") and (forced or able)
+        calls = program(), program(anywhere=True)
         try:
             "●⊘⊗○─█…".encode(stream.encoding or "utf-8")
         except (UnicodeEncodeError, LookupError):
-            return cls(colour=colour, unicode=False)
-        return cls(colour=colour)
+            return cls(colour, False, *calls)
+        return cls(colour, True, *calls)
 
     def paint(self, text: str, *names: str) -> str:
         """Colour text but for the blanks behind it; names as in the table above."""
         codes = ";".join(_ANSI[name] for name in names if name)
         bare = text.rstrip()
         return f"\x1b[{codes}m{bare}\x1b[0m{text[len(bare) :]}" if self.colour and codes and bare else text
+
+    def call(self, text: str) -> str:
+        """Return text of ours with the commands in it as the reader would type them."""
+        return here(text, self.program)
 
     def show(self, text: str) -> str:
         """Return foreign text as one line that is safe to print, in characters that the medium has."""

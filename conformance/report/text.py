@@ -65,7 +65,7 @@ def kernel_section(run: Run, slug: str, style: Style = _PLAIN) -> list[str]:
         lines += style.wrap(note, first="Note: ")
     if kernel.error:
         lines += [style.paint(line, "bad") for line in style.wrap(kernel.error, first="NOT JUDGED: ")]
-        lines += style.wrap(kernel.hint, first="hint: ") if kernel.hint else []
+        lines += style.wrap(style.call(kernel.hint), first="hint: ") if kernel.hint else []
     shown, marks = grid.grids(cases), grid.marks(cases)
     if shown:
         lines += ["", *grid.lines(shown, marks, style), *grid.legend(marks, shown, style)]

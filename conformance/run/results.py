@@ -17,6 +17,7 @@ from typing import Self
 
 from common import foreign
 from common.errors import HostError, UsageError
+from common.program import here
 from conformance.model import Verdict
 from conformance.report import summary
 from conformance.report.events import NAME, CaseEvent, Run
@@ -121,7 +122,7 @@ def closing_lines(folder: Path, run: Run | None, *, resumable: bool = True) -> l
     lines = ["", f"results: {name}"]
     if resumable and (run is None or run.unseen() or run.counts()[Verdict.INFRA]):
         lines.append(f"resume:  {resume_command(folder)}")
-    return [*lines, f"page:    ./conform report {name} --open"]
+    return [here(line) for line in lines] + [here(f"page:    ./conform report {name} --open")]
 
 
 def located(run: Run, folder: Path) -> Run:
