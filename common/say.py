@@ -29,6 +29,10 @@ def note(text: str) -> None:
         return
 
 
+def hush(text: str) -> None:
+    """Take a line about what takes time and print nothing: for those who asked for quiet."""
+
+
 def add(lines: Iterable[str], stream: TextIO) -> None:
     """Print lines behind a verdict, which stands although their reader went away; else the same as `put`."""
     with contextlib.suppress(UnreadError):

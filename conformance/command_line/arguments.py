@@ -80,6 +80,7 @@ def _shell(commands: Commands[Parser]) -> None:
         "--case", dest="conform_case", action="append", metavar="GLOB",
         help="set up this case, the only one that matches, and stop before its teardown",
     )  # fmt: skip
+    _add_loudness(shell, "say which kernel and which machine it is", "print only what goes wrong, and the shell")
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and print the command that attaches gdb")
     _add_consent(shell)
 
@@ -203,6 +204,7 @@ def _compare(commands: Commands[Parser]) -> None:
         "--strict", action="store_true", help="also count expected version-dependent changes as regressions"
     )
     compare.set_defaults(conform_kernel=None)
+    _add_loudness(compare, "print each case's verdict", "print only the counts, the regressions and the summary")
     _add_consent(compare)
     add_colour(compare)
 
@@ -322,14 +324,15 @@ def _add_consent(parser: Parser) -> None:
     parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
 
 
-def _add_loudness(parser: Parser) -> None:
+def _add_loudness(
+    parser: Parser,
+    more: str = "print each case's verdict",
+    less: str = "print only unexpected cases and the verdict",
+) -> None:
     loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("-v", "--verbose", dest="loudness", action="store_const", const=1, default=0, help=more)
     loud.add_argument(
-        "-v", "--verbose", dest="loudness", action="store_const", const=1, default=0, help="print each case's verdict"
-    )
-    loud.add_argument(
-        "-q", "--quiet", dest="loudness", action="store_const", const=-1,
-        help="print only unexpected cases and the verdict",
+        "-q", "--quiet", dest="loudness", action="store_const", const=-1, help=less
     )  # fmt: skip
 
 

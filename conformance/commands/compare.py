@@ -14,14 +14,14 @@ from pathlib import Path
 
 from common import foreign
 from common.errors import ExitCode, UsageError
-from common.say import add, note
+from common.say import add, hush, note
 from conformance.compare.again import CLONES, Repeater, Tries
 from conformance.compare.classify import classify
 from conformance.compare.identity import unlike
 from conformance.compare.model import Change, Comparison, Difference, Side
 from conformance.compare.sides import Subject, is_folder, judged_before, judged_now, options_for, pairs, require_common
 from conformance.compare.store import store
-from conformance.compare.text import comparison_lines, paragraph
+from conformance.compare.text import brief_lines, comparison_lines, paragraph
 from conformance.compare.try_result import try_result
 from conformance.groups import cases
 from conformance.model import Case
@@ -53,7 +53,8 @@ def compare(options: argparse.Namespace) -> int:
         if folder is not None:
             store(found, folder)
         for comparison in found:
-            add([*comparison_lines(comparison, style), "", *paragraph(comparison)], sys.stdout)
+            lines = (brief_lines if asked.loudness < 0 else comparison_lines)(comparison, style)
+            add([*lines, "", *paragraph(comparison)], sys.stdout)
         if folder is not None:
             add(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
     changes = {each.change for comparison in found for each in comparison.differences}
@@ -75,6 +76,13 @@ class _Asked:
     again: int
     strict: bool
     workers: int
+    loudness: int
+    """Of progress, as in `live.choose`."""
+
+    @property
+    def progress(self) -> Callable[[str], None]:
+        """Where to say what takes time."""
+        return note if self.loudness >= 0 else hush
 
 
 def _read(options: argparse.Namespace) -> _Asked:
@@ -85,7 +93,7 @@ def _read(options: argparse.Namespace) -> _Asked:
     if options.again < 0:
         raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
     sides = {"base": options.base, "head": options.head}
-    return _Asked(sides, _runs(options), run, options.again, options.strict, workers(options))
+    return _Asked(sides, _runs(options), run, options.again, options.strict, workers(options), options.loudness)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
@@ -115,9 +123,11 @@ def _sides(asked: _Asked, folder: Path | None) -> tuple[list[Subject], list[Subj
     for name, text in asked.sides.items():
         if name in asked.runs:
             results = folder / name if folder is not None else None
-            gathered.append(judged_now(text, asked.runs[name], results, choose(sys.stderr, verdict_lines)))
+            conclude = verdict_lines if asked.loudness >= 0 else (lambda *_: ())
+            reporter = choose(sys.stderr, conclude, asked.loudness)
+            gathered.append(judged_now(text, asked.runs[name], results, reporter))
         else:
-            gathered.append(judged_before(text, note))
+            gathered.append(judged_before(text, asked.progress, note))
     return gathered[0], gathered[1]
 
 
@@ -177,21 +187,21 @@ def differences(
 def _repeat(kernels: Mapping[str, Kernel], again: list[Case], asked: _Asked) -> Tries:
     workbench = Workbench(kernels, asked.run.machine)
     for side in kernels:
-        workbench.prepare(side, note)
+        workbench.prepare(side, asked.progress)
     count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
-    note(f"repeating {count} {asked.again} time{'s' * (asked.again != 1)} on each kernel")
+    asked.progress(f"repeating {count} {asked.again} time{'s' * (asked.again != 1)} on each kernel")
     expires = expiry(asked.run.deadline, process_began())
     repeater = Repeater(kernels, asked.run.machine, asked.run.lists, asked.workers, expires)
-    return repeater.tries(again, asked.again, _tenths())
+    return repeater.tries(again, asked.again, _tenths(asked.progress))
 
 
-def _tenths() -> Callable[[int, int], None]:
+def _tenths(progress: Callable[[str], None]) -> Callable[[int, int], None]:
     told = 0
 
     def done(count: int, total: int) -> None:
         nonlocal told
         if count * 10 // total > told:
             told = count * 10 // total
-            note(f"{count}/{total} reruns done")
+            progress(f"{count}/{total} reruns done")
 
     return done

@@ -7,11 +7,11 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.errors import UsageError
-from common.say import note
+from common.say import hush, note
 from conformance.groups import cases
 from conformance.model import Case
 from conformance.run import greeting
@@ -20,6 +20,7 @@ from conformance.run.consent import for_host
 from conformance.run.machine_pool import Workbench
 from conformance.run.run_options import read_options
 from conformance.run.selection import Wanted, checked, matcher
+from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from vm import shell as terminal
 from vm.machine import Machine, MachineKind, Reply
@@ -37,13 +38,16 @@ def shell(options: argparse.Namespace) -> int:
     if others:
         raise UsageError("a shell is in one machine", hint="give one --kernel")
     for_host([spec], yes=options.yes)
-    kernel = resolve(spec, progress=note)
+    progress = note if options.loudness >= 0 else hush
+    kernel = resolve(spec, progress=progress)
     workbench = Workbench({slug: kernel}, asked.machine)
-    workbench.prepare(slug, note)
+    workbench.prepare(slug, progress)
     with contextlib.closing(workbench), contextlib.ExitStack() as stack:
         machine = workbench.machine(slug)
         if case is not None:
-            _tell(case, _set_up(machine, case))
+            _tell(case, _set_up(machine, case), progress)
+        if options.loudness > 0:
+            _describe(machine, kernel)
         if machine.usable:
             if options.gdb:
                 stack.enter_context(terminal.debugged(machine, kernel, note))
@@ -76,9 +80,21 @@ def _named(patterns: Sequence[str]) -> Case | None:
     return found[0]
 
 
-def _tell(case: Case, reply: Reply) -> None:
+def _describe(machine: Machine, kernel: Kernel) -> None:
+    """Say what kernel and what machine somebody is in."""
+    info = machine.info
+    note(f"{kernel.spec}: {kernel.banner}")
+    note(f"machine: {info.kind}, {info.accelerator} ({info.why}), speed factor {info.factor:.1f}")
+    if info.template:
+        made = "built now" if info.built else "cached"
+        note(f"template: {made}, booted in {info.boot_seconds:.1f} s, {info.template}")
+
+
+def _tell(case: Case, reply: Reply, progress: Callable[[str], None]) -> None:
+    """Say whether a case is set up, and what the kernel logged; that it is not is said to those who want quiet, too."""
     standing = reply.value is None and not reply.error
-    note(f"{case.id}: {'is set up; paused before teardown' if standing else reply.fate}")
+    say = progress if standing and not reply.log else note
+    say(f"{case.id}: {'is set up; paused before teardown' if standing else reply.fate}")
     if not standing:
         note(reply.error or f"it ended: {reply.value}")
     for line in reply.log:

@@ -84,12 +84,15 @@ def judged_now(spec: str, options: argparse.Namespace, results: Path | None, rep
     return list(_alive(Subject(recorder.run, slug, kernel) for slug, kernel in recorder.workbench.kernels.items()))
 
 
-def judged_before(text: str, progress: Progress) -> list[Subject]:
-    """Read what a run came to; its kernels are at hand where their specs still mean the same."""
+def judged_before(text: str, progress: Progress, warn: Progress) -> list[Subject]:
+    """Read what a run came to; its kernels are at hand where their specs still mean the same.
+
+    `progress` hears what takes time, `warn` what makes the comparison worth less.
+    """
     run = read(Path(text))
     if interrupted(run):
-        progress(f"{text}: this run was interrupted; what it did not judge counts as absent")
-    return list(_alive(Subject(run, slug, _at_hand(run.kernel(slug), progress)) for slug in run.slugs))
+        warn(f"{text}: this run was interrupted; what it did not judge counts as absent")
+    return list(_alive(Subject(run, slug, _at_hand(run.kernel(slug), progress, warn)) for slug in run.slugs))
 
 
 def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subject]]:
@@ -128,14 +131,14 @@ def _alive(subjects: Iterator[Subject]) -> Iterator[Subject]:
         yield subject
 
 
-def _at_hand(event: KernelEvent, progress: Progress) -> Kernel | None:
+def _at_hand(event: KernelEvent, progress: Progress, warn: Progress) -> Kernel | None:
     """Resolve the kernel of an old run; None unless it is the very same one."""
     try:
         kernel = resolve(event.spec, progress=progress)
     except ConformError as error:
-        progress(f"{event.spec} is not at hand: {error}")
+        warn(f"{event.spec} is not at hand: {error}")
         return None
     if kernel.digest != event.digest:
-        progress(f"{event.spec} is another kernel by now")
+        warn(f"{event.spec} is another kernel by now")
         return None
     return kernel

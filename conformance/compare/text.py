@@ -45,6 +45,15 @@ def comparison_lines(comparison: Comparison, style: Style = _PLAIN) -> list[str]
     return lines
 
 
+def brief_lines(comparison: Comparison, style: Style = _PLAIN) -> list[str]:
+    """Return the counts and what has regressed, for those who asked for quiet."""
+    lines = counts_lines(comparison, style)
+    lines += [line for note in comparison.notes for line in style.wrap(note, first="Note: ")]
+    if comparison.of(Change.REGRESSION):
+        lines += ["", *_section(comparison, Change.REGRESSION, style)]
+    return lines
+
+
 def counts_lines(comparison: Comparison, style: Style = _PLAIN) -> list[str]:
     """Return the four counts that matter, then the others."""
     counts = comparison.counts()

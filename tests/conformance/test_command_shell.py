@@ -81,6 +81,19 @@ class TestInAGuest:
         assert {"IN", "in_peer", "OUT", "out_peer", "map", "program"} <= set(names)
         assert any("sockmap, id " in line for line in lines)
 
+    def test_how_much_it_says(self, tmp_path: Path) -> None:
+        """With -q standard error is the command's; with -v it says which kernel and which machine it is."""
+        quiet, verbose = (
+            conform("shell", loud, "--kernel", KERNEL, "--case", CASE, "--", "sh", "-c", "echo hi", cwd=tmp_path)
+            for loud in ("-q", "-v")
+        )
+
+        assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "hi\n", "")
+        assert (verbose.returncode, verbose.stdout) == (0, "hi\n")
+        assert f"{KERNEL}: Linux version 6.12." in verbose.stderr
+        assert "\nmachine: clone, " in verbose.stderr
+        assert f"\n{CASE}: is set up; " in f"\n{verbose.stderr}"
+
     def test_what_is_read_is_a_script(self, tmp_path: Path) -> None:
         """Its end is the end: nothing waits for a key; and an empty one ends at once."""
         for script, code, shown in ((b"echo $((6*7))\nexit 3\n", 3, b"42\n"), (b"", 0, b"")):
