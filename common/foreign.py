@@ -20,14 +20,14 @@ _MARKUP = re.compile(r"[\\`*{}\[\]<>|#~&]|\b_|_\b|\B_\B")
 
 
 def visible(text: str) -> str:
-    """Return text of several lines in which every character is to be seen; tabs and line feeds stay."""
+    """Return text of several lines with every invisible character escaped, except tabs and line feeds."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else _spelt(ord(each)) for each in text)
 
 
 def line(text: str) -> str:
-    """Return text as one line: what was several lines cannot pass for lines of ours."""
+    """Return text as one line, so that foreign text cannot fake a line of ours."""
     if text.isprintable():
         return text
     return visible(_BREAKS.sub(" ", text).expandtabs(TAB)).replace("\n", " ")
@@ -45,7 +45,7 @@ def xml(text: str) -> str:
 
 
 def xml_property(text: str) -> str:
-    """Return text for within `[[PROPERTY|name=value]]`, which it cannot end."""
+    """Return text that cannot end the `[[PROPERTY|name=value]]` it is put into."""
     return line(" ".join(text.split())).replace("]", r"\x5d").replace("|", r"\x7c")
 
 

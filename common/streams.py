@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Standard streams that this process was started without (`2>&-`): the next file that it opens would take their place.
+"""Standard streams that this process was started without (`2>&-`): the next file it opens would get their descriptor.
 
 The launcher imports this: `os` and `sys` only.
 """

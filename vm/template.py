@@ -25,7 +25,7 @@ FORMAT = 4
 
 MANIFEST = "manifest.json"
 SEALED = re.compile(r'\{"checksum": "([0-9a-f]{8})", "template":\n(.*)\n\}')
-"""A manifest: its second line is what the checksum is of."""
+"""A manifest; the checksum covers its second line."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 CHUNK = 1 << 20
@@ -41,17 +41,17 @@ def generation(bundle: Bundle) -> str:
 
 
 def folder_of(key: str, bundle: Bundle) -> Path:
-    """Return where the template for `key`, warm with `bundle`, is or would be."""
+    """Return the folder of the template for `key`, warm with `bundle`; it may not exist."""
     return _templates() / f"{key}-{generation(bundle)}"
 
 
 def newest(key: str) -> Path | None:
-    """Return the template for `key` that was prepared last; any will do, for clones take changed code over."""
+    """Return the template for `key` that was prepared last; clones receive newer guest code when they start."""
     return next(iter(_generations(key)), None)
 
 
 def identity(folder: Path) -> list[int]:
-    """Tell a template from the one that may take its place."""
+    """Return what distinguishes a template from one that may replace it."""
     try:
         return [(folder / MANIFEST).stat().st_ino, *stamp(folder / MANIFEST)]
     except OSError:
@@ -59,13 +59,13 @@ def identity(folder: Path) -> list[int]:
 
 
 def discard(folder: Path, seen: list[int]) -> None:
-    """Discard a bad template, unless another process has already made it anew."""
+    """Discard a bad template, unless another process has already replaced it."""
     if identity(folder) == seen:
         cache.discard(folder)
 
 
 def retire(key: str) -> None:
-    """Discard all but the newest generations of a template, and whatever nobody has prepared for weeks."""
+    """Discard all but the newest generations of a template, and templates that no run has used for weeks."""
     for folder in _generations(key)[KEPT:]:
         cache.discard(folder)
     for folder in _generations("*"):
@@ -111,7 +111,7 @@ class Template:
 
     @property
     def state(self) -> Path:
-        """Everything else of the guest."""
+        """The state of the guest besides its memory."""
         return self.folder / "state"
 
     @property
@@ -166,7 +166,7 @@ class Template:
 
 
 def _sealed(text: str) -> tuple[str, str]:
-    """Take a manifest apart; ValueError if it is none."""
+    """Split a manifest into checksum and text; ValueError if it has not this form."""
     match = SEALED.fullmatch(text)
     if match is None:
         raise ValueError("not sealed")
@@ -178,7 +178,7 @@ def _sum_of(text: str) -> str:
 
 
 def seal(folder: Path, composition: Composition, info: MachineInfo, *, note: str = "") -> None:
-    """Write the manifest for what is in `folder`: a template, or nothing but the news that there can be none."""
+    """Write the manifest of `folder`: of a template, or of the reason why there can be none."""
     names = ("ram", "state") if info.kind is MachineKind.CLONE else ()
     Template(
         folder,

@@ -25,7 +25,7 @@ _CHUNK = 1 << 16
 
 
 def load(definition: Definition, context: Context, maps: Mapping[str, int]) -> int:
-    """Load a program for a hook, these map descriptors put in, and return its own.
+    """Load a program for a hook with these map descriptors, and return its own descriptor.
 
     LookupError if the kernel has no such hook; the OSError of a refused program carries the end of the verifier's log.
     """
@@ -39,7 +39,7 @@ def load(definition: Definition, context: Context, maps: Mapping[str, int]) -> i
 
 
 def iterate(program: int, map_fd: int | None = None) -> Iterator[int]:
-    """Run an iterator, over a map or over what its hook says; yield what each read gave, which may be one step each."""
+    """Run an iterator over a map or over its hook's objects; yield the data of each read(2)."""
     target = ctypes.create_string_buffer(struct.pack("=I", map_fd or 0))
     info, size = (0, 0) if map_fd is None else (ctypes.addressof(target), 4)
     link = call(_LINK_CREATE, bytearray(struct.pack("=4IQI", program, 0, TRACE_ITER, 0, info, size)))

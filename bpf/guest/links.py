@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bpf(2) for what holds programs in place: attach, detach and query by hand, and links.
+"""Attach, detach and query programs by bpf(2), by hand and by links.
 
 Attach types are the kernel's numbers here, so that wrong ones can be asked for. All raise OSError with the kernel's
 errno.
@@ -35,7 +35,7 @@ def detach(target: int, program: int, kind: int, flags: int = 0) -> None:
 
 
 def query(target: int, kind: int, flags: int = 0, room: int = 4) -> list[int]:
-    """Return the ids of the programs attached to a map; as many zeros if there is no `room` for ids."""
+    """Return the ids of the programs attached to a map; zeros in their place if `room` is 0."""
     found = (ctypes.c_uint32 * 4)()
     attributes = bytearray(_QUERY.pack(target, kind, flags, 0, ctypes.addressof(found), room))
     call(_PROG_QUERY, attributes)
@@ -48,7 +48,7 @@ def create(target: int, program: int, kind: int, flags: int = 0) -> int:
 
 
 def update(link: int, program: int, flags: int = 0, old: int = 0) -> None:
-    """Put another program in the place of a link's."""
+    """Replace the program of a link."""
     call(_LINK_UPDATE, bytearray(struct.pack("=4I", link, program, flags, old)))
 
 

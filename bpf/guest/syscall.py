@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Not at run time: a caller of bpf(2) alone need not have built the programs.
+    # Not imported at run time: a caller that only needs bpf(2) works without built programs.
     from bpf.guest.programs import Definition
 
 MAP_TYPES = {"array": 2, "sockmap": 15, "sockhash": 18}
@@ -61,7 +61,7 @@ def update(map_fd: int, key: int, value: int, flags: int = 0) -> None:
 
 
 def update_wide(map_fd: int, key: int, value: int, flags: int = 0) -> None:
-    """Set `map[key] = value`, a u32 and a u64: only a map with such values tells the cookie of a socket it holds."""
+    """Set `map[key] = value`, a u32 and a u64: only such a map returns the cookie of a socket."""
     _ELEMENT_U64.pack_into(_memory, 0, map_fd, _key, _value, flags, key, value)
     _bpf(_UPDATE, _ELEMENT.size)
 
@@ -86,13 +86,13 @@ def attach(map_fd: int, program_fd: int, attach_type: str) -> None:
 
 
 def detach(map_fd: int, program_fd: int, attach_type: str) -> None:
-    """Detach that program; sockets already in the map keep it."""
+    """Detach the program from the map; sockets already in the map keep it."""
     _ATTACH.pack_into(_memory, 0, map_fd, program_fd, ATTACH_TYPES[attach_type], 0)
     _bpf(_PROG_DETACH, _ATTACH.size)
 
 
 def call(command: int, attributes: bytearray) -> int:
-    """Do any command of bpf(2) and return what it returned; what the kernel writes is in `attributes` afterwards."""
+    """Call bpf(2) with any command and return its result; the kernel's output is in `attributes` afterwards."""
     block = (ctypes.c_char * len(attributes)).from_buffer(attributes)
     result: int = _syscall(_number, command, ctypes.addressof(block), len(attributes))
     if result < 0:
@@ -113,7 +113,7 @@ class Program:
         self._licence = ctypes.create_string_buffer(definition["licence"].encode())
 
     def load(self, maps: Mapping[str, int]) -> int:
-        """Load it with these map descriptors put in and return its own.
+        """Load the program with these map descriptors and return its own descriptor.
 
         If the verifier refuses it, the OSError carries the end of the verifier's log as second argument.
         """

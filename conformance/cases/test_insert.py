@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Insert: every socket kind in every state, and everything user space can ask of a map that holds sockets."""
+"""Insert: every socket kind in every state, and every bpf(2) command on a map that holds sockets."""
 
 from __future__ import annotations
 

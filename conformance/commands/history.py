@@ -23,7 +23,7 @@ _WIDEST = 40
 
 
 def history(options: argparse.Namespace) -> int:
-    """Print what the cases have come to; never judges, so it is 0 unless there is nothing to read."""
+    """Print the history of the cases; returns 0 unless there is nothing to read."""
     found = stored_runs(Path(options.folder))
     if not found:
         raise UsageError(

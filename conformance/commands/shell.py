@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform shell`: a shell, or one command, in the clone that a case would get, or in which it is set up."""
+"""`conform shell`: a shell, or one command, in a clone; with `--case`, after the case is set up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vm.machine import Machine, MachineKind, Reply
 
 _GREETING = "greeting"
 _SETTING_UP = 60.0
-"""Deadline of a case that is looked at, not judged."""
+"""Deadline in seconds for setting up a case."""
 
 
 def shell(options: argparse.Namespace) -> int:
@@ -58,8 +58,8 @@ def shell(options: argparse.Namespace) -> int:
 
 
 def _set_up(machine: Machine, case: Case) -> Reply:
-    """Carry out a case up to where it would tear itself down; a guest learns what it holds by then."""
-    if machine.info.kind is MachineKind.HOST:  # a file of the greeting would stay behind
+    """Run a case up to its teardown; the guest is told which sockets and maps it holds."""
+    if machine.info.kind is MachineKind.HOST:  # the file with the greeting would be left behind
         return machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True)
     machine.load({**guest_bundle(), _GREETING: Path(greeting.__file__).read_text(encoding="utf-8")})
     arguments = {"case": case.id, "scenario": case.scenario, "params": dict(case.params)}

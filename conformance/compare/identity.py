@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What differs between two kernels themselves: commits, configuration symbols, where they came from."""
+"""How two kernels differ in themselves: commits, configuration symbols, origin."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kernels.kernel import Kernel
 from kernels.repository import git
 
 _ELSEWHERE = ("commit", "config", "path", "repository", "sha256")
-"""What is said better below, or by the spec."""
+"""Facts that other sentences, or the spec, say better."""
 _SHOWN = 8
-"""Commits and symbols that are named; of more there is only the number."""
+"""Commits and symbols named at most; of the others only the number is given."""
 
 
 def unlike(base: KernelEvent, head: KernelEvent, kernels: tuple[Kernel | None, Kernel | None]) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def _symbols(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[str]:
     if not differing:
         return
     needed = set(symbols_needed())
-    # Of hundreds only those tell something that cases need; a few tell all.
+    # Of hundreds of symbols only those that cases need are named; a few are all named.
     telling = [name for name in differing if name in needed or len(differing) <= _SHOWN]
     named = ", ".join(f"{name} {base.get(name, 'n')} -> {head.get(name, 'n')}" for name in telling)
     which = named if len(telling) == len(differing) else f"of those that cases need: {named or 'none'}"

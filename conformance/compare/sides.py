@@ -33,7 +33,7 @@ class StoppedError(ConformError):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One kernel, what it came to, and, where it is at hand, itself."""
+    """One kernel and its results; the kernel itself only if it is available on this host."""
 
     run: Run
     slug: str
@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def event(self) -> KernelEvent:
-        """What the run says of the kernel."""
+        """The run's event about the kernel."""
         return self.run.kernel(self.slug)
 
     @property
@@ -51,18 +51,18 @@ class Subject:
 
     @property
     def cases(self) -> dict[str, CaseEvent]:
-        """What the run says of each case, by its id."""
+        """The run's event about each case, by its id."""
         return {case.id: case for case in self.run.cases.get(self.slug, ())}
 
 
 def is_folder(text: str) -> bool:
-    """Whether a side is a folder of results rather than a kernel; whether its log can be read is seen later."""
+    """Whether a side is a folder of results, not a kernel; its log may still be unreadable."""
     path = Path(text)
     return path.name == NAME or os.path.lexists(path / NAME)
 
 
 def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options of the run over one side: patches and fragments are head's; UsageError if it cannot be."""
+    """Return the options of the run over one side: patches and fragments are for head only; may raise UsageError."""
     changes: dict[str, Any] = {"conform_kernel": [spec], "conform_results": None}
     if name == "base":
         changes |= {"conform_patch": None, "conform_config": None}
@@ -96,7 +96,7 @@ def judged_before(text: str, progress: Progress, warn: Progress) -> list[Subject
 
 
 def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subject]]:
-    """Put the kernels of two sides side by side: one with one, of several those of the same name."""
+    """Pair the kernels of two sides: one with one, or by name if there are several."""
     if len(base) == len(head) == 1:
         return [(base[0], head[0])]
     by_slug = {subject.slug: subject for subject in head}
@@ -111,7 +111,7 @@ def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subje
 
 
 def require_common(base: Subject, head: Subject, old: Collection[str], new: Collection[str]) -> None:
-    """Raise UsageError where the two sides have no case in common: no difference between them means anything."""
+    """Raise UsageError if the two sides have no case in common."""
     if not set(old) & set(new):
         told = (
             f"{name} {side.event.title} has {f'{len(ids)}, e.g. {next(iter(ids))}' if ids else 'none'}"

@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Return every count, and every case that is not the same and right."""
+    """Return all counts, and every case that differs or is wrong."""
     counts = comparison.counts()
     return {
         "schema": SCHEMA,

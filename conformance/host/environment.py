@@ -25,12 +25,12 @@ class Environment:
         self.bytecode = os.path.join(self.folder, "bytecode")
 
     def stale(self, command: str) -> list[str]:
-        """Return the requirements files that `./conform COMMAND` needs and that are not installed as they stand."""
+        """Return the requirements files of `./conform COMMAND` whose current content is not installed."""
         files = (RUN, DEVELOPMENT) if command == "test" else (RUN,)
         return [name for name in files if _read(self.stamp(name)) != self.state(name)]
 
     def stamp(self, name: str) -> str:
-        """Return the file which is written when all of the requirements file `name` is installed, and not before."""
+        """Return the file that is written once the whole requirements file `name` is installed."""
         return os.path.join(self.folder, f"{name}.installed")
 
     def state(self, name: str) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The versions at which the tables change their mind, and the real kernels on both sides of each.
+"""The versions at which an expectation changes, and the real kernels on both sides of each.
 
 `expect/proved.toml` has a `[[proof]]` row for each boundary that was seen on real kernels:
 
@@ -28,7 +28,7 @@ from kernels.version import Version
 
 PROVED: Final = Path(__file__).parents[1] / "expect" / "proved.toml"
 SINCE: Final = Version.parse("6.12")
-"""The boundaries after this version are those that should be proved: of older branches few kernels are in reach."""
+"""The boundaries after this version are those that should be proved: few kernels of older branches are available."""
 
 
 _OLDEST: Final = Version.parse("5.10")
@@ -57,7 +57,7 @@ class Boundary:
     version: Version
     bound: Bound
     rows: tuple[str, ...]
-    """The places of the rows that say so."""
+    """The places of the rows with this boundary."""
     case: str
     """A case that one of them decides."""
 
@@ -69,7 +69,7 @@ class Boundary:
         return (max(without), min(with_it)) if without and with_it else None
 
     def proof(self) -> BoundaryProof | None:
-        """Return what proves it; None if it was only read."""
+        """Return its proof on real kernels; None if it was only read in the history."""
         return next((each for each in proofs() if (each.commit, each.branch) == (self.commit, self.branch)), None)
 
     def _judges(self, version: Version) -> bool:
@@ -121,7 +121,7 @@ def _rules() -> Iterator[tuple[Rule, str]]:
 
 
 def _decided(group: str) -> Iterator[tuple[Rule, str]]:
-    """Yield the rows of a group with a judge of its own: only what decides a case says which case a row is about."""
+    """Yield the rows of a group that has its own judge, with the cases that they decide."""
     decide = GROUPS[group].decided
     assert decide is not None, group
     rules = [rule for name in _TABLES for rule in expectation.table(name).rules]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a kernel does today and no sane application could want: known, but never blessed as normal.
+"""Known defects: what a kernel does and no application could want.
 
 The rows of the other tables say what a kernel should do. Where a kernel is known to do otherwise, `defects.toml` and
 `defects-PART.toml` of its group have `[[deviation]]` rows: `id`, `match`, `since`, `until`, `commit`, `subject` and
@@ -50,30 +50,30 @@ from kernels.version import Version
 HERE: Final = Path(__file__).parents[1] / "groups"
 _SYMPTOM = ("answers", "splat", "verdict")
 _TEXTS: Final = {"title": r".*", "case": r"[a-z_]+/[a-z0-9_.-]+", "cve": r"CVE-\d{4}-\d{4,}", "link": r"https://\S+"}
-"""What is text, and its form."""
+"""Keys whose value is text, and its form."""
 _REST: Final = ("where", "chain", "racy", *_TEXTS)
 _OWN: Final = frozenset({*_SYMPTOM, "where", "chain", "racy", "cve", "link", "since", "until", "commit", "subject"})
-"""What a match may say for itself; the other keys are parameters."""
+"""Keys that a match may override; its other keys are parameters."""
 _ENDS = (Verdict.HANG, Verdict.PANIC, Verdict.LOST)
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """What a case showed, as far as a deviation can speak of it."""
+    """What a case showed, as far as a defect's symptom can describe it."""
 
     answers: Mapping[str, str]
     """Of its steps; empty where it did not answer, or has none."""
     reports: Sequence[Report] = ()
     """In its kernel log."""
     verdict: Verdict | None = None
-    """What became of the machine; None if nothing did."""
+    """What happened to the machine; None if it is alive."""
     console: str = ""
-    """What it said of where in the kernel it is: on the console, in the log, or of its worker."""
+    """Where in the kernel it is, from the console, the kernel log or the worker's stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One row, or one way in which it shows."""
+    """One `[[deviation]]` row, or one of its matches."""
 
     rule: Rule
     answers: Mapping[str, str]
@@ -93,23 +93,23 @@ class Deviation:
 
     @property
     def harmful(self) -> bool:
-        """Whether it leaves the kernel in no state to go on with."""
+        """Whether the kernel cannot be used any more once the defect has shown."""
         return self.splat is not None or self.verdict is not None
 
     def excuses(self, report: Report) -> bool:
-        """Whether it speaks of a report."""
+        """Whether the row's splat matches a report."""
         entitled = self.splat is not None and self.splat.search(report.title) is not None
         return entitled and (self.chain is None or self.chain.search(report.text) is not None)
 
     def shows_in(self, symptom: Symptom) -> bool:
-        """Whether exactly this is what the case showed."""
+        """Whether the case showed exactly this symptom."""
         answered = all(symptom.answers.get(step, "absent") == answer for step, answer in self.answers.items())
         logged = self.splat is None or any(map(self.excuses, symptom.reports))
         there = self.where is None or self.where.search(symptom.console) is not None
         return answered and logged and there and symptom.verdict is self.verdict
 
     def as_ground(self) -> Ground:
-        """Return the row as what a verdict rests on."""
+        """Return the row as the ground of a verdict."""
         ground = self.rule.as_ground(self.answers, Source.DEFECT, self.link)
         return replace(ground, title=self.title, cve=self.cve)
 
@@ -129,7 +129,7 @@ def of_group(group: str) -> tuple[Deviation, ...]:
 
 
 def about(case: Case) -> tuple[Deviation, ...]:
-    """Return the rows about this case on whatever kernel."""
+    """Return the rows about this case on any kernel."""
     return tuple(row for row in _rows(case.group) if row.rule.matches(case.params))
 
 
@@ -162,7 +162,7 @@ def _rows(group: str) -> tuple[Deviation, ...]:
 
 
 def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the row once for each of its matches, with what that says otherwise."""
+    """Yield the row once for each of its matches, with the keys that the match overrides."""
     matches = row.get("match")
     if not isinstance(matches, list):
         yield row
@@ -171,7 +171,7 @@ def _variants(where: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise bad(where, f"'match' is a table or a list of tables, not {matches!r}")
     for match in matches:
         own = {key: value for key, value in match.items() if key in _OWN}
-        # The title is of the commit beside it.
+        # The subject belongs to the commit of the same match.
         kept = {key: value for key, value in row.items() if not ("commit" in own and key == "subject")}
         yield {**kept, **own, "match": {key: value for key, value in match.items() if key not in _OWN}}
 

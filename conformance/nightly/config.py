@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""conform.toml: read strictly, measured against the default file, which has every key with its type."""
+"""Read conform.toml strictly: the default file has every key that is allowed, with its type."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _MACHINES: Final = {"cpus": "--cpus", "memory": "--memory", "accelerator": "--ac
 
 @dataclass(frozen=True, slots=True)
 class MatrixConfig:
-    """What a configuration asks for."""
+    """The content of a conform.toml."""
 
     kernels: tuple[str, ...]
-    """Specs, a kernel that is built once for each preset."""
+    """Specs; a kernel built from source appears once for each preset."""
     arguments: tuple[str, ...]
-    """Of `conform run`: lists and machines."""
+    """Options of `conform run` about lists and machines."""
     cases: tuple[str, ...]
     """Patterns of `--case`; empty for all."""
     hammered: str
@@ -56,9 +56,9 @@ class MatrixConfig:
     formats: tuple[str, ...]
 
     def options(self, shard: str = "", cases: Sequence[str] = (), seed: int = 0) -> argparse.Namespace:
-        """Return what `conform run` would be told; `cases` of the command line stand for those of the file.
+        """Return the options for `conform run`; `cases` of the command line replace those of the file.
 
-        `seed` is that of the hammer; all shards of a night need the same.
+        `seed` is the random seed of the hammer; all shards of a run need the same.
         """
         parser = argparse.ArgumentParser()
         add_options(parser)
@@ -101,7 +101,7 @@ def read(path: Path) -> MatrixConfig:
 
 
 def _merge(path: Path, default: Mapping[str, Any], given: Mapping[str, Any], table: str = "") -> dict[str, Any]:
-    """Lay what is given over the default; both the keys and the types are the default's."""
+    """Merge the given values over the defaults; keys and types must be those of the defaults."""
     for key, value in given.items():
         name = f"{table}{key}"
         if key not in default:
@@ -163,7 +163,7 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _hammered(path: Path, values: Mapping[str, Any]) -> str:
-    """Return the kernel that is hammered; of one that is built with several presets, the last."""
+    """Return the kernel that is hammered; with several presets, the last of them."""
     kernel = values["hammer"]["kernel"]
     if kernel and kernel not in values["kernels"]:
         raise UsageError(f"{path}: 'hammer.kernel' is {kernel!r}, which is none of 'kernels'", hint=_HINT)
@@ -182,7 +182,7 @@ def _arguments(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lists(path: Path, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield the options of all lists, which are read once to say by which key a wrong one is named."""
+    """Yield the options of all lists; each list is read here, so that an error names its key."""
     for key, option in _LISTS.items():
         files = [os.fspath(_beside(path, f"lists.{key}", each)) for each in values[key]]
         one = {each: files if each == key else () for each in _LISTS}
@@ -196,7 +196,7 @@ def _lists(path: Path, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def _beside(path: Path, name: str, value: str) -> Path:
     """Return a path that the file names; UsageError unless it is below the file's own folder.
 
-    The file may come with a change that nobody has read yet: it must not say what is overwritten, nor what is read and
+    The file may be part of a change that is not reviewed yet: it must not choose files to overwrite, or to read and
     quoted in an error.
     """
     if not value:

@@ -20,7 +20,7 @@ class Absent:
     ground: Ground
     """Its row."""
     fixed: bool
-    """Whether cases saw the promise hold in its place; otherwise those that could show it went wrong in another way."""
+    """Whether cases saw the promise kept instead; otherwise the cases that could show it failed in another way."""
 
     @property
     def text(self) -> str:
@@ -30,7 +30,7 @@ class Absent:
 
 
 def absent(run: Run, slug: str) -> tuple[Absent, ...]:
-    """Return the defects that cases came to a verdict about, those with a CVE number first; none for an older log."""
+    """Return the defects that cases with a verdict could show, those with a CVE number first; none for an older log."""
     cases = [case for case in run.cases.get(slug, ()) if case.verdict not in _NOT_ASKED]
     asked = {row for case in cases for row in case.may_show}
     rows = {verdict: {ground.row for case in cases if case.verdict is verdict for ground in defects_of(case)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The attachment scenarios on the running kernel: they say what they see, also where it is not what it should be."""
+"""The attachment scenarios on the running kernel: they report what they see, also when it is wrong."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fixture_host() -> Iterator[Session]:
 
 
 def steps(host: Session, scenario: str, *broken: str, **params: str) -> dict[str, str]:
-    """Carry out a case, some of the calls to the kernel left undone."""
+    """Carry out a case with some calls to the kernel left out."""
     found = ask(host, "carry_out", scenario=scenario, broken=list(broken), params=params)
     assert isinstance(found, dict)
     return found
@@ -60,14 +60,14 @@ def steps(host: Session, scenario: str, *broken: str, **params: str) -> dict[str
 HAND = ["empty: holds", "attached: holds", "replaced: holds", "detached: holds"]
 
 
-def test_what_a_map_holds_is_told_apart(host: Session) -> None:
+def test_programs_that_a_map_holds_are_named(host: Session) -> None:
     """The program held is named, not counted."""
     seen = steps(host, "attach:by_hand", attach="sk_msg_verdict", map="sockhash")
     assert [seen[step] for step in HAND] == ["none", "first", "second", "none"]
 
 
 def test_an_attachment_that_did_not_happen_is_seen(host: Session) -> None:
-    """The kernel's word that it attached is not taken for the deed."""
+    """A kernel that reports success and does not attach is found out."""
     seen = steps(host, "attach:by_hand", "attach", attach="sk_msg_verdict", map="sockmap")
     assert [seen[step] for step in ["attach", *HAND]] == ["ok", "none", "none", "none", "none"]
 
@@ -82,7 +82,7 @@ def test_a_detachment_that_did_not_happen_is_seen(host: Session) -> None:
 
 @pytest.mark.parametrize("attach", ["sk_skb_verdict", "sk_skb_stream_verdict", "sk_msg_verdict"])
 def test_the_program_that_ran_is_named(host: Session, attach: str) -> None:
-    """Each program counts its own runs; data that met none is native."""
+    """Each program counts its own runs; data for which none ran is native."""
     seen = steps(host, "attach_effect:frozen", attach=attach, kind="tcp4", map="sockmap", change="replace")
     assert [seen[step] for step in ("data", "deleted: data", "inserted again: data")] == ["first", "native", "second"]
     seen = steps(host, "attach_effect:frozen", "attach", attach=attach, kind="tcp4", map="sockmap", change="replace")
@@ -114,7 +114,7 @@ def test_nothing_of_a_case_is_left(host: Session) -> None:
         ("helper", "sk_skb", "verifier:EACCES"),
     ],
 )
-def test_what_the_verifier_minds(host: Session, what: str, program: str, answer: str) -> None:
-    """Its complaint is put into a word; a helper that is called with the wrong registers is neither of the words."""
+def test_refusals_of_the_verifier_are_classified(host: Session, what: str, program: str, answer: str) -> None:
+    """Its log becomes one word; a helper that is called with the wrong registers is none of them."""
     helper = {"xdp": 60, "sk_skb": 52}[program]
     assert ask(host, "load", what=what, program=program, helper=helper) == answer

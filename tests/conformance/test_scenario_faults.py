@@ -131,7 +131,7 @@ def test_lost_bytes_are_waited_for_and_then_reported_missing(fault: str, arrives
 
 
 def test_an_end_is_told_once() -> None:
-    """However often the scenario looks while it searches for missing bytes, each phase has one end of the stream."""
+    """Each phase reports one end of the stream, however often the scenario reads."""
     with open_host(DOUBLES) as host:
         seen = ask(host, "planted", fault="ended", grace=0.05, cases=[CASE | {"out": "unix_stream"}])
     assert [phase["received"]["out_peer"] for phase in seen["phases"]] == [["eof"]] * 3
@@ -147,7 +147,7 @@ def test_bytes_from_elsewhere() -> None:
 
 
 def test_a_kernel_that_does_not_come_to_rest() -> None:
-    """If a fence does not come back, the phase never settled and says what arrived; the next case has new fences."""
+    """If a fence does not return, the phase is reported as not settled, and the next case has new fences."""
     with open_host(DOUBLES) as host:
         seen = ask(host, "planted", fault="stuck", cases=[CASE])
         next_case = observe(host)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hammer's threads, on sockets that are in no map: the running kernel is not to be hammered on."""
+"""The hammer's threads, on sockets that are in no map: the running kernel must not be stressed."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def host() -> Iterator[Session]:
     ("deed", "came", "received"),
     [("", "ended", True), ("close", "ended", False), ("raise", "raised ZeroDivisionError('division by zero')", True)],
 )
-def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str, *, received: bool) -> None:
-    """Sockets that others close are part of the game; anything else that a thread dies of is not."""
+def test_the_end_of_each_thread_is_reported(host: Session, deed: str, came: str, *, received: bool) -> None:
+    """A thread may find its sockets closed by others; any other error of a thread is reported."""
     told, flowed, _ = ask(host, "run", deed=deed, seed="3")
 
     assert told == came
@@ -148,12 +148,12 @@ def test_what_became_of_the_threads_is_told(host: Session, deed: str, came: str,
 
 
 def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
-    """A thread that does not come back is looked up in the kernel."""
+    """A thread that does not end is reported with its kernel stack."""
     assert "stuck" in ask(host, "run", deed="hang", seed="3")[0]
 
 
-def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> None:
-    """Two threads are stuck, one of them only for its turn: the other is what is wrong."""
+def test_a_thread_that_waits_for_a_stuck_one_is_not_named(host: Session) -> None:
+    """Two threads are stuck, one of them only waits for its turn: the other is reported."""
     told = ask(host, "run", deed="hang in turn", seed="3")[0]
 
     assert told.count("stuck") == 1
@@ -169,8 +169,8 @@ def test_who_waits_for_a_thread_that_is_stuck_is_not_named(host: Session) -> Non
         ([], []),
     ],
 )
-def test_who_keeps_the_others_is_named_alone(host: Session, stuck: list[str], named: list[str]) -> None:
-    """One that never rests may have what the others wait for."""
+def test_a_thread_that_blocks_the_others_is_named_alone(host: Session, stuck: list[str], named: list[str]) -> None:
+    """A thread that never blocks may hold what the others wait for."""
     assert ask(host, "culprits", stuck=stuck) == named
 
 
@@ -179,11 +179,11 @@ def test_a_number_that_is_no_socket_any_more_is_not_kept(host: Session) -> None:
     assert ask(host, "duplicate") == ["ENOTSOCK", True]
 
 
-def test_who_waits_for_a_socket_lets_the_others_run(host: Session) -> None:
-    """A thread that needs a socket which another holds in the kernel waits alone: Python itself would keep all out."""
+def test_a_thread_that_waits_for_a_socket_lets_the_others_run(host: Session) -> None:
+    """A thread waits outside of Python's lock for a socket that another thread uses in the kernel."""
     assert ask(host, "held") == "ECONNRESET"
 
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
-    """The same seed makes the same draws, each thread its own."""
+    """The same seed gives the same choices, different ones for each thread."""
     assert ask(host, "run", deed="", seed="12")[2] == [True, True, False]

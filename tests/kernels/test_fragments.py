@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The fragments of configurations that ship with the suite, held against what the cases say they need."""
+"""The fragments of configurations that ship with the suite, compared with what the cases need."""
 
 from __future__ import annotations
 

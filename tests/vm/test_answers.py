@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whatever a guest says, a verdict about its kernel comes out and nothing else."""
+"""Whatever a guest sends, the result is a verdict about its kernel."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ frames = st.fixed_dictionaries({}, optional={name: likely.get(name, anything) | 
 
 
 def examples(request: pytest.FixtureRequest) -> settings:
-    """Return how many examples are made, which `--examples` says."""
+    """Return the number of examples, from `--examples`."""
     count = int(request.config.option.examples) or EXAMPLES
     return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 def check(reply: Reply) -> None:
-    """Hold a reply to what everybody behind it relies on, and have it judged."""
+    """Check what all users of a reply rely on, and judge the reply."""
     assert isinstance(reply.fate, Fate)
     for text in (reply.error, reply.trace, reply.console, reply.cut, reply.dump):
         assert isinstance(text, str)
@@ -122,7 +122,7 @@ class SilentBody(NoGuest):
         return self._words
 
     def printed(self) -> int:
-        """Return how long that is said to be."""
+        """Return the length that the body claims."""
         return self.words_size
 
     def complaint(self) -> str:
@@ -143,7 +143,7 @@ class SilentBody(NoGuest):
 
 
 def answered(data: bytes, monkeypatch: pytest.MonkeyPatch) -> Reply:
-    """Return the reply of a machine that says so much and then nothing more."""
+    """Return the reply of a machine that sends these bytes and then nothing more."""
     monkeypatch.setattr("vm.session.EXIT_SECONDS", 0.0)
     body = SilentBody()
     session = Session(body, INFO)
@@ -212,7 +212,7 @@ SOUND = {"id": 1, "fate": "answered", "log_complete": True, "before": [], "log":
 def test_a_field_that_makes_no_sense_is_a_loss(
     change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel whose guest says that is lost, and the verdict shows the field."""
+    """A field that makes no sense gives the verdict lost, which names the field."""
     reply = answered(encode(SOUND | change), monkeypatch)
     assert reply.fate is Fate.LOST
     assert "makes no sense" in reply.error
@@ -249,7 +249,7 @@ def test_a_frame_that_makes_no_sense_is_a_loss(body: bytes, words: str, monkeypa
 
 
 def test_a_frame_that_is_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a guest announces is not kept for it."""
+    """No memory is reserved for a length that a guest only announces."""
     reply = answered(HEADER.pack(MARK, answers.FRAME_LIMIT + 1) + b"[" * 100, monkeypatch)
     assert "is announced" in reply.error
 
@@ -272,7 +272,7 @@ def test_nan_does_not_switch_a_deadline_off() -> None:
      {"fate": "failed", "error": ""}, {"release": "../../x", "modules": {}, "vmcoreinfo": []}],
 )  # fmt: skip
 def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]) -> None:
-    """An agent that introduces itself as nothing is as good as none: also while a template is made."""
+    """An agent without a valid greeting counts as dead, also while a template is made."""
     body = SilentBody()
     body.guest.sendall(encode(answer | {"id": 1}))
     with pytest.raises(DeadMachineError) as caught:
@@ -283,7 +283,7 @@ def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]
 
 @pytest.mark.parametrize("seconds", ["x", -5.0, 1e300, [1], None, True])
 def test_a_calibration_that_makes_no_sense_is_a_dead_machine(seconds: object) -> None:
-    """No guest measures what is no time."""
+    """A calibration that is not a number of seconds is refused."""
     body = SilentBody()
     body.guest.sendall(encode({"id": 1, "seconds": seconds}))
     with pytest.raises(DeadMachineError, match="lost"):
@@ -291,7 +291,7 @@ def test_a_calibration_that_makes_no_sense_is_a_dead_machine(seconds: object) ->
 
 
 def test_nonsense_when_code_is_loaded_is_the_kernels() -> None:
-    """A guest that is given its code and answers with rubbish cannot be judged, and says with what."""
+    """A guest that answers rubbish when it gets its code cannot be judged, and the error shows the rubbish."""
     body = SilentBody()
     body.guest.sendall(b"hello world, I am noise")
     with pytest.raises(KernelError, match="makes no sense: no frame begins with 68 65 6c"):
@@ -315,7 +315,7 @@ def test_more_log_than_anybody_reads_is_cut_and_said(monkeypatch: pytest.MonkeyP
 
 
 def test_long_texts_keep_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an error longer than anybody reads, how it begins and how it ends is kept."""
+    """The beginning and the end of a long error are kept."""
     error = "begin " + "x" * (1 << 20) + " end"
     reply = answered(encode(SOUND | {"fate": "raised", "error": error}), monkeypatch)
     assert len(reply.error) < 2 * answers.ERROR_TEXT
@@ -344,7 +344,7 @@ def test_a_terminal_that_shows_no_base64_is_a_dead_machine() -> None:
 
 
 def test_sound_answers_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an honest agent says arrives as it was said."""
+    """The answer of a correct agent arrives unchanged."""
     line = [5, 3, 123456, "text \u00e9"]
     reply = answered(encode(SOUND | {"value": {"steps": {"a": 1.5}}, "log": [line], "taint": 512}), monkeypatch)
     assert (reply.fate, reply.value, reply.taint) == (Fate.ANSWERED, {"steps": {"a": 1.5}}, 512)

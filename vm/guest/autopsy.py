@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the guest itself can tell of a case that came to a bad end."""
+"""What the guest can report about a case that died or hung."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SYSRQ = "/proc/sysrq-trigger"
 RUNNING_AND_BLOCKED = "lw"
 """Documentation/admin-guide/sysrq.rst: the stacks of all CPUs, before one is busy printing, and of blocked tasks."""
 LOOK_SECONDS = 1.0
-"""For how long to look for a thread without a stack: one that runs has none until something takes its processor."""
+"""Seconds to look for the stack of a thread: a running thread has none until it is preempted."""
 
 
 def log_backtraces() -> str:
-    """Have the kernel log what runs and who is blocked; return why it could not, or nothing."""
+    """Have the kernel log the stacks of running and blocked tasks; return why it could not, or nothing."""
     try:
         for key in RUNNING_AND_BLOCKED:
             with open(SYSRQ, "w") as trigger:
@@ -28,7 +28,7 @@ def log_backtraces() -> str:
 
 
 def stacks(pid: int, proc: str = "/proc") -> str:
-    """Return where in the kernel each thread of a process is, but for those that never left their processors."""
+    """Return the kernel stack of each thread of a process, except threads that kept running."""
     seen: dict[str, str] = {}
     end = time.monotonic() + LOOK_SECONDS
     while True:

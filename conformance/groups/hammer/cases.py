@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hammer's cases: every kind as IN with every kind as OUT. They are asked for only if a run says for how long."""
+"""The hammer's cases: every kind as IN with every kind as OUT. They run only with --stress SECONDS."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def hammer_cases() -> tuple[Case, ...]:
 
 
 def of_force(case: Case, seconds: float, seed: int) -> Case:
-    """Return a case that lasts that long, by that seed."""
+    """Return the case with this duration and this random seed."""
     return replace(case, params={**case.params, "seconds": str(seconds), "seed": str(seed)}, deadline=_FIXED + seconds)

@@ -67,7 +67,7 @@ def _read(case: Case, observation: Observation) -> Seen:
 
 
 def _wrong(expected: Expectation, seen: Seen) -> frozenset[str]:
-    """Return the steps of the set-up that came out otherwise than a row says, up to the first kind that did."""
+    """Return the failed steps of the set-up: those of the first kind of step that differs from its row."""
     compared = (
         ("socket", expected.sockets, seen.sockets),
         ("attach", dict(expected.attach), dict(seen.attach)),
@@ -87,7 +87,7 @@ def _differences(params: Mapping[str, str], expected: Expectation, seen: Seen) -
 
 
 def answers(params: Mapping[str, str], observation: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what the kernel answered: the outcome and each attempt to attach; nothing where that cannot be read."""
+    """Return the kernel's answers: the outcome and each attempt to attach; nothing if they cannot be read."""
     try:
         seen = read(observation, params["layout"])
         outcome = observed_outcome(params, seen)
@@ -100,7 +100,7 @@ def answers(params: Mapping[str, str], observation: Mapping[str, Any]) -> tuple[
 
 
 def _nearest(params: Mapping[str, str], seen: Seen) -> str:
-    """Say how it misses the outcome that it misses least; numbers are left out, for a race loses now this, now that."""
+    """Describe the differences from the nearest outcome; without numbers, because a race loses other data each time."""
     missed = {name: tuple(flow_differences(params, outcome, seen)) for name, outcome in OUTCOMES.items()}
     name = min(missed, key=lambda each: len(missed[each]))
     return f"not {name}: {'; '.join(_without_numbers(missed[name]))}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A redirect Observation as values; whatever is not shaped as the scenario documents it is an error, never a pass."""
+"""A redirect Observation as values; a value of another form than the scenario documents is an error, never a pass."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who may update from BPF: what the verifier lets each kind of program do with a map of sockets."""
+"""Updates from BPF: what the verifier lets each type of program do with a map of sockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERDICTS: Final = ("sk_skb", "sk_skb_parser", "sk_skb_verdict", "sk_msg")
 """The programs a map of sockets runs."""
 
 TOPICS: Final = ("packet", "message", "socket", "system")
-"""What the helpers they call are about."""
+"""Topics of the helpers that the programs call."""
 
 
 @cache

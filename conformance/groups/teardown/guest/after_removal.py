@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The questions asked when a socket has left its map, or has not: of the map, the data, the socket and its peer."""
+"""What a case asks after its socket left the map, or stayed: the map, the data, the socket and its peer."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from conformance.guestlib.answers import outcome
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
 _GRACES = {"backlog": 0.15, "full": 0.15, "sender": 0.15}
-"""The same where room must be made first: who would send tries again a jiffy later, or when TCP asks for room."""
+"""The same where a buffer must be emptied first: the kernel retries a jiffy later, or when TCP asks for room."""
 _LOOKS = 32
-"""Looks that such a grace has at least: a machine that its host keeps from running loses time, but no look."""
+"""The least number of looks in a grace: a machine that its host starves loses time, but no look."""
 _PERIODS = 3
-"""Destructions of a psock after which memory is not freed any more."""
+"""Destructions of a psock after which no more memory is freed."""
 
 
 def look(case: TeardownSetup) -> None:
-    """Ask everything that can still be asked."""
+    """Ask all questions that still make sense."""
     steps = case.steps
     case.settle()
     for waiter in case.waiters.values():
-        # Who comes back takes an error along.
+        # A thread that returns takes the socket's error with it.
         waiter.rest()
     if case.home >= 0:
         _map(case)
@@ -57,7 +57,7 @@ def look(case: TeardownSetup) -> None:
 
 
 def _map(case: TeardownSetup) -> None:
-    """Ask the map who is in it, and whether there is room."""
+    """Look up and iterate over the map, and insert another socket into the slot."""
     looked_up, contents = case.found(case.home, SOCKET), case.contents()
     told = {"socket": "there", "another": "replaced", "ENOENT": "gone"}.get(looked_up, looked_up)
     wanted = {SENTINEL: "sentinel"} | ({} if looked_up == "ENOENT" else {SOCKET: looked_up})
@@ -70,7 +70,7 @@ def _map(case: TeardownSetup) -> None:
 
 
 def _queued(case: TeardownSetup) -> None:
-    """Ask where the data is that was in flight, and who is told of an end or an error."""
+    """Find the data that was in flight, and the end or error that each reader gets."""
     steps = case.steps
     if case.end.fileno() >= 0:
         steps["poll"] = _ready(case.end)
@@ -86,7 +86,7 @@ def _queued(case: TeardownSetup) -> None:
 
 
 def _traffic(case: TeardownSetup) -> None:
-    """Ask whether the socket and its peer still talk to each other, and whether the program listens."""
+    """Send in both directions, and see whether the program runs."""
     steps = case.steps
     there, back = traffic.payload(), traffic.payload()
     before = case.runs()
@@ -110,7 +110,7 @@ def _traffic(case: TeardownSetup) -> None:
 
 
 def _waiters(case: TeardownSetup, suffix: str) -> None:
-    """Ask who still waits, and what came of the others."""
+    """Find the threads that still wait, and the results of the others."""
     answers = {name: waiter.answer() for name, waiter in case.waiters.items()}
     if "poll" in answers:
         answers = {"pollers": _agreed(answers)}
@@ -118,7 +118,7 @@ def _waiters(case: TeardownSetup, suffix: str) -> None:
 
 
 def _redirect(case: TeardownSetup) -> None:
-    """Ask where goes what would be redirected to the socket."""
+    """Redirect data to the socket, and find where it arrives."""
     steps = case.steps
     assert case.redirector
     before = case.redirector.dropped()
@@ -134,7 +134,7 @@ def _sent(case: TeardownSetup, through: socket.socket) -> str:
 
 
 def _memory(case: TeardownSetup) -> str:
-    """Ask whether memory is charged to the socket for what it received; that of a psock goes with it."""
+    """See whether receive memory is charged to the socket; a psock's charge goes with the psock."""
     for _ in range(_PERIODS):
         if not sockets.memory_of(case.end)[0]:
             return "none"
@@ -143,7 +143,7 @@ def _memory(case: TeardownSetup) -> str:
 
 
 def _again(case: TeardownSetup) -> None:
-    """Insert the socket into a map like that it was in, and see whether the program runs."""
+    """Insert the socket into a map like its first one, and see whether the program runs."""
     steps = case.steps
     target = case.home
     if target < 0:
@@ -193,14 +193,14 @@ def _collect(
 
 
 def _sending(case: TeardownSetup) -> bool:
-    """Whether TCP still has to send what was held up, which it may do much later."""
+    """Whether TCP still has to send delayed data, which it may do much later."""
     held_up = case.data in _GRACES and sockets.is_tcp(case.kind)
     both_open = min(case.end.fileno(), case.peer.fileno()) >= 0
     return held_up and both_open and traffic.count(case.end, termios.TIOCOUTQ) > 0
 
 
 def _agreed(answers: dict[str, str]) -> str:
-    """Return what all who poll say, if they agree: select(2) knows no more than that there is something to read."""
+    """Return the result of all polling calls, if they agree: select(2) only knows that there is something to read."""
     if answers["select"] == "in" and answers["poll"] != WAITS:
         answers = {name: answer for name, answer in answers.items() if name != "select"}
     if len(set(answers.values())) == 1:
