@@ -10,12 +10,12 @@ import pytest
 
 from tests.conformance.injection import SEED, TALLY, table
 
-# A shell starts what it puts into the background with SIGINT ignored, and so would be every command under test: one
-# that has to end by it never would.
+# A shell starts background jobs with SIGINT ignored, and the commands under test inherit that: a command
+# that must end by SIGINT would not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What a developer likes by default (conformance/command_line/settings.py) is none of what is tested.
+# A developer's own defaults (conformance/command_line/settings.py) must not change the tests.
 os.environ["XDG_CONFIG_HOME"] = os.devnull
 
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what came of the faults that were injected."""
+    """Show the outcomes of the injected faults."""
     rows = config.stash.get(TALLY, [])
     if rows:
         terminalreporter.section(f"injected faults, seed {config.option.faults_seed}")

@@ -18,7 +18,7 @@ PT_NOTE = 4
 
 
 def add_note(path: Path, address: int, size: int) -> None:
-    """Make the VMCOREINFO note, `size` bytes at a physical address, a segment of the core; nothing is copied.
+    """Add the VMCOREINFO note, `size` bytes at a physical address, as a segment of the core; nothing is copied.
 
     QEMU does so itself for guests whose kernel has FW_CFG_SYSFS, which not all have; the note is in the dump anyway,
     and /sys/kernel/vmcoreinfo tells where. The program headers move to the end of the file to gain one.

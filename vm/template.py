@@ -192,7 +192,7 @@ def seal(folder: Path, composition: Composition, info: MachineInfo, *, note: str
 
 
 def stamp(path: Path) -> list[int]:
-    """Return what a file's directory entry says of its content."""
+    """Return size and modification time of a file."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -226,7 +226,7 @@ def _extents(descriptor: int) -> Iterator[tuple[int, int]]:
     while True:
         try:
             start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
+        except OSError:  # ENXIO: the rest is a hole
             return
         end = os.lseek(descriptor, start, os.SEEK_HOLE)
         yield start, end

@@ -68,6 +68,6 @@ def program_by_id(number: int) -> int:
 
 
 def link_info(link: int) -> tuple[int, int, int, int]:
-    """Return of a link to a map: the type of the link, ids of program and map, attach type."""
+    """Return the type of a link to a map, the ids of program and map, and the attach type."""
     kind, _, program, target, attach_type = struct.unpack_from("=III4xII", maps.raw_info(link))
     return kind, program, target, attach_type

@@ -11,9 +11,9 @@ from common.values import WORKERS, Bounds
 from conformance.command_line.parser import Parser, add_colour, workers
 
 _LOOKED_AT = ("--kernel", "--patch", "--config", "--preset", "--machine", "--accel", "--append", "--cpus", "--memory")
-"""The shared options that mean something to a machine in which no case is judged."""
+"""The shared options for commands that start a machine and judge no case."""
 _NOT_COMPARED = ("--kernel", "--quick", "--shard", "--until-fail")
-"""The shared options that would have the two sides run different cases."""
+"""The shared options that would make the two sides run different cases."""
 _FOLDERS = "a results folder, e.g. conform-results/latest"
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it

@@ -9,7 +9,7 @@
     trace = true
 
 A key is the name of an option without its dashes. A list gives the option several times, and `true` gives an option
-without a value. The current directory is not searched for settings: it may be a kernel tree from a stranger.
+without a value. The current directory is not searched for settings: it may be a foreign kernel tree.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HINT = "a key is an option of a command without its dashes: conformance/command
 
 
 def path() -> Path:
-    """Return where the file is, if there is one; a relative path for a user of no known home."""
+    """Return the path of the file, if there is one; a relative path if the user's home is unknown."""
     home = os.environ.get("XDG_CONFIG_HOME", "")
     # The base directory specification: a relative path is invalid and to be ignored.
     base = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~/.config"))
@@ -38,7 +38,7 @@ def path() -> Path:
 
 
 def applied(arguments: Sequence[str], parse: Parse, commands: Mapping[str, Parser]) -> list[str]:
-    """Return a command line with the user's defaults behind the command; UsageError names file and key that is wrong.
+    """Insert the user's defaults after the command; UsageError names the file and the wrong key.
 
     `parse` reads a command line. A run that is resumed has the options that it was started with.
     """
@@ -87,7 +87,7 @@ def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
 
 
 def _check_value(file: Path, key: str, value: Any) -> None:
-    """Raise UsageError for what is no value of an option, and for what would have a run print help and succeed."""
+    """Raise UsageError for a value that the option does not take, and for an option that only prints help."""
     if key in ("h", "help"):
         raise UsageError(f"{file}: {key!r} cannot be a default", hint="remove it")
     for each in value if isinstance(value, list) else [value]:
@@ -100,7 +100,7 @@ def _option(key: str) -> str:
 
 
 def _beginning(name: str) -> str:
-    """Return how an argument begins that gives an option its value without a blank."""
+    """Return the beginning of an argument that joins an option and its value, such as `-k`."""
     return f"{name}=" if name.startswith("--") else name
 
 

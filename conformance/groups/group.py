@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the other packages know of a group of cases: its promise, its cases, and what only this group can do."""
+"""What the other packages know about a group: its promise, its cases, and its own functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conformance.groups.kinds import FAMILIES
 from conformance.model import Case, Judgement, KernelFacts, Observation
 
 Judge = Callable[[Case, KernelFacts, Observation, Mapping[str, str]], Judgement]
-"""The last argument has the answers that known defects give in place of the promised ones."""
+"""The last argument: the answers that known defects give instead of the promised ones."""
 Decided = Callable[[Case, KernelFacts], tuple[tuple[str, Rule], ...]]
 Answers = Callable[[Mapping[str, str], Mapping[str, Any]], tuple[tuple[str, str], ...]]
 Families = Mapping[str, Sequence[str]]
@@ -25,18 +25,18 @@ class Group:
 
     name: str
     promise: str
-    """What a kernel promises with these cases, in one sentence."""
+    """The promise that the cases check, in one sentence."""
     cases: Callable[[], tuple[Case, ...]]
     judge: Judge | None = None
-    """Judges an observation; None where the observation is a list of steps, which one judge serves for all groups."""
+    """Judges an observation; None if the observation is a list of steps, for which all groups share a judge."""
     decided: Decided | None = None
-    """Returns each step of a case with the row that decides it on a kernel; None where these are those of the steps."""
+    """Returns each step of a case with the row that decides it; None for a group with steps."""
     answers: Answers | None = None
-    """Reads parameters and observation as pairs of question and answer; None where these are the steps."""
+    """Reads parameters and observation as pairs of question and answer; None for a group with steps."""
     matrix: bool = False
     """Whether reports draw its cases as IN against OUT, and not as a row of counts."""
     families: Families = field(default_factory=lambda: FAMILIES)
-    """What rows about the group may use in place of values of a parameter."""
+    """Names that rows of the group may use for several values of a parameter."""
     ground: str = CONTRACT
     """Why the kernel owes what rows promise that name no ground and cite no commit."""
     warm_up: frozenset[str] = frozenset()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`./conform test`: the project's own checks, in the order in which they are quick to fail."""
+"""`./conform test`: the project's own checks, the quickest first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Check:
     command: tuple[str, ...]
     is_pytest: bool = False
     is_shown: bool = False
-    """Whether what it prints is of interest although it succeeds."""
+    """Whether its output is shown although it succeeds."""
 
 
 CHECKS = (
@@ -40,7 +40,7 @@ CHECKS = (
     Check("types", "mypy", ("mypy",)),
     Check("tests", "pytest, no machines", ("pytest", "-n", "auto", "-m", "not vm"), is_pytest=True),
     Check("machines", "pytest, machines", ("pytest", "-n", "auto", "-m", "vm"), is_pytest=True),
-    # Says what got slower, which is no failure: a machine that is shared has slow hours.
+    # Names what became slower, and does not fail for it: a shared machine is slow at times.
     Check("speed", "benchmark", ("python", "-m", "conformance", "benchmark", "--quick", "--runs=1"), is_shown=True),
 )
 GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
@@ -48,7 +48,7 @@ GROUPS = tuple(dict.fromkeys(check.group for check in CHECKS))
 
 @dataclass(frozen=True, slots=True)
 class CheckSelection:
-    """What was asked for."""
+    """The checks that the user asked for."""
 
     groups: frozenset[str]
     pytest_arguments: tuple[str, ...]
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> CheckSelection:
     groups = set(options.group or GROUPS) - ({"machines", "speed"} if options.fast else set())
     chosen = tuple(own[at + 1 :])
     if chosen and not options.group:
-        groups.discard("speed")  # whoever selects tests wants these and nothing else
+        groups.discard("speed")  # arguments for pytest select tests: run nothing else
     return CheckSelection(frozenset(groups), chosen)
 
 
@@ -88,7 +88,7 @@ def run(choice: CheckSelection) -> int:
         command = [*_located(check.command), *(choice.pytest_arguments if check.is_pytest else ())]
         started = time.monotonic()
         code = _watched(command, quiet=not (check.is_pytest or check.is_shown))
-        # Arguments may select tests of one kind only; what must not happen is that nothing is tested at all.
+        # Arguments may select tests of one group only, but some test must run.
         empty = check.is_pytest and code == _NO_TESTS and bool(choice.pytest_arguments)
         tested = tested or (check.is_pytest and not empty)
         passed = code == 0 or empty
@@ -108,7 +108,7 @@ def _located(command: Sequence[str]) -> list[str]:
 
 
 def _watched(command: Sequence[str], *, quiet: bool) -> int:
-    """Run a command; `quiet` shows what it printed only if it failed. It ends when we end, even if we are killed."""
+    """Run a command; `quiet` shows what it printed only if it failed. It dies with this process."""
     with subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", *command],
         cwd=ROOT,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Known defects: what a kernel does and no application could want.
 
-The rows of the other tables say what a kernel should do. Where a kernel is known to do otherwise, `defects.toml` and
+The rows of the other tables say what a kernel should do. Where a kernel is known to differ, `defects.toml` and
 `defects-PART.toml` of its group have `[[deviation]]` rows: `id`, `match`, `since`, `until`, `commit`, `subject` and
 `reason` as in rules.py (`commit` is the one that mended it, else the one that brought it, else empty), and
 

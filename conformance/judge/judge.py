@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The judge: a pure function of a case, what is known of the kernel, and what was observed."""
+"""The judge: a pure function of a case, the facts about the kernel, and the observation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from conformance.model import Case, Judgement, KernelFacts, Observation
 def judge(
     case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
 ) -> Judgement:
-    """Judge what a case showed; never raises: what cannot be judged is `infra`, with the reason.
+    """Judge an observation; never raises: an observation that cannot be read gives `infra`, with the reason.
 
-    `deviant` has the answers of steps that are known to deviate, and are to be put up with.
+    `deviant` has the answers that known defects give instead of the promised ones.
     """
     own = GROUPS[case.group].judge
     return (own or judge_steps)(case, facts, observation, deviant)

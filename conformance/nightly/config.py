@@ -196,7 +196,7 @@ def _lists(path: Path, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
 def _beside(path: Path, name: str, value: str) -> Path:
     """Return a path that the file names; UsageError unless it is below the file's own folder.
 
-    The file may be part of a change that is not reviewed yet: it must not choose files to overwrite, or to read and
+    The file may be part of a change that is not reviewed yet: it must not choose files to overwrite, or to be read and
     quoted in an error.
     """
     if not value:

@@ -90,7 +90,7 @@ def _properties(case: CaseEvent) -> Iterator[str]:
 
 
 def _lost(run: Run, kernel: KernelEvent) -> Iterator[ET.Element]:
-    """Yield a case for each reason why fewer cases were judged than were asked for: what is not there looks green."""
+    """Yield a failed case for each reason why selected cases were not judged: a missing case would look green."""
     unseen = run.unseen(kernel.slug)
     sentences = {
         "boots": kernel.error,

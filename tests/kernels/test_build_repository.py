@@ -21,7 +21,7 @@ pytestmark = BUILT
 
 @pytest.mark.parametrize("spec", ["tree:.", "tree:.@HEAD"])
 def test_reading_a_repository_runs_nothing_that_it_names(linux: Path, tmp_path: Path, spec: str) -> None:
-    """What a repository's configuration names is not run until its tree is built: filters, hooks, monitors, gpg."""
+    """Reading runs no program that the repository's configuration names: filters, hooks, monitors, gpg."""
     canary = tmp_path / "canary"
     for name in ("post-index-change", "reference-transaction", "post-checkout", "run"):
         script = tmp_path / "hooks" / name
@@ -73,7 +73,7 @@ def test_a_linked_worktree_is_a_repository_too(linux: Path, tmp_path: Path) -> N
     assert resolve(f"tree:{tmp_path / 'other'}").digest == resolve("tree:.").digest
 
 
-def test_a_hook_s_environment_does_not_lead_astray(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_git_hook_is_ignored(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run by git itself, with its variables set, the suite still works on its own repository."""
     expected = resolve("tree:.@HEAD").digest
     for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY"):
@@ -82,7 +82,7 @@ def test_a_hook_s_environment_does_not_lead_astray(linux: Path, monkeypatch: pyt
 
 
 def test_the_repository_and_the_revision_must_be_there(linux: Path, tmp_path: Path) -> None:
-    """What is no repository, no kernel and no revision is wrong usage, one sentence each."""
+    """A missing repository, kernel or revision is wrong usage, with one sentence each."""
     assert str(failure("tree:.@v9.9")) == f"{linux} has no commit v9.9"
     assert str(failure("tree:.@--help")) == f"{linux} has no commit --help"
     (tmp_path / "bare").mkdir()

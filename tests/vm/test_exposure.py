@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest whose kernel and agent are hostile sees of the host."""
+"""What a hostile guest sees of the host."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ NINE_P = 9
 @pytest.mark.parametrize("kind", [MachineKind.CLONE, MachineKind.COLD, MachineKind.VNG])
 @pytest.mark.parametrize("spec", ["debian:5.10", "debian:6.12"])
 def test_a_guest_finds_no_file_disk_or_network_of_the_host(spec: str, kind: MachineKind, tmp_path: Path) -> None:
-    """A guest that looks everywhere finds the console it answers on, and in a stock guest the root made for it."""
+    """A guest finds nothing but its console, and in a stock guest the root image made for it."""
     canary = tmp_path / "canary"
     needle = "a-canary-" + tmp_path.name
     canary.write_text(needle)

@@ -44,7 +44,7 @@ def stacks(pid: int, proc: str = "/proc") -> str:
 
 
 def vmcoreinfo() -> list[int]:
-    """Return physical address and size of the note that debuggers need in a memory dump; empty where there is none."""
+    """Return physical address and size of the note that debuggers need in a memory dump; empty if there is none."""
     try:
         with open("/sys/kernel/vmcoreinfo") as file:
             return [int(field, 16) for field in file.read().split()]
@@ -53,5 +53,5 @@ def vmcoreinfo() -> list[int]:
 
 
 def killer(pid: int, log: Iterable[list[Any]]) -> str:
-    """Return the kernel's words if it killed `pid` for want of memory, else nothing."""
+    """Return the kernel's message if the OOM killer killed `pid`, else nothing."""
     return next((text for *_, text in log if f"Killed process {pid} " in text), "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The attachment cases: which program goes where, what keeps it there, and which one a socket runs."""
+"""The attachment cases: which map accepts which program, what holds it, and which program a socket runs."""
 
 from __future__ import annotations
 

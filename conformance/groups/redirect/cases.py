@@ -33,10 +33,10 @@ SCENARIO: Final = "conformance.groups.redirect.guest.scenario:run"
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A way to redirect: where the program runs decides who sends and who would get the data without it."""
+    """One redirect mode: which role sends, and which role receives without the program."""
 
     sender: str
-    """The role that sends: `in` runs SK_MSG on its own sends, `in_peer` makes SK_SKB run on what IN receives."""
+    """The role that sends: `in` with SK_MSG, for what IN sends; `in_peer` with SK_SKB, for what IN receives."""
     native: str
     """The role that receives when no program runs."""
 

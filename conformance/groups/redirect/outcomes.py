@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The outcomes a redirect can have, each a whole answer: to the sender, to the program, to every socket."""
+"""The possible outcomes of a redirect: for the sender, the program and every socket."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class ProgramRuns(StrEnum):
     """What the program's counters show."""
 
     PASS = "pass"
-    """Ran on every byte, and let it through."""
+    """Ran on every byte, and passed it."""
     DROP = "drop"
     """Ran on every byte, and dropped it."""
     DROP_ONCE = "drop once"
-    """Dropped the first message; what follows is refused without asking it again."""
+    """Dropped the first message; later messages are refused without running it."""
     NEVER = "never"
 
 
@@ -25,15 +25,15 @@ class Where(StrEnum):
     """Where every byte arrives; nothing arrives anywhere else."""
 
     MODE = "mode"
-    """Where the mode says: on the target, or on the target's peer."""
+    """At the target or its peer, as the mode says."""
     NATIVE = "native"
-    """Where the protocol takes it when nobody redirects."""
+    """Where data arrives without a redirect."""
     NOWHERE = "nowhere"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a redirect comes to."""
+    """One outcome of a redirect."""
 
     summary: str
     runs: ProgramRuns
@@ -67,7 +67,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = {
         laps=3,
     ),
 }
-"""By name. Beside these a case can come to `no-socket-ERRNO`, `not-attached-ERRNO` or `not-inserted-ERRNO`."""
+"""By name. Other outcomes are `no-socket-ERRNO`, `not-attached-ERRNO` and `not-inserted-ERRNO`."""
 
 OTHER: Final = "other"
 """The name of anything else that was observed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel's report on itself as a value: its family, title and fingerprint."""
+"""A report in the kernel log as a value: its family, title and fingerprint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 TRUNCATED = "truncated"
-"""The family of a report of which only the announcement is there."""
+"""The family of a report of which the log has only the first line."""
 
 _DEPTH = 5
 """Functions in a fingerprint."""
@@ -23,7 +23,7 @@ _HERE = re.compile(r"RIP: 0010:([A-Za-z_][\w.$]*)\+0x|(?:pc|EIP) ?: ([A-Za-z_][\
 _WORK = re.compile(r"Workqueue: \S+ ([A-Za-z_]\w*)")
 _TRACE = re.compile(r"Call [Tt]race:|stack backtrace:")
 _WITHIN = re.compile(r"\s*</?\w+>\s*$|(?:RIP|R[SB]P|R[A-D]X|R[SD]I|R\d\d|[C-G]S|[CD]R\d|Code|ORIG_RAX|EFLAGS|PKRU):")
-"""What is printed between the frames of one stack."""
+"""Lines that may stand between the frames of one stack."""
 _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\d+)*)+$")
 
 _VARIABLE = (
@@ -40,16 +40,16 @@ _VARIABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the kernel had to say about one trouble."""
+    """One report of the kernel."""
 
     family: str
     """One of families.toml's, or `truncated`."""
     title: str
     """One line without anything that differs from run to run."""
     fingerprint: tuple[str, ...]
-    """The first functions that mean something, innermost first; empty where no stack was printed."""
+    """The first significant functions, innermost first; empty if no stack was printed."""
     text: str
-    """Its lines as they were found, with those that others said meanwhile, from its header on."""
+    """Its lines from the header on, with lines of other CPUs in between."""
 
     def __str__(self) -> str:
         """Return title and fingerprint as one line."""
@@ -62,7 +62,7 @@ class Header:
 
     family: str
     pattern: str
-    """Of a whole message. Compiled when a message is held against it: all of them would cost each start 0.1 s."""
+    """Matches a whole message. Compiled at first use: compiling all would cost each start 0.1 s."""
     title: str | None = None
     place: bool = False
     alone: bool = False
@@ -99,7 +99,7 @@ def _noise() -> re.Pattern[str]:
 
 
 def header_of(message: str) -> Header | None:
-    """Return the row that a message, without its prefix, begins a report by."""
+    """Return the row whose pattern a message matches, without its prefix; None if no report begins here."""
     if not _any_header().fullmatch(message):
         return None
     return next(header for header in HEADERS if _compiled(header.pattern).fullmatch(message))
@@ -118,9 +118,9 @@ def is_frame(message: str) -> bool:
 
 
 def fingerprint(messages: Iterable[str]) -> tuple[str, ...]:
-    """Return the first functions that mean something, innermost first; if none does, the one a worker was given.
+    """Return the first significant functions, innermost first; if there is none, the function a worker ran.
 
-    Of what ends in a call of another function the stack has nothing.
+    A function that ends in a tail call is not on the stack.
     """
     lines = tuple(messages)
     meaningful = tuple(dict.fromkeys(each for each in _functions(lines) if not _noise().fullmatch(each)))[:_DEPTH]
@@ -128,7 +128,7 @@ def fingerprint(messages: Iterable[str]) -> tuple[str, ...]:
 
 
 def _functions(messages: Iterable[str]) -> Iterator[str]:
-    """Yield the functions of the first stack that is called one, or else of the first that looks like one."""
+    """Yield the functions of the first stack with a heading, or else of the first run of frames."""
     stacks = [_Stack()]
     here = ""
     for message in messages:
@@ -156,10 +156,10 @@ class _Stack:
     announced: bool = False
     closed: bool = False
     frames: list[tuple[bool, str]] = field(default_factory=list)
-    """Whether the unwinder was sure, and the function."""
+    """Whether the unwinder was sure of the function, and its name."""
 
     def functions(self) -> Iterator[str]:
-        """Yield those the unwinder was sure of, innermost first; if it was of none, all."""
+        """Yield the functions the unwinder was sure of, innermost first; all if it was sure of none."""
         sure = any(each for each, _ in self.frames)
         if self.here:
             yield self.here

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What one redirect case is made of: two pairs of sockets, the maps they are in, the program that runs."""
+"""The setup of one redirect case: two pairs of sockets, the maps they are in, the program that runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RedirectSetup:
         if self._layout not in ("self", "peer"):
             self._kinds["out"] = params["out"]
         self.loops = self._layout == "peer" and params["mode"] == "ingress-to-egress"
-        """Whether what is redirected comes back to the program."""
+        """Whether redirected data runs the program again."""
         self.ends: dict[str, socket.socket] = {}
         """The sockets: `in`, `in_peer`, and unless the target is one of these `out`, `out_peer`."""
         self.made: dict[str, str] = {}
@@ -76,7 +76,7 @@ class RedirectSetup:
         if self._layout == "parser":
             parsing = self._try_attach(source, self._fixture.load("sk_skb_parser", {}), "sk_skb_stream_parser")
             return self._try_attach(source, program, "sk_skb_stream_verdict") and parsing
-        # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, it goes by the other name.
+        # a7ba4558e69a ("sock_map: Introduce BPF_SK_SKB_VERDICT"), 5.13: before, the other attach type serves.
         return self._try_attach(source, program, "sk_skb_verdict") or self._try_attach(
             source, program, "sk_skb_stream_verdict"
         )
