@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The one error hierarchy: a sentence that names the culprit, a hint that mends it, an exit code."""
+"""The only error hierarchy: a sentence that names the culprit, a hint what to do, an exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
 
 
 class ConformError(Exception):
-    """Something the user can mend: `str(error)` is one sentence, `hint` says what to do next."""
+    """An error the user can fix: `str(error)` is one sentence, `hint` says what to do next."""
 
     exit_code = ExitCode.BROKEN
 

@@ -39,7 +39,7 @@ COMMANDS = {
     "benchmark": "commands.benchmark:benchmark",
     "completion": "commands.completion:completion",
 }
-"""Where the function of each command is, below `conformance`; it takes the options and returns an exit code."""
+"""The function of each command, below `conformance`; it takes the options and returns an exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             argcomplete.autocomplete(_parsers()[0])
         given = settings.applied(sys.argv[1:] if arguments is None else arguments, parse, _parsers()[1])
         if arguments is None:
-            sys.argv[1:] = given  # the event log has the command line that was in force
+            sys.argv[1:] = given  # for the event log: the command line with the user's defaults
         options = parse(given)
         obey_colour(getattr(options, "color", None))
         return int(_dispatch(options))
@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnreadError:
         return int(ExitCode.UNREAD)
     except Exception as error:
-        return _confess(error)
+        return _keep_traceback(error)
 
 
-def _confess(error: Exception) -> int:
-    """Keep the traceback of a fault of our own in a file and say where."""
+def _keep_traceback(error: Exception) -> int:
+    """Write the traceback of an internal error to a file and name the file."""
     with tempfile.NamedTemporaryFile("w", prefix="conform-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
     sentence = f"internal error: {type(error).__name__}: {error}"
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser, commands = _parsers(_version() if "--version" in own[:1] else "")
     options, extra = parser.parse_known_args(own)
     if options.command == "run":
-        # argparse gives a positional argument that stands behind options to nobody.
+        # argparse does not accept a positional argument after options.
         kernels = [*options.kernels, *(each for each in extra if not each.startswith("-"))]
         extra = [each for each in extra if each.startswith("-")]
         options.conform_kernel = [*(options.conform_kernel or ()), *kernels] or None
@@ -99,7 +99,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def checked(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line, and look for the kernels that it names: what is not there needs no package."""
+    """Read the command line and look up its kernels: a missing kernel is an error before packages are installed."""
     options = parse(arguments)
     specs = [*(getattr(options, "conform_kernel", None) or ()), *getattr(options, "spec", ())]
     if options.command == "compare":
@@ -153,7 +153,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.resume:
         from conformance.run.options import chosen_of
 
-        # Before the imports of all that a run needs, which take as long again.
+        # Before the imports of a run, which take as long again.
         chosen_of(options)
     from conformance.commands.run import run
 

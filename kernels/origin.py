@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the source of a kernel comes from: a git repository of the user's, or Debian's package of that source."""
+"""Where the source of a kernel comes from: a git repository of the user, or Debian's source package."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Origin:
     """Source to build from."""
 
     name: str
-    """Shared with its later states, which are built in the same tree: only files that differ are compiled again."""
+    """Later states of the same source share the name and the build tree: only changed files are compiled again."""
     title: str
-    """What to call this state of it in a sentence."""
+    """The name of this state of the source, for messages."""
     tree: str
-    """As git has it."""
+    """The id of git's tree object."""
     repository: Repository
-    """That has it."""
+    """The repository with that tree."""
     facts: Mapping[str, str]
 
 
@@ -68,7 +68,7 @@ def _of_repository(spec: Spec) -> Origin:
 
 
 def _check_whole(spec: Spec, commit: str) -> None:
-    """See that a partial clone has what is to be built; nothing is fetched from where the repository says."""
+    """Check that a partial clone has all files to build; nothing is fetched from its remote."""
     try:
         git("-C", spec.wanted, "config", "--get-regexp", r"^remote\..*\.promisor$")
     except GitError:
@@ -82,10 +82,10 @@ def _check_whole(spec: Spec, commit: str) -> None:
 
 
 def commit_of(spec: Spec) -> str:
-    """Return the commit that a `tree:` spec names; UsageError where there is none."""
+    """Return the commit that a `tree:` spec names; UsageError if there is none."""
     wanted = spec.revision or "HEAD"
     try:
-        # Not through _ask: what git says of an unknown revision is three lines about paths.
+        # Not through _ask: git's message about an unknown revision is three lines about paths.
         return git("-C", spec.wanted, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{wanted}^{{commit}}")
     except GitError as error:
         raise UsageError(
@@ -94,7 +94,7 @@ def commit_of(spec: Spec) -> str:
 
 
 def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:
-    """Return what git tracks there, as it lies in the working tree; only our own repository is written to."""
+    """Return the tracked files as they are in the working tree; only our own repository is written to."""
     index = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "index"))
     with scratch() as folder:
         environment = {
@@ -146,7 +146,7 @@ def _of_package(spec: Spec, refresh: bool, progress: Progress) -> Origin:
 
 
 def choose(wanted: str, sources: tuple[Package, ...]) -> Package:
-    """Return the newest package of sources that answers a version or a suite; UsageError names others."""
+    """Return the newest source package for a version or a suite; UsageError names others."""
     for package in sources:
         upstream = package.version.partition("-")[0]
         names = {package.version, upstream, package.suite, package.alias, Version.parse(package.version).branch}

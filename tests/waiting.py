@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 60.0
-"""Seconds after which what was waited for will not come; generous, for nobody waits that long unless it fails."""
+"""Seconds after which a wait has failed; generous, because only a failing test waits that long."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Return once `condition` holds; AssertionError naming `what` if it never does."""
+    """Return once `condition` holds; raise AssertionError with `what` if it does not within PATIENCE."""
     deadline = time.monotonic() + patience
     pause = 0.001
     while not condition():

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What comes from a guest, made into values that the rest may trust: the one door through which it gets in.
+"""Check everything that comes from a guest, and make it into values that other modules may trust.
 
-A guest's kernel is under test and may be hostile; its agent says whatever that kernel has it say. Here every field is
+A guest's kernel is under test and may be hostile; its agent may send anything. Here every field is
 held to its type and its range, numbers are finite, text can be encoded, and nothing is larger than a case has a use
-for. What is none of that raises NonsenseError, and is a finding about that kernel.
+for. Everything else raises NonsenseError, and is a finding about that kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VALUE_TEXT = 1 << 20
 ERROR_TEXT = 64 << 10
 TRACE_TEXT = 1 << 20
 EVIDENCE = 160
-"""Characters of a frame that makes no sense, which are shown for it."""
+"""Characters shown of a frame that makes no sense."""
 
 MODULES = 10_000
 LONGEST_EXTENSION = 3600.0
@@ -37,7 +37,7 @@ WORD = 1 << 64
 
 _RELEASE = re.compile(r"[0-9A-Za-z][\w.+~@:,=^-]{0,63}", re.ASCII)
 _FATES = {**{str(fate): fate for fate in Fate}, "died": Fate.RAISED, "failed": Fate.LOST}
-"""A worker that died is the case's doing, as an exception would be; the agent has a new one."""
+"""A worker that died counts as an exception of the case; the agent has started a new one."""
 
 _SHORT = reprlib.Repr()
 """How to show what may be nested a thousand levels deep."""
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 class NonsenseError(ValueError):
-    """What came from the guest cannot be what its agent says."""
+    """The guest sent something that a correct agent never sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Hello:
 
     release: str
     modules: Mapping[str, str]
-    """What guest code it holds: module name to digest."""
+    """The guest code it holds: module name to digest."""
     vmcoreinfo: tuple[int, ...]
     """Physical address and size of the note for debuggers; empty for none."""
 
@@ -70,11 +70,11 @@ class Window:
     complete: bool
     taint: int
     cut: str
-    """What was left out because it was too much; empty for nothing."""
+    """What was left out of a log that was too long; empty for nothing."""
 
 
 def evidence(frame: object) -> str:
-    """Return the beginning of what came from the guest, in printable ASCII."""
+    """Return the beginning of a guest's text, in printable ASCII."""
     text = _SHORT.repr(frame).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= EVIDENCE else f"{text[:EVIDENCE]}..."
 
@@ -85,7 +85,7 @@ def number_of(frame: Mapping[str, Any]) -> int:
 
 
 def is_late(frame: Mapping[str, Any]) -> bool:
-    """Whether the agent asks for how long it was kept from running."""
+    """Whether the agent asks how long the host kept it from running."""
     return bool(_field(frame, "late", bool, default=False))
 
 
@@ -95,7 +95,7 @@ def extension(frame: Mapping[str, Any]) -> float | None:
 
 
 def failure(frame: Mapping[str, Any]) -> str | None:
-    """Return the last line of what an agent says that failed; None if it does not say so."""
+    """Return the last line of the error that an agent reports; None if it reports none."""
     if frame.get("fate") != "failed":
         return None
     lines = _text(frame, "error", ERROR_TEXT).strip().splitlines()
@@ -159,7 +159,7 @@ def reply(frame: Mapping[str, Any]) -> tuple[Reply, bool]:
 
 
 def screen(frame: Mapping[str, Any]) -> bytes | None:
-    """Return what a terminal shows; None if the frame is the answer."""
+    """Return output for the terminal; None if the frame is the answer."""
     if "screen" not in frame:
         return None
     try:
@@ -174,7 +174,7 @@ def status(frame: Mapping[str, Any]) -> int:
 
 
 def value(whole: Any) -> Any:
-    """Return what a function returned, of JSON's types and of a size that a case has a use for."""
+    """Return a function's result, limited to JSON's types and to the size that a case may need."""
     left = [VALUE_NODES, VALUE_TEXT]
 
     def walk(part: Any, depth: int) -> Any:
@@ -246,7 +246,7 @@ def _seconds(frame: Mapping[str, Any], name: str, most: float) -> float:
 
 
 def _text(frame: Mapping[str, Any], name: str, most: int) -> str:
-    """Return a text; of one that is too long the beginning and the end."""
+    """Return a text; if it is too long, its beginning and its end."""
     found = encodable(_field(frame, name, str, default=""))
     if len(found) <= most:
         return found
@@ -255,9 +255,9 @@ def _text(frame: Mapping[str, Any], name: str, most: int) -> str:
 
 
 def _lines(frame: Mapping[str, Any], name: str, budget: list[int]) -> tuple[LogLine, ...]:
-    """Read as many lines as the budget of lines and characters has room for; a negative one tells that there was more.
+    """Read as many lines as the budget of lines and characters has room for; a negative one means that there were more.
 
-    The first are kept, for what goes wrong first is what matters.
+    The first lines are kept, because the first error matters most.
     """
     lines = []
     for record in _field(frame, name, list, default=[]):

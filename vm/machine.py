@@ -14,7 +14,7 @@ Bundle = Mapping[str, str]
 
 
 class MachineKind(StrEnum):
-    """How a kernel is brought to run the guest agent, best first."""
+    """How the guest agent runs under a kernel, best first."""
 
     CLONE = "clone"
     COLD = "cold"
@@ -23,10 +23,10 @@ class MachineKind(StrEnum):
 
 
 class Fate(StrEnum):
-    """What became of a request."""
+    """How a request ended."""
 
     ANSWERED = "answered"
-    """The function returned; `value` holds what."""
+    """The function returned; `value` holds the result."""
     RAISED = "raised"
     """The function raised; `error` holds the guest's traceback."""
     OVERRAN = "overran"
@@ -56,32 +56,32 @@ class Reply:
     error: str = ""
     log: tuple[LogLine, ...] = ()
     before: tuple[LogLine, ...] = ()
-    """What the kernel said after the previous request was answered and before this one began."""
+    """Kernel log after the previous answer and before this request."""
     log_complete: bool = True
     """False when records were overwritten or could not be read: nothing may pass on such a log."""
     taint: int = 0
     """`/proc/sys/kernel/tainted` bits that were set during the request."""
     console: str = ""
-    """The tail of the serial console; only where the machine died or was silent."""
+    """The tail of the serial console; only if the machine died or was silent."""
     trace: str = ""
     """The function-graph trace that was asked for, or why there is none."""
     dump: str = ""
     """Why there is no memory dump although one was asked for and the machine got into trouble."""
     mishap: str = ""
-    """What the host did to the machine: then the reply says nothing of its kernel."""
+    """What the host did to the machine; if not empty, the reply says nothing about the kernel."""
     cut: str = ""
-    """What of the kernel's log was left out because it was too much: then `log_complete` is False."""
+    """What was left out of a kernel log that was too long; then `log_complete` is False."""
     seconds: float = 0.0
     """From sending the request to its answer, on the host's clock."""
 
 
 SOCKMAP_PATHS = ("sk_psock_*", "tcp_bpf_*", "udp_bpf_*", "unix_*bpf*", "vsock*bpf*", "sock_map_*", "sock_hash_*")
-"""The kernel's functions on the way of redirected data."""
+"""The kernel's functions that handle redirected data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What else a request shall bring to light; each costs seconds, so only a case that is run again is asked."""
+    """Extra evidence that a request collects; each kind costs seconds, so only a repeated case is asked."""
 
     trace: tuple[str, ...] = ()
     """Globs of kernel functions to trace, see `SOCKMAP_PATHS`."""
@@ -94,7 +94,7 @@ NO_EVIDENCE = Evidence()
 
 @dataclass(frozen=True, slots=True)
 class MachineOptions:
-    """What the user chose about machines."""
+    """The user's options about machines."""
 
     kind: MachineKind = MachineKind.CLONE
     accelerator: str = "auto"
@@ -110,7 +110,7 @@ class MachineOptions:
 
 @dataclass(frozen=True, slots=True)
 class MachineInfo:
-    """What a machine turned out to be, for the first lines of output and for provenance."""
+    """Facts about a machine, for the first lines of output and for provenance."""
 
     kind: MachineKind
     accelerator: str
@@ -118,7 +118,7 @@ class MachineInfo:
     why: str
     """One sentence: why this accelerator, and why this kind if not the one asked for."""
     factor: float
-    """How much slower than the reference this machine runs; deadlines are base times this."""
+    """How many times slower than the reference this machine is; each deadline is multiplied by it."""
     boot_seconds: float
     """How long the template (or this machine) took to boot to its agent."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class MachineInfo:
     template: str = ""
     """The folder of the template it was cloned from."""
     generation: tuple[int, ...] = ()
-    """Tells that template from one that has taken its place."""
+    """Distinguishes that template from one that replaced it."""
     built: bool = False
     """Whether the kernel was booted just now to make that template."""
 
@@ -143,7 +143,7 @@ class Machine(Protocol):
         """Whether another request may be sent; False after a panic, an overrun or a loss."""
 
     def load(self, bundle: Bundle) -> None:
-        """Make these modules importable in the guest; only what the guest has not yet is sent."""
+        """Make these modules importable in the guest; only modules that it lacks are sent."""
 
     def call(
         self,
@@ -156,11 +156,11 @@ class Machine(Protocol):
     ) -> Reply:
         """Call `package.module:function` with one JSON object; `deadline` is in seconds before scaling.
 
-        `hold` has what the call leaves stay open in the guest, for a shell.
+        `hold` keeps the sockets and maps of the call open in the guest, for a shell.
         """
 
     def drain(self) -> list[LogLine]:
-        """Return the kernel log so far, which then belongs to no call."""
+        """Return the kernel log since the last call; no later call will get it."""
 
     def place(self, path: str, content: bytes) -> None:
         """Put a program into the guest."""
@@ -172,7 +172,7 @@ class Machine(Protocol):
         """Stop the guest's kernel for a debugger that connects to a socket at `path`; HostError without a guest."""
 
     def dump(self, path: Path) -> None:
-        """Write the guest's memory to `path` now, as an ELF core; HostError where there is no guest."""
+        """Write the guest's memory to `path` now, as an ELF core; HostError if there is no guest."""
 
     def close(self) -> None:
-        """End it at once; nothing of it remains. May be called twice."""
+        """End the machine at once and remove all its files. May be called twice."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Survive: what killed other kernels does not kill this one."""
+"""Survive: system calls that killed other kernels do not kill this one."""
 
 from __future__ import annotations
 

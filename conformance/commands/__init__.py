@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The commands of `conform`, one a file."""
+"""The commands of `conform`, one per file."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a case's line in the event log to its symptom: observations become outcomes, reports become titles."""
+"""Reduce a case's event to what can be compared: observations to outcomes, kernel reports to titles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPINIONS = {
 
 
 def try_result(event: CaseEvent) -> TryResult:
-    """Return what the case came to, in words that two tries of one behaviour share."""
+    """Return the result of a case in words that are the same for two tries with the same behaviour."""
     if event.verdict is Verdict.SKIP:
         return TryResult((("skipped", event.reason),), Opinion.NOT_ASKED, event.reason)
     if event.verdict in _TROUBLE:
@@ -34,7 +34,7 @@ def try_result(event: CaseEvent) -> TryResult:
         said = event.differences[0] if event.differences else event.reason
         return TryResult((("infra", said),), Opinion.NOT_JUDGED, event.reason)
     if event.verdict is Verdict.XFAIL and not event.deviation:
-        # Only a list of known splats excuses it; an older log has no more than a sentence.
+        # Excused by a list of known splats; the log of an older suite has only a sentence.
         listed = [ground.reason for ground in event.grounds if ground.source is Source.LIST]
         title = "; ".join(listed) or event.reason
         return TryResult((*answers, ("splat", title)), Opinion.WRONG, event.reason, title)

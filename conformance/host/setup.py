@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The first start: install the packages that are missing and make the virtual environment.
 
-Killed at any byte it is simply done again, for a stamp is written last; of two at once, one waits for the other.
+A killed set-up is done again, because the stamp is written last; of two at the same time, one waits.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from conformance.host import checks
 from conformance.host.environment import RUN, Environment
 from conformance.host.packages import HostPackage, apt_get, missing
 
-# An orphan must not go on writing where the next set-up begins.
+# A leftover child must not write while the next set-up runs.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL")
 
 
 def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[[Sequence[str]], object]) -> int | None:
-    """Make this machine fit for `./conform ARGUMENTS`, which `parse` reads; an exit code if it must not go on."""
+    """Install what `./conform ARGUMENTS` needs, as `parse` reads it; returns an exit code if it must not run."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         # A command line that is wrong, or asks for help, must not install anything first.
@@ -54,7 +54,7 @@ def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[
 
 
 def say(line: str) -> None:
-    """Tell the user what is being done to his machine, on stderr: stdout belongs to the command."""
+    """Print what is being installed, on stderr: stdout belongs to the command."""
     note(f"conform: {line}")
 
 
@@ -188,7 +188,7 @@ def _make(environment: Environment, log: str) -> None:
     packages = os.path.join(
         environment.folder, "lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages"
     )
-    # What ensurepip does, without the children it has, which would outlive us.
+    # Like ensurepip, without its child processes, which would outlive this one.
     with zipfile.ZipFile(_pip_wheel()) as wheel:
         wheel.extractall(packages)
     # The suite runs from its checkout; this makes `import conformance` work wherever the user stands.
@@ -197,7 +197,7 @@ def _make(environment: Environment, log: str) -> None:
 
 
 def _pip_wheel() -> str:
-    """Return the pip that this Python carries for new environments."""
+    """Return the wheel of pip that this Python has for new environments."""
     # Debian keeps the wheels elsewhere and says so there.
     bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled")
     folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or bundled
@@ -208,7 +208,7 @@ def _pip_wheel() -> str:
 
 
 def _logged(command: Sequence[str], log: str) -> bool:
-    """Run a command with its output in `log`; returns whether it exited 0. It ends when we are told to end."""
+    """Run a command with its output in `log`; returns whether it exited 0. SIGTERM to this process ends it, too."""
     with open(log, "wb") as output:
         output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()

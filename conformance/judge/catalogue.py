@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known defects as values: each once, with all the ways in which it shows, from the tables alone."""
+"""The known defects as values: each once, with all its rows, from the tables alone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kernels.version import Version
 
 @dataclass(frozen=True, slots=True)
 class AffectedRange:
-    """On which kernels a way shows, with what ended it there."""
+    """The kernels on which a row applies, and the commit that fixed it."""
 
     since: Mapping[str, str]
     """The first version, by `mainline` and by stable branch."""
     until: Mapping[str, str]
-    """The first version without it; empty where there is none."""
+    """The first version without it; empty if there is none."""
     commit: str
     subject: str
 
     @property
     def fix(self) -> bool:
-        """Whether the commit ended it, and did not bring it."""
+        """Whether the commit is the fix, and not the origin."""
         return bool(self.until)
 
 
@@ -38,7 +38,7 @@ class Defect:
 
     id: str
     ways: tuple[Deviation, ...]
-    """How it shows, in one group or several."""
+    """Its rows, in one group or several."""
 
     @property
     def title(self) -> str:
@@ -76,7 +76,7 @@ class Defect:
         return self.shows_on(newest_known())
 
     def shows_on(self, version: Version) -> bool:
-        """Whether a kernel of that version shows it, in whatever way."""
+        """Whether a kernel of that version shows it, by any row."""
         return any(way.rule.in_force(version) for way in self.ways)
 
     def spans(self) -> tuple[AffectedRange, ...]:
@@ -90,7 +90,7 @@ class Defect:
         )
 
     def as_ground(self, version: Version) -> Ground:
-        """Return its row as it is about kernels of that version."""
+        """Return its row for kernels of that version."""
         way = next((way for way in self.ways if way.rule.in_force(version)), self.ways[0])
         return replace(way.as_ground(), steps=())
 
@@ -102,7 +102,7 @@ class Defect:
 
 
 def _fewest(case: Case) -> int:
-    """Count what else a case may show: the best one shows nothing else."""
+    """Count the other defects that a case may show: the best case shows no other."""
     return len({str(row) for row in defects.about(case)})
 
 
@@ -129,7 +129,7 @@ def _unique(texts: Iterable[str]) -> tuple[str, ...]:
 
 @cache
 def catalogue() -> tuple[Defect, ...]:
-    """Return every known defect: open ones first, of those and of the others the ones with a CVE first."""
+    """Return every known defect: open ones first, and among equals those with a CVE number."""
     found: dict[str, list[Deviation]] = {}
     for group in GROUPS:
         for row in defects.of_group(group):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An unexpected case as a bug report of ten lines: what was done, expected and observed, on which ground."""
+"""An unexpected case as a bug report of ten lines: what the case did, expected and observed, on which ground."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from conformance.report.findings import evidence, rows, why
 from conformance.report.style import WIDTH, Style
 
 LINES = 10
-"""Of a case; the evidence has the rest."""
+"""Lines of one case; the evidence has the rest."""
 _PHASE = re.compile(r"(?P<phase>\w+): (?P<said>.*)", re.DOTALL)
-"""A difference of a redirect names the data that it is about."""
+"""A difference of a redirect case begins with its phase."""
 _NUMBER = re.compile(r"\d+")
 
 
@@ -29,7 +29,7 @@ class _Part:
 
     lines: list[str]
     least: int
-    """So many of them stay, however long the report is."""
+    """Lines that are kept, however long the report is."""
 
 
 def bug_report(case: CaseEvent, kernel: KernelEvent, title: str, style: Style) -> list[str]:
@@ -53,7 +53,7 @@ def bug_report(case: CaseEvent, kernel: KernelEvent, title: str, style: Style) -
 
 
 def folded(differences: Iterable[str]) -> list[str]:
-    """Return the differences, those that are alike but for their numbers and the data they are about as one."""
+    """Return the differences; those that differ only in numbers or phases are folded into one."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for each in differences:
         found = _PHASE.fullmatch(each)
@@ -63,7 +63,7 @@ def folded(differences: Iterable[str]) -> list[str]:
 
 
 def _alike(group: Sequence[tuple[str, str]]) -> str:
-    """Tell the first of some differences, and which and how many others are like it."""
+    """Return the first of similar differences, and the number and phases of the others."""
     phase, said = group[0]
     first = f"{phase}: {said}" if phase else said
     others = [each for each, _ in group[1:] if each != phase]
@@ -74,7 +74,7 @@ def _alike(group: Sequence[tuple[str, str]]) -> str:
 
 
 def _done(case: CaseEvent) -> str:
-    """Say what the case does, where somebody has written that down."""
+    """Say what the case does, if words.toml has it."""
     return brief(Case(case.group, case.name, "", case.params))
 
 
@@ -91,7 +91,7 @@ def _part(label: str, text: str, style: Style, *, least: int = 1) -> _Part:
 
 
 def _fitted(parts: Sequence[_Part], room: int, style: Style) -> list[str]:
-    """Return the lines, after taking the last one of the longest part as often as it takes to make them fit."""
+    """Return lines that fit: the longest part loses its last line until they do."""
     while sum(len(part.lines) for part in parts) > room:
         longest = max(parts, key=lambda part: len(part.lines) - part.least)
         if len(longest.lines) <= longest.least:

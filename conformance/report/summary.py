@@ -37,7 +37,7 @@ def write_summary(run: Run, directory: Path) -> None:
 
 
 def tools(run: Run) -> dict[str, str]:
-    """Return the versions of the tools, those known from the start and those a machine told later."""
+    """Return the versions of the tools, those known from the start and those that a machine reported later."""
     known: dict[str, str] = {}
     for each in (run.start.tools, *(kernel.tools for kernel in run.kernels.values())):
         known.update(each)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a bad case leaves in the results folder, for whoever looks into it: `cases/KERNEL/GROUP/NAME/`."""
+"""Evidence of an unexpected case in the results folder: `cases/KERNEL/GROUP/NAME/`."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ FILES = (LOG, SERIAL, OBSERVATION, COMMAND, TRACE, MEMORY, MISSING)
 
 
 def folder_of(kernel: str, case: str) -> Path:
-    """Return where the evidence of a case is, below the results folder: slugs and case ids are fit for file names."""
+    """Return the folder of a case's evidence, below the results folder: slugs and case ids are valid file names."""
     return Path("cases") / kernel / case
 
 
 def has_evidence(event: CaseEvent) -> bool:
-    """Tell whether there is anything to keep: of a case that was never put to a machine there is not."""
+    """Return whether there is evidence to keep; a case that no machine was asked has none."""
     seen = (event.log, event.console, event.observation, event.error, event.tries)
     return not event.verdict.expected and (event.verdict is not Verdict.INFRA or any(seen))
 
 
 def store(results: Path, event: CaseEvent) -> Path:
-    """Write what the event says, each kind in its file; returns the folder. HostError leaves none of these files."""
+    """Write the event's evidence, each kind to its file; returns the folder. HostError leaves none of these files."""
     folder = folder_of(event.kernel, event.id)
     observation = json.dumps(event.observation, indent=2, default=dict)
     texts = {
@@ -65,7 +65,7 @@ def store(results: Path, event: CaseEvent) -> Path:
 
 
 def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_request: EvidenceRequest) -> None:
-    """Run a bad case once more for a trace or a memory dump; what cannot be had is told in `missing.txt`."""
+    """Run an unexpected case again for a trace or a memory dump; `missing.txt` says what could not be collected."""
     folder = evidence_request.results / folder_of(slug, case.id)
     memory = folder / MEMORY
     try:
@@ -88,7 +88,7 @@ def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_
         if missing:
             outfile.create(folder / MISSING, "".join(f"{foreign.line(line)}\n" for line in missing).encode())
     except OSError:
-        return  # the controller, which writes here next, tells why
+        return  # the controller writes here next and reports the error
 
 
 def _dump(workbench: Workbench, memory: Path) -> Iterator[str]:
@@ -113,5 +113,5 @@ def _log_lines(event: CaseEvent) -> Iterator[str]:
 
 def _lines(log: Sequence[LogEntry]) -> Iterator[str]:
     for line in log:
-        # One line of the log may not pass for two.
+        # One record of the log must stay one line.
         yield f"[{line['microseconds'] / 1e6:12.6f}] {foreign.line(line['text'])}"

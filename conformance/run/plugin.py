@@ -50,7 +50,7 @@ from vm.machine import MachineOptions
 _CASES = "conformance.cases"
 
 _SHARED = 0.9
-"""Of the time there is, for --until-fail; no two workers get the same number of cases."""
+"""The share of the total time for --until-fail; workers get different numbers of cases."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the kernel specs; on the controller, register what gathers the results."""
+    """Read the kernel specs; on the controller, register the plugin that gathers the results."""
     try:
         if OPTIONS not in config.stash:
             config.stash[OPTIONS] = read_options(config.option, config.option.keyword)
@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _workbench(
     kernels: Mapping[str, Kernel], options: MachineOptions, expires: float, home: tuple[str, ...]
 ) -> Workbench:
-    """Return a worker's workbench; one that is far from the controller's home finds and prepares kernels itself."""
+    """Return a worker's workbench; a worker on another machine finds and prepares kernels itself."""
     if home == here():
         return Workbench(kernels, options, expires)
     workbench = Workbench(at_home(kernels), options, expires)
@@ -101,15 +101,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> list[Any] | None:
-    """Make no tests of a group none of whose cases is chosen; pytest would make one that it skips."""
+    """Make no test for a group without chosen cases; pytest would make a skipped one."""
     return [] if _is_of_cases(obj) and not _chosen_of(collector.config, obj.__name__) else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every test that judges a kernel one variant for each kernel, which comes first in its id.
+    """Parametrize every test that judges a kernel by kernel, which comes first in its id.
 
-    A test of a group gets those of its cases that are chosen for any of the kernels, and is made for no others.
+    A test of a group gets the cases that are chosen for any kernel.
     """
     if "conform" not in metafunc.fixturenames:
         return
@@ -132,12 +132,12 @@ def _chosen_of(config: pytest.Config, test: str) -> list[Case]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is done, what is chosen for other kernels only, and kernels that do not run.
+    """Leave out finished cases, cases chosen for other kernels only, and kernels that do not run.
 
     A denied case stays: the event log has it as `skip`, with the reason.
     """
     broken, done, wanted = broken_in(config), config.stash.get(DONE, frozenset[str]()), config.stash[OPTIONS].wanted
-    # Chosen once, not once an item: there are 20,000 of five kernels.
+    # Chosen once, not for each item: five kernels have 20,000.
     admitted, chosen = admitting(wanted), chosen_cases(config)
 
     def runs(item: pytest.Item) -> bool:
@@ -163,7 +163,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Share out the time there is among the cases, if they are to be repeated until one fails."""
+    """With --until-fail, divide the total time among the cases."""
     asked, workbench = session.config.stash[OPTIONS], session.config.stash.get(WORKBENCH, None)
     cases = sum(1 for item in session.items if case_of(item))
     if asked.repetition.until_fail and workbench is not None and cases:
@@ -175,7 +175,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Remember after which case a machine is not asked again."""
+    """Remember the last case of each kernel, after which its machine is closed."""
     item.stash[LAST] = nextitem is None or kernel_of(nextitem) != kernel_of(item)
 
 
@@ -203,7 +203,9 @@ def pytest_configure_node(node: Any) -> None:
     workbench = node.config.stash.get(WORKBENCH, None)
     controller = node.config.pluginmanager.get_plugin("conform-controller")
     expires = workbench.expires if workbench is not None else math.inf
-    node.workerinput["conform_left"] = expires - time.monotonic()  # the clock of another machine has another zero
+    node.workerinput["conform_left"] = (
+        expires - time.monotonic()
+    )  # the monotonic clock of another machine has another zero
     node.workerinput["conform_done"] = sorted(node.config.stash.get(DONE, ()))
     node.workerinput["conform_home"] = list(here())
     node.workerinput["conform_durations"] = dict(controller.recorder.durations)
@@ -230,7 +232,7 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
 
 
 def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
-    """Examine a case, with its evidence; stop the session where no time is left, no host, or a table is wrong."""
+    """Examine a case, with its evidence; stop the session if time is up, the host is broken or a table is wrong."""
     stash, found = request.config.stash, None
     workbench, asked = stash[WORKBENCH], stash[OPTIONS]
     try:
@@ -240,11 +242,11 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
             if asked.evidence_request is not None and not found[0].verdict.expected:
                 collect(workbench, kernel, case, asked.lists, asked.evidence_request)
     except DeadlinePassed:
-        # The controller gives the cases that are left their verdict.
+        # The controller gives the remaining cases their verdict.
         request.session.shouldstop = PASSED
         return found or unanswered(kernel, case, PASSED)
     except (HostError, UsageError) as error:
-        # A table with a wrong row is the usage error that shows up only here.
+        # A wrong row of a table is a usage error that is found only here.
         request.session.shouldstop = foreign.line(str(error))
         request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
         return found or unanswered(kernel, case, str(error))

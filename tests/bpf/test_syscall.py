@@ -117,7 +117,7 @@ def test_what_the_verifier_says_is_in_the_error() -> None:
 
 
 def test_a_program_can_be_loaded_again_with_other_maps(keep: Callable[[int], int]) -> None:
-    """Putting in descriptors for one load leaves nothing behind for the next."""
+    """The map descriptors of one load do not affect the next."""
     namespace: dict[str, Any] = {}
     exec(build.programs_module(), namespace)  # noqa: S102
     fence = syscall.Program(namespace["PROGRAMS"]["sk_skb_fence"])

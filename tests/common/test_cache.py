@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cache: complete or absent, built once, freed by death, and clear about what it cannot write."""
+"""The cache: entries are complete or absent, built once, unlocked by death, and write errors are clear."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ print(cache.publish(cache.root() / "things" / "one", build).read_text())
 
 
 def test_killed_builder_is_survived(home: Path) -> None:
-    """A builder killed half-way has published nothing, holds no lock, and its rubbish is swept by the next."""
+    """A builder killed half-way has published nothing, holds no lock, and leaves files that the next builder removes."""
     child = subprocess.Popen(
         [sys.executable, "-c", SLOW], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -101,7 +101,7 @@ def test_killed_builder_is_survived(home: Path) -> None:
     child.stdout.readline()
     partial = home / "partial" / "things@one"
     assert (partial / "half").exists()
-    assert cache.sweep() == []  # alive: its temporary is not rubbish
+    assert cache.sweep() == []  # its builder lives: the temporary stays
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=20)
     assert not (home / "things" / "one").exists()
@@ -118,7 +118,7 @@ def test_taken_lock_is_told(home: Path) -> None:
 
 
 def test_write_replaces_at_once(home: Path) -> None:
-    """A file written again is replaced, not truncated: who has it open still reads the old one."""
+    """A file written again is replaced, not truncated: a process that has it open still reads the old one."""
     cache.write(home / "note", b"old")
     with (home / "note").open("rb") as reader:
         cache.write(home / "note", b"new")
@@ -157,7 +157,7 @@ def test_full_disk_is_explained(home: Path) -> None:
 
 
 def test_file_in_place_of_the_cache_is_explained(home: Path) -> None:
-    """A cache directory that cannot be made names itself and the way out, for root, too."""
+    """The error for a cache directory that cannot be made names the directory and a solution, for root, too."""
     home.write_text("in the way")
     with pytest.raises(HostError, match=str(home)) as caught:
         cache.write(home / "note", b"x")
@@ -184,7 +184,7 @@ def test_odd_caches_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("place", ["/var/a\nb", '/var/a"b', "/var/\udcff"])
 def test_names_that_nobody_can_quote_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache whose name would end up in apt's configuration as something else is refused."""
+    """A cache path that apt's configuration cannot hold is refused."""
     monkeypatch.setenv("XDG_CACHE_HOME", place)
     with pytest.raises(HostError, match="the cache cannot be in") as caught:
         cache.root()

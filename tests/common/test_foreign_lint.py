@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PRINTING = {"print", "write", "write_text", "write_bytes", "write_line", "writelines", "echo"}
 SAYING = {"fail", "skip", "xfail", "exit", "UsageError"}
-"""Of pytest, which prints what it is given."""
+"""Functions of pytest that print their argument."""
 
 ALLOWED = {
     "common/errors.py:complain": "through lines_of()",
@@ -50,7 +50,7 @@ ALLOWED = {
     "vm/shell.py:interact": "a terminal that the user asked to have",
     "vm/session.py:shell": "a terminal that the user asked to have",
 }
-"""Places that print or write, with what makes them safe."""
+"""Places that print or write, with the reason why they are safe."""
 
 FOREIGN = {"foreign", "lines_of", "page", "line"}
 
@@ -78,15 +78,15 @@ def _name(call: ast.Call) -> str:
 
 
 def goes_to_a_person(name: str, call: ast.Call, where: str) -> bool:
-    """Tell whether a call prints, or writes a file that a person may look into."""
+    """Return whether a call prints, or writes a file for people."""
     if name in SAYING:
         return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "pytest"
-    # What vm/ and kernels/ write are images, archives and notes to themselves; they must not print at all.
+    # vm/ and kernels/ write only images, archives and their own notes, and must not print at all.
     return name in PRINTING and (name == "print" or where.startswith(("common/", "conformance/")))
 
 
 def test_nothing_goes_around_the_functions() -> None:
-    """Whatever prints, writes a file or hands text to pytest does so with `foreign`, or is listed with its reason."""
+    """Every call that prints, writes a file or hands text to pytest uses `foreign`, or is listed with its reason."""
     found: dict[str, bool] = {}
     for where, name, call in calls():
         if goes_to_a_person(name, call, where):

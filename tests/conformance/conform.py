@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run the `conform` command the way a user does, from another directory, and look at what it leaves."""
+"""Run the `conform` command the way a user does, from another directory, and check what it leaves behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(root: Path = ROOT, **changes: str) -> Mapping[str, str]:
-    """Return the environment for a checkout; nothing of the pytest that runs this reaches the inner one."""
+    """Return the environment for a checkout; without the variables of the outer pytest."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return {**kept, "PYTHONPATH": os.fspath(root), **changes}
 
@@ -29,7 +29,7 @@ def environment(root: Path = ROOT, **changes: str) -> Mapping[str, str]:
 def conform(
     *arguments: str, cwd: Path, root: Path = ROOT, patience: float = PATIENCE, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `conform ARGUMENTS` to its end, which comes within so many seconds."""
+    """Run `conform ARGUMENTS` to its end, within PATIENCE."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(root, **changes), capture_output=True, text=True,
         timeout=patience, check=False,
@@ -37,7 +37,7 @@ def conform(
 
 
 def verdict_line(printed: str) -> str:
-    """Return the last line of a report; behind it stands only where the results are."""
+    """Return the verdict line of a report: the last but the one that names the results folder."""
     lines = [line for line in printed.splitlines() if line]
     while lines[-1].startswith(("results: ", "page: ", "resume: ")):
         lines.pop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Observations made by hand: what a kernel shows when a redirect comes to one outcome or another."""
+"""Observations made by hand: what a kernel shows for each outcome of a redirect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def merged(sizes: tuple[int, ...]) -> list[Any]:
 
 
 def failed(**changes: Any) -> dict[str, Any]:
-    """Return an observation that came to no phases."""
+    """Return an observation whose set-up failed, without phases."""
     return {"socket": {"in": "ok", "out": "ok"}, "attach": [], "insert": {}, "phases": [], "errors": {}} | changes
 
 

@@ -21,13 +21,13 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 120.0
-# What the first line of ./conform says, with this Python in place of Debian's.
+# The first line of ./conform, with this Python in place of Debian's.
 PYTHON = (sys.executable, "-IS")
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a checkout on which nothing was ever run; its one requirement is a file of its own making."""
+    """Return a fresh checkout; its only requirement is a package made here."""
     return clone(tmp_path / "checkout")
 
 
@@ -98,7 +98,7 @@ def started(root: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Be another ./conform that is setting up."""
+    """Hold the lock of another ./conform that is setting up."""
     descriptor = os.open(root, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
@@ -186,13 +186,13 @@ def test_a_failing_apt_get_is_quoted(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_killed_set_up_is_done_again(made: Path) -> None:
-    """What a killed set-up left behind is gone, and what it never reached is there."""
+    """A second set-up removes the rest of a killed one and completes it."""
     assert not (made / ".venv" / "lib" / "rubbish").exists()
     assert (made / ".venv" / "requirements.txt.installed").exists()
 
 
 def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
-    """Once all is set up, ./conform becomes the command without a child, and without importing what is slow."""
+    """Once all is set up, ./conform runs the command without a child process and without slow imports."""
     watch = (
         "import os, sys\n"
         "def hook(event, arguments):\n"

@@ -37,7 +37,7 @@ def refused(*arguments: str) -> tuple[str, str]:
 
 
 class TestWhatIsRefused:
-    """Nothing that means nothing is accepted."""
+    """Arguments without a meaning are refused."""
 
     @pytest.mark.parametrize(
         ("arguments", "sentence", "hint"),
@@ -88,7 +88,7 @@ class TestWhatIsRefused:
 
 
 class TestWhatIsUnderstood:
-    """Conventions that other commands have taught."""
+    """Conventions known from other commands."""
 
     @pytest.mark.parametrize(
         "words",
@@ -195,7 +195,7 @@ class TestColour:
 
 
 class TestDefaultsOfTheUser:
-    """config.toml says what somebody always wants, the command line what is wanted now."""
+    """config.toml holds a user's defaults, and the command line overrides them."""
 
     @pytest.fixture(autouse=True)
     def _file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

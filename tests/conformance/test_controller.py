@@ -43,7 +43,7 @@ def _recorder(*verdicts: Verdict, error: str = "") -> RunRecorder:
 
 
 class TestExitCode:
-    """What the verdicts of a run come to."""
+    """The exit code for the verdicts of a run."""
 
     @pytest.mark.parametrize(
         ("verdicts", "code"),
@@ -66,7 +66,7 @@ class TestExitCode:
         assert _recorder(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
 
     def test_a_case_that_never_ran(self) -> None:
-        """A selected case without a verdict is no pass: nobody knows what it would have shown."""
+        """A selected case without a verdict is not a pass."""
         recorder = RunRecorder(run=Run(RunEvent(started="", command=(), selected={"debian-6.12": 2})))
         recorder.add(_case(Verdict.PASS))
         assert recorder.exit_code() is ExitCode.CANNOT_JUDGE
@@ -102,7 +102,7 @@ class TestInterruption:
 
     @pytest.mark.parametrize("error", [pytest.Session.Interrupted("--sw"), dsession.Interrupted("-x")])
     def test_a_session_that_stops_itself(self, error: BaseException) -> None:
-        """After the first failure there is a verdict, and it is not that somebody pressed Ctrl-C."""
+        """A session that pytest stops after the first failure is not reported as interrupted."""
         assert _hear(error).exit_code() is ExitCode.OK
 
 
@@ -142,7 +142,7 @@ class TestEventOf:
 
     @pytest.mark.parametrize(("verdict", "after"), [("pass", Verdict.INFRA), ("splat", Verdict.SPLAT)])
     def test_a_failed_teardown_is_told(self, verdict: str, after: Verdict) -> None:
-        """A case that passed before its teardown failed did not pass; what was worse stays, and both are named."""
+        """A pass whose teardown failed becomes infra; a worse verdict stays, and both are named."""
         record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
                   "verdict": verdict, "differences": ["x"]}  # fmt: skip
         report = self._report(when="teardown", outcome="failed", longrepr="E  boom", record=record)
@@ -166,7 +166,7 @@ class TestEventOf:
         assert "worker crashed" in event.differences[0]
 
     def test_a_skip_without_record_is_infra(self) -> None:
-        """Only the judge may skip a case: a mark, or a parameter set without cases, takes it away silently."""
+        """Only the judge may skip a case: a pytest mark would remove it silently."""
         event = event_of(self._report(when="setup", outcome="skipped", longrepr="unconditional skip"), SPECS, "")
 
         assert event is not None
@@ -206,7 +206,7 @@ def test_results_are_on_disk(tmp_path: Path) -> None:
 
 
 class TestBadSpecs:
-    """A kernel that cannot be had costs its own rows, not those of the others."""
+    """A kernel that cannot be resolved costs its own results, not those of the others."""
 
     def _ready(self, monkeypatch: pytest.MonkeyPatch, *specs: str) -> RunRecorder:
         monkeypatch.setattr(
@@ -219,7 +219,7 @@ class TestBadSpecs:
         return recorder
 
     def test_one_of_several(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It has its event, with sentence and hint; the others are judged, and the exit code tells."""
+        """The kernel has an event with sentence and hint; the others are judged; the exit code is the error's."""
         recorder = self._ready(monkeypatch, "./nowhere", "host", "redhat:9")
 
         assert [(event.slug, bool(event.error)) for event in recorder.kernels] == [
@@ -244,7 +244,7 @@ class TestBadSpecs:
     "error", [UsageError("row 6: 'exit' is never 'x'", hint="h"), HostError("no space left", hint="h")]
 )
 def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch, error: ConformError) -> None:
-    """Before the next case, with the sentence for whoever reads the report, and the hint."""
+    """The session stops before the next case, and the report has the sentence and the hint."""
 
     def fail(*_: object, **__: object) -> None:
         raise error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The expectation tables themselves, against what real kernels of these versions were seen to do."""
+"""The expectation tables, compared with what real kernels of these versions did."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNGUARDED_VSOCK = (FROM_TCP_ONLY.replace("EE", "++"), TCP_TO_TCP, ANY_TO_ANY, AN
 
 
 def matrix(version: str, map_: str, mode: str) -> str:
-    """Write what is expected of one mode as eight words, one for each IN."""
+    """Return the expectations of one mode as eight words, one for each IN."""
     rows = (
         "".join(GLYPHS[expected_outcome(case(f"{map_}-{mode}-{in_}-{out}"), facts(version)).name] for out in KINDS)
         for in_ in KINDS
@@ -71,7 +71,7 @@ def matrix(version: str, map_: str, mode: str) -> str:
     ],
 )
 def test_the_four_matrices(version: str, matrices: tuple[str, ...]) -> None:
-    """Every cell of every mode is what that kernel was seen (6.6: read in its source) to do, in both map types."""
+    """Every cell of every mode matches what that kernel did (6.6: its source), in both map types."""
     for map_, (mode, expected) in itertools.product(("sockmap", "sockhash"), zip(MODES, matrices, strict=True)):
         assert matrix(version, map_, mode) == expected, (map_, mode)
 
@@ -105,7 +105,7 @@ def test_a_kernel_older_than_the_tables_is_refused() -> None:
         ("ingress-to-egress-udp4-parser", "7.3.4", "not-inserted-EOPNOTSUPP"),
         ("ingress-to-egress-tcp6-parser", "5.10.223", "delivered"),
         ("ingress-to-egress-tcp6-parser", "7.3.4", "delivered"),
-        # The target is IN: BPF_F_INGRESS comes to PASS, egress echoes.
+        # The target is IN: with BPF_F_INGRESS the data passes, without it the data is echoed.
         ("ingress-to-local-udp4-self", "6.1.176", "delivered"),
         ("ingress-to-local-vsock_stream-self", "6.12.107", "dropped"),
         ("send-to-egress-tcp4-self", "5.10.223", "delivered"),
@@ -119,7 +119,7 @@ def test_a_kernel_older_than_the_tables_is_refused() -> None:
     ],
 )
 def test_the_extra_layouts(name: str, version: str, expected: str) -> None:
-    """Layouts beside the plain one have rows of their own where they behave otherwise."""
+    """Layouts other than the plain one have their own rows where they behave differently."""
     assert expected_outcome(case(f"sockmap-{name}"), facts(version)).name == expected
 
 
@@ -134,7 +134,7 @@ def test_before_5_13_a_verdict_falls_back_to_a_stream_verdict() -> None:
 
 
 def test_each_socket_that_cannot_be_inserted_is_named() -> None:
-    """IN and OUT have answers of their own: they are of two kinds, and only IN's map carries the program."""
+    """IN and OUT have separate answers: their kinds differ, and only IN's map has the program."""
     insert = expected_outcome(case("sockmap-send-to-local-tcp4-unix_dgram"), facts("5.10.223")).insert
     assert insert == {"in": "ok", "out": "EOPNOTSUPP"}
     insert = expected_outcome(case("sockmap-ingress-to-local-udp4-parser"), facts("6.12.107")).insert

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Standard output that takes nothing: a report that nobody gets is no success."""
+"""Standard output that cannot be written: a lost report is an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOG = os.fspath(report_runs.GOLDEN / "planted.jsonl")
     ],
 )
 def test_a_report_that_cannot_be_written_is_one_sentence(arguments: tuple[str, ...]) -> None:
-    """Every command whose purpose is what it prints says that it could not, and exits with 128."""
+    """Every command that exists to print says that it could not, and exits with 128."""
     with Path("/dev/full").open("wb", buffering=0) as full:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "conformance", *arguments],
@@ -141,7 +141,7 @@ def test_a_run_that_nobody_can_read_is_an_error(kind: type[PlainReporter | LiveR
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    """After `| head` nothing is lost that anybody wanted, and a run without a reporter has nothing to lose."""
+    """A pipe closed by `| head` is no error, and neither is a run without a reporter."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:

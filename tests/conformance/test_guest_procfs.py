@@ -30,7 +30,7 @@ def test_a_file_that_can_only_be_written_is_written(tmp_path: Path, monkeypatch:
 
 
 def test_a_setting_is_set_back(tmp_path: Path) -> None:
-    """A value holds as long as the case that needs it; a file that this kernel has not is left alone."""
+    """A setting lasts as long as the case that needs it; a file that this kernel lacks is skipped."""
     path = tmp_path / "ptrace_scope"
     path.write_text("1\n")
     with procfs.setting(str(path), "0"):

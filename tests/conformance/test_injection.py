@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults injected into the harness while it judges: no wrong verdict, no hang, and nothing is left.
 
-Moments and places are drawn from a seed. A few tries of each are made; `--faults 100` makes a hundred.
+A random seed chooses moments and places. A few tries of each are made; `--faults 100` makes a hundred.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ SPAN = 1.0
 """Seconds within which a fault strikes: a machine is restored and some cases are judged meanwhile."""
 
 ANSWERS = 8000
-"""Bytes that the guest says in some cases."""
+"""Bytes that the guest sends during some cases."""
 
 ETERNITY = 4e9
 
 
 @pytest.fixture(name="kernel", scope="module")
 def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """A kernel with a copy of its template in a cache of the module's own, and guests that know how to get sick."""
+    """A kernel with a copy of its template in a cache of the module's own, and guests that can break themselves."""
     kernel = resolve("debian:6.12")
     Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
     folder = template.newest(_key(kernel))
@@ -99,13 +99,13 @@ def _key(kernel: Kernel) -> str:
 
 
 def _sick(function: str, deadline: float = 3.0, **arguments: object) -> Case:
-    """Return a case of which the judge can make nothing."""
+    """Return a case that the judge cannot judge."""
     params = {**CASES[0].params, **cast("dict[str, str]", arguments)}
     return Case("redirect", function, function, params, deadline)
 
 
 def _signal(number: signal.Signals) -> Callable[[], None]:
-    """Return what sends a signal to the machine, as soon as there is one."""
+    """Return a function that sends a signal to QEMU as soon as it runs."""
 
     def deed() -> None:
         wait_until(lambda: bool(machines()), "there is a machine")
@@ -128,7 +128,7 @@ def test_qemu_is_killed(faulty: FaultyWorkbench, kernel: Kernel) -> None:
 
 
 def test_qemu_is_stopped(faulty: FaultyWorkbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A QEMU that stands still costs one case its deadline; nobody says that the kernel hangs."""
+    """A stopped QEMU costs one case its deadline; the verdict does not say that the kernel hangs."""
     monkeypatch.setattr("vm.session.GRACE", 0.2)
     monkeypatch.setattr("vm.launch.RESTORE_PATIENCE", 0.5)
     monkeypatch.setattr(workbench_module, "_LEAST", 1.0)
@@ -147,7 +147,7 @@ def test_the_channel_is_cut(faulty: FaultyWorkbench) -> None:
 
 
 class Relay(threading.Thread):
-    """Between a machine and its guest: passes everything on, until the guest has said so many bytes."""
+    """Sits between a machine and its guest, and passes on only the given number of bytes from the guest."""
 
     def __init__(self, session: Session, limit: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def test_the_guest_babbles(faulty: FaultyWorkbench) -> None:
 
 
 def test_the_clock_jumps(faulty: FaultyWorkbench) -> None:
-    """Wherever a case puts the guest's clock, the cases after it do not notice."""
+    """However a case sets the guest's clock, later cases are not affected."""
     for _ in faulty.draws(2):
         faulty.judge(_sick("sick:set_clock", to=faulty.random.uniform(0, ETERNITY)))
         assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
@@ -202,7 +202,7 @@ def test_process_ids_run_out(faulty: FaultyWorkbench, end: str) -> None:
 
 
 def test_memory_runs_out(faulty: FaultyWorkbench) -> None:
-    """A guest without memory is no finding about its kernel, and gives way to another."""
+    """A guest that ran out of memory says nothing about its kernel, and is replaced."""
     for _ in faulty.draws(1, share=10):
         assert faulty.judge(_sick("sick:fill_memory", 20.0)).verdict is Verdict.INFRA
         assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
@@ -226,7 +226,7 @@ def _remove(path: Path, draw: random.Random) -> None:
 
 
 def _scribble(path: Path, draw: random.Random) -> None:
-    """Write where there is no data: of memory that is where the guest never was, so that it would not notice."""
+    """Write into a hole: in memory, that is where the guest never wrote, so that it does not notice."""
     with path.open("r+b") as file:
         file.seek(0, os.SEEK_HOLE)
         file.write(b"x")
@@ -238,7 +238,7 @@ FILES = ("state", "state", "ram", template.MANIFEST)
 
 @pytest.fixture(name="spare")
 def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
-    """Lay out the newest template and an older one like it, so that losing that costs no boot; return it."""
+    """Provide the newest template and an older copy, so that losing the newest costs no boot; return the newest."""
     folder = template.newest(_key(kernel))
     assert folder is not None
     master, older = folder.rename(tmp_path / "master"), folder.with_name(f"{_key(kernel)}-older")
@@ -259,7 +259,7 @@ def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
 def test_the_template_is_corrupt(faulty: FaultyWorkbench, spare: Callable[[], Path]) -> None:
     """Whatever is wrong with a template's files, no clone of it judges anything: it is discarded.
 
-    First comes what only a checksum tells: of most other harm a clone dies, which discards the template as well.
+    Damage that only a checksum finds comes first; most other damage kills a clone, which also discards the template.
     """
     for number in faulty.draws(4):
         name, harm = (faulty.random.choice(FILES), faulty.random.choice(HARMS)) if number else ("ram", _scribble)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run says of its own end."""
+"""The forecast of a run's remaining time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def forecast_for(run: Run, *others: str) -> Forecast:
 
 
 def test_without_a_last_run_cases_are_equal() -> None:
-    """Nothing is said at once, later what is left is what was done, as far as their numbers go."""
+    """At first there is no forecast; later the remaining cases are assumed to take as long as those done."""
     run = report_runs.healthy()
     forecast = forecast_for(run)
     assert forecast.left(until(run, 5), 1.0) is None
@@ -54,7 +54,7 @@ def test_without_a_last_run_cases_are_equal() -> None:
     assert forecast.left(run, 40.0) == pytest.approx(0.0)
 
 
-def test_the_last_run_knows_what_takes_long() -> None:
+def test_the_last_run_tells_which_cases_take_long() -> None:
     """A forecast is right from the start, although most of the time goes to the last few cases."""
     run = slow_at_the_end()
     remember(run)
@@ -65,7 +65,7 @@ def test_the_last_run_knows_what_takes_long() -> None:
 
 
 def test_some_of_the_cases_take_their_share() -> None:
-    """A run of other cases than the last is forecast by those that it has in common with it."""
+    """The forecast of a run uses the cases that it shares with the last run."""
     run = slow_at_the_end()
     remember(run)
     assert forecast_for(until(run, 700)).left(until(run, 0), 0.0) == pytest.approx(3.5, abs=0.1)
@@ -105,8 +105,8 @@ def test_a_damaged_file_misleads_nobody(damage: bytes) -> None:
     assert forecast_for(run).left(until(run, 0), 0.0) is None
 
 
-def test_the_screen_tells_it_below_everything() -> None:
-    """The last line of the screen has what has gone by, what is done and what is left."""
+def test_the_last_line_of_the_screen_has_the_forecast() -> None:
+    """The last line of the screen has the elapsed time, the finished cases and the remaining time."""
     run = report_runs.healthy()
     for done, state, said in (
         (184, RunProgress(9.6, 30.2), "0:10  184 of 736 cases, about 0:30 left"),
@@ -134,7 +134,7 @@ def planned_of(run: Run) -> dict[str, frozenset[str]]:
 @pytest.mark.parametrize("sitting", [0, 100, 400, 710])
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INFRA])
 def test_a_resumed_run_counts_what_it_does_itself(sitting: int, verdict: Verdict) -> None:
-    """After a tenth of what is left the forecast is within a factor of 2; what is infra is judged again."""
+    """After a tenth of the remaining cases the forecast is within a factor of 2; infra cases are judged again."""
     whole = history()
     remember(whole)
     cases = whole.cases["debian-6.12"]
@@ -156,7 +156,7 @@ def test_a_resumed_run_counts_what_it_does_itself(sitting: int, verdict: Verdict
 
 @pytest.mark.parametrize("slowness", [0.3, 1.0, 4.0])
 def test_of_several_kernels_each_has_its_own_speed(slowness: float) -> None:
-    """A kernel that was never met is taken to be like the others, until its first cases tell how slow it is."""
+    """A kernel without an earlier run is assumed to be like the others until its first cases show its speed."""
     known = history()
     remember(known)
     cases = known.cases["debian-6.12"]
@@ -171,7 +171,7 @@ def test_of_several_kernels_each_has_its_own_speed(slowness: float) -> None:
         assert true / 2 < left < true * 2
 
 
-def test_nothing_honest_can_be_said_of_cases_that_differ() -> None:
+def test_cases_of_several_groups_have_no_forecast_without_a_last_run() -> None:
     """Without a run to go by, cases of several groups have no forecast: they differ a hundredfold."""
     whole = history()
     forecast = Forecast(planned_of(whole))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run looks like while it runs, on a terminal and elsewhere."""
+"""The live view of a run, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def play(run: Run, reporter: Reporter) -> None:
 
 @contextmanager
 def terminal(columns: int = 80, rows: int = 50) -> Iterator[tuple[TextIO, list[bytes]]]:
-    """Open a terminal; what is written to it is in the list once the context is left."""
+    """Open a terminal; the list has its output once the context is left."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     written: list[bytes] = []
@@ -67,7 +67,7 @@ def terminal(columns: int = 80, rows: int = 50) -> Iterator[tuple[TextIO, list[b
         os.close(master)
 
 
-def test_plain_lines_tell_progress_and_trouble_at_once() -> None:
+def test_plain_lines_show_progress_and_unexpected_cases_at_once() -> None:
     """Without a terminal there is a line for each kernel, each tenth of the way and each unexpected case."""
     stream = io.StringIO()
     run = report_runs.sick()
@@ -80,8 +80,8 @@ def test_plain_lines_tell_progress_and_trouble_at_once() -> None:
     assert "\x1b" not in text
 
 
-def test_a_flood_of_unexpected_cases_is_dammed() -> None:
-    """A kernel on which everything fails does not bury the terminal before its report."""
+def test_few_of_many_unexpected_cases_are_shown_at_once() -> None:
+    """A kernel on which everything fails does not flood the terminal before the report."""
     stream = io.StringIO()
     run = report_runs.healthy()
     run.cases = {
@@ -95,7 +95,7 @@ def test_a_flood_of_unexpected_cases_is_dammed() -> None:
 
 
 def replay(written: str) -> list[str]:
-    """Return what a terminal shows in the end, scrolled-off lines included; refuses what is not in its book."""
+    """Return what a terminal shows in the end, with scrolled-off lines; fails on an unknown escape sequence."""
     lines, row, column = [""], 0, 0
     for mark, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)|([^\x1b\r\n]+)", written):
         if text:
@@ -119,7 +119,7 @@ def replay(written: str) -> list[str]:
 
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_the_screen_makes_way_for_the_report(name: str) -> None:
-    """A terminal ends with notes, announcements and the report, nothing of the screen, and its modes as before."""
+    """The terminal ends with notes, announcements and the report; the live screen is gone, all modes are as before."""
     run = report_runs.RUNS[name]()
     announced = [
         line for number, case in enumerate(run.unexpected(), 1) for line in announcement(run, case, number, Style())
@@ -132,8 +132,8 @@ def test_the_screen_makes_way_for_the_report(name: str) -> None:
     assert shown == ["debian:6.12: making the template", *announced, *report_lines(run), ""]
 
 
-def test_trouble_is_told_above_the_screen() -> None:
-    """An unexpected case is announced at once, above a screen that is drawn again over its old self."""
+def test_unexpected_cases_appear_above_the_screen() -> None:
+    """An unexpected case is shown at once, above the redrawn screen."""
     run = report_runs.sick()
     with terminal() as (stream, written):
         reporter = LiveReporter(stream)
@@ -267,7 +267,7 @@ def test_the_stream_chooses(monkeypatch: pytest.MonkeyPatch, term: str, ci: str 
     assert isinstance(choose(io.StringIO()), PlainReporter)
 
 
-def test_each_verdict_is_told_if_asked_for() -> None:
+def test_each_verdict_is_shown_with_v() -> None:
     """With -v every case has a line, in a pipe and above the screen of a terminal."""
     run = report_runs.sick()
     stream = io.StringIO()
@@ -326,7 +326,7 @@ def test_how_long_the_longest_case_runs() -> None:
 
 
 def test_a_terminal_that_becomes_narrower() -> None:
-    """Lines that no longer fit are folded by the terminal, and all of them are drawn over."""
+    """The terminal folds lines that no longer fit, and the next screen overwrites all of them."""
     run = report_runs.healthy()
     with terminal(columns=120) as (stream, written):
         reporter = LiveReporter(stream)
@@ -344,7 +344,7 @@ def test_a_terminal_that_becomes_narrower() -> None:
 
 
 def test_a_resumed_run_begins_where_it_was() -> None:
-    """What an earlier sitting judged is there at once, is not told again, and costs no time of this one."""
+    """Cases judged before the interruption are shown at once, not announced again, and cost no time."""
     run = report_runs.sick()
     before = replace(run, cases={slug: cases[:500] for slug, cases in run.cases.items()})
     stream = io.StringIO()

@@ -39,7 +39,7 @@ def test_the_same_log_gives_the_same_report(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"text", "html"}))
 def test_reports_of_a_real_run_look_as_agreed(name: str) -> None:
-    """Each format, but those with tests of their own, says of a run with every trouble what was found good."""
+    """Each format without its own tests renders a run with every kind of failure as agreed."""
     golden = (report_runs.GOLDEN / f"planted.{name}").read_text(encoding="utf-8")
     assert FORMATS[name].render(report_runs.planted()) == golden
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel in the cache is what was put there, or it is put there anew."""
+"""A kernel in the cache is unchanged, or it is fetched again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def entry(tmp_path: Path) -> Path:
 
 
 def rot(entry: Path) -> None:
-    """Change a bit as a disk does: no date tells."""
+    """Change a bit without a change of the file's date."""
     status = (entry / "vmlinux").stat()
     (entry / "vmlinux").write_bytes(b"kernem")
     os.utime(entry / "vmlinux", ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -53,7 +53,7 @@ def test_harm_is_seen(entry: Path, harm: Callable[[Path], object], words: str) -
 
 
 def test_it_is_read_once_a_boot(entry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """While the host stays up, dates vouch for content; after a boot it is read again."""
+    """While the host stays up the file's date is trusted; after a boot the content is checked again."""
     monkeypatch.setattr(seal, "_sum", lambda path: pytest.fail("read again"))
     assert seal.flaw(entry) == ""
     monkeypatch.undo()
@@ -73,8 +73,8 @@ def test_an_entry_of_an_older_suite_is_sealed(entry: Path) -> None:
 
 
 @fakes.NEEDS_APT
-def test_a_debian_kernel_that_changed_is_fetched_anew(archive: fakes.FakeArchive, tmp_path: Path) -> None:
-    """No run judges something else under the name and digest of a kernel of the archive."""
+def test_a_debian_kernel_that_changed_is_fetched_again(archive: fakes.FakeArchive, tmp_path: Path) -> None:
+    """No run judges a changed file under the name and digest of the archive's kernel."""
     archive.add(fakes.image_package(tmp_path))
     first = resolve("debian:6.12")
     assert first.modules is not None

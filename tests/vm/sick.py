@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guest code that makes a machine sick, one function for each way; see test_faults.py."""
+"""Guest code that breaks a machine, one function for each way; see test_faults.py."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def read(arguments: dict[str, Any]) -> str:
 
 
 def hang(arguments: dict[str, Any]) -> None:
-    """Say so, and sleep."""
+    """Print a line, then sleep for ever."""
     _log("the case has begun")
     signal.pause()
 
 
 def leave_a_thread(arguments: dict[str, Any]) -> None:
-    """Return, but for a thread."""
+    """Return, and leave a thread running."""
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
 def work(arguments: dict[str, Any]) -> None:
-    """Take a while."""
+    """Compute for some seconds."""
     time.sleep(arguments["seconds"])
 
 
 def compute(arguments: dict[str, Any]) -> None:
-    """Do the agent's fixed piece of work so many times."""
+    """Do the agent's calibration work `times` times."""
     from vm.guest import agent
 
     for _ in range(arguments["times"]):
@@ -59,19 +59,19 @@ def compute(arguments: dict[str, Any]) -> None:
 
 
 def kill_agent(arguments: dict[str, Any]) -> None:
-    """Kill our parent."""
+    """Kill the agent."""
     os.kill(os.getppid(), signal.SIGKILL)
     signal.pause()
 
 
 def freeze_agent(arguments: dict[str, Any]) -> None:
-    """Stop our parent."""
+    """Stop the agent."""
     os.kill(os.getppid(), signal.SIGSTOP)
     signal.pause()
 
 
 def fill_memory(arguments: dict[str, Any]) -> None:
-    """Use up all memory, in a way that our death does not give it back."""
+    """Use up all memory so that it stays used when this process dies."""
     assert not ctypes.CDLL(None).mount(b"tmpfs", b"/run", b"tmpfs", 0, b"size=100%")
     with open("/run/full", "wb") as file:
         while True:
@@ -100,7 +100,7 @@ def set_clock(arguments: dict[str, Any]) -> None:
 
 
 def tell_time(arguments: dict[str, Any]) -> float:
-    """Return what time it is here."""
+    """Return the guest's time."""
     return time.time()
 
 
@@ -111,7 +111,7 @@ def triple_fault(arguments: dict[str, Any]) -> None:
 
 
 def warn_and_crash(arguments: dict[str, Any]) -> None:
-    """Say something, then panic."""
+    """Warn in the kernel log, then panic."""
     _log("something odd")
     SYSRQ.write_text("c")
 
@@ -131,7 +131,7 @@ def touch_and_crash(arguments: dict[str, Any]) -> None:
 
 
 def never_wake(arguments: dict[str, Any]) -> None:
-    """Have a thread ask a FUSE server that never answers what it has read; not even a signal ends that wait."""
+    """Have a thread wait for a FUSE server that never answers; not even a signal ends that wait."""
     fuse = os.open("/dev/fuse", os.O_RDWR)
     os.makedirs("/tmp/fuse")  # noqa: S108
     options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
@@ -157,7 +157,7 @@ def _log(text: str) -> None:
 
 
 def tell_priority(arguments: Any) -> list[int]:
-    """Return how this process is scheduled, and how a child of it is."""
+    """Return the scheduling policy of this process and of a child."""
     reader, writer = os.pipe()
     if not os.fork():
         os.write(writer, bytes([os.sched_getscheduler(0)]))

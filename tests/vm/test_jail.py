@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A QEMU may do little, and is told what it works with by descriptor."""
+"""QEMU has few rights, and gets its files as descriptors."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_qemu_is_nobody_and_may_do_nothing(kind: MachineKind) -> None:
                     and not path.endswith(("/ram", "/vmlinux"))]  # fmt: skip
 
 
-def test_memory_belongs_to_whom_qemu_runs_as(tmp_path: Path) -> None:
-    """Nobody else may read or write a guest's memory, and a link in its place is not followed."""
+def test_memory_belongs_to_the_user_of_qemu(tmp_path: Path) -> None:
+    """No other user may read or write a guest's memory, and a link in its place is not followed."""
     with jail.memory(tmp_path / "ram", create=True) as descriptor:
         status = os.fstat(descriptor)
         assert status.st_mode & 0o077 == 0
@@ -84,7 +84,7 @@ def kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [(0o660, 109, True, ["--groups", "109"]), (0o666, 0, True, ["--clear-groups"]), (0o660, 0, False, None),
      (0o600, 109, False, None)],
 )  # fmt: skip
-def test_kvm_is_used_whoever_may(kvm: Path, mode: int, group: int, can: bool, groups: list[str] | None) -> None:
+def test_kvm_is_used_by_group_or_by_root(kvm: Path, mode: int, group: int, can: bool, groups: list[str] | None) -> None:
     """QEMU is in the group that KVM is for, never in root's; where KVM is for root alone, QEMU stays root."""
     kvm.chmod(mode)
     os.chown(kvm, 0, group)
@@ -129,7 +129,7 @@ def test_a_qemu_without_seccomp_runs_without(tmp_path: Path) -> None:
     [([], 64, ""), (["-smp", "999999"], 64, "Invalid SMP CPUs 999999"), ([], 99_999_999, "annot")],
 )
 def test_what_qemu_cannot_do_is_the_hosts_fault(tmp_path: Path, more: list[str], memory: int, words: str) -> None:
-    """A machine too large for this host is said to be that, and a comma in the path of the cache does no harm."""
+    """A machine too large for this host gives an error that says so; a comma in the path of the cache does no harm."""
     qemu = shutil.which(QEMU)
     assert qemu is not None
     folder = tmp_path / "a,b"

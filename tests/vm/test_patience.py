@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long a wait is: the time that a busy host takes from a machine does not count, and yet every wait ends."""
+"""The length of a wait: time in which a busy host did not run the machine does not count, and yet every wait ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vm.patience import CEILING, EXTENSION_LIMIT, Patience
 
 
 class Clock:
-    """A clock that is set, and a host that keeps a share of each second from two threads."""
+    """A fake clock, and a host that starves two threads for a share of each second."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -21,7 +21,7 @@ class Clock:
         return self.now
 
     def starved(self) -> tuple[float, float]:
-        """Return for how long the threads have waited, from the beginning of time on."""
+        """Return the seconds for which the threads have been starved so far."""
         return self.now * max(self.one, self.other), self.now * (self.one + self.other)
 
 
@@ -48,7 +48,7 @@ def ends(clock: Clock, wait: Patience) -> float:
         (0.9, 0.0, 100, False),
         (0.9, 0.05, 200, False),
         (15 / 16, 0.0, 160, False),
-        # Two threads that wait at once: 21.7 of 20 seconds, and a wait had no end.
+        # Two threads starved at the same time for 21.7 of 20 seconds: the wait once had no end.
         (0.55, 0.535, 44.5, False),
         (0.8, 0.8, 100, False),
         (0.999, 0.0, 10 * CEILING, True),
@@ -58,7 +58,7 @@ def ends(clock: Clock, wait: Patience) -> float:
 def test_a_wait_ends_however_busy_the_host_is(
     clock: Clock, one: float, other: float, seconds: float, unfair: bool
 ) -> None:
-    """A machine has its time, by a count that cannot exceed the clock; where it has not, the host is to blame."""
+    """A machine gets its time, by a count that cannot exceed the clock; if it does not, the host is blamed."""
     clock.one, clock.other = one, other
     wait = Patience(10.0, clock.starved)
     assert ends(clock, wait) == pytest.approx(seconds, abs=0.5)
@@ -77,7 +77,7 @@ def test_what_was_waited_before_does_not_count(clock: Clock) -> None:
 
 
 def test_extensions_are_below_the_ceiling(clock: Clock) -> None:
-    """A guest that asks for more, on a host that lets it run never, is waited for as long as both limits say."""
+    """The wait for a guest that asks for more, on a host that never runs it, ends at the sum of both limits."""
     clock.one = 1.0
     wait = Patience(10.0, clock.starved)
     for _ in range(100):

@@ -65,7 +65,7 @@ def _children(pid: int) -> list[int]:
 
 @pytest.fixture(name="local")
 def _local() -> Iterator[Session]:
-    """The agent beside us, for what needs no guest."""
+    """An agent on this host, for tests that need no guest."""
     with contextlib.closing(Session(LocalAgent(AGENT), INFO)) as session:
         session.greet(10.0)
         session.load(BUNDLE)
@@ -90,7 +90,7 @@ def _guest(subject: Kernel) -> Iterator[Session]:
 
 
 def test_a_case_is_left_standing(local: Session) -> None:
-    """A case that is held stops before it closes anything, its process keeping what it has open."""
+    """A held case stops before it closes anything; its process keeps all descriptors open."""
     reply = local.call("code:run", {}, deadline=5.0, hold=True)
     assert (reply.fate, reply.value) == (Fate.ANSWERED, None)
     (worker,) = _children(cast("LocalAgent", local._body)._process.pid)
@@ -121,7 +121,7 @@ def test_a_shell_in_a_kernel_that_dies_shows_its_last_words(guest: Session, tmp_
 @pytest.mark.vm
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 def test_gdb_attaches_to_the_stopped_kernel(guest: Session, subject: Kernel) -> None:
-    """The command that is printed reaches the kernel, which runs on when gdb lets go."""
+    """The printed command attaches to the kernel, which continues when gdb detaches."""
     said: list[str] = []
     with shell.debugged(guest, subject, said.append):
         (command,) = (line for line in said if line.startswith("  gdb"))

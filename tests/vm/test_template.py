@@ -61,7 +61,7 @@ def test_damage_is_found(folder: Path, name: str, damage: str) -> None:
 
 
 def test_any_bit_of_the_manifest_counts(folder: Path) -> None:
-    """A manifest that says something else is damage even where it says something that makes sense."""
+    """Any changed bit of the manifest is damage, even if the manifest still makes sense."""
     path = folder / "manifest.json"
     sound = path.read_bytes()
     for number in range(len(sound)):
@@ -85,7 +85,7 @@ def test_a_template_may_go_at_any_moment(folder: Path) -> None:
 
 
 def change_unseen(path: Path) -> None:
-    """Change a file so that neither its size nor its date tells."""
+    """Change a file without changing its size or date."""
     status = path.stat()
     with path.open("r+b") as file:
         file.seek(1 << 20)
@@ -158,7 +158,7 @@ def test_checksums_know_where_data_is(tmp_path: Path) -> None:
 
 
 def test_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the templates warm with different guest code the one prepared last is used; few are kept, none for ever."""
+    """Of the templates warm with different guest code the one prepared last is used; few are kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders = [template.folder_of("key", {"module": f"version = {number}"}) for number in range(4)]
     for age, folder in enumerate(folders):
@@ -176,7 +176,7 @@ def test_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_key_follows_every_ingredient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another kernel, option, QEMU or agent is another template; a different spec for the same kernel is not."""
+    """Another kernel, option, QEMU or agent gives another key; another spec of the same kernel does not."""
     qemu = tmp_path / "qemu-system-x86_64"
     qemu.write_bytes(b"#!/bin/true\n")
     qemu.chmod(0o755)
@@ -198,7 +198,7 @@ def test_the_key_follows_every_ingredient(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("fate", [Fate.OVERRAN, Fate.PANICKED, Fate.LOST])
 def test_silence_at_boot_is_no_reason_to_show_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: Fate) -> None:
-    """A kernel that does not get to its agent cannot be judged; it gets no other machine, which would show it more."""
+    """A kernel that does not start the agent cannot be judged; it gets no machine that exposes more of the host."""
 
     def fail(*arguments: object) -> None:
         raise KernelError("no agent") from DeadMachineError(fate, "", "")

@@ -42,7 +42,7 @@ from conformance.report.known import known_defects
 
 _HERE = Path(__file__).parent
 _WORDS = 200_000
-"""Characters of reasons in tables; where there are more, they are told once and referred to."""
+"""Characters of reasons in tables; if there are more, each is given once and referred to by number."""
 _SIGNS: Mapping[str, tuple[str, str]] = {
     "pass": ("✓", "as expected"),
     "xfail": ("≈", "known defect"),
@@ -107,7 +107,7 @@ def render(run: Run) -> str:
 
 
 def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]:
-    """Return everything about cases that came to the same on every kernel, by the page's name for it."""
+    """Return the tables of cases, grouped by their answers, by the name that the template uses."""
     redirects = {name: case for name, case in cases.items() if name in grid.redirect_ids()}
     others = {name: case for name, case in cases.items() if name not in redirects}
     listed = list(tables(others, slugs))
@@ -122,7 +122,7 @@ def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]
 
 
 def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
-    """Return everything about single cases, by the page's name for it; what is unexpected has room first."""
+    """Return the evidence of single cases, by the name that the template uses; unexpected cases get room first."""
     picker = EvidencePicker()
     unexpected = picker.findings(event for event in events if not event.verdict.expected)
     spoken = [event for event in events if event.verdict.expected and (event.flaky or event.log)]
@@ -154,7 +154,7 @@ def _environment() -> Environment:
 
 
 def _specs(run: Run) -> dict[str, str]:
-    """Return each kernel's spec; with its slug where two kernels answer to the same one, as in a merged run."""
+    """Return each kernel's spec, with its slug if two kernels have the same spec, as in a merged run."""
     specs = [run.kernel(slug).title for slug in run.slugs]
     return {
         slug: spec if specs.count(spec) == 1 else f"{spec} ({slug})"
@@ -163,7 +163,7 @@ def _specs(run: Run) -> dict[str, str]:
 
 
 def _kernels(specs: Mapping[str, str], slugs: Sequence[str]) -> str:
-    """Name kernels, neighbours in the order of the run together."""
+    """Name kernels; adjacent kernels of the run are grouped."""
     order = {slug: at for at, slug in enumerate(specs)}
     runs = itertools.groupby(enumerate(slugs), key=lambda pair: order[pair[1]] - pair[0])
     named = [[specs[slug] for _, slug in each] for _, each in runs]
@@ -191,7 +191,7 @@ def _style(kernels: int) -> str:
 
 
 def _columns(at: object, in_table: object) -> str:
-    """Select what is about one kernel, or more: its matrices, its part of each strip, its column of each table."""
+    """Select the parts of the page about one kernel or more: matrices, parts of strips, columns of tables."""
     return (
         f":is(.kernel:nth-child({at} of .kernel),:is(.s i,.order li):nth-child({at}),"
         f".behaviours tr:first-child>:nth-child({in_table}))"

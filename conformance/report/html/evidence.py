@@ -26,11 +26,11 @@ _GRAVEST = (
 _ROOM = 500_000
 """Characters of evidence in a page, so that a kernel on which everything fails still makes one that opens."""
 _NAMES = 2_000
-"""Of the cases for which there is no room, so many are named; the tables have them all."""
+"""Cases without room that are named; the tables have all cases."""
 _LINES = 160
-"""Of one log."""
+"""Lines of one log."""
 _BEFORE = 12
-"""Of these, before the first sign of trouble."""
+"""Lines before the first sign of trouble, among these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class CaseEvidence:
 
 @dataclass(frozen=True, slots=True)
 class AlikeCases:
-    """Cases of one kernel that differ in nothing but their name."""
+    """Cases of one kernel that differ only in their names."""
 
     first: CaseEvent
     shown_cases: tuple[CaseEvidence, ...]
     named: tuple[CaseEvent, ...] = ()
     """Some for which the page has no room."""
     more: int = 0
-    """How many there are beside these."""
+    """The number of further cases."""
 
     @property
     def cases(self) -> tuple[CaseEvent, ...]:

@@ -39,7 +39,7 @@ class MatrixCell:
     behaviour: Behaviour
 
     def words(self, specs: Sequence[str]) -> str:
-        """Say what every kernel shows, neighbours that agree together."""
+        """Say what every kernel shows; adjacent kernels that agree are grouped."""
         runs: list[str] = []
         for words, found in itertools.groupby(zip(specs, self.signs, strict=True), key=lambda pair: pair[1].words):
             kernels = [spec for spec, _ in found]
@@ -59,12 +59,12 @@ class MatrixTable:
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The title above the matrix."""
         return f"{self.mode}, {self.map}" if self.map else self.mode
 
     @property
     def headings(self) -> list[tuple[str, list[str]]]:
-        """The families of the columns and, below each, what it is made of."""
+        """The families of the columns and, below each, its members."""
         families = itertools.groupby(self.columns, key=lambda column: column.rstrip("46").partition("_")[0])
         return [(family, list(members)) for family, members in families]
 
@@ -75,7 +75,7 @@ class MatrixTable:
 
 
 def matrices(cases: Mapping[str, Judged], slugs: Sequence[str]) -> list[MatrixTable]:
-    """Return the matrices of all modes; what is told apart on one kernel is told apart on all."""
+    """Return the matrices of all modes; a split that one kernel needs is made for all kernels."""
     marks = grid.marks(event for case in cases.values() for event in case.values())
     of_mode = [grid.by_mode(case[slug] for case in cases.values() if slug in case) for slug in slugs]
     found: list[MatrixTable] = []
@@ -131,7 +131,7 @@ def _cell(
 
 
 def _cell_style(cases: Sequence[Judged], slug: str, total: int, marks: Mapping[str, grid.Mark]) -> CellStyle:
-    """Choose what stands for all the cases: the first unexpected one, else a known defect, else any."""
+    """Choose the style for a cell's cases: that of the first unexpected one, else of a known defect, else of any."""
     seen = [case[slug] for case in cases if slug in case]
     if not seen:
         return UNSEEN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""See which program a socket runs: the one its map held when it was put in, whatever the map holds now.
+"""See which program a socket runs: the one that its map held at insertion, whatever the map holds now.
 
 Each function is a scenario for one `kind` of socket; where this kernel cannot make one, `socket` is all there is.
 Answers are `"ok"` or an errno; of data sent past the socket `first` or `second`, the program that ran, or `native` if
@@ -27,9 +27,9 @@ SETS: dict[str, tuple[str, ...]] = {
     "parser_verdict": ("sk_skb_stream_parser", "sk_skb_verdict"),
     "msg_verdict": ("sk_msg_verdict", "sk_skb_verdict"),
 }
-"""What a map may hold."""
+"""Sets of programs that a map may hold."""
 _BESIDE = {"sk_skb_stream_parser": ("sk_skb_stream_verdict",)}
-"""What must be held, too, for a program to run."""
+"""Programs that the map must also hold for a program to run."""
 
 _PATIENCE = 2.0
 """Seconds after which data will not come any more."""
@@ -46,7 +46,7 @@ class _Socket:
         self._sent = 0
 
     def data(self, attach_type: str) -> str:
-        """Send a message past the socket, out of it if it is about SK_MSG, else into it; say which programs ran."""
+        """Send a message out of the socket for SK_MSG, else into it; return which programs ran."""
         sends = attach_type == "sk_msg_verdict"
         sender, receiver = (self.end, self.peer) if sends else (self.peer, self.end)
         named = [(which, counting(attach_type, which)) for which in ("first", "second")]
@@ -98,7 +98,7 @@ def _then(kind: str, name: str, source: Map, target: Map) -> Steps:
 def frozen(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Put a socket into a `map` that holds `first` as `attach`, then `change` what the map holds.
 
-    Wherever the socket is put in again, its map holds `second` or nothing. A parser goes with a verdict that stays.
+    When the socket is inserted again, its map holds `second` or nothing. A parser goes with a verdict that stays.
     """
     attach_type = params["attach"]
     _reap_parser(attach_type, fixture)
@@ -116,7 +116,7 @@ def frozen(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     steps["changed: data"] = it.data(attach_type)
     steps["same slot"] = target.insert(it.end)
     steps["same slot: data"] = it.data(attach_type)
-    # The worker that delivered what passed may still hold the psock: then a deletion stops nothing yet.
+    # The worker that delivered passed data may still hold the psock: then a deletion does not stop the verdict yet.
     fences().backlog()
     steps["delete"] = target.delete()
     steps["deleted: data"] = it.data(attach_type)
@@ -125,7 +125,7 @@ def frozen(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _hold_first(change: str, attach_type: str, target: Map, fixture: Fixture) -> Callable[[], None]:
-    """Attach `first` as the change to come supposes, and return what makes the change."""
+    """Attach `first` as the later change needs it, and return the function that makes the change."""
     number = TYPES[attach_type]
     first, second = (counting(attach_type, which).descriptor for which in ("first", "second"))
     link = fixture.keep(links.create(target, first, number)) if change.startswith("link") else -1
@@ -169,7 +169,7 @@ def leave(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _reap_parser(attach_type: str, fixture: Fixture) -> None:
-    """Have psocks destroyed at the end of the case: that is when the kernel complains of a parser."""
+    """Destroy psocks before the case ends: the kernel warns of a running parser then."""
     if attach_type == "sk_skb_stream_parser":
         fixture.callback(reap)
 

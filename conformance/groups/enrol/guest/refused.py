@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who may not steal a socket by pidfd_getfd(2), and what cannot be stolen."""
+"""Calls of pidfd_getfd(2) that must fail: without permission, or without such a descriptor."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _child(fixture: Fixture, *, private: bool = True) -> tuple[Child, socket.soc
 
 
 def _drop(owner: Child) -> None:
-    """Have a child become a user without capabilities, who can be traced by another of that name."""
+    """Have a child become a user without capabilities that another process of the user may trace."""
     owner.command("libc", "setresuid", _USER, _USER, _USER)
     owner.command("libc", "prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
 
@@ -75,7 +75,7 @@ def _as_another(owner: Child, drop: Callable[[], object]) -> str:
 
 
 def _user(fixture: Fixture, steps: Steps) -> None:
-    """Steal as another user, and as root without CAP_SYS_PTRACE from who has more; both leave the socket alone."""
+    """Steal as another user, and as root without CAP_SYS_PTRACE from a process that has it; both must fail."""
     owner, peer = _child(fixture, private=False)
     steps["other-user"] = _as_another(owner, _drop_user)
     steps["not-effective"] = _as_another(owner, _drop_capability)
@@ -97,7 +97,7 @@ def _same_user(fixture: Fixture, steps: Steps) -> None:
 
 
 def _yama(fixture: Fixture, steps: Steps) -> None:
-    """Steal from a process of the same user that is a child, that is none, and that allows it, in three scopes."""
+    """Steal from a child, from another process, and from one that permits it, in three scopes of Yama."""
     (owner, _), (other, _) = _child(fixture), _child(fixture)
     for each in (owner, other):
         _drop(each)
@@ -123,7 +123,7 @@ def _user_namespace(fixture: Fixture, steps: Steps) -> None:
 
 
 def _bad_descriptor(fixture: Fixture, steps: Steps) -> None:
-    """Steal what the process has not open, by what is no pidfd, with flags."""
+    """Steal a closed descriptor, steal by a descriptor that is no pidfd, and steal with flags."""
     owner, peer = _child(fixture, private=False)
     pid, number = owner.pid, owner.number
     steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)
