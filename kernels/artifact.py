@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From files to a Kernel: the bootable form of an image, and what it says of itself."""
+"""From files to a Kernel: the bootable form of an image, its release, banner and configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCHEMA = 1
 _RELEASE = re.compile(r"Linux version (\S+)")
 _NAME = re.compile(r"[0-9A-Za-z][\w.+~@:,=^-]{0,63}", re.ASCII)
 """A release names folders; and `__NEW_UTS_LEN` is 64."""
-# After the build number: the compiler before it has a Debian version, too.
+# Search after the build number: the compiler's version before it looks alike.
 _DEBIAN = re.compile(r"#\d+ .*\bDebian (\d+\.\d+[^\s-]*)-")
 
 
@@ -31,7 +31,7 @@ class Image:
     """An image in its bootable form."""
 
     boot: Path | None
-    """What QEMU is to load; None for the running kernel."""
+    """The file for QEMU to load; None for the running kernel."""
     compressed: Path | None
     banner: str
     config: str
@@ -60,7 +60,7 @@ def upstream(banner: str, release: str) -> Version:
 
 
 def image(path: Path) -> Image:
-    """Look at a kernel image, extracting the vmlinux of a bzImage once; KernelError if it cannot be booted."""
+    """Inspect a kernel image, and extract the vmlinux of a bzImage once; KernelError if it cannot boot."""
     match vmlinux.kind(path):
         case vmlinux.ImageKind.BZIMAGE:
             digest = _hash(path)
@@ -90,7 +90,7 @@ def _sealed(bzimage: Path, entry: Path) -> None:
 
 
 def prepare(bzimage: Path, entry: Path) -> None:
-    """Make the directory `entry`: the vmlinux inside, if it is of use, and what it says of itself."""
+    """Fill the directory `entry`: the vmlinux of an image, if it boots, its release, banner and configuration."""
     entry.mkdir(parents=True, exist_ok=True)
     inner = entry / "vmlinux"
     facts = {"banner": vmlinux.banner(bzimage), "config": "", "boot": "compressed"}
@@ -125,7 +125,7 @@ def kernel(
     provenance: Mapping[str, str],
     digest: str = "",
 ) -> Kernel:
-    """Put a Kernel together; `digest` if it is known already."""
+    """Make a Kernel; pass `digest` if it is already known."""
     text = configuration.read(config) if config else configuration.parse(found.config)
     config_hash = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
     return Kernel(

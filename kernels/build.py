@@ -33,7 +33,7 @@ PRESETS = {
     Preset.FAST: ("suite", "fast"),
     Preset.DEBUG: ("suite", "fast", "debug"),
 }
-"""The files of each, the last one first in force."""
+"""The fragments of each preset; the last one overrides."""
 
 _LAYOUT = "layout 1"
 """Part of every key: raise it when what is kept, or how it is built, changes."""
@@ -44,7 +44,7 @@ _SYMBOL = re.compile(r"""(?:(CONFIG_\w+)=("[^"]*"|[\w.+-]*)|# (CONFIG_\w+) is no
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a kernel is made of."""
+    """Everything that determines a built kernel."""
 
     spec: Spec
     origin: Origin
@@ -55,7 +55,7 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Where it is built, as are kernels from which it differs in source only."""
+        """The build folder, shared with kernels that differ only in their source."""
         return cache.root() / "trees" / self._digest(self.origin.name)[:16]
 
     @property
@@ -144,13 +144,13 @@ def _verify(recipe: Recipe, found: dict[str, str], tell: Progress) -> None:
             f"{recipe.spec.text} cannot be configured with {', '.join(denied)}",
             hint="this kernel does not have the symbol, or what it depends on is off, or another symbol selects it",
         )
-    # What a preset leaves out only to build sooner may be there for all it matters.
+    # A symbol that a preset turns off only to save build time may be on.
     if absent := [f"CONFIG_{symbol}" for symbol in lost if wanted[symbol] != "n"]:
         tell(f"this kernel cannot have {', '.join(absent)}")
 
 
 def _collect(tree: Path, entry: Path, log: Path) -> str:
-    """Take out of the tree what is to stay when the tree goes on to another state; return the release."""
+    """Copy the kernel, its modules and its symbols out of the build tree; return the release."""
     release = (tree / "include" / "config" / "kernel.release").read_text().strip()
     boot = entry / "boot"
     boot.mkdir(parents=True)
@@ -200,7 +200,7 @@ def _check(fragments: Sequence[Path]) -> None:
 
 
 def _wanted(fragments: Sequence[Path]) -> dict[str, str]:
-    """Return symbol to value, "n" for one that is to be off; the last line about a symbol counts."""
+    """Return the requested value of each symbol, "n" for off; the last line about a symbol counts."""
     wanted = {}
     for path in fragments:
         for line in path.read_text(errors="replace").splitlines():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The door of the package: a kernel spec becomes a Kernel. One module for each source does the work."""
+"""The entry point of the package: resolve a kernel spec to a Kernel. Each kind of source has its module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = None) -> Kernel:
     """Return the kernel a spec means, fetched, built and prepared if it is not in the cache.
 
-    `refresh` asks the archive again; `progress` receives a line for each step that takes long. Errors: UsageError for a
+    `refresh` asks the archive again; `progress` receives a line for each slow step. Errors: UsageError for a
     spec that means nothing, HostError for an archive, disk or tool that fails, KernelError for any other file.
     """
     parsed = parse(spec)
@@ -41,7 +41,7 @@ def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = Non
 
 
 def find_commit(spec: str) -> None:
-    """Raise UsageError for a spec that means nothing, or a commit that is not there; costs nothing but a look."""
+    """Raise UsageError for a spec without a meaning or a missing commit; fetches and builds nothing."""
     parsed = parse(spec)
     if parsed.source is SpecSource.TREE and shutil.which("git"):
         origin.commit_of(parsed)

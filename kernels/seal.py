@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether a kernel in the cache still is what was put there: it is judged under the digest it had then."""
+"""Check that a cached kernel is unchanged: it is judged under the digest it had when it was cached."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from common import cache
 SUMS = "sums.json"
 SEEN = "seen.json"
 _BOOT = ""
-"""Where the stamps have when the host was booted; no file has that name."""
+"""The key of the host's boot time among the stamps; no file has that name."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def seal(entry: Path) -> None:
-    """Write down what the files of an entry hold."""
+    """Record the checksums and stamps of an entry's files."""
     (entry / SUMS).write_text(json.dumps({name: _sum(entry / name) for name in sorted(_names(entry))}))
 
 
 def flaw(entry: Path) -> str:
-    """Say what is wrong with an entry; empty for nothing. One that was never sealed is sealed as it is.
+    """Say what is wrong with an entry; empty if it is sound. An unsealed entry is sealed as it is.
 
     Like a template's, its content is only read where the files' dates cannot vouch for it: when one was touched, or
     the host was booted since, and may have lost or spoilt what it wrote.
@@ -54,7 +54,7 @@ def _stamps(entry: Path) -> dict[str, object]:
     stamps: dict[str, object] = {_BOOT: BOOT_ID.read_text().strip()}
     for name in _names(entry):
         status = os.lstat(f"{entry}/{name}")
-        # The change time is the kernel's to set, and nobody can set it back.
+        # Only the kernel sets the change time; no process can set it back.
         stamps[name] = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return stamps
 

@@ -36,7 +36,7 @@ def resolve(spec: Spec, root: Path) -> Kernel:
 
 
 def modules_in(root: Path, release: str) -> Path | None:
-    """Return a root with the modules that modules.order lists, indexed; None if no modules were built.
+    """Return a folder with the modules of modules.order and their index; None if no modules were built.
 
     KernelError if a module does not lie in the tree.
     """

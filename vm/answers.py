@@ -2,8 +2,8 @@
 """Check everything that comes from a guest, and make it into values that other modules may trust.
 
 A guest's kernel is under test and may be hostile; its agent may send anything. Here every field is
-held to its type and its range, numbers are finite, text can be encoded, and nothing is larger than a case has a use
-for. Everything else raises NonsenseError, and is a finding about that kernel.
+held to its type and its range, numbers are finite, text can be encoded, and nothing is larger than a case
+needs. Everything else raises NonsenseError, and is a finding about that kernel.
 """
 
 from __future__ import annotations

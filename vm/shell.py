@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A person in a guest: a shell on the terminal, gdb on the kernel."""
+"""Interactive access to a guest: a shell on the terminal, gdb on the kernel."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from vm.machine import Machine
 from vm.rootfs import PYTHON
 
 TOOLS = ("busybox", "bash", "sh", "ls", "cat", "grep", "ps", "dmesg", "mount", "ip", "ss", "strace", "bpftool")
-"""Programs of this host that a guest gets for a shell, with their libraries, as far as the host has them."""
+"""Programs copied from this host into a guest for a shell, with their libraries, if the host has them."""
 
 CASE = "/run/conform-case"
-"""A file in the guest that says what a case that is set up holds; a shell at a terminal begins with it."""
+"""A file in the guest that lists the sockets and maps of the case; an interactive shell prints it first."""
 
 _LONGEST = 100_000
-"""Bytes of a script: less than the kernel takes for one argument of execve(2), which is 128 KiB."""
+"""Bytes of a script at most: execve(2) takes 128 KiB for one argument."""
 
 LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 
 
 def interact(machine: Machine, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
-    """Run a command, else a shell, in the guest on the terminal `keys` and `screen`.
+    """Run a command, or a shell, in the guest on the terminal `keys` and `screen`.
 
     Returns its status, or 1 if the guest died. Where `keys` is no terminal, a shell reads all of it first, as a script.
     """
@@ -90,7 +90,7 @@ def _programs() -> list[Path]:
 
 
 def _script(keys: int) -> list[str]:
-    """Return a shell that runs what is read from a file or pipe, up to its end; UsageError where that is too long."""
+    """Return a shell that runs the content of a file or pipe; UsageError if it is too long."""
     with open(keys, "rb", closefd=False) as file:
         script = file.read(_LONGEST + 1)
     if len(script) > _LONGEST:
@@ -105,7 +105,7 @@ def _shell() -> str | None:
 
 
 def _command(words: Sequence[str], *, newlines: bool) -> list[str]:
-    """Return what to run: a shell unless told, and all of busybox beside it, if the host has any.
+    """Return the command to run, by default a shell, with busybox's applets in PATH if the host has busybox.
 
     A terminal that is not shown on another gets no carriage returns: with `newlines`, its lines end as a screen needs.
     """
@@ -121,7 +121,7 @@ def _command(words: Sequence[str], *, newlines: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Pass every key on, if it is a terminal."""
+    """Put a terminal into raw mode, so that every key is passed on."""
     if not os.isatty(terminal):
         yield
         return

@@ -21,7 +21,7 @@ _STRIDE = 512
 _SOUGHT = (12 << 24, 12 << 24 | 1, 12 << 24 | 2, 8 << 24)
 """The info word of a function, static, global or extern, and of a typedef, which names a tracepoint."""
 
-# Words in a record beside name, info and size or type: fixed ones, and for each member.
+# Words in a record after name, info and size or type: a fixed number, and a number per member.
 _FIXED = {1: 1, 3: 3, 14: 1, 17: 1}  # INT, ARRAY, VAR, DECL_TAG
 _PER_MEMBER = {4: 3, 5: 3, 6: 2, 13: 2, 15: 3, 19: 3}  # STRUCT, UNION, ENUM, FUNC_PROTO, DATASEC, ENUM64
 _EXTRA = [(3 + _FIXED.get(kind, 0), _PER_MEMBER.get(kind, 0)) for kind in range(32)]
@@ -39,7 +39,7 @@ class Btf:
         self._names = content[header + names : header + names + names_size]
         self._words = memoryview(self._types).cast("I")
         self._marks = array("I")
-        """Where, in words, record 1 + n * _STRIDE begins."""
+        """The offset, in words, of record 1 + n * _STRIDE."""
         if self._walk(0, len(self._words), self._marks)[0] != len(self._words):
             raise ValueError("a BTF record goes on beyond the end")
 
@@ -60,7 +60,7 @@ class Btf:
         return 1 + mark * _STRIDE + count
 
     def _walk(self, begin: int, end: int, marks: array[int] | None = None) -> tuple[int, int]:
-        """Go from record to record; return where it first is at `end` or beyond, and how many records that took."""
+        """Walk the records; return the first offset at or beyond `end`, and the number of records passed."""
         words, extra, at, count = self._words, _EXTRA, begin, 0
         while at < end:
             if marks is not None and not count % _STRIDE:

@@ -53,7 +53,7 @@ def create(
 
 
 def update(map_fd: int, key: bytes | None, value: bytes | None, flags: int = 0) -> None:
-    """Set a value; None is a pointer to nowhere."""
+    """Set a value; None passes an invalid pointer."""
     _element(_UPDATE, map_fd, key, value, flags)
 
 
@@ -78,7 +78,7 @@ def next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes:
 
 
 def batch(command: str, map_fd: int, keys: bytes, values: bytes, count: int) -> int:
-    """Do one of `BATCHES` and return on how many entries."""
+    """Run one of the commands in `BATCHES`; return the number of entries done."""
     buffers = [ctypes.create_string_buffer(data, len(data)) for data in (keys, values, bytes(len(keys)))]
     places = [ctypes.addressof(buffer) for buffer in buffers]
     attributes = bytearray(_BATCH.pack(0, places[2], places[0], places[1], count, map_fd, 0, 0))
@@ -87,12 +87,12 @@ def batch(command: str, map_fd: int, keys: bytes, values: bytes, count: int) -> 
 
 
 def freeze(map_fd: int) -> None:
-    """Take the right to change the map from user space."""
+    """Freeze a map: user space may not change it any more."""
     syscall.call(_FREEZE, bytearray(struct.pack("=I", map_fd)))
 
 
 def pin(descriptor: int, path: str) -> None:
-    """Give a map, a program or a link a name in a BPF file system."""
+    """Pin a map, a program or a link in a BPF file system."""
     name = ctypes.create_string_buffer(os.fsencode(path))
     syscall.call(_PIN, bytearray(_PATH.pack(ctypes.addressof(name), descriptor, 0)))
 
@@ -104,12 +104,12 @@ def open_pinned(path: str, flags: int = 0) -> int:
 
 
 def open_by_id(number: int, flags: int = 0) -> int:
-    """Open a map by its number and return its descriptor."""
+    """Open a map by its id and return its descriptor."""
     return syscall.call(_FD_BY_ID, bytearray(struct.pack("=III", number, 0, flags)))
 
 
 def info(map_fd: int) -> Info:
-    """Return what the kernel says of a map."""
+    """Return the kernel's information about a map."""
     return Info(*_INFO_FIELDS.unpack_from(raw_info(map_fd)))
 
 

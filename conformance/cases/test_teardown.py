@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Teardown: a socket leaves a map in every way there is, with data in every state there is, and goes on."""
+"""Teardown: a socket leaves a map in every way, with data in every state, and then works on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform benchmark`: the suite's own speed, in seconds against its bars and in yardsticks against what it was.
+"""`conform benchmark`: the suite's own speed, in seconds against bars, in yardsticks against stored figures.
 
-Every run is taken between two looks at the yardstick, so that figures of another machine, or of a busy hour, can be
-compared. What got slower by more than a tenth is said, and is no error: a machine that is shared has such hours.
+Every run is taken between two measurements of the yardstick, so that figures of another machine, or a busy hour, can be
+compared. A measure that became slower by more than a tenth is named, and is no error: a shared machine has such hours.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ONE = (f"--kernel={_SPEC}",)
 _REDIRECT = ("-n", "auto", "--case", "redirect")
 _COLLECT = ("--", "--collect-only", "-q")
 _SAMPLE = 0.05
-"""Seconds between two looks at the memory of a run."""
+"""Seconds between two samples of a run's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Measure:
     """One thing to time: its bar and stretch goal in seconds, 0 for none, and the arguments of `conform run`."""
 
     name: str
-    """The key of its figure, and what --only calls it."""
+    """The key of its figure, and its name for --only."""
     title: str
     arguments: tuple[str, ...]
     bar: float = 0.0
@@ -52,10 +52,10 @@ class Measure:
     quick: bool = False
     """Whether it is cheap enough for every change to the suite."""
     fresh: bool = False
-    """Whether each run makes a new template, by a kernel command line nobody used before."""
+    """Whether each run makes a new template, by a new kernel command line."""
     module: str = "conformance"
     code: ExitCode = ExitCode.OK
-    """What the run ends with."""
+    """The exit code of the run."""
 
 
 MEASURES = (
@@ -78,7 +78,7 @@ MEASURES = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a cost grows from one measure to another that has more kernels, or more cases."""
+    """The growth of the cost from one measure to another with more kernels or cases."""
 
     title: str
     less: str
@@ -96,7 +96,7 @@ _GROWTH = (
 
 
 def benchmark(options: argparse.Namespace) -> int:
-    """Time the measures asked for, compare them with the figures kept, and keep the new ones if that is wanted."""
+    """Time the chosen measures, compare them with the stored figures, and store the new ones with --save."""
     if options.runs < 1:
         raise UsageError(f"--runs must be at least 1, not {options.runs}", hint="give it 5 for a median")
     measures = chosen(options.only, quick=options.quick)
@@ -143,14 +143,14 @@ def row(measure: Measure, runs: Sequence[Timed], kept: Figures) -> str:
 
 
 def gathered(found: Mapping[str, Sequence[Timed]]) -> Figures:
-    """Return the figures of what was measured."""
+    """Return the figures of the measures."""
     looks = [each.yardstick for runs in found.values() for each in runs]
     ratios = {name: _ratio(runs) for name, runs in found.items()}
     return Figures(os.cpu_count() or 0, statistics.median(looks) if looks else 0.0, ratios)
 
 
 def growths(found: Mapping[str, Sequence[Timed]]) -> list[str]:
-    """Say what one more kernel and one more case cost, in seconds and in yardsticks."""
+    """Return the cost of one more kernel and of one more case, in seconds and in yardsticks."""
     told = []
     for growth in _GROWTH:
         if growth.less in found and growth.more in found:

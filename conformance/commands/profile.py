@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Measure what cases cost, and where in the guest.
+"""Measure the cost of cases, and of the guest's functions.
 
 Use it as `python -m conformance.commands.profile --group leaks`; docs/measuring.md says more.
 
@@ -33,7 +33,7 @@ from vm.machine import Fate, MachineOptions
 _SLUG = "kernel"
 _DEADLINE = 60.0
 _PASSES = 3
-"""So often each sample is measured, the first time on a machine that is cold; the least is told."""
+"""Measurements of each sample, the first on a cold machine; the smallest is printed."""
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def _cost(workbench: Workbench, cases: Sequence[Case]) -> float:
-    """Return the seconds of the processor that the machine takes for some cases."""
+    """Return the processor time, in seconds, that the machine needs for some cases."""
     workbench.machine(_SLUG)
     begin = _used()
     for case in cases:
@@ -72,13 +72,13 @@ def _cost(workbench: Workbench, cases: Sequence[Case]) -> float:
 
 
 def _used() -> float:
-    """Return the seconds that our descendants have had a processor."""
+    """Return the processor time of all descendants, in seconds."""
     paths = [path for pid in list(family(os.getpid()))[1:] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
 
 def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
-    """Return the stopwatch's answer about a case; None if the case does not come to an end."""
+    """Return the stopwatch's answer about a case; None if the case does not end."""
     machine = workbench.machine(_SLUG)
     machine.load({**guest_bundle(), "stopwatch": Path(stopwatch.__file__).read_text()})
     arguments = {"scenario": case.scenario, "params": dict(case.params)}
@@ -91,7 +91,7 @@ def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
 
 
 def _print(cases: Sequence[Mapping[str, Any]], lines: int) -> None:
-    """Print the mean of the stopwatch's answers, the dearest functions first."""
+    """Print the mean of the stopwatch's answers, the most expensive functions first."""
     count = len(cases) or 1
     total, user, system = (1000 * sum(case[name] for case in cases) / count for name in ("total", "user", "system"))
     spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])

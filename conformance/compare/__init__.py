@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two kernels side by side: what differs between what they show, and whether that is worse, better or neither."""
+"""Compare two kernels: which cases differ, and whether head is better, worse or neither."""

@@ -24,14 +24,14 @@ from vm.qemu import end_all
 _ONCE = Repetition(tries=1)
 
 CLONES = 32
-"""Clones that a round over many cases takes on one kernel; up to so many cases have each their own."""
+"""Clones per kernel in a round over many cases; up to this many cases each have their own clone."""
 
 Tries = dict[tuple[str, str], tuple[TryResult, ...]]
-"""Side and case id to what each try came to."""
+"""The results of all tries, by side and case id."""
 
 
 def batches(cases: Sequence[Case], number: int) -> list[list[Case]]:
-    """Divide cases into those that share a clone in a round; no two rounds give a case the same neighbours."""
+    """Divide cases into groups that share a clone in a round; each round groups them differently."""
     if len(cases) <= CLONES:
         return [[case] for case in cases]
     shared: list[list[Case]] = [[] for _ in range(CLONES)]
@@ -41,7 +41,7 @@ def batches(cases: Sequence[Case], number: int) -> list[list[Case]]:
 
 
 class Repeater:
-    """Asks kernels again."""
+    """Repeats cases on two kernels."""
 
     def __init__(
         self, kernels: Mapping[str, Kernel], options: MachineOptions, lists: Lists, workers: int, expires: float
@@ -54,10 +54,10 @@ class Repeater:
         self._over = threading.Event()
 
     def tries(self, cases: Sequence[Case], times: int, done: Callable[[int, int], None]) -> Tries:
-        """Ask every kernel every case so many times; `done` hears how many of how many clones are through."""
+        """Ask every kernel every case so many times; `done` gets the numbers of finished and of all clones."""
         jobs = [(side, batch) for number in range(times) for side in self._kernels for batch in batches(cases, number)]
         tries: dict[tuple[str, str], tuple[TryResult, ...]] = {}
-        # A machine ends with the thread that started it, and these live until the last of them is done.
+        # A machine dies with the thread that started it, so these threads live until all are done.
         with ThreadPoolExecutor(self._workers) as pool:
             try:
                 futures = [pool.submit(self._ask, side, batch) for side, batch in jobs]
@@ -73,7 +73,7 @@ class Repeater:
         return tries
 
     def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], TryResult]]:
-        """Ask one kernel some cases in one fresh clone, or in more where a case brings it down."""
+        """Ask one kernel some cases in one fresh clone; in another after a case that killed it."""
         workbench = self._new()
         found = []
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From a machine's reply to a verdict: what happened to the machine first, what the scenario saw second."""
+"""From a machine's reply to a verdict: the state of the machine first, then the observation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conformance.model import Case, Ground, Judgement, KernelFacts, Verdict
 from vm.machine import Fate, LogLine, Reply
 
 Known = Callable[[str], Ground | None]
-"""Why a report of a title is no news; None if it is."""
+"""The ground that excuses a report by its title; None if nothing does."""
 
 _FATES = {
     Fate.PANICKED: (Verdict.PANIC, "the kernel died"),
@@ -26,7 +26,7 @@ _FATES = {
 }
 
 _STALE = re.compile(r"(?:^|[\]\s])\? \S+\+0x")
-"""A frame that the unwinder found but does not believe in."""
+"""A frame that the unwinder marked as unreliable."""
 _STARVED = "out of memory"
 """The family of reports that tell more about the size of the guest than about its kernel."""
 
@@ -36,7 +36,7 @@ def conclude(
 ) -> Judgement:
     """Judge one reply; never raises.
 
-    A machine in trouble outranks what the scenario saw, and nothing passes on a log that nobody read. `previous` is
+    The state of the machine outranks the observation, and no case passes with an incomplete log. `previous` is
     the case that the same machine answered before this one.
     """
     reports = (*reports_of(reply.before), *reports_of(reply.log))
@@ -49,11 +49,11 @@ def conclude(
     symptom = Symptom(_answers(case, reply), reports, trouble[0] if trouble else None, _whereabouts(reply))
     shown = tuple(row for row in rows if row.shows_in(symptom))
     if trouble:
-        # Of a machine in trouble nothing more can be seen than that.
+        # A machine in trouble has no further observation.
         return _deviant(troubled(*trouble), shown, shown, facts, ())
     promised = judge(case, facts, reply.value)
     if promised.verdict is Verdict.PASS:
-        # A control may answer what a row knows as a deviation: then nothing deviates.
+        # The control may show the same symptom as a defect: then it is no difference.
         shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     gone = [row for row in rows if row not in shown]
@@ -65,7 +65,7 @@ def conclude(
         _unproved(case, facts, gone, symptom.answers),
     )
     if judgement.verdict is Verdict.XFAIL and promised.verdict is Verdict.FAIL:
-        # What the defect does in place of what the kernel owes; the promise itself is excused, not unknown.
+        # Show the promised outcome, not the defect's: the broken promise is excused, not changed.
         parts = {name: getattr(promised, name) for name in ("expected", "observed", "differences")}
         judgement = replace(judgement, **parts)
     excuses = [ground for ground in (known(report.title) for report in reports) if ground is not None]
@@ -73,7 +73,7 @@ def conclude(
 
 
 def _excused(judgement: Judgement, excuses: Iterable[Ground]) -> Judgement:
-    """Make of what else was expected an xfail, for the kernel made reports that a list knows."""
+    """Turn an expected verdict into xfail, because the kernel made reports that a list excuses."""
     rows = {ground.place: ground for ground in excuses}
     reasons = [judgement.reason] if judgement.deviation else []
     said = "; ".join(dict.fromkeys(ground.reason for ground in rows.values()))
@@ -115,7 +115,7 @@ def _deviant(
 
 
 def _unproved(case: Case, facts: KernelFacts, gone: Iterable[Deviation], seen: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the steps in which neither a known defect was seen nor the promise that it contradicts.
+    """Name the steps that show neither the known defect nor the promise that it contradicts.
 
     A step that is not there proves a promise only where a row says `absent`: where socket and control both lack it,
     nobody saw anything.
@@ -132,7 +132,7 @@ def _unproved(case: Case, facts: KernelFacts, gone: Iterable[Deviation], seen: M
 
 
 def _defects(rows: Iterable[Deviation]) -> Iterator[Ground]:
-    """Yield the rows as grounds; the ways in which one shows together, where they are of one commit and version."""
+    """Yield the rows as grounds; matches of one row with the same commit and version become one."""
     found: dict[tuple[object, ...], Ground] = {}
     for ground in (row.as_ground() for row in rows):
         key = (ground.file, ground.row, ground.commit, str(ground.since), str(ground.until), ground.link)
@@ -142,7 +142,7 @@ def _defects(rows: Iterable[Deviation]) -> Iterator[Ground]:
 
 
 def _whereabouts(reply: Reply) -> str:
-    """Return what a machine in trouble said of where it is, without what merely lay on a stack."""
+    """Return where a machine in trouble is, from its output, without unreliable stack frames."""
     logged = (line.text for line in (*reply.before, *reply.log))
     lines = "\n".join((reply.console, reply.error, *logged)).splitlines()
     return "\n".join(line for line in lines if not _STALE.search(line))
@@ -159,17 +159,17 @@ def _answers(case: Case, reply: Reply) -> Mapping[str, str]:
 def trouble_of(
     reply: Reply, between: str = "before the call", known: Callable[[Report], object] = lambda report: None
 ) -> tuple[Verdict, str] | None:
-    """Say what got the machine into trouble, whatever was asked of it; None for one that is as healthy as before."""
+    """Say what happened to the machine; None if it is healthy."""
     own = reports_of(reply.log)
     before = reports_of(reply.before)
     news = [report for report in own if not known(report)]
     late = [report for report in before if not known(report)]
     if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
         verdict, sentence = _FATES[reply.fate]
-        # What the host found out about a silent machine beats its console, where our own NMI shows as a panic.
+        # The host's finding about a silent machine outranks its console, where our NMI shows as a panic.
         found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
         witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
-        # What is known to be said is seldom what it died of.
+        # A report that a list knows is seldom the cause of death.
         witness = tuple(report for report in witness if not known(report)) or witness
         detail = str(witness[0]) if witness else (reply.error.strip().splitlines() or [""])[-1]
         return verdict, f"{sentence}: {detail}" if detail else sentence
@@ -193,7 +193,7 @@ def reports_of(log: Iterable[LogLine]) -> tuple[Report, ...]:
 
 
 def _splat(reports: list[Report], how: str, too_much: str) -> tuple[Verdict, str]:
-    """Name the first report that accuses the kernel; if none does, the guest was too small."""
+    """Name the first report about the kernel; if there is only out-of-memory, the guest was too small."""
     accusing = [report for report in reports if report.family != _STARVED]
     if accusing:
         return Verdict.SPLAT, f"{how}: {accusing[0]}{too_much}"

@@ -2,7 +2,7 @@
 """The report as KCIDB 5.3 JSON (https://github.com/kernelci/kcidb-io): a checkout and a build for each kernel.
 
 A known defect is an issue; a case that shows it failed, with an incident of that issue, and a case that does not
-show it any more has an incident that is not present. Who submits the report puts the origin agreed with KernelCI in
+show it any more has an incident that is not present. Before a submission, put the origin agreed with KernelCI in
 the place of ours.
 """
 
@@ -82,7 +82,7 @@ def _tests(run: Run, kernel: KernelEvent) -> Iterator[dict[str, Any]]:
     machine = f"{kernel.spec}: {kernel.machine} under {kernel.accelerator}" if kernel.machine else kernel.spec
     common = {"build_id": _id(kernel.digest or kernel.slug), "origin": ORIGIN, "environment": {"comment": machine}}
     if kernel.error:
-        # What keeps a kernel from being judged may be the kernel or the host.
+        # A kernel that could not be judged: the cause may be the kernel or the host.
         failed = _filled(status="ERROR", comment=kernel.error, misc=_filled(hint=kernel.hint))
         yield {**common, "id": _id(_run(run), kernel.slug, "boot"), "path": "boot", **failed}
     for case in run.cases.get(kernel.slug, ()):
@@ -138,7 +138,7 @@ def _test_id(run: Run, case: CaseEvent) -> str:
 
 def _run(run: Run) -> str:
     """Name the run, the same for the same log."""
-    # A field that came later must not give a run that has been reported another name.
+    # New fields of the event log must not change the name of a run that was submitted before.
     told = encode(run.start).replace(',"quick":{}', "")
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
@@ -148,5 +148,5 @@ def _id(*parts: str) -> str:
 
 
 def _filled(**fields: Any) -> dict[str, Any]:
-    """Leave out what is empty: KCIDB takes nothing for data."""
+    """Leave out empty fields: KCIDB would take them for data."""
     return {name: value for name, value in fields.items() if value not in ("", {}, [], None)}

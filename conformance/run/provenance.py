@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Say what was judged, by what, and where: the events that open a run."""
+"""The events that open a run: the suite, the host and the kernels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_event(selected: Mapping[str, int]) -> RunEvent:
 
 
 def identity(slug: str, kernel: Kernel) -> KernelEvent:
-    """Describe a kernel, without what it runs on."""
+    """Describe a kernel, without its machine."""
     return KernelEvent(
         spec=kernel.spec,
         slug=slug,
@@ -52,7 +52,7 @@ def identity(slug: str, kernel: Kernel) -> KernelEvent:
 
 
 def suite_commit() -> str:
-    """Return the checkout's commit, with `-dirty` where files differ; empty without git."""
+    """Return the checkout's commit, with `-dirty` if files differ; empty without git."""
     # fmt: off
     command = ["git", "-C", os.fspath(_ROOT), "describe",
                "--always", "--dirty", "--abbrev=12", "--exclude=*"]

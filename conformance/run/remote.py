@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Workers on other machines, which pytest-xdist reaches over ssh: their kernels, and what becomes of a lost one."""
+"""Workers on other machines, which pytest-xdist reaches over ssh: their kernels, and the loss of a worker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kernels.resolve import resolve
 
 
 def here() -> tuple[str, str]:
-    """Name this machine and its cache: whoever shares both finds kernels and templates where we do."""
+    """Name this machine and its cache: a worker with the same name finds our kernels and templates."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(cache.root())
 
 
 def at_home(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
-    """Find on this machine what another one means; HostError if the same spec is another kernel here."""
+    """Resolve the controller's kernels on this machine; HostError if a spec names another build here."""
     found = {}
     for slug, kernel in kernels.items():
         mine = resolve(kernel.spec)
@@ -34,9 +34,9 @@ def at_home(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
 
 
 def outlive_lost_machines(session: Any, note: Callable[[str], None]) -> None:
-    """Let xdist's session go on without a worker that cannot be had again.
+    """Let xdist's session continue without a worker that cannot be restarted.
 
-    xdist replaces a worker that died; where its whole machine is gone that fails, and would end everybody's session.
+    xdist replaces a worker that died; where its whole machine is gone that fails, and would end the whole session.
     """
     replace = session._clone_node  # noqa: SLF001 - xdist has no other seam for it
 

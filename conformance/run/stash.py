@@ -14,17 +14,17 @@ from conformance.run.run_options import RunOptions
 from conformance.run.selection import Chosen, choose
 
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
-"""What the command line asks for."""
+"""The options of the command line."""
 WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 """The workbench of this process, once the kernels are known."""
 BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-"""Slugs of the kernels that turned out not to run: their cases are not tried one by one."""
+"""Slugs of kernels that do not boot: their cases are not tried."""
 DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()
-"""Node ids of the cases that an earlier sitting of this run judged."""
+"""Node ids of the cases judged before this run was resumed."""
 CHOSEN: pytest.StashKey[Chosen] = pytest.StashKey()
-"""The cases of each kernel, once a test asks."""
+"""The cases chosen for each kernel; computed at first use."""
 QUICKENED: pytest.StashKey[Chosen] = pytest.StashKey()
-"""Of these, the cases that `--quick` leaves."""
+"""The cases that `--quick` keeps of these."""
 LAST: pytest.StashKey[bool] = pytest.StashKey()
 """Of an item: whether it is the last case of its kernel in this process."""
 

@@ -14,7 +14,7 @@ INT, STRUCT, ENUM64, FUNC, FUNC_PROTO, TYPEDEF = 1, 4, 19, 12, 13, 8
 
 
 class Blob:
-    """BTF being put together."""
+    """A builder of BTF."""
 
     def __init__(self) -> None:
         self.types = b""
@@ -25,23 +25,23 @@ class Blob:
         """Add a record and return its id; `extra` is how many words follow the first three."""
         at = len(self.names) if name else 0
         self.names += f"{name}\0".encode() if name else b""
-        # The words that follow look like any record's first ones: what finds a function must not fall for them.
+        # The extra words look like the beginning of a record: the search for a function must not take them for one.
         self.types += struct.pack("=III", at, kind << 24 | members, 0) + struct.pack("=I", at) * extra
         self.count += 1
         return self.count
 
     def read(self) -> Btf:
-        """Return it as the kernel would give it."""
+        """Return the BTF as the kernel would."""
         return Btf(self.bytes())
 
     def bytes(self) -> bytes:
-        """Return it with its header."""
+        """Return the blob with its header."""
         types, names = len(self.types), len(self.names)
         return struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, types, types, names) + self.types + self.names
 
 
 def test_a_function_is_found_among_records_of_every_size() -> None:
-    """Ids count records, whatever their sizes, also far behind the first mark."""
+    """Ids count records of all sizes, also far behind the first mark."""
     blob = Blob()
     wanted = {}
     for number in range(1500):

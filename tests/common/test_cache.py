@@ -93,7 +93,7 @@ print(cache.publish(cache.root() / "things" / "one", build).read_text())
 
 
 def test_killed_builder_is_survived(home: Path) -> None:
-    """A builder killed half-way has published nothing, holds no lock, and leaves files that the next builder removes."""
+    """A builder killed half-way has published nothing, holds no lock, and its files are removed by the next."""
     child = subprocess.Popen(
         [sys.executable, "-c", SLOW], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

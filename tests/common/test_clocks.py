@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which clock decides: one that an administrator or NTP sets decides no deadline, for it jumps."""
+"""No deadline depends on the wall clock, which an administrator or NTP may set."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ALLOWED = {
     "vm/guest/agent.py:_mend_clock": "whether a case has set the guest's clock",
     "vm/template.py:retire": "of files, kept for weeks",
 }
-"""Where the clock on the wall is what is meant."""
+"""Functions that need the wall clock."""
 
 
 def readings() -> Iterator[str]:
-    """Yield each function that reads the clock on the wall."""
+    """Yield each function that reads the wall clock."""
     for package in ("bpf", "common", "conformance", "kernels", "vm"):
         for path in sorted((ROOT / package).rglob("*.py")):
             for function in ast.walk(ast.parse(path.read_text())):
@@ -44,11 +44,11 @@ def readings() -> Iterator[str]:
 
 
 def test_no_deadline_depends_on_the_clock_on_the_wall() -> None:
-    """What waits or expires within a run does so by the monotonic clock; the rest is listed, and exists."""
+    """Deadlines and waits use the monotonic clock; each other use is listed, and exists."""
     assert set(readings()) == ALLOWED.keys()
 
 
 def test_what_comes_from_the_future_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the clock was set back, what was kept is asked for again, not kept until the clock gets there."""
+    """After the clock is set back, cached facts with a date in the future count as old."""
     monkeypatch.setattr("time.time", lambda: 1000.0)
     assert [cache.age(made) for made in (900.0, 1000.0, 1001.0)] == [100.0, 0.0, float("inf")]

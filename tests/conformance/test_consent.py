@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Somebody is asked before packages are installed, the running kernel is tested, or the cache is emptied."""
+"""The user is asked before packages are installed, the running kernel is tested, or the cache is emptied."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestPruning:
-    """`kernels prune` removes nothing that nobody wants removed."""
+    """`kernels prune` removes nothing without consent."""
 
     def test_lists_and_refuses(self, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Without a terminal somebody must have said --yes."""
@@ -128,7 +128,7 @@ class TestTheRunningKernel:
 
 
 class TestPackages:
-    """CI goes on as ever; a person at a terminal is asked, as apt does."""
+    """CI is not asked; a user at a terminal is asked, as apt does."""
 
     @pytest.mark.parametrize(
         ("terminal", "yes", "answer", "installs"),
@@ -169,7 +169,7 @@ class TestPackages:
         cli.checked(["run", "debian:6.12"])
 
     def test_the_launcher_takes_yes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is for the set-up and the command alike; what is removed needs its own."""
+        """--yes before the command covers the set-up; removing kernels needs its own --yes."""
         monkeypatch.setenv(YES, "")
         assert launch._take(["run", "--yes", "--", "--yes"]) == ["run", "--", "--yes"]
         assert os.environ[YES] == "1"

@@ -61,7 +61,7 @@ def rows_for(version: str) -> Iterator[Ground]:
 
 @pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
 def test_every_ground_is_where_it_says(version: str) -> None:
-    """The file is in the package and has such a row, with that commit, reason and first version."""
+    """The named file exists and has the row, with that commit, reason and first version."""
     found = {ground.place: ground for ground in rows_for(version)}
     files = {
         name: {row["id"]: row for rows in tomllib.loads((PACKAGE / name).read_text()).values() for row in rows}
@@ -82,7 +82,7 @@ def test_every_ground_is_where_it_says(version: str) -> None:
 
 
 def test_a_failure_names_the_row_of_what_went_wrong() -> None:
-    """Where the data goes elsewhere it is the row about data; where a set-up fails, the one about that step."""
+    """A misdelivery names the row about data; a failed set-up names the row about that step."""
     sane = judge(LOCAL, facts("6.12.9"), flowed("out"))
     wrong = judge(LOCAL, facts("6.12.9"), flowed("out_peer"))
 
@@ -93,7 +93,7 @@ def test_a_failure_names_the_row_of_what_went_wrong() -> None:
 
 
 def test_a_wrong_step_names_its_row_and_no_other() -> None:
-    """Of a dozen rows that speak of a case, those count whose steps are wrong."""
+    """Of all rows about a case, only those of the wrong steps are named."""
     case = find("insert/sockmap-tcp4-fresh")
     seen = answers(case, "6.12.9")
     step = next(iter(seen))
@@ -140,7 +140,7 @@ def test_a_case_that_cannot_be_asked_names_what_it_needs() -> None:
 
 
 def test_grounds_travel_to_the_log_and_back() -> None:
-    """From the judgement through a worker's record and a line of the log nothing is lost or turned into text."""
+    """Grounds stay data from the judgement through the worker's record to the event log."""
     judged = judge(LOCAL, facts("6.12.9"), flowed("out_peer"))
     record = json.loads(json.dumps(record_of("k", LOCAL, Try(judged), [Try(judged)])))
     event = case_event(record, "x", {"k": "debian:6.12"}, "./conform run")

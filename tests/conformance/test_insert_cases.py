@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The insertion cases: host and guest agree on them, and the tables have an answer to each."""
+"""The insertion cases: host and guest agree on them, and the tables have an answer for each."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     ],
 )
 def test_where_answers_change(name: str, step: str, changes: str) -> None:
-    """Each version answers as the kernel was seen to, on both sides of every change."""
+    """The expected answers match those of real kernels, on both sides of every change."""
     points = [point.split() for point in changes.split(", ")]
     assert [shown(find(name), version)[step] for version, _ in points] == [answer for _, answer in points]
     assert all(Version.parse(before) < Version.parse(after) for (before, _), (after, _) in pairwise(points))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""conform.toml is read strictly: whoever mistypes a key hears of it, and of the file."""
+"""conform.toml is read strictly: an error names the mistyped key and the file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_default_reads_as_what_an_empty_file_means(tmp_path: Path) -> None:
     assert _read(tmp_path, printed.stdout) == _read(tmp_path, "")
 
 
-def test_what_is_told_reaches_the_run(tmp_path: Path) -> None:
+def test_the_configuration_reaches_the_run(tmp_path: Path) -> None:
     """Kernels, cases, lists, machines and outputs become the options of `conform run`."""
     text = """
         kernels = ["debian:6.12", "debian:6.12", "debian:6.1"]
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_named(text: str, culprit: str, tmp_path: Path) -> None
 
 
 def test_every_number_has_bounds() -> None:
-    """A key that is a number in the default file cannot be too large for what reads it."""
+    """Every number has an upper bound that its readers can handle."""
     default = tomllib.loads(DEFAULT.read_text())
     tables = [("", default), *((f"{name}.", table) for name, table in default.items() if isinstance(table, dict))]
 
@@ -166,7 +166,7 @@ def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_a_change_reaches_nothing_else(text: str, said: str, tmp_path: Path) -> None:
-    """What may come from a change nobody has read writes and reads below its folder, and runs nothing on this host."""
+    """A file from an unreviewed change only reads and writes below its folder, and runs nothing on this host."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / "link").symlink_to("/etc")

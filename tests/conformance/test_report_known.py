@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known defects of a run, each told once."""
+"""The known defects of a run, each reported once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LINE = Ground(file="splats", row="line 1", source=Source.LIST, reason="x")
 
 
 def test_ways_of_one_row_are_one_defect() -> None:
-    """What is wrong is said once, with every commit and link and no version; each case counts for all it shows."""
+    """A defect is described once, with every commit and link and no version; a case counts for each defect it shows."""
     cases = [
         case("a", "long-name", DEAF, PROMISE),
         case("a", "name", DEAF_TOO, PROMISE),
@@ -64,7 +64,7 @@ def test_what_a_list_excuses_has_no_name() -> None:
 
 
 def test_a_log_without_rows_has_names_and_a_reason() -> None:
-    """An older log names defects, and says one sentence of all; of what a list excuses it has the sentence."""
+    """The log of an older suite has names of defects and one sentence for all, or a list's sentence."""
     named = replace(case("a", "n", DEAF, LOST), grounds=())
     listed = replace(case("a", "n"), reason="known splat: x")
 

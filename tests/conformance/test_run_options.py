@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a user may ask of a run, on real kernels."""
+"""Options of a run, on real kernels."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ CASE = "sockmap-ingress-to-egress-tcp4-unix_stream"
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """How many seconds a run of one case takes while the host is as busy as it is."""
+    """Seconds that a run of one case takes on the host as busy as it is now."""
     begin = time.monotonic()
     assert conform("run", "--kernel", KERNEL, "-k", CASE, cwd=tmp_path_factory.mktemp("usual")).returncode == 0
     return time.monotonic() - begin
 
 
 class TestDeadline:
-    """A run is over when it said it would be."""
+    """A run ends by its total deadline."""
 
     def test_while_cases_are_judged(self, tmp_path: Path, usual: float) -> None:
-        """What was judged stands, everything else is infra with the reason, and the numbers add up."""
+        """Finished cases keep their verdicts, all others are infra with the reason, and the numbers add up."""
         deadline = 4 + 4 * usual
         done = conform("run", "--kernel", KERNEL, "-k", "test_redirect", "--repeat", "9", "-n", "2",
                        "--total-deadline", f"{deadline:.0f}", "--results", "out", cwd=tmp_path)  # fmt: skip
@@ -91,7 +91,7 @@ def test_until_it_fails(tmp_path: Path, usual: float) -> None:
 
 
 def test_isolation(tmp_path: Path) -> None:
-    """With a clone for each case no case inherits anything, and all come to the same."""
+    """With a clone for each case the verdicts are those of shared clones."""
     done = conform("run", "--kernel", KERNEL, "-k", "sockhash and tcp4-udp4", "--isolation", "case", "--repeat", "2",
                    "--results", os.fspath(tmp_path), cwd=tmp_path)  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_evidence_of_a_bad_case(tmp_path: Path) -> None:
 
 
 class TestResume:
-    """A run that was interrupted loses nothing."""
+    """An interrupted run keeps all its verdicts."""
 
     def _killed(self, folder: Path, *more: str) -> Run:
         """Kill a run that has judged some cases, and tear the last line of its log."""
@@ -144,7 +144,7 @@ class TestResume:
 
     @pytest.mark.parametrize("more", [(), ("-n", "2")])
     def test_after_sigkill(self, more: tuple[str, ...], tmp_path: Path) -> None:
-        """What is missing is judged with the same options, nothing is judged twice, and the report covers all."""
+        """The missing cases are judged with the same options, none is judged twice, and the report covers all."""
         before = self._killed(tmp_path, *more)
         total, judged = before.start.selected["debian-6.12"], len(before.cases["debian-6.12"])
         assert 5 < judged < total

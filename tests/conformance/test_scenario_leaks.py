@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The counters on the running kernel: they balance, and name what is planted to be left."""
+"""The counters on the running kernel: they balance, and name a planted leak."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def host() -> Iterator[Session]:
 
 @pytest.mark.parametrize("kind", ["tcp4", "unix_stream"])
 def test_nothing_countable_is_left_of_a_closed_socket(host: Session, kind: str) -> None:
-    """Sockets and objects of a sound kernel balance; its memory is everybody's, so here it is not asked about."""
+    """Sockets and objects of a sound kernel balance; its memory is shared by all, so it is not checked here."""
     steps = ask(host, "carry_out", kind=kind, fault="")
 
     assert (steps["insert"], steps["way"], steps["kept"]) == ("ok", "ok", "balanced")
@@ -134,7 +134,7 @@ def test_nothing_countable_is_left_of_a_closed_socket(host: Session, kind: str) 
     ],
 )
 def test_a_planted_leak_is_named(host: Session, fault: str, step: str, named: str) -> None:
-    """A socket, a map, a program, memory or a descriptor that stays is said to, with its number."""
+    """A leaked socket, map, program, descriptor or memory is named with its number."""
     assert named in ask(host, "carry_out", kind="unix_dgram", fault=fault)[step]
 
 

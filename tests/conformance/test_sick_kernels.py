@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real kernels made really sick: each case gets the right verdict and title, and the next one a sound machine.
+"""Real kernels that really fail: each case gets the right verdict and title, and the next one a healthy machine.
 
-The means are the kernel's own, a known bug of it, or a few bytes of its memory written from outside through gdb's stub.
+The faults come from a kernel feature, a known bug, or some bytes of its memory written through gdb's stub.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPEC = "debian:6.12"
 TESTS = Path(__file__).parents[1]
 SICKNESS = {"sick": TESTS / "vm/sick.py", "sick_kernel": TESTS / "conformance/sick_kernel.py"}
 VSOCK_HASH_SIZE = 251
-"""net/vmw_vsock/af_vsock.c: the list after so many in `vsock_bind_table` is that of unbound sockets."""
+"""net/vmw_vsock/af_vsock.c: the last list of `vsock_bind_table`, after this many, is that of unbound sockets."""
 
 
 def _case(name: str) -> Case:
@@ -43,7 +43,7 @@ SOUND = _case("sockmap-ingress-to-egress-tcp4-unix_stream")
 
 @pytest.fixture(name="workbench", scope="module")
 def _workbench() -> Iterator[Workbench]:
-    """The suite's own workbench; its guests know how to get sick."""
+    """The suite's own workbench, with guests that can break themselves."""
     with closing(Workbench({"sick": resolve(SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
         workbench.prepare("sick", lambda text: None)
         bundle = {**guest_bundle(), **{name: path.read_text() for name, path in SICKNESS.items()}}
@@ -54,7 +54,7 @@ def _workbench() -> Iterator[Workbench]:
 
 @pytest.fixture(name="next_is_sound", autouse=True)
 def _next_is_sound(workbench: Workbench) -> Iterator[None]:
-    """A sick kernel costs one case: the next one passes, on another machine."""
+    """A failing kernel costs one case: the next one passes, on another machine."""
     patient = workbench.machine("sick")
     yield
     assert examine(workbench, "sick", SOUND)[0].verdict is Verdict.PASS
@@ -62,7 +62,7 @@ def _next_is_sound(workbench: Workbench) -> Iterator[None]:
 
 
 def _sick(function: str, deadline: float = 3.0, **arguments: str) -> Case:
-    """Return a case of which the judge can make nothing."""
+    """Return a case that the judge cannot judge."""
     params = {**SOUND.params, **arguments}
     return Case(group="redirect", name=function, scenario=function, params=params, deadline=deadline)
 
@@ -94,12 +94,12 @@ def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> N
     ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory", "log-overflow"],
 )
 def test_a_sick_kernel_is_told_by_name(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
-    """Each sickness has its verdict, and the title of the kernel's own report."""
+    """Each failure has its verdict, and the title of the kernel's own report."""
     _judged(workbench, case, verdict, title)
 
 
 def test_a_taint_counts_if_it_means_trouble(workbench: Workbench) -> None:
-    """What a warning leaves in the taint word is a splat even without its text; what a module leaves is not."""
+    """A taint bit set by a warning is a splat even without its text; a bit set by a module is not."""
     harmless, sick = (_sick("sick_kernel:taint", word=str(1 << bit)) for bit in (12, 9))
     assert examine(workbench, "sick", harmless)[0].verdict is not Verdict.SPLAT
     _judged(workbench, sick, Verdict.SPLAT, "the kernel became tainted, for the kernel warned")

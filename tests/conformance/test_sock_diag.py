@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's few lines of netlink against pyroute2, on the running kernel: two readers that share no line."""
+"""The guest's netlink reader compared with pyroute2, on the running kernel: they share no code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conformance.guestlib.sockets import pair
 
 _SO_COOKIE = 57
 _STATES = {1: "established", 7: "closed", 10: "listening"}
-"""Of `enum` in include/net/tcp_states.h, those that the sockets here are in."""
+"""The states that the sockets here can be in, from include/net/tcp_states.h."""
 _ASKED = {
     "tcp4": (socket.AF_INET, socket.IPPROTO_TCP),
     "tcp6": (socket.AF_INET6, socket.IPPROTO_TCP),

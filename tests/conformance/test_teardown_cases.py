@@ -27,7 +27,7 @@ KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
 
 
 def names_in(file: str, table: str) -> set[str]:
-    """Return the keys of a table of the guest, read and not imported: its programs are built for a run only."""
+    """Return the keys of a guest table by parsing it: importing needs built programs."""
     source = Path(teardown.__file__).parents[2].joinpath(file).read_text()
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == table and isinstance(node.value, ast.Dict):
@@ -36,9 +36,9 @@ def names_in(file: str, table: str) -> set[str]:
 
 
 def test_every_way_out_is_asked() -> None:
-    """Of each way out that the guest knows every kind, part and state is asked that is possible and not folded away."""
+    """Every way out has a case for each possible kind, role and data state that is not folded away."""
     cases = teardown_cases()
-    # Two ways are asked of by `leaks` alone: one repeats others, and one leaves no socket to look at.
+    # Two ways are in `leaks` only: one repeats others, and one leaves no socket to look at.
     ways = names_in("guestlib/ways_out.py", "WAYS") - {"in_flight_to_itself", "shutdown"}
     assert {case.params["exit"] for case in cases} == ways
     assert {case.params["data"] for case in cases} == names_in("groups/teardown/guest/data.py", "DATA")
@@ -53,8 +53,8 @@ def test_every_way_out_is_asked() -> None:
                 assert ((way, kind, *teardown.PARTS[part], data) in asked) == wanted, (way, kind, part, data)
 
 
-def test_what_is_folded_is_asked_in_another_guise() -> None:
-    """Every kind, type of map, part and state is asked for every way out proper, if there is such a thing."""
+def test_folded_combinations_are_asked_by_another_case() -> None:
+    """Every kind, type of map, role and data state is asked for every real way out, where it is possible."""
     asked = {tuple(case.params[name] for name in ("exit", "kind", "map")) for case in teardown_cases()}
     assert {(way, kind, map_) for way in teardown.OUT for kind in KINDS for map_ in MAPS} <= asked
     for way in teardown.OUT:
@@ -75,13 +75,13 @@ def test_every_case_has_expectations(version: str) -> None:
 
 
 def test_every_row_decides_something_on_some_kernel() -> None:
-    """A row that never wins, or only on kernels nobody ran, is a row that nobody ever saw to hold."""
+    """Every row decides a case on some kernel that was run."""
     rules = itertools.chain.from_iterable(steps.table("teardown").rules.values())
     assert {rule.id for rule in rules if rule.outcome != steps.ABSENT} == deciding("teardown", KERNELS)
 
 
 @pytest.mark.parametrize("version", KERNELS)
-def test_deviations_deviate(version: str) -> None:
+def test_defects_differ_from_the_promises(version: str) -> None:
     """No row about a known defect names an answer that is expected anyway, or contradicts another row."""
     for case in teardown_cases():
         sane = answers(case, version)
@@ -102,7 +102,7 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
 
 @pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
 def test_no_wrong_answer_passes(version: str) -> None:
-    """Each expected answer, turned into another or taken away, makes a case fail; one in seven stands for all."""
+    """A case fails if any expected answer is changed or missing; one case in seven is tried."""
     kernel = facts(version)
     for case in teardown_cases()[::7]:
         sane = observation(case, version)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Configurations, and what no case can do without."""
+"""Configurations, and the symbols that every case needs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run the agent where somebody else is init: on the host in fresh namespaces, or in a stock virtme-ng guest."""
+"""Run the agent where it is not init: on the host in fresh namespaces, or in a stock virtme-ng guest."""
 
 from __future__ import annotations
 

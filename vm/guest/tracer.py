@@ -11,7 +11,7 @@ from pathlib import Path
 
 TRACING = Path("/sys/kernel/tracing")
 RING_KIB = 128
-"""Per CPU: some thousand calls, and not more than the console takes in a second when the kernel dies."""
+"""KiB per CPU: some thousand calls, and not more than the console can print in a second when the kernel dies."""
 
 TEXT_LIMIT = 512 << 10
 
@@ -24,7 +24,7 @@ DUMP_ON_OOPS = Path("/proc/sys/kernel/ftrace_dump_on_oops")
 
 @contextlib.contextmanager
 def traced(globs: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Trace the kernel's functions that match `globs`, in every context; `trace` of what is yielded has the text."""
+    """Trace the kernel's functions that match `globs`, in every context; the yielded dict gets the text as `trace`."""
     answer: dict[str, str] = {}
     if not globs:
         yield answer
@@ -66,7 +66,7 @@ def _arm(globs: Sequence[str]) -> None:
 
 
 def _filter(globs: Sequence[str]) -> int:
-    """Set the filter in one go, for its cost is in the closing; return how many globs match something."""
+    """Set the filter with one write, because close(2) is what costs; return the number of globs that match."""
     matched = 0
     filters = os.open(TRACING / "set_ftrace_filter", os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Find a kernel's reports on itself in a log, whole or as it comes in."""
+"""Find the kernel's reports (warnings, oopses, panics) in a log, complete or as it arrives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from conformance.judge.klog.report import TRUNCATED, Header, Report, fingerprint, header_of, is_frame
 
 QUIET = 1.0
-"""Seconds without a word after which a report is over."""
+"""Seconds of silence after which a report is over."""
 LONGEST = 500
-"""Lines a report may have; lockdep's longest are shorter, and a kernel gone mad must not fill our memory."""
+"""Lines of a report at most; lockdep's longest are shorter, and a runaway kernel must not fill our memory."""
 _EARLY = 32
-"""Lines a banner may be followed by before the header comes; more, and it announced something else."""
+"""Lines at most between a banner and its header; after more, the banner belongs to no header."""
 
 _CUT = "[ cut here ]"
 _END = re.compile(r"---\[ end (?:trace|Kernel panic)")
@@ -25,7 +25,7 @@ _PREFIX = re.compile(
     r" ?(?:\[ *(?P<seconds>\d+\.\d+)\] ?)?(?:\[ *(?P<caller>[TC]\d+)\] ?)?"
 )
 _MIDDLE = re.compile(r"(?<=[^\"'`(\s])(?= ?\[ *\d+\.\d{6}\] )")
-"""Where a line of the kernel begins in the middle of what somebody else was writing to the console."""
+"""Matches a kernel line that begins within a line of another writer on the console."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class _Open:
     """A report that may not have ended."""
 
     announced: int = 0
-    """How often it said `cut here`: then it is a report even without a header, or several whose headers come yet."""
+    """The number of `cut here` banners: a report even without a header, or several whose headers are still to come."""
     interrupts: bool = False
-    """Another had not ended when it began: what comes before its own header is the other's."""
+    """Another report had not ended when this one began: lines before its own header belong to the other."""
     ended: bool = False
-    """The other has, so that whatever begins now is news."""
+    """The other report has ended, so a new header begins a new report."""
     lines: list[_Line] = field(default_factory=list)
     header: Header | None = None
     message: str = ""
     complete: bool = False
-    """What comes after its beginning has come: a stack, or the last of its headers."""
+    """Its stack, or the last of its headers, has been read."""
     last: float | None = None
 
     def add(self, line: _Line) -> None:
@@ -63,16 +63,16 @@ class _Open:
         self.complete = self.complete or is_frame(line.message)
 
     def over(self, line: _Line) -> bool:
-        """Tell whether the kernel had fallen silent before this line, or the banner announced nothing."""
+        """Return whether the kernel was silent before this line, or no header followed the banner."""
         silent = line.seconds is not None and self.last is not None and line.seconds - self.last > QUIET
         return silent or (self.header is None and len(self.lines) >= _EARLY)
 
     def closed_by_banner(self, line: _Line) -> bool:
-        """Tell whether a banner ends what a banner began."""
+        """Return whether a banner ends a report that a banner began."""
         return self.complete and not self.over(line) and _BANNER.match(self.lines[0].message) is not None
 
     def report(self) -> Report | None:
-        """Return what has become of it; None if a banner announced nothing."""
+        """Return the report; None if no header followed the banner."""
         text = "\n".join(line.raw for line in self.lines)
         functions = fingerprint(line.message for line in self.lines)
         if self.header is not None:
@@ -86,11 +86,11 @@ class Scanner:
     def __init__(self) -> None:
         self._partial = ""
         self._open: dict[str, _Open] = {}
-        """By caller: where the kernel says who speaks, reports of several CPUs can be told apart."""
+        """By caller: CONFIG_PRINTK_CALLER separates the reports of several CPUs."""
         self._unended: dict[str, int] = {}
-        """How many by a caller have said `cut here`, but not that this is the end."""
+        """By caller, the number of reports with `cut here` and no end line yet."""
         self._spoke: dict[str, float] = {}
-        """When they last did."""
+        """By caller, the time of the last of them."""
         self._ended: list[Report] = []
 
     def feed(self, text: str) -> tuple[Report, ...]:
@@ -101,7 +101,7 @@ class Scanner:
         return self._hand_over()
 
     def finish(self) -> tuple[Report, ...]:
-        """Return the reports that had not ended, now that there is nothing more."""
+        """Return the unfinished reports at the end of the log."""
         if self._partial:
             self._take(self._partial)
             self._partial = ""
@@ -151,7 +151,7 @@ class Scanner:
             self._close(line.caller)
 
     def _continued(self, line: _Line, header: Header | None, *, cut: bool, banner: bool) -> _Open | None:
-        """Return the open report a line belongs to, if it is not one that begins another."""
+        """Return the open report that a line continues; None if the line begins another."""
         found = self._open.get(line.caller)
         if found is None:
             return None
@@ -165,14 +165,14 @@ class Scanner:
         return None if over else self._open.get(line.caller)
 
     def _listen(self, line: _Line) -> None:
-        """Know that after a silence nobody is in the middle of anything."""
+        """After a silence, close all open reports."""
         if line.seconds is not None:
             if line.seconds - self._spoke.get(line.caller, line.seconds) > QUIET:
                 self._unended.pop(line.caller, None)
             self._spoke[line.caller] = line.seconds
 
     def _end(self, line: _Line) -> bool:
-        """Take note if this is the end of a report, of whichever."""
+        """Count an end line of any report."""
         ends = _END.search(line.message) is not None
         self._unended[line.caller] = max(0, self._unended.get(line.caller, 0) - ends)
         return ends
@@ -189,7 +189,7 @@ class Scanner:
 
 
 def find_reports(lines: Iterable[str]) -> tuple[Report, ...]:
-    """Return every report in a log, the first first; lines may carry level, time and caller, or nothing."""
+    """Return every report in a log, in order; lines may have level, time and caller, or none of them."""
     return tuple(_reports(lines))
 
 
@@ -199,7 +199,7 @@ def find_splat(lines: Iterable[str]) -> str | None:
 
 
 def is_header(line: str) -> bool:
-    """Tell whether a line says what kind of trouble there is."""
+    """Return whether a line is the header of a report."""
     return header_of(_parse(line).message.strip()) is not None
 
 
@@ -211,7 +211,7 @@ def _reports(lines: Iterable[str]) -> Iterator[Report]:
 
 
 def _parse(raw: str) -> _Line:
-    """Take off level, time and caller, in any of the forms a log is kept in."""
+    """Strip level, time and caller, in all formats of kernel logs."""
     record = _RECORD.match(raw)
     if record is not None:
         return _Line(raw, raw[record.end() :], int(record["microseconds"]) / 1e6, record["caller"] or "")

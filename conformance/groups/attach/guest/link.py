@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Attach programs to maps by links (since 6.10), and see what each end of a link's life leaves behind.
+"""Attach programs to maps by links (since 6.10), and see what the map holds at each stage of a link's life.
 
 Each function is a scenario for one `attach` type and `map`. Answers are `"ok"` or an errno; of a query `none`, `first`
-or `second`, the program held. Where links are unknown, `create` is all there is.
+or `second`, the program held. Without links to maps, the only step is `create`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from conformance.guestlib.answers import Steps, attempt, comes_true, opens, outc
 from conformance.guestlib.fixture import TYPES, Fixture, Map, Scenario, counting, scenario
 
 _PATIENCE = 2.0
-"""Seconds for what the kernel does behind our back: the last reference is dropped by a work item or after RCU."""
+"""Seconds for delayed work: a work item or RCU drops the last reference."""
 
 
 class _Linked:
@@ -37,7 +37,7 @@ class _Linked:
         self.keep.drop(self.link)
 
     def another(self, which: str) -> str:
-        """Try one more link, which stays if it comes about."""
+        """Try to create one more link; it stays if that succeeds."""
         return create(self.keep, self.map, counting(self.kind, which).descriptor, self.number)[0]
 
     def holds(self) -> str:
@@ -45,7 +45,7 @@ class _Linked:
         return holder(self.map, self.kind)
 
     def info(self, link: int | None = None) -> str:
-        """Say what the link says of itself."""
+        """Return the link's information."""
         kind, identity, target, attach_type = links.link_info(self.link if link is None else link)
         names = {counting(self.kind, which).id: which for which in ("first", "second")}
         place = "no map" if not target else "the map" if target == maps.info(self.map).id else "another map"
@@ -55,7 +55,7 @@ class _Linked:
 
 
 def _scenario(look: Callable[[_Linked], Steps]) -> Scenario:
-    """Make a scenario of what is seen of a link; where none can be created, that is all there is to see."""
+    """Make a scenario of a function about a link; if no link can be created, the only step is `create`."""
 
     @scenario
     def run(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
@@ -69,7 +69,7 @@ def _scenario(look: Callable[[_Linked], Steps]) -> Scenario:
 
 @scenario
 def live(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Create a link, try everything it must keep out, close it."""
+    """Create a link, try everything that it must refuse, close it."""
     it = _Linked(params, keep)
     steps["create"] = it.created
     if it.created == "ok":
@@ -153,7 +153,7 @@ def hold(it: _Linked) -> Steps:
 
 @_scenario
 def pinned(it: _Linked) -> Steps:
-    """Pin a link, close it, open it by its name, and let go of it for good."""
+    """Pin a link, close it, open it by its name, then unpin and close it."""
     path = f"{it.keep.enter_context(procfs.file_system('bpf'))}/link"
     steps = {"pin": attempt(maps.pin, it.link, path)}
     steps["pin again"] = attempt(maps.pin, it.link, path)
@@ -170,6 +170,6 @@ def pinned(it: _Linked) -> Steps:
 
 
 def _in_the_end(ask: Callable[[], str], wanted: str) -> str:
-    """Wait until the answer is the one wanted; return what it is then."""
+    """Wait until the answer is the one wanted; return the last answer."""
     comes_true(lambda: ask() == wanted, _PATIENCE)
     return ask()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Enrol TCP sockets of a cgroup by a sock_ops program, while their owner opens them and notices nothing."""
+"""Enrol TCP sockets of a cgroup by a sock_ops program while their owner opens them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class SockOpsSetup(EnrolSetup):
         return early if isinstance(early, str) else "cookie" if early == self.cookie else "another cookie"
 
     def enrolled(self, hook: Orders, suffix: str = "") -> None:
-        """Say what became of the owner's socket, and of its peer, which is outside of the cgroup."""
+        """Record whether the owner's socket was inserted, and its peer, which is outside of the cgroup."""
         ours, others = (_ACTIVE, _PASSIVE) if self.active else (_PASSIVE, _ACTIVE)
         self.steps[f"enrol{suffix}"] = hook.answer(ours)
         self.steps[f"enrol-peer{suffix}"] = hook.answer(others)
