@@ -23,13 +23,13 @@ Progress = Callable[[str], None]
 
 DAY = 24 * 3600.0
 _LAYOUT = "layout 2"
-"""Part of every entry's key: raise it when what is unpacked, or where, changes."""
+"""Part of every entry's key: raise it when the unpacked files or their places change."""
 
 
 def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
-    """Return the newest kernel that answers `spec`, from the cache if it was resolved less than a day ago.
+    """Return the newest kernel that matches `spec`, from the cache if it was resolved less than a day ago.
 
-    `refresh` asks the archive in any case. If the archive is away, what was resolved before still serves.
+    `refresh` asks the archive in any case. If the archive cannot be reached, an earlier resolution is used.
     """
     memory = cache.root() / "resolved" / f"{spec.slug}.json"
     known = _sound(spec, _remembered(memory), progress)
@@ -48,7 +48,7 @@ def resolve(spec: Spec, refresh: bool, progress: Progress) -> Kernel:
 
 
 def choose(spec: Spec, offered: Catalogue) -> Offer:
-    """Return the newest offer that answers; UsageError with the nearest versions if there is none."""
+    """Return the newest matching offer; UsageError with the nearest versions if there is none."""
     flavoured = [offer for offer in offered.offers if offer.cloud == spec.cloud]
     for offer in flavoured:
         if offer.answers(spec.wanted):
@@ -88,7 +88,7 @@ def _fetch(spec: Spec, refresh: bool, progress: Progress) -> Path:
     except UsageError:
         if offered.age < 60:
             raise
-        offer = choose(spec, catalogue(max_age=60))  # it may have come since
+        offer = choose(spec, catalogue(max_age=60))  # the archive may have it by now
     entry = cache.root() / "kernels" / _key(offer)
     if entry.is_dir() and seal.flaw(entry):
         cache.discard(entry)
@@ -127,7 +127,7 @@ def _build(spec: Spec, offer: Offer, root: Path, progress: Progress) -> None:
 
 
 def _sound(spec: Spec, known: tuple[Path, float] | None, progress: Progress) -> tuple[Path, float] | None:
-    """Return a kernel found before if it still is what was fetched; else discard it."""
+    """Return a cached kernel if it is unchanged; else discard it."""
     if known is None or not (flaw := seal.flaw(known[0])):
         return known
     progress(f"{spec.text}: the kernel in the cache is discarded: {flaw}")

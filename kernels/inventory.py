@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What kernels there are: in the cache, and in the archive; fetching one ahead, and throwing them away."""
+"""List the kernels in the cache and in the archive, fetch one, and prune the cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Cached:
     """A Debian kernel in the cache."""
 
     specs: tuple[str, ...]
-    """The specs that mean it at present; none if a newer kernel took its place."""
+    """The specs that resolve to it now; none if a newer kernel replaced it."""
     release: str
     package: str
     version: str
@@ -40,10 +40,10 @@ class Built:
     """A kernel in the cache that was built here."""
 
     spec: str
-    """The first that meant it."""
+    """The first spec that resolved to it."""
     release: str
     title: str
-    """What it was built from."""
+    """The source it was built from."""
     bytes: int
     """On disk."""
     used: float
@@ -106,19 +106,19 @@ def offered(*, refresh: bool = False) -> list[Offered]:
 
 
 def fetch(spec: str, *, progress: Progress | None = None) -> Kernel:
-    """Ask the archive for the newest kernel that answers `spec`, and put it into the cache."""
+    """Ask the archive for the newest kernel that matches `spec`, and put it into the cache."""
     return resolve(spec, refresh=True, progress=progress)
 
 
 def prunable(*, days: float | None = None) -> list[Path]:
-    """Return what was not used for `days`, or everything."""
+    """Return the kernels unused for `days`, or all."""
     deadline = time.time() - days * DAY if days else float("inf")
     entries = [*_entries(), *([] if days else (cache.root() / "sources",))]
     return [entry for entry in entries if entry.exists() and entry.stat().st_mtime < deadline]
 
 
 def prune(*, days: float | None = None) -> int:
-    """Throw away what was not used for `days`, or everything, and what killed runs left; returns the bytes freed.
+    """Remove kernels unused for `days`, or all, and leftovers of killed runs; returns the bytes freed.
 
     Do not run it beside a run: it would lose its kernel.
     """

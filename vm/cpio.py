@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 class CpioWriter:
-    """Append members to a stream; parents are made as needed, everything belongs to root, nothing has a date."""
+    """Append members to a stream; parents are created as needed, all belong to root, none has a date."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

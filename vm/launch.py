@@ -31,16 +31,16 @@ from vm.template import DamagedTemplateError, Template
 QEMU = "qemu-system-x86_64"
 RESTORE_PATIENCE = 5.0
 FALLBACK_SECONDS = 3600.0
-"""How long a failure to make a template is believed; it may have been the host's."""
+"""Seconds for which a failed template is remembered; the failure may have been the host's."""
 
 Warmup = Callable[[Machine], None]
-"""Raises UnfitError where it leaves a guest that nothing should be cloned from."""
+"""Raises UnfitError if the guest must not be cloned."""
 Progress = Callable[[str], None]
 NOTHING: Bundle = MappingProxyType({})
 
 
 class UnfitError(Exception):
-    """A warm-up got a guest into trouble, which its clones could not get into any more: much is only warned of once."""
+    """A warm-up made the guest's kernel warn; clones could not show that warning, because many fire only once."""
 
 
 def prepare(
@@ -94,7 +94,7 @@ def open_machine(
 
 
 def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
-    """Start a clone that open_machine() will be asked for soon, and do not wait for it; None where there can be none.
+    """Start a clone for a later open_machine(), and do not wait for it; None if there can be none.
 
     Whatever is wrong with the template is for open_machine() to find.
     """
@@ -111,7 +111,7 @@ def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
 
 
 def flaw(info: MachineInfo) -> str:
-    """Say what is wrong with the template that a machine was cloned from, which may have cost the guest its mind."""
+    """Say what is wrong with the template of a machine, which may have broken the guest."""
     if not info.template:
         return ""
     folder = Path(info.template)
@@ -159,7 +159,7 @@ def _greeted(clone: Booted) -> Booted:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a kernel and the user's options come to on this host."""
+    """The plan for machines of one kernel with the user's options on this host."""
 
     kernel: Kernel
     options: MachineOptions
@@ -169,7 +169,7 @@ class Plan:
 
     @cached_property
     def qemu(self) -> Path:
-        """Where QEMU is."""
+        """The path of QEMU."""
         found = shutil.which(QEMU)
         if found is None:
             raise HostError("QEMU is not installed", hint="apt install qemu-system-x86")
@@ -177,7 +177,7 @@ class Plan:
 
     @cached_property
     def choice(self) -> accel.AcceleratorChoice:
-        """The accelerator, and why that."""
+        """The accelerator, and the reason for it."""
         return accel.choose(self.options.accelerator, self.kernel, self.qemu)
 
     @cached_property
@@ -231,9 +231,9 @@ class Plan:
         return stock.open_stock(self.kernel, self.options, self.info(MachineKind.VNG, stock.EXPOSES), self.qemu)
 
     def open_clone(self, bundle: Bundle, warmup: Warmup | None, started: Booted | None = None) -> Machine:
-        """Restore a machine from its template; a damaged template is made anew, once.
+        """Restore a machine from its template; a damaged template is made again, once.
 
-        A clone that does not live may be the host's fault: the first costs its template only a closer look.
+        A dead clone may be the host's fault: after the first, the template is only verified closely.
         """
         if started is not None:
             if started.session.info.generation == tuple(template.identity(Path(started.session.info.template))):
@@ -262,13 +262,13 @@ class Plan:
         return self.open_cold(f"a cold boot, for again {note}")
 
     def read(self, folder: Path) -> Template:
-        """Read a template; why it has its accelerator is for this run to say, not for the one that made it."""
+        """Read a template, with this run's reason for the accelerator instead of that of its maker."""
         found = Template.read(folder)
         why = "; ".join(filter(None, [self.choice.why, found.note]))
         return replace(found, info=replace(found.info, why=why))
 
     def prepared(self, bundle: Bundle, warmup: Warmup | None) -> Template:
-        """Return the template that is warm with `bundle`, made if need be from one that is warm with something else."""
+        """Return the template warm with `bundle`; if necessary, make it from one that is warm with other guest code."""
         target = template.folder_of(self.key, bundle)
         for _ in range(2):
             cache.publish(target, lambda folder: self._make(folder, bundle, warmup))
@@ -291,7 +291,7 @@ class Plan:
         )
 
     def _make(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
-        """Make the template in `folder`; where there can be none, a note that says why and what to do instead."""
+        """Make the template in `folder`; if there can be none, a note with the reason and the alternative."""
         folder.mkdir()
         _check_room(folder, self.options.memory)
         try:
@@ -303,7 +303,7 @@ class Plan:
 
     def _fill(self, folder: Path, bundle: Bundle, warmup: Warmup | None) -> None:
         ram = folder / "ram"
-        # Never with another kind of machine where this one stays silent: that may be what a hostile kernel waits for.
+        # Never fall back to a machine that exposes more: a hostile kernel may stay silent to get one.
         booted = self._derived(ram) or self._fresh(ram)
         with contextlib.closing(booted.session) as session:
             try:
@@ -335,7 +335,7 @@ class Plan:
         return boot.boot(self.composition(), self.kernel, self.options, self.info(MachineKind.CLONE), ram)
 
     def _derived(self, ram: Path) -> Booted | None:
-        """Restore the newest template into a memory of its own, to be warmed up with other guest code."""
+        """Restore the newest template with its own memory file, to warm it up with other guest code."""
         folder = template.newest(self.key)
         if folder is None:
             return None
@@ -368,7 +368,7 @@ def _virtme_version() -> str:
 
 
 def _check_room(folder: Path, memory: int) -> None:
-    """Refuse to start what would fill the disk: a guest whose memory cannot be written dies without a word."""
+    """Refuse to start a guest that would fill the disk: it would die without a message."""
     free = shutil.disk_usage(folder).free >> 20
     if free < memory:
         raise HostError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Put BPF programs together from single instructions, in the guest: for probes too many and too small for C."""
+"""Assemble BPF programs from single instructions, in the guest: for probes that are too many and too small for C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROG_LOAD = 5
 _LOG_SIZE = 1 << 16
 
 _LOG_STATS = 4
-"""Errors and a summary: 06ee7115b0d1 ("bpf: add verifier stats and log_level bit 2"), 5.2."""
+"""Log level for errors and a summary: 06ee7115b0d1 ("bpf: add verifier stats and log_level bit 2"), 5.2."""
 
 _log = ctypes.create_string_buffer(_LOG_SIZE)
 _LICENCE = ctypes.create_string_buffer(b"GPL")
@@ -98,7 +98,7 @@ def call_after(code: bytes) -> bytes:
 
 
 def if_room(bounds: bytes, size: int, body: bytes) -> bytes:
-    """Run a body if what `bounds` puts into R2 and R3, begin and end of the packet, are so far apart."""
+    """Run a body if the packet, whose begin and end `bounds` puts into R2 and R3, has so many bytes."""
     end = move(R4, R2) + add(R4, size)
     return bounds + end + _instruction(0x2D, R4, R3, len(body) // _INSTRUCTION.size) + body
 
@@ -111,7 +111,7 @@ def unless_zero(register: int, body: bytes) -> bytes:
 def load_program(context: Context, code: bytes, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
     """Load a program and return its descriptor; LookupError if the kernel has no such function to load it for.
 
-    The verifier writes what it minds into `log`, but not its steps, which would make it twice as slow.
+    The verifier writes its error into `log`, but not its steps, which would make it twice as slow.
     """
     instructions = ctypes.create_string_buffer(code, len(code))
     attributes = _LOAD.pack(
@@ -131,7 +131,7 @@ def load_program(context: Context, code: bytes, log: ctypes.Array[ctypes.c_char]
 
 
 def verify(context: Context, code: bytes) -> tuple[int, str]:
-    """Load a program and let go of it; return 0 or the errno, and what the verifier said, if it came that far.
+    """Load a program and close it; return 0 or the errno, and the verifier's log, if the verifier ran.
 
     LookupError as of `load_program`.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every kind of BPF program: how it is loaded, and where it finds a socket. Data only, read on both sides."""
+"""Every type of BPF program: how it is loaded, and where its context has a socket. Data only, for guest and host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Context:
     flags: int = 0
     """Load flags."""
     answer: int = 0
-    """What it must return: most kinds may return 0."""
+    """The value that the program must return; most types may return 0."""
 
 
 _SKB = 168
@@ -83,4 +83,4 @@ CONTEXTS = {
     "iter_task": Context(26, 28, function="bpf_iter_task"),
     "syscall": Context(31, flags=SLEEPABLE),
 }
-"""By name; what a kernel does not know, it refuses to load."""
+"""By name; a kernel refuses to load the types that it does not know."""

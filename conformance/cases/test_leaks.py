@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Leaks: every way out of a map, many times; then the kernel keeps nothing of the sockets that went it."""
+"""Leaks: remove many sockets from a map in one way; then nothing of them is left in the kernel."""
 
 from __future__ import annotations
 

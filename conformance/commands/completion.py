@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform completion`: have a shell ask the parser for what a word may become."""
+"""`conform completion`: let a shell complete words by asking the parser."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which CONFIG symbols a case cannot do without, and which cases a kernel would not survive."""
+"""The CONFIG symbols that a case needs, and the cases that a kernel would not survive."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Need:
     id: str
     file: str
     symbol: str
-    """Empty where nothing is missing, but something is wrong."""
+    """The CONFIG symbol; empty for a hazard or a lack."""
     disables: str
     lack: str
-    """What the kernel has not yet."""
+    """The feature that the kernel does not have yet."""
     hazard: str
-    """What would become of the machine."""
+    """What would happen to the machine."""
     defect: str
-    """The known defect that the hazard is, `group/id`."""
+    """The known defect behind the hazard, `group/id`."""
     kinds: frozenset[str] | None
     layouts: frozenset[str] | None
     match: Mapping[str, frozenset[str]]
@@ -65,7 +65,7 @@ class Need:
         )
 
     def as_ground(self) -> Ground:
-        """Return the row as what a verdict rests on."""
+        """Return the row as the ground of a verdict."""
         return Ground(
             file=self.file,
             row=self.id,
@@ -79,7 +79,7 @@ class Need:
 def unmet(case: Case, facts: KernelFacts, lacking: Mapping[str, str] = _NOTHING) -> Ground | None:
     """Return why the case must not be asked: a CONFIG symbol is missing, or the kernel hangs; None if it may.
 
-    `lacking` has a reason for each symbol of which the guest has nothing, whatever the configuration says.
+    `lacking` has a reason for each symbol that the guest does not support in spite of the configuration.
     """
     for need in load(NEEDS):
         if need.symbol in lacking and need.concerns(case, facts.version):
@@ -94,13 +94,13 @@ def unmet(case: Case, facts: KernelFacts, lacking: Mapping[str, str] = _NOTHING)
 
 @cache
 def _shown_by(defect: str) -> frozenset[str]:
-    """Return the cases by which a known defect shows itself: those are asked although they end the machine."""
+    """Return the cases that show a known defect best: they are asked although they kill the machine."""
     group, _, name = defect.partition("/")
     return frozenset(row.case for row in of_group(group) if str(row) == name)
 
 
 def needs_of(case: Case) -> tuple[Need, ...]:
-    """Return the rows about this case on whatever kernel."""
+    """Return the rows about this case on any kernel."""
     return tuple(need for need in load(NEEDS) if need.speaks_of(case))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The live view's screen as a pure function: what a run has come to so far, in the room the terminal has."""
+"""The live view as a pure function: the state of a run, fitted to the terminal."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from conformance.report.text import case_lines, rule
 
 _BAR = 24
 _ANNOUNCED = 20
-"""Unexpected cases told one by one while the run goes on; the report lists them all."""
+"""Unexpected cases shown during the run at most; the report lists them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """What the events of a run under way do not say."""
+    """Facts about a running run that its events do not have."""
 
     seconds: float = 0.0
-    """That have gone by."""
+    """Seconds that have passed."""
     left: float | None = None
-    """Seconds still to come, if anybody can tell."""
+    """Seconds remaining; None if unknown."""
     planned: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By the kernel's slug, the ids of all cases it will see."""
     running: tuple[str, float] = ("", 0.0)
@@ -58,14 +58,14 @@ def waiting(what: str, seconds: float, columns: int, style: Style) -> list[str]:
 
 
 def announcement(run: Run, case: CaseEvent, number: int, style: Style) -> list[str]:
-    """Return the lines that tell the `number`-th unexpected case; the first ones only, for nobody reads a flood."""
+    """Return the lines about the `number`-th unexpected case, if it is one of the first."""
     if number <= _ANNOUNCED:
         return case_lines(run, case, style)
     return ["More cases are unexpected; the report will list them all."] if number == _ANNOUNCED + 1 else []
 
 
 def verdict_of(run: Run, case: CaseEvent, style: Style) -> str:
-    """Return the line of one case, its id whole so that it can be pasted."""
+    """Return the line of one case, with its whole id, to be pasted."""
     words = f"{run.kernel(case.kernel).title} {case.id} {case.seconds:.2f} s"
     return f"{style.paint(f'{case.verdict:5}', 'good' if case.verdict.expected else 'bad')} {style.show(words)}"
 
@@ -79,7 +79,7 @@ def _bars(run: Run, columns: int, style: Style) -> list[str]:
 def _running(state: RunProgress, columns: int, style: Style) -> list[str]:
     case, seconds = state.running
     told = f" for {seconds:.0f} s" if seconds >= 1 else ""
-    # Of an id that is too long its end tells it from its neighbours.
+    # The end of a long id distinguishes it from its neighbours.
     room = columns - len("running ") - len(told)
     name = case if len(case) <= room else f"{style.show('…')}{case[len(case) - room + 1 :]}"
     return [style.paint(style.cut(f"running {name}{told}", columns), "faint")] if case else []
@@ -114,6 +114,6 @@ def _bar(run: Run, slug: str, spec: str, columns: int, style: Style) -> str:
 
 
 def _current(run: Run) -> str | None:
-    """Choose the kernel to look at: the first that is under way, so that the view does not jump about."""
+    """Choose the kernel to show: the first one running, so that the view does not jump."""
     begun = [slug for slug in run.slugs if run.cases.get(slug)]
     return next((slug for slug in begun if run.unseen(slug)), begun[-1] if begun else None)

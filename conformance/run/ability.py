@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest cannot make, whatever the configuration says: modules are missing, refused, or a family is off.
+"""Sockets that a guest cannot create although the configuration has them: a module is missing or refused.
 
-A kernel whose vsock.ko has another vermagic has no fault in SOCKMAP. So a case that went wrong is a skip if the guest
-cannot make one of its sockets, and the reason names the module. Nobody asks before that: a sound kernel would pay for
-it with each clone, and what it says while its first socket is made belongs to the case.
+A kernel whose vsock.ko has another vermagic has no fault in SOCKMAP. So a failed case is a skip if the guest
+cannot create one of its sockets, and the reason names the module. The guest is asked only then: a sound kernel would
+pay for it with each clone, and what it logs while its first socket is created belongs to the case.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _MODULES: Final[Mapping[str, str]] = {
 """The module of a symbol that is `m`."""
 
 _LONGEST: Final = 100
-"""Characters of the name of an error."""
+"""Characters of an error's name at most."""
 
 Ask = Callable[[str, Mapping[str, Any]], Reply]
 
 
 class Abilities:
-    """What the guest of one kernel can make; asked when a case went wrong, and once for each symbol."""
+    """The sockets that the guest of one kernel can create; asked after a case failed, once for each symbol."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
-        """Why a socket cannot be made, by CONFIG symbol; empty where it can."""
+        """Why a socket cannot be created, by CONFIG symbol; empty if it can."""
 
     def lacking(self, kernel: Kernel, case: Case, ask: Ask) -> Mapping[str, str]:
-        """Return the symbols that the case needs and the guest has nothing of, each with the reason.
+        """Return the symbols that the case needs and the guest does not support, each with the reason.
 
         `ask` calls a function in the guest. ConformError where there is no guest.
         """
@@ -56,7 +56,7 @@ class Abilities:
         unknown = [symbol for symbol in dict.fromkeys(wanted) if symbol not in self._known]
         if unknown:
             reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
-            # What ails a guest that does not answer is for its cases to find.
+            # A guest that does not answer: its cases will find out why.
             told = reply.value if reply.fate is Fate.ANSWERED and isinstance(reply.value, dict) else {}
             lacking, refused = (_texts(told.get(name)) for name in ("lacking", "refused"))
             for symbol in unknown:
@@ -64,7 +64,7 @@ class Abilities:
         return self.known(case)
 
     def known(self, case: Case) -> Mapping[str, str]:
-        """Return the same as far as the guest was asked."""
+        """Return the same, from earlier answers of the guest only."""
         return {symbol: why for symbol in _wanted(case) if (why := self._known.get(symbol))}
 
 
@@ -73,7 +73,7 @@ def _wanted(case: Case) -> list[str]:
 
 
 def _why(kernel: Kernel, symbol: str, error: str, refused: Mapping[str, str]) -> str:
-    """Say why a socket cannot be made; the module is at fault where there should be one."""
+    """Say why a socket cannot be created; names the module if there should be one."""
     module = _MODULES.get(symbol, "")
     if module in refused:
         return f"the guest's kernel refuses its module {module}: {refused[module]}"
@@ -87,5 +87,5 @@ def _why(kernel: Kernel, symbol: str, error: str, refused: Mapping[str, str]) ->
 
 
 def _texts(value: object) -> dict[str, str]:
-    """Return what is text by name; nothing from a guest is trusted."""
+    """Return the entries whose value is text; nothing from a guest is trusted."""
     return {str(name): str(each)[:_LONGEST] for name, each in value.items()} if isinstance(value, dict) else {}

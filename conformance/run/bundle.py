@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The code that travels into the guest: scenarios, the BPF loader and the BPF programs."""
+"""The code that is sent into the guest: scenarios, the BPF loader and the BPF programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WARM_UP = "conformance.guestlib.fixture:warm_up"
 _WARM_UP_DEADLINE = 5.0
 
 _planted: dict[str, str] = {}
-"""Modules that stand in for those of this suite; see plant()."""
+"""Modules that replace modules of the suite; see plant()."""
 
 
 @cache
@@ -37,7 +37,7 @@ def guest_bundle() -> Bundle:
 
 
 def plant(modules: Bundle) -> None:
-    """Have this process load `modules` into guests in place of the suite's own: for faults, never for a verdict."""
+    """Make this process load `modules` into guests in place of the suite's own: for faults, never for a verdict."""
     _planted.update(modules)
     guest_bundle.cache_clear()
 

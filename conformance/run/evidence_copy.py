@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Copy the evidence of merged runs, which may come from elsewhere: no link is followed, and sizes are bounded."""
+"""Copy the evidence of merged runs, which may be untrusted: no link is followed, and sizes are bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conformance.report.events import CaseEvent, Run
 from conformance.run.artifacts import FILES, folder_of
 
 LARGEST = 64 << 20
-"""Bytes of one file; a memory dump is larger, and stays where it is."""
+"""Bytes of one file at most; a memory dump is larger, and is not copied."""
 ROOM = 1 << 30
 """Bytes of all files."""
 _PIECE = 1 << 20
@@ -26,7 +26,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class EvidenceOrigin:
-    """Where the evidence of a case was."""
+    """The origin of a case's evidence."""
 
     results: Path
     evidence: str
@@ -47,7 +47,7 @@ def marked(run: Run, results: Path, origins: dict[str, EvidenceOrigin]) -> Run:
 
 
 def carry(run: Run, output: Path, origins: dict[str, EvidenceOrigin]) -> tuple[Run, list[str]]:
-    """Copy the evidence that the cases of a merged run have; return the run, and what was not copied and why."""
+    """Copy the evidence that the cases of a merged run have; return the run, and what was not copied."""
     room = ROOM
     left: list[str] = []
 
@@ -89,7 +89,7 @@ def _copy(origin: EvidenceOrigin, output: Path, folder: Path, room: int, left: l
 
 def _copy_file(source: int, to: int, name: str, room: int) -> int:
     """Copy one regular file from one folder into another; return its size, -1 where there is no room for it."""
-    # Of a FIFO, open(2) would wait for a writer.
+    # open(2) of a FIFO would wait for a writer.
     with os.fdopen(
         os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source), "rb"
     ) as old:

@@ -21,7 +21,7 @@ from vm.machine import MachineInfo, MachineKind, MachineOptions
 from vm.qemu import end_all
 
 _PAUSE = 0.05
-"""Seconds between two looks at threads that are to end."""
+"""Seconds between two checks whether threads have ended."""
 
 
 def make_ready(
@@ -37,7 +37,7 @@ def make_ready(
             kernels, missing = _resolved(recorder, specs)
             if recorder.before is not None:
                 resume.check_kernels(recorder.before, kernels)
-            # A machine ends with the thread that started it, so it may be no other than this one.
+            # A machine dies with the thread that started it, so this thread must start it.
             alone = start_ahead and len(kernels) == 1
             workbench = Workbench(kernels, options, recorder.expires, eager=alone)
             recorder.kernels = [*kernel_events(workbench, list(kernels), recorder.note), *missing]
@@ -47,7 +47,7 @@ def make_ready(
 
 
 def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
-    """Resolve each spec; one that comes to no kernel costs only itself, unless there is no other."""
+    """Resolve each spec; a spec without a kernel costs only itself, unless it is the only one."""
     kernels: dict[str, Kernel] = {}
     errors: dict[str, ConformError] = {}
     for slug, spec in specs.items():
@@ -100,7 +100,7 @@ def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None
 
 
 def _template(info: MachineInfo) -> str:
-    """Tell whether this run booted the kernel for its template."""
+    """Return whether this run booted the kernel for its template."""
     if info.kind is not MachineKind.CLONE:
         return ""
     return "built" if info.built else "cached"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that loses every seventh message that is redirected, planted in the guest for benchmarks and tests.
+"""Plant a fault into guests, for benchmarks and tests: the kernel loses every seventh redirected message.
 
     python -m conformance.run.lossy run --kernel debian:6.12 ...
 
-does what `./conform run` does, on such a kernel. It has templates of its own, by an option of the kernel command line.
-pytest's workers load this module as a plugin, and so plant the same.
+does what `./conform run` does, on such a kernel. It has its own templates, by an option of the kernel command line.
+pytest's workers load this module as a plugin, and so plant the same fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from conformance.run import bundle
 
 FAULTS = Path(bpf.__file__).with_name("faults")
 OPTION = "conform.fault=lossy"
-"""Means nothing to the kernel; tells its templates from those of a sound one."""
+"""No option of the kernel; it gives the faulty kernel its own templates."""
 
 _REDIRECT = "conformance.groups.redirect.guest.scenario"
 _SENDING = """
@@ -43,7 +43,7 @@ _Flow._look = _look_lossy
 
 
 def plant() -> None:
-    """Have every guest that this process loads from now on lose messages."""
+    """Make every guest that this process loads from now on lose messages."""
     sound: dict[str, Any] = {}
     faulty: dict[str, Any] = {}
     exec(build.programs_module(), sound)  # noqa: S102 - made by our own build

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process's workbench: the kernels under test and the machine it holds at the moment."""
+"""One process's workbench: the kernels under test and its current machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ATTEMPTS = 2
 
 
 _planted: list[Callable[[Machine], None]] = []
-"""What is done with every machine that has its code, before its first case; see plant()."""
+"""Called with every machine that has its guest code, before its first case; see plant()."""
 
 
 def plant(do: Callable[[Machine], None]) -> None:
@@ -51,7 +51,7 @@ def plant(do: Callable[[Machine], None]) -> None:
 
 
 def facts_of(kernel: Kernel) -> KernelFacts:
-    """Return what the judge may know of a kernel."""
+    """Return the facts about a kernel that the judge may use."""
     return KernelFacts(version=kernel.version, config=kernel.config)
 
 
@@ -73,22 +73,22 @@ class Workbench:
         """The case that the machine answered before the one it was asked last; empty for its first."""
         self.asked = ""
         """The case that the machine was asked last; empty for none."""
-        self.witnesses = Confirmations()
-        """What need not be confirmed again."""
+        self.confirmations = Confirmations()
+        """Differences that need not be confirmed again."""
         self._wanted: Path | None = None
-        """Where the case that was asked last leaves a dump, if it gets the machine into trouble."""
+        """The file for a memory dump of the last case, if it gets the machine into trouble."""
         self._machine: Machine | None = None
         self._ahead: dict[str, Booted] = {}
-        """A clone that was started before anybody asked for it, by its kernel."""
+        """Clones started ahead, by kernel."""
         self._info: MachineInfo | None = None
-        """What the machine asked last is, though it may be gone."""
+        """Facts about the machine asked last, which may be gone."""
         self._slug = ""
         self._failures: dict[str, int] = {}
         self._abilities: dict[str, Abilities] = {}
         self._debug_images: dict[str, Path | None] = {}
 
     def prepare(self, slug: str, progress: Callable[[str], None]) -> MachineInfo:
-        """Make the template of one kernel, or find it; raises KernelError where the kernel cannot run the agent."""
+        """Make or find the template of one kernel; raises KernelError if the kernel cannot run the agent."""
         check_bootable(self.kernels[slug])
         info = prepare(self.kernels[slug], self._options(slug), guest_bundle(), warm_up, progress)
         if self._eager and (started := start_ahead(self.kernels[slug], self._options(slug))) is not None:
@@ -96,11 +96,11 @@ class Workbench:
         return info
 
     def facts(self, slug: str) -> KernelFacts:
-        """Return what the judge may know of a kernel."""
+        """Return the facts about a kernel that the judge may use."""
         return facts_of(self.kernels[slug])
 
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
-        """Carry out a case; raises ConformError where no machine can be had, or the run's time is up."""
+        """Carry out a case; raises ConformError if no machine starts, or the run's time is up."""
         if time.monotonic() >= self.expires:
             raise ConformError(PASSED, hint="give a longer one with --total-deadline")
         machine = self.machine(slug)
@@ -113,7 +113,7 @@ class Workbench:
         return self._checked(machine, reply)
 
     def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Return what the case needs and the guest cannot make, with the reasons; ConformError where there is none."""
+        """Return the symbols that the case needs and the guest lacks, with reasons; ConformError without a guest."""
 
         def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
             machine = self.machine(slug)
@@ -122,21 +122,21 @@ class Workbench:
         return self._abilities_of(slug).lacking(self.kernels[slug], case, ask)
 
     def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Return the same as far as the guest was asked before."""
+        """Return the same, from earlier answers of the guest only."""
         return self._abilities_of(slug).known(case)
 
     def _abilities_of(self, slug: str) -> Abilities:
         return self._abilities.setdefault(slug, Abilities())
 
     def read_late_log(self) -> Reply | None:
-        """Ask for nothing but what the kernel has said since the last answer; None where no machine is in use."""
+        """Read the kernel log since the last answer; None if no machine is in use."""
         if self._machine is None:
             return None
         reply = self._machine.call("builtins:len", {}, deadline=_LEAST / self._machine.info.factor)
         return self._checked(self._machine, reply)
 
     def flaw(self) -> str:
-        """Say what became of the template under the machine asked last; empty where it is as it was."""
+        """Say what is wrong with the template of the machine asked last; empty if it is unchanged."""
         return flaw(self._info) if self._info is not None else ""
 
     def dump(self, path: Path) -> bool:
@@ -147,7 +147,7 @@ class Workbench:
         return True
 
     def _checked(self, machine: Machine, reply: Reply) -> Reply:
-        """Let go of a machine that should not be asked again, but not before it has left the dump that is wanted."""
+        """Close a machine that must not be asked again, after taking the memory dump that was asked for."""
         if machine.usable and healthy(reply):
             return reply
         if machine.usable and self._wanted is not None:
@@ -159,7 +159,7 @@ class Workbench:
         return reply
 
     def decoded(self, slug: str, reply: Reply) -> Reply:
-        """Have a reply's log and console tell file and line, where the kernel's debugging information is at hand."""
+        """Add file and line to a reply's log and console, if the kernel's debugging information is available."""
         kernel = self.kernels[slug]
         if slug not in self._debug_images:
             self._debug_images[slug] = None if kernel.is_host else symbols.debug_image(kernel)
@@ -173,7 +173,7 @@ class Workbench:
         return replace(reply, before=told_lines[:count], log=told_lines[count:], console=console)
 
     def machine(self, slug: str) -> Machine:
-        """Return a machine that runs this kernel: the one in use, or a new one; ConformError where none can be had."""
+        """Return a machine that runs this kernel: the one in use, or a new one; ConformError if none starts."""
         if self._machine is not None and self._slug == slug:
             return self._machine
         self._end()
@@ -182,7 +182,7 @@ class Workbench:
         try:
             machine = self._started(slug)
         except HostError:
-            # Who ended a machine before it was asked anything may be content with one.
+            # A fault that kills a new machine may kill only one; try another.
             machine = self._started(slug)
         self._machine, self._slug, self._info = machine, slug, machine.info
         return machine
@@ -223,11 +223,11 @@ class Workbench:
             machine.close()
 
     def _options(self, slug: str) -> MachineOptions:
-        """The running kernel is judged where it runs, whatever machine was asked for."""
+        """Return the machine options for a kernel; `host` is always judged on the host."""
         return replace(self.options, kind=MachineKind.HOST) if self.kernels[slug].is_host else self.options
 
 
 def healthy(reply: Reply) -> bool:
-    """Tell whether the next case may run on the same machine."""
+    """Return whether the next case may run on the same machine."""
     quiet = not reports_of((*reply.before, *reply.log))
     return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and quiet and not alarming(reply.taint)

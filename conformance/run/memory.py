@@ -13,7 +13,7 @@ class Peak:
     """Watch the proportional set size of a process and all its descendants."""
 
     def __init__(self, pid: int, interval: float) -> None:
-        """Begin the watch, with so many seconds between two looks."""
+        """Begin to sample, with this many seconds between two samples."""
         self._pid = pid
         self._interval = interval
         self._most = 0
@@ -22,7 +22,7 @@ class Peak:
         self._thread.start()
 
     def stop(self) -> float:
-        """End the watch and return the most seen, in MiB."""
+        """Stop and return the largest sample, in MiB."""
         self._done.set()
         self._thread.join()
         return self._most / 1024
@@ -41,7 +41,7 @@ def family(pid: int) -> Iterator[int]:
             for task in os.listdir(f"/proc/{pid}/task")
             for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
         ]
-    except OSError:  # it ended while we looked
+    except OSError:  # it ended meanwhile
         return
     for child in children:
         yield from family(int(child))

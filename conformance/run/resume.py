@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Go on with a run that was interrupted: what its event log says is done, and whether the rest still fits to it."""
+"""Resume an interrupted run: find its finished cases, and check that the rest would be judged alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANEW = "start a new run, with another --results DIR"
 
 
 def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) -> tuple[argparse.Namespace, Run]:
-    """Return the options of the run in a results folder, as `parse` reads them, and what it came to so far.
+    """Return the options of the run in a results folder, as `parse` reads them, and its results so far.
 
     UsageError where it was no `conform run`, or another suite's.
     """
@@ -47,13 +47,13 @@ def is_complete(run: Run) -> bool:
 
 
 def seconds_of(run: Run) -> float:
-    """Return how long a run has taken so far, as far as its log tells."""
+    """Return the seconds that a run has taken so far, by its log."""
     last = max((case.at for cases in run.cases.values() for case in cases), default=0.0)
     return max(last, run.finish.seconds if run.finish is not None else 0.0)
 
 
 def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:
-    """Raise UsageError unless each kernel that was judged before is the same still."""
+    """Raise UsageError unless each kernel judged before is unchanged."""
     for slug, event in run.kernels.items():
         if not event.digest:
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case may be put to a kernel more than once: how often, what each try showed, and what they come to together."""
+"""Several tries of one case: how many, the result of each, and their common verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEVERITY = (
     Verdict.SPLAT,
     Verdict.PANIC,
 )
-"""Of several verdicts about one case, the last one here stands."""
+"""The severity of verdicts: of several tries, the last in this list stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,22 @@ class Repetition:
     """How often each case is tried."""
 
     tries: int = 2
-    """A case that came to something unexpected is tried anew in fresh clones until a try disagrees: so many in all."""
+    """Tries at most: an unexpected case is tried again in fresh clones until a try disagrees."""
     repeat: float = 1
-    """Every case is tried so often anyway."""
+    """Tries of every case, also of an expected one."""
     until_fail: bool = False
     """End repeating a case at its first unexpected verdict."""
     seconds: float = math.inf
-    """No repetition of a case begins when it has taken so long already."""
+    """Seconds after which no further repetition of a case begins."""
     isolated: bool = False
-    """Every try gets a clone of its own."""
+    """Every try gets its own clone."""
     sparing: bool = False
-    """Once a symptom is confirmed, others that show it are judged sooner and not tried anew; see sparing.py."""
+    """Cases with a confirmed symptom are judged sooner and not tried again; see sparing.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRequest:
-    """What a bad case is run once more for, each time in a fresh clone."""
+    """Evidence for which an unexpected case is run again, each kind in a fresh clone."""
 
     results: Path
     trace: bool = False
@@ -58,13 +58,13 @@ class EvidenceRequest:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What came of putting a case to a kernel once, or `times` times in a row with the same outcome."""
+    """The result of one try of a case, or of `times` tries in a row with the same result."""
 
     judgement: Judgement
     reply: Reply | None = None
-    """Of the first time; None where no machine could be asked."""
+    """The reply to the first; None if no machine could be asked."""
     log: tuple[LogLine, ...] = ()
-    """All the kernel said around it, late lines included."""
+    """The kernel log of the try, late lines included."""
     fresh: bool = False
     """Whether in a clone that had seen no other case."""
     flawed: bool = False
@@ -119,7 +119,7 @@ def disagree(tries: Iterable[Try]) -> bool:
 
 
 def _sound(tries: Iterable[Try]) -> list[Try]:
-    """Leave out the tries that say nothing beside others: in a flawed clone, or hasty."""
+    """Leave out tries in a flawed clone and hasty tries, if there are others."""
     tries = list(tries)
     sound = [each for each in tries if not each.flawed] or tries
     return [each for each in sound if not each.hasty] or sound

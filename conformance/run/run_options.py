@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a command line asks of a run, read once in each process."""
+"""The options of a run, read once in each process."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RunOptions:
     """Slug to spec of the kernels under test, in the order asked for."""
     machine: MachineOptions
     wanted: Wanted
-    """What the user says about cases."""
+    """The user's selection of cases."""
     quick: bool
-    """Whether of these the fewest are taken that decide every row."""
+    """Whether only as many of these run as decide every row."""
     repetition: Repetition
     """How often each case is tried."""
     evidence_request: EvidenceRequest | None
-    """What a bad case is run once more for."""
+    """Evidence for which an unexpected case is run again."""
     deadline: float
     """Seconds that the run may take."""
     results: Path | None
@@ -51,14 +51,14 @@ class RunOptions:
 
     @property
     def lists(self) -> Lists:
-        """What the user allows, denies and knows."""
+        """The user's allow, deny and splat lists."""
         return self.wanted.lists
 
 
 def read_options(namespace: Any, expression: str = "") -> RunOptions:
     """Read a parsed command line, whose -k is `expression`; UsageError names the first option that is wrong.
 
-    A seed that was not given is drawn and put into the namespace: workers get the controller's.
+    A missing seed is chosen and put into the namespace: workers get the controller's.
     """
     if namespace.conform_seed is None:
         namespace.conform_seed = random.getrandbits(32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which cases a run puts to which kernels, decided by their names alone: no test, kernel or machine exists yet.
+"""Select the cases for each kernel by their names alone: no test, kernel or machine exists yet.
 
 A pattern of `--case` names the cases whose id, `group/name`, it matches; the group or the name alone will do. `*`, `?`
 and `[...]` are those of the shell. A pattern that is an id names this case and no other.
@@ -22,24 +22,24 @@ from conformance.run.shard import WHOLE, Shard
 LISTING = "list the cases with: ./conform list --case '*'"
 
 Chosen = Mapping[str, Mapping[str, Case]]
-"""By the kernel's slug, the cases that it is asked, by their ids and in the suite's order."""
+"""The cases for each kernel, by slug and case id, in the suite's order."""
 
 _STRESSING = frozenset(group.name for group in GROUPS.values() if group.stress)
 """The groups that run only with --stress."""
 _NEAR = 3
-"""Ids that are offered in place of one that does not exist."""
+"""Ids suggested for one that does not exist."""
 _CANDIDATES = 40
-"""Ids that share the most words with it are compared letter by letter; doing so with all takes a second."""
+"""Ids with the most common words that are compared letter by letter; comparing all takes a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a command line says about cases; each part only takes cases away."""
+    """The case selection of a command line; each part only removes cases."""
 
     globs: tuple[str, ...] = ()
-    """The cases that any of them names; empty for all."""
+    """Patterns; a case must match one of them. Empty for all cases."""
     expression: str = ""
-    """Of `-k`, in pytest's grammar; empty for all."""
+    """The expression of `-k`, in pytest's grammar; empty for all."""
     lists: Lists = EVERYTHING
     shard: Shard = WHOLE
     stressed: bool = False
@@ -61,7 +61,7 @@ def choose(wanted: Wanted, slugs: Iterable[str], universe: Sequence[Case]) -> Ch
 
 
 def checked(wanted: Wanted, universe: Sequence[Case]) -> Wanted:
-    """Return it; UsageError for a pattern that names no case, or an expression that cannot be read."""
+    """Return the selection; UsageError for a pattern that names no case, or an expression that cannot be read."""
     for pattern in wanted.globs:
         _check_pattern(pattern, wanted, universe)
     _reader(wanted.expression)
@@ -69,7 +69,7 @@ def checked(wanted: Wanted, universe: Sequence[Case]) -> Wanted:
 
 
 def admitting(wanted: Wanted, known: Iterable[str] = ()) -> Callable[[Case], bool]:
-    """Return what tells whether a case is wanted of some kernel, as far as `-k` does not say; `known` as in matcher."""
+    """Return a function that tells whether a case is selected, apart from `-k`; `known` as in matcher."""
     names = matcher(wanted.globs, known)
     return lambda case: (
         names(case.id)
@@ -80,7 +80,7 @@ def admitting(wanted: Wanted, known: Iterable[str] = ()) -> Callable[[Case], boo
 
 
 def require(wanted: Wanted, slugs: Sequence[str], universe: Sequence[Case]) -> Chosen:
-    """Choose at least one case, unless the shard is empty; UsageError says what is in the way."""
+    """Check that at least one case is selected, unless the shard is empty; UsageError names the option to blame."""
     checked(wanted, universe)
     chosen = choose(wanted, slugs, universe)
     if count(chosen) or count(choose(replace(wanted, shard=WHOLE), slugs, universe)):
@@ -98,7 +98,7 @@ def count(chosen: Chosen) -> int:
 
 
 def matcher(globs: Iterable[str], known: Iterable[str] = ()) -> Callable[[str], bool]:
-    """Return what tells whether any pattern names a case id; without patterns every id is named.
+    """Return a function that tells whether any pattern names a case id; without patterns, all are.
 
     Patterns that are among the `known` ids match only themselves.
     """
@@ -114,13 +114,13 @@ def matcher(globs: Iterable[str], known: Iterable[str] = ()) -> Callable[[str], 
 
 
 def nearest(pattern: str, known: Iterable[str]) -> list[str]:
-    """Return the ids that look most like a pattern, best first; none where nothing does."""
+    """Return the ids most similar to a pattern, best first; none if nothing is similar."""
     from difflib import get_close_matches
 
     words = set(_words(pattern))
     shared = {name: len(words.intersection(_words(name))) for name in known}
     ranked = sorted((name for name in shared if shared[name]), key=lambda name: -shared[name])
-    # Where not even a word is right, letters are all there is to go by.
+    # If no word matches, compare letters.
     return get_close_matches(pattern, ranked[:_CANDIDATES] or list(shared), _NEAR)
 
 
@@ -136,7 +136,7 @@ def only_stressed(found: Sequence[Case]) -> bool:
 
 
 def _check_pattern(pattern: str, wanted: Wanted, universe: Sequence[Case]) -> None:
-    """Raise UsageError for a pattern that names no case, or only such as are not asked without --stress."""
+    """Raise UsageError for a pattern that names no case, or only cases that need --stress."""
     found = named(pattern, universe)
     if not found:
         near = nearest(pattern, [case.id for case in universe])
@@ -152,7 +152,7 @@ def _needs_stress(number: int, asked: str) -> UsageError:
 
 
 def _reader(expression: str) -> Callable[[str, Case], bool]:
-    """Return what reads `-k` as pytest does: words are parts of the names of the test and of what holds it."""
+    """Return a function that matches `-k` as pytest does: words are parts of the names of a test and its parents."""
     if not expression.strip():
         return lambda slug, case: True
     # pytest has no public name for it; without -k, importing it would cost every start a tenth of a second.

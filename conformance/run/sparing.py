@@ -53,19 +53,19 @@ class Confirmations:
     def confirm(self, slug: str, case: Case, first: Judgement, again: Judgement) -> None:
         """Take note of what a case showed and showed again in a fresh clone."""
         for kind in _kinds(slug, case, first) & _kinds(slug, case, again):
-            witnesses = self._cases.setdefault(kind, [])
-            if len(witnesses) < CONFIRMED and case.id not in witnesses:
-                witnesses.append(case.id)
+            confirmations = self._cases.setdefault(kind, [])
+            if len(confirmations) < CONFIRMED and case.id not in confirmations:
+                confirmations.append(case.id)
 
     def of(self, slug: str, case: Case, judgement: Judgement) -> tuple[str, ...]:
         """Return the cases that confirmed all that this one shows; none unless every difference has enough."""
         found: dict[str, None] = {}
         kinds = _kinds(slug, case, judgement)
         for kind in kinds:
-            witnesses = self._cases.get(kind, [])
-            if len(witnesses) < CONFIRMED:
+            confirmations = self._cases.get(kind, [])
+            if len(confirmations) < CONFIRMED:
                 return ()
-            found |= dict.fromkeys(witnesses)
+            found |= dict.fromkeys(confirmations)
         return tuple(found)
 
     def hurry(self, slug: str, case: Case) -> Case:

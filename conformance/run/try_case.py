@@ -50,8 +50,8 @@ def examine(
     if missing := _inabilities(workbench, slug, case, facts, tries):
         skipped = Try(_skip(missing))
         return skipped.judgement, _record(slug, case, skipped, [skipped])
-    standing, witnesses = _confirmed(workbench, slug, case, lists, how, tries)
-    record = _record(slug, case, standing, tries, witnesses)
+    standing, confirmations = _confirmed(workbench, slug, case, lists, how, tries)
+    record = _record(slug, case, standing, tries, confirmations)
     rows = deviations(case, facts.version)
     return standing.judgement, record | {"may_show": list(dict.fromkeys(str(row) for row in rows if not row.racy))}
 
@@ -64,9 +64,9 @@ def _confirmed(
     Returns the try that stands, and the cases that made others needless, see sparing.py.
     """
     standing = worst(tries)
-    witnesses = workbench.witnesses.of(slug, case, standing.judgement) if how.sparing else ()
-    if witnesses or standing.judgement.verdict.expected or standing.reply is None:
-        return standing, witnesses
+    confirmations = workbench.confirmations.of(slug, case, standing.judgement) if how.sparing else ()
+    if confirmations or standing.judgement.verdict.expected or standing.reply is None:
+        return standing, confirmations
     if standing.hasty:
         again = once(workbench, slug, case, lists, fresh=True, last=True)
         if again.reply is None:
@@ -80,7 +80,7 @@ def _confirmed(
         tries.append(again)
         if disagree(tries):
             break
-        workbench.witnesses.confirm(slug, case, standing.judgement, again.judgement)
+        workbench.confirmations.confirm(slug, case, standing.judgement, again.judgement)
     return standing, ()
 
 
@@ -102,7 +102,7 @@ def once(
     """
     if fresh:
         workbench.close()
-    asked = workbench.witnesses.hurry(slug, case) if hurried else case
+    asked = workbench.confirmations.hurry(slug, case) if hurried else case
     try:
         reply, hasty = unwrapped(asked, workbench.ask(slug, asked, evidence))
     except HostError:
@@ -217,7 +217,7 @@ def _repetitions(
 
 
 def _record(
-    slug: str, case: Case, standing: Try, tries: Sequence[Try], witnesses: Sequence[str] = ()
+    slug: str, case: Case, standing: Try, tries: Sequence[Try], confirmations: Sequence[str] = ()
 ) -> dict[str, Any]:
     judgement, reply = standing.judgement, standing.reply
     several = len(tries) > 1 or standing.times > 1
@@ -243,5 +243,5 @@ def _record(
         "tries": [each.record() for each in tries] if several else [],
         "flaky": disagree(tries),
         "hasty": standing.hasty,
-        "confirmed_by": list(witnesses),
+        "confirmed_by": list(confirmations),
     }

@@ -21,7 +21,7 @@ SEC("sk_skb") int nothing(struct __sk_buff *skb) { return skb->len; }
 
 @pytest.fixture(autouse=True)
 def cached(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache for this module, and no memory of where the compiler was."""
+    """A cache for this module, without the remembered path of the compiler."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "bpf-cache"))
     build._compiler.cache_clear()
 
@@ -54,7 +54,7 @@ def programs(module: str) -> dict[str, Any]:
 
 
 def test_the_module_holds_every_program_ready_to_load() -> None:
-    """Programs travel as instructions, where to put which map, and what those maps are."""
+    """The module has instructions, relocations and map definitions of every program."""
     found = programs(build.programs_module())
     assert set(found) == {path.name.removesuffix(".bpf.c") for path in build.SOURCES.glob("*.bpf.c")}
     for name, program in found.items():
@@ -120,7 +120,7 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("own_cache")
 def test_a_refused_source_is_quoted_and_leaves_nothing(sources: Callable[[str], Path]) -> None:
-    """The first complaint of the compiler is the message; the cache holds no half-built entry."""
+    """The compiler's first error is the message; the cache has no half-built entry."""
     with pytest.raises(HostError) as caught:
         build.build(sources(GOOD.replace("targets, 0", "goals, 0")))
     assert str(caught.value).startswith("clang cannot compile one.bpf.c: one.bpf.c:")
@@ -139,7 +139,7 @@ def test_a_refused_source_is_quoted_and_leaves_nothing(sources: Callable[[str], 
         ("int data = 1;\n", "0 sections of code"),
     ],
 )
-def test_what_the_loader_could_not_load_is_refused_here(
+def test_objects_that_the_loader_cannot_load_are_refused(
     sources: Callable[[str], Path], text: str, complaint: str
 ) -> None:
     """Global data, calls between sections and the like fail on the host, not in the guest."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tables of stepwise groups say, for the tests of each group."""
+"""Read the tables of stepwise groups, for the tests of each group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answers(case: Case, version: str) -> dict[str, str]:
 
 
 def shown(case: Case, version: str) -> dict[str, str]:
-    """Return what a kernel of that version is known to answer: what it promises, and its certain defects."""
+    """Return the known answers of a kernel of that version: its promises, and its certain defects."""
     known = [row.answers for row in deviations(case, Version.parse(version)) if not row.racy]
     told = answers(case, version) | {step: answer for each in known for step, answer in each.items()}
     return {step: answer for step, answer in told.items() if answer != steps.ABSENT}
@@ -39,11 +39,11 @@ USUAL: Final = {
     "receive": "socket",
     "send": "peer",
 }
-"""What a control answers where nothing special happens."""
+"""Answers of a control in the normal case."""
 
 
 def observation(case: Case, version: str, usual: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """Return what a case shows that does what is expected of it, beside a control: a `usual` one, or any."""
+    """Return the observation of a case that meets all expectations, with a control: a `usual` one, or any."""
     wanted = answers(case, version)
     asked = [step for step, answer in wanted.items() if answer == steps.AS_CONTROL]
     own = {step: f"{step} of any control" for step in asked} if usual is None else usual
@@ -61,7 +61,7 @@ def observation(case: Case, version: str, usual: Mapping[str, str] | None = None
 
 
 def expected_event(kernel: KernelEvent, case: Case, facts: KernelFacts) -> CaseEvent:
-    """Make the event of a case on a kernel that does what is expected of it, its certain deviations included."""
+    """Make the event of a case on a kernel that meets all expectations and shows its certain defects."""
     if GROUPS[case.group].matrix:
         expectation = expected_outcome(case, facts)
         return judged(kernel, case, expectation.name, reason=expectation.reason)
@@ -83,7 +83,7 @@ def expected_event(kernel: KernelEvent, case: Case, facts: KernelFacts) -> CaseE
 
 
 def deciding(group: str, versions: Iterable[str]) -> set[str]:
-    """Return the ids of the rows that decide what some case answers on one of these kernels."""
+    """Return the ids of the rows that decide an answer of some case on one of these kernels."""
     table = steps.table(group)
     return {
         rule.id

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Values of the command line that mean nothing, or something else than the user meant."""
+"""Values on the command line without a meaning, or with a surprising one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestEmpty:
     """`--output "$UNSET"` is a mistake, and never the current directory."""
 
     def test_of_every_option(self) -> None:
-        """Whatever takes a value refuses an empty one, save a kernel command line, a pattern or an expression."""
+        """Every option with a value refuses an empty one, except a kernel command line, a pattern or an expression."""
         seen = 0
         for words, action in _valued(top("")[0], ()):
             if action.metavar in ("GLOB", "STRING", "EXPRESSION"):

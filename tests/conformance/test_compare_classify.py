@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What has become of a case, as a function of what both kernels showed."""
+"""The change of a case, as a function of the results on both kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def always(symptom: TryResult, times: int = 5) -> Side:
 
 
 def mixed(*tries: TryResult) -> Side:
-    """Make a side that showed its first try in the run, too."""
+    """Make a side whose first try was in the run."""
     return Side(tries[0], tries)
 
 
@@ -76,7 +76,7 @@ ANSWERS = st.sampled_from("abc")
 
 @st.composite
 def sides(draw: st.DrawFn, opinions: st.SearchStrategy[Opinion] = OPINIONS) -> Side:
-    """Draw what a kernel showed; of one answer it has one opinion."""
+    """Draw the results of a kernel; the same answer always has the same opinion."""
     opinion = {answer: draw(opinions) for answer in "abc"}
     tries = [TryResult((("outcome", answer),), opinion[answer]) for answer in draw(st.lists(ANSWERS, min_size=1))]
     return Side(tries[0], tuple(tries[1:]))
@@ -89,7 +89,7 @@ def test_the_order_of_tries_does_not_matter(base: Side, head: Side, chance: st.D
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     before = classify(base, head)
 
-    # What is usual is not defined where two symptoms are as frequent.
+    # There is no usual result if two results are equally frequent.
     if len(set(head.frequencies().values())) == len(head.frequencies()):
         assert classify(base, replace(head, tries=tuple(shuffled))) is before
 

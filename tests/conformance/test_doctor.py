@@ -28,7 +28,7 @@ PROGRAMS = {
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the only folder in PATH; its programs know their version and nothing else."""
+    """Return the only folder in PATH; its programs only print their version."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, says in PROGRAMS.items():
@@ -59,7 +59,7 @@ def test_every_package_is_looked_at(programs: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "package"), [("qemu-system-x86_64", "qemu-system-x86"), ("clang", "clang")])
-def test_what_is_missing_is_named_and_mended(
+def test_a_missing_package_is_named_with_its_fix(
     programs: Path, capsys: pytest.CaptureFixture[str], name: str, package: str
 ) -> None:
     """A missing package is said to be missing, with the line that installs it, and the exit code is 128."""
@@ -72,7 +72,7 @@ def test_what_is_missing_is_named_and_mended(
 
 
 def test_what_is_missing_as_json(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program reads of each finding what a person does, and meets the same exit code."""
+    """The JSON has the same facts for each check as the text, and the exit code is the same."""
     (programs / "clang").unlink()
 
     assert doctor.doctor(argparse.Namespace(json=True)) == 128
@@ -89,8 +89,8 @@ def test_what_is_missing_as_json(programs: Path, capsys: pytest.CaptureFixture[s
         ("clang", "no number at all", "clang", "{path} does not run"),
     ],
 )
-def test_an_unfit_tool_is_as_good_as_missing(programs: Path, name: str, says: str, package: str, text: str) -> None:
-    """A tool that is too old, or does not run, is found out before a run trips over it."""
+def test_an_unusable_tool_counts_as_missing(programs: Path, name: str, says: str, package: str, text: str) -> None:
+    """A tool that is too old, or does not run, is found before a run needs it."""
     program(programs / name, says)
     found = findings()[package]
     assert (found.state, found.text) == (CheckState.MISSING, text.format(path=programs / name))
@@ -111,7 +111,7 @@ def test_a_cache_that_can_be_written_is_left_clean(programs: Path, tmp_path: Pat
 
 
 def test_a_long_finding_fits_a_narrow_terminal() -> None:
-    """Text and mend are folded at 80 columns under their own column, whatever their length."""
+    """Text and fix are folded at 80 columns, each under its own column."""
     finding = CheckResult("linux-libc-dev", CheckState.MISSING, "word " * 60, "apt-get install --something " * 9)
     lines = doctor.render(finding, colour=False).splitlines()
     assert max(map(len, lines)) <= 80
@@ -120,7 +120,7 @@ def test_a_long_finding_fits_a_narrow_terminal() -> None:
 
 
 def test_without_environment_the_doctor_makes_do(tmp_path: Path) -> None:
-    """Under a bare Python, without site-packages, the doctor examines everything and says how the rest comes."""
+    """Under a bare Python, without site-packages, the doctor checks everything and says how to install the rest."""
     done = doctored(tmp_path)
     assert done.returncode == 128
     assert re.search(r"^environment +MISSING .*\n? +.*\n? +to fix: ./conform run makes it", done.stdout, re.MULTILINE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case that is not put to a kernel still has its line in the event log."""
+"""Examine one case: every case gets its line in the event log, also one that no kernel is asked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_denied_case_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: p
 
 
 def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel its user works on is not made to warn; a deviation that only answers otherwise is asked for."""
+    """On `host`, a case that would make the kernel warn is not asked; one with only a wrong answer is."""
     harmful = next(case for case in attach_cases() if case.name == "frozen-sockmap-tcp4-parser-detach")
     host = SimpleNamespace(is_host=True)
     workbench = Workbench({"host": host}, MachineOptions())  # type: ignore[dict-item]
@@ -74,7 +74,7 @@ def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pyte
 
 
 def test_a_record_says_which_defects_the_case_should_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those about the case on this version, save those that show by chance; nothing if the case is not asked."""
+    """The defects for the case on this version, except those that show by chance; none if the case is not asked."""
     workbench = Workbench({SLUG: kernel()}, MachineOptions())
     monkeypatch.setattr(workbench, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
     monkeypatch.setattr(workbench, "ask", lambda *arguments: Reply(Fate.ANSWERED, {}))
@@ -89,7 +89,7 @@ def test_a_record_says_which_defects_the_case_should_show(tmp_path: Path, monkey
 
 
 def test_a_splat_is_recorded_with_file_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each text of a bad reply is decoded for itself, and the verdict is made of what the kernel said."""
+    """Each text of a failed reply is decoded separately, and the verdict uses the original text."""
     workbench = Workbench({"debian-6.12": kernel()}, MachineOptions())
     reply = replace(WARNED, before=(replace(WARNING, text="earlier x+0x1/0x2"),), console="last x+0x1/0x2")
     monkeypatch.setattr(workbench, "ask", lambda *arguments: reply)
@@ -104,7 +104,7 @@ def test_a_splat_is_recorded_with_file_and_line(monkeypatch: pytest.MonkeyPatch)
 
 
 class TestTheLastCase:
-    """After its last answer a machine's kernel may still have something to say."""
+    """After the last answer the kernel may still log something."""
 
     def _examined(self, late: Reply | None, answer: Reply = GOOD, *, last: bool = True) -> dict[str, Any]:
         workbench = ScriptedWorkbench(answer)
@@ -123,11 +123,11 @@ class TestTheLastCase:
         assert record["log"][0]["text"] == WARNING.text
 
     def test_a_late_panic_is_seen(self) -> None:
-        """A kernel that dies of what the last case did is not shut down and forgotten."""
+        """A kernel that dies after the last case gets its verdict."""
         assert self._examined(PANICKED)["verdict"] == "panic"
 
     def test_silence_is_fine(self) -> None:
-        """A machine with nothing to add changes nothing, nor does one that is gone."""
+        """A machine without late lines changes nothing, nor does one that is gone."""
         assert self._examined(Reply(fate=Fate.ANSWERED, value=0))["verdict"] == "pass"
         assert self._examined(None)["verdict"] == "pass"
 
@@ -138,7 +138,7 @@ class TestTheLastCase:
         assert self._examined(late, last=False)["verdict"] == "pass"
 
     def test_a_failed_case_is_asked_before_its_machine_goes(self) -> None:
-        """A clone that is thrown away for the next try is heard first; the failure is not forgotten over it."""
+        """The late log of a clone is read before a retry replaces it; the failure stays."""
         record = self._examined(Reply(fate=Fate.ANSWERED, value=0, before=(WARNING,)), STRAY, last=False)
 
         assert record["verdict"] == "splat"
@@ -146,7 +146,7 @@ class TestTheLastCase:
 
 
 class TestTemplateThatChanged:
-    """A guest whose memory was overwritten says nothing of its kernel."""
+    """A guest whose memory was overwritten says nothing about its kernel."""
 
     def _examined(self, *answers: Reply, flaws: list[str]) -> dict[str, Any]:
         workbench = ScriptedWorkbench(*answers)
@@ -156,7 +156,7 @@ class TestTemplateThatChanged:
         return record
 
     def test_it_is_tried_again(self) -> None:
-        """The try that means nothing is infra, and the verdict is that of the next one."""
+        """The meaningless try is infra, and the verdict is that of the next try."""
         record = self._examined(LOST, GOOD, flaws=["its ram has changed"])
 
         assert [(each["verdict"], each["fresh"]) for each in record["tries"]] == [("infra", False), ("pass", True)]
@@ -175,6 +175,6 @@ class TestTemplateThatChanged:
 
 
 def test_a_broken_host_is_told(tmp_path: Path) -> None:
-    """What keeps this host from running any machine is not held against one case."""
+    """An error of the host is not reported as the fault of one case."""
     with pytest.raises(HostError, match="QEMU is not installed"):
         examine(ScriptedWorkbench(HostError("QEMU is not installed")), SLUG, REDIRECT)

@@ -98,7 +98,7 @@ def test_a_family_stands_for_its_kinds(tmp_path: Path) -> None:
 
 
 def test_the_last_row_in_force_wins(tmp_path: Path) -> None:
-    """A special row comes after the general one and hides it while it is in force."""
+    """A special row comes after the general one and overrides it while it is in force."""
     table = load(tmp_path, row() + row(id='"two"', since='{ mainline = "6.1" }', until='{ mainline = "6.4" }'))
     assert [found(table, version) for version in ("5.12", "5.13", "6.0.9", "6.1", "6.3.7", "6.4")] == [
         None,
@@ -126,7 +126,7 @@ def test_the_last_row_in_force_wins(tmp_path: Path) -> None:
     ],
 )
 def test_a_backport_counts_on_its_own_branch(tmp_path: Path, version: str, expected: str | None) -> None:
-    """A branch that is named goes by its own first version, all others by mainline's."""
+    """A branch that a row names has its own first version; all others follow mainline."""
     since = '{ mainline = "6.12-rc4", "6.6" = "6.6.59", "6.11" = "6.11.6" }'
     assert found(load(tmp_path, row(since=since)), version) == expected
 

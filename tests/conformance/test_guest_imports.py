@@ -36,12 +36,12 @@ def strangers(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_guest_code_needs_only_the_standard_library(path: Path) -> None:
-    """A guest holds a bare Python: what runs there imports the standard library and other guest code."""
+    """A guest has a bare Python: guest code imports only the standard library and other guest code."""
     assert strangers(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("name", ["rich", "common.errors", "vm.machine", "conformance.model"])
-def test_a_stranger_is_seen(name: str) -> None:
-    """The check sees an import of what a guest has not, at the top and inside a function."""
+def test_a_foreign_import_is_found(name: str) -> None:
+    """The check finds an import that a guest lacks, at the top and inside a function."""
     assert strangers(f"import os\nfrom bpf.guest import x\nimport {name}\n") == [name]
     assert strangers(f"def f():\n    from {name} import x\n") == [f"{name}.x"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The leak cases and what is expected of them, without a kernel."""
+"""The leak cases and their expectations, without a kernel."""
 
 from __future__ import annotations
 

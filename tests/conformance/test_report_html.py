@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The web page: well-formed, alone, complete, accessible, deterministic, small, and deaf to what a kernel logs."""
+"""The web page: well-formed, self-contained, complete, accessible, deterministic, small, and safe from foreign text."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.conformance import report_runs
 from tests.conformance.expectations import expected_event
 
 ELSEWHERE = re.compile(r"https://([a-z0-9-]+\.)*kernel\.org/")
-"""What a reader may follow, and the page does not load."""
+"""Links that a reader may follow; the page loads nothing."""
 VOID = {"meta", "link", "input", "br"}
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}\x00\x1b[2J\u202e\ud800"
 
 
 class Page(HTMLParser):
-    """A page taken apart; complains about what is not closed in the order it was opened."""
+    """A parsed page; fails on elements that are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Page(HTMLParser):
 
 
 def many() -> Run:
-    """Two kernels, every group: one of them without UNIX and with faults, tries and a deviation."""
+    """Two kernels and every group; one kernel lacks UNIX and has faults, retries and a known defect."""
     old, new = report_runs.KERNEL_5_10, report_runs.KERNEL_6_12
     cases = report_runs.sick().cases[new.slug]
     others = [case for case in catalogue() if case.group != "redirect"][::5]
@@ -124,7 +124,7 @@ def test_the_page_is_sound(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_page_loads_nothing(name: str) -> None:
-    """Neither an attribute nor the style sheet names anything outside of the page, and its policy forbids to."""
+    """No attribute and no style sheet refers to anything outside of the page, and its policy forbids that."""
     text, page = text_of(name), page_of(name)
     loading = {"src", "srcset", "action", "data", "poster", "background", "ping", "formaction"}
     for tag, attributes in page.tags:
@@ -158,14 +158,14 @@ def test_the_page_speaks(name: str) -> None:
 
 
 def test_every_case_has_an_anchor() -> None:
-    """Each case has its id as anchor, and with a kernel behind it where it is told in full."""
+    """Each case has its id as anchor, and `id@kernel` where its evidence is shown."""
     run, ids = many(), set(page_of("many").ids)
     assert {case.id for each in run.cases.values() for case in each} <= ids
     assert {f"{case.id}@{case.kernel}" for case in run.unexpected()} <= ids
 
 
-def test_what_is_unexpected_is_told_in_full() -> None:
-    """Expected, observed, why, every difference, the log, the tries and the command are there to be read."""
+def test_an_unexpected_case_is_shown_in_full() -> None:
+    """The page has its expectation, observation, reason, differences, log, tries and command."""
     run, page = report_runs.sick(), page_of("sick").text
     for case in run.unexpected():
         for words in (case.expected, case.reason, *case.differences, case.repeat, *(line["text"] for line in case.log)):
@@ -186,7 +186,7 @@ def test_one_failure_among_many_is_seen() -> None:
 
 
 def test_kernels_can_be_compared() -> None:
-    """What differs between two kernels is marked for the pair, which has a rule to show it and a count of its cases."""
+    """Cases that differ between two kernels are marked for the pair, which has a style rule and a count."""
     text, page = text_of("many"), page_of("many")
     run = many()
     old, new = ({case.id: case for case in cases} for cases in run.cases.values())
@@ -205,7 +205,7 @@ def test_kernels_can_be_compared() -> None:
 
 
 def test_many_kernels_are_told_apart() -> None:
-    """Kernels of one spec have names of their own, and what only one too many to be compared does is marked too."""
+    """Kernels of one spec have different names, and differences of kernels beyond the comparison are marked, too."""
     kernels = [replace(report_runs.KERNEL_6_12, slug=f"debian-6.12.{number}") for number in range(COMPARED + 1)]
     run = report_runs.finished(
         *((kernel, report_runs.passing(kernel, report_runs.observe_6_12)[:8]) for kernel in kernels)
@@ -243,7 +243,7 @@ def test_tries_and_defects_are_shown() -> None:
 
 
 def test_labels_fold_what_belongs_together() -> None:
-    """Every combination of the values that a line names is meant, and no other."""
+    """A folded line stands for all combinations of the values that it names, and for no other."""
     every = {"map": ["sockmap", "sockhash"], "kind": ["tcp4", "tcp6", "udp4"], "state": ["a", "b", "c", "d", "e"]}
     product = [dict(zip(every, values, strict=True)) for values in itertools.product(*every.values())]
     words = [[part.words for part in line] for line in labels(product, every)]
@@ -322,8 +322,8 @@ def test_the_page_stays_small() -> None:
     assert {case.id for case in catalogue()} <= set(re.findall('<li id="([^"]*)">', text))
 
 
-def test_reasons_are_told_once_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reasons are told in place, but in a large page once for all, with a number that leads there."""
+def test_many_reasons_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reasons are given in place; in a large page each is given once, and a number links to it."""
     run = report_runs.healthy()
     event = stepped(Case("insert", "x", "", {"question": "socket"}), {"insert": "ok"})
     run.add(replace(event, reason='so (0123456789ab "bpf: One", since 6.1); and so'))
@@ -340,7 +340,7 @@ def test_reasons_are_told_once_where_they_are_many(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much went wrong, and was logged, evidence has only so much room; every case is named all the same."""
+    """However much failed, evidence has limited room, and every case is still named."""
     run = report_runs.healthy()
     log = tuple(LogEntry(microseconds=number, text=f"line {number} " + "x" * 80) for number in range(1000))
     run.cases["debian-6.12"] = [
@@ -362,7 +362,7 @@ def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatc
 
 
 def test_logs_are_bounded() -> None:
-    """Of a long log the page has a part around the first sign of trouble, and of one too wide to be shown its size."""
+    """The page has the part of a long log around the first report, and only the size of one with too long lines."""
     lines = [f"line {number} of the log" for number in range(1000)]
     lines[500] = "BUG: kernel NULL pointer dereference, address: 0000000000000000"
     run = report_runs.healthy()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A run is gone on with only where the rest would be judged like what is done."""
+"""A run is resumed only if the rest would be judged like the finished part."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _log(folder: Path, *events: CaseEvent | KernelEvent | FinishEvent, start: Ru
 
 
 class TestRecall:
-    """What the log says of the run that was begun."""
+    """The facts about the interrupted run, from its log."""
 
     def test_options_are_those_of_the_run(self, tmp_path: Path) -> None:
         """Kernels and selection come from the log, the folder from whoever asks."""
@@ -65,7 +65,7 @@ class TestRecall:
             resume.recall(str(tmp_path), cli.parse)
 
     def test_another_kernel_is_refused(self) -> None:
-        """A kernel that was built anew in between is another kernel; one that never ran is not missed."""
+        """A rebuilt kernel is another kernel; a kernel that never ran is not required."""
         host: Kernel = resolve("host")
         run = Run(START)
         run.add(KernelEvent(spec="host", slug="host", digest=host.digest))
@@ -91,7 +91,7 @@ class TestRecall:
 
 
 class TestWhatIsDone:
-    """What is judged is not judged again."""
+    """A judged case is not judged again."""
 
     def test_only_verdicts_count(self) -> None:
         """Infra is no judgement; a failure is one."""
@@ -108,7 +108,7 @@ class TestWhatIsDone:
         assert not resume.is_complete(run)
 
     def test_the_log_goes_on(self, tmp_path: Path) -> None:
-        """A torn line goes, everything before it stays, the clock goes on, and an earlier end is none."""
+        """A torn last line is removed, all others stay, the clock continues, and an earlier end is ignored."""
         _log(tmp_path, _case("a", at=7.0), _case("b", Verdict.INFRA, at=8.0), FinishEvent(exit_code=143, seconds=9.0))
         path = tmp_path / "events.jsonl"
         whole = path.read_bytes()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that loses every seventh redirected message is judged about as fast as a sound one, and as truly."""
+"""A kernel that loses every seventh redirected message is judged about as fast as a sound one, and as correctly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fixture_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_counts_add_up(run: Run) -> None:
-    """Every case has a verdict, which says nothing but what was planted: losses."""
+    """Every case has a verdict, which reports only losses."""
     (cases,) = run.cases.values()
     assert len(cases) == sum(run.start.selected.values()) > 30
     assert not run.unseen()
@@ -45,7 +45,7 @@ def test_counts_add_up(run: Run) -> None:
     assert counts.keys() <= {Verdict.PASS, Verdict.FAIL}
     assert counts[Verdict.FAIL] > len(cases) / 2
     for case in run.unexpected():
-        # Where data circulates, what is lost does not run the program again either.
+        # Where data circulates, lost data does not run the program again.
         consequence = "the program" if case.params["layout"] == "peer" else "nowhere"
         assert all("nowhere" in each or consequence in each for each in case.differences), case.differences
 
@@ -61,7 +61,7 @@ def test_the_first_are_confirmed(run: Run) -> None:
 
 
 def test_the_others_do_not_wait(run: Run) -> None:
-    """A case that is believed takes a fraction of the time of one that is confirmed."""
+    """A case with a confirmed symptom takes a fraction of the time of the confirming cases."""
     slow = [case.seconds for case in run.unexpected() if not case.confirmed_by]
     hasty = [case.seconds for case in run.unexpected() if case.hasty]
     assert statistics.median(hasty) < statistics.median(slow) / 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The insertion scenarios on the running kernel: the states are those they are named after, and nothing is left."""
+"""The insertion scenarios on the running kernel: each state is the one it is named after, and nothing is left."""
 
 from __future__ import annotations
 

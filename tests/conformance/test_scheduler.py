@@ -55,7 +55,7 @@ def _event(kernel: str, name: str, seconds: float) -> CaseEvent:
 
 
 def test_the_longest_kernel_and_its_longest_shard_begin() -> None:
-    """As the last run found them; a kernel that was not in it comes first, for it might be the longest of all."""
+    """By the durations of the last run; a new kernel comes first, because it might take longest."""
     last = Run(RunEvent(started="", command=()))
     quick, slow = (each.name for each in redirect_cases()[:2])
     for event in (_event("old", quick, 1.0), _event("old", slow, 4.0), _event("big", quick, 9.0)):

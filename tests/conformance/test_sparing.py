@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""On a broken kernel the first cases of a symptom are confirmed, and the others judged by one try."""
+"""On a broken kernel the first cases with a symptom are tried twice, and the others once."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ GOOD = flowed("out_peer")
 
 
 def lossy(phase: int = 2) -> dict[str, Any]:
-    """Return what is seen where the first message of a phase gets lost."""
+    """Return the observation of a lost first message."""
     seen = copy.deepcopy(GOOD)
     del seen["phases"][phase]["received"]["out_peer"][0]
     return seen
 
 
 def late() -> dict[str, Any]:
-    """Return what is seen in haste where data comes once its phase is over."""
+    """Return the observation of a hasty try in which data arrives after its phase."""
     seen = lossy(0)
     seen["phases"][1]["received"]["out_peer"].insert(0, ["2a"])
     return seen
 
 
 class FakeKernel(ScriptedWorkbench):
-    """Answers as `behave` says of a case and whether it is asked in haste; all it lost was looked for."""
+    """A kernel that answers by `behave`, which gets the case and whether the try is hasty."""
 
     def __init__(self, behave: Callable[[Case, bool], dict[str, Any] | Reply], cut: int = 1) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class FakeKernel(ScriptedWorkbench):
         self.told: list[str] = []
 
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
-        """Answer in the way of the scenario that is asked."""
+        """Answer in the form of the scenario that is called."""
         hasty = grace.SCENARIO in case.params
         self.history.append("hasty" if hasty else "ask")
         found = self._behave(case, hasty)
@@ -73,12 +73,12 @@ class FakeKernel(ScriptedWorkbench):
 
 
 def judged(kernel: FakeKernel, how: Repetition = SPARING, cases: list[Case] | None = None) -> list[dict[str, Any]]:
-    """Put every case to a kernel."""
+    """Judge every case on a kernel."""
     return [examine(kernel, SLUG, case, how=how)[1] for case in cases or CASES]
 
 
 def test_the_first_are_confirmed_and_the_others_believed() -> None:
-    """Three cases get another try in a fresh clone, the others one hasty try each; all fail, and say why so soon."""
+    """Three cases get another try in a fresh clone, the others one hasty try each; all fail, with the reason."""
     kernel = FakeKernel(lambda case, hasty: lossy(len(case.name) % 3))
     records = judged(kernel)
 
@@ -109,7 +109,7 @@ def test_what_passes_is_not_touched() -> None:
 
 
 def test_two_faults_are_both_confirmed() -> None:
-    """What a kernel misdelivers is not taken for what it loses: each symptom has its own witnesses, and is named."""
+    """A misdelivery is not taken for a loss: each symptom has its own confirming cases, and is named."""
 
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
         return flowed("in_peer") if case.params["map"] == "sockhash" else lossy()
@@ -128,7 +128,7 @@ def test_two_faults_are_both_confirmed() -> None:
 
 
 def test_what_is_late_is_not_lost() -> None:
-    """In haste late data looks like something else, hence there is a try with all the time, and that stands."""
+    """A hasty try mistakes late data for another fault, so there is a try with the full grace, which stands."""
     slow = CASES[-1]
     kernel = FakeKernel(
         lambda case, hasty: lossy() if case != slow and slow.id != case.id else late() if hasty else GOOD
@@ -144,7 +144,7 @@ def test_what_is_late_is_not_lost() -> None:
 
 
 def test_another_failure_is_confirmed_after_all() -> None:
-    """What fails otherwise with all the time as well is tried twice so, as the first cases were."""
+    """A case that fails differently also with the full grace is tried twice, like the first cases."""
     odd = CASES[-1]
     kernel = FakeKernel(lambda case, hasty: flowed("in_peer") if case.id == odd.id else lossy())
     record = judged(kernel)[-1]
@@ -154,7 +154,7 @@ def test_another_failure_is_confirmed_after_all() -> None:
 
 
 def test_a_flake_stays_a_flake() -> None:
-    """A hasty try that waited for nothing counts: that it passes in a fresh clone is no excuse."""
+    """A hasty try that cut no wait short counts: passing in a fresh clone then makes it flaky."""
     odd, seen = CASES[-1], []
 
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def test_a_flake_stays_a_flake() -> None:
 
 
 def test_what_did_not_repeat_confirms_nothing() -> None:
-    """A loss that a fresh clone does not show is no ground to believe the next."""
+    """A loss that a fresh clone does not show confirms nothing."""
     asked: Counter[str] = Counter()
 
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
@@ -195,7 +195,7 @@ HUNG = Reply(Fate.OVERRAN, error="wchan: 0\nstack: [<0>] lock_sock_nested+0x1/0x
     ],
 )
 def test_what_a_kernel_dies_of_is_looked_at(verdict: str, usual: Reply, other: Reply) -> None:
-    """A kernel that always dies or hangs in one place costs one clone for each case; another place is confirmed."""
+    """A kernel that always dies in one place costs one clone per case; a death in another place is tried again."""
     last = CASES[-1]
     kernel = FakeKernel(lambda case, hasty: other if case.id == last.id else usual)
     records = judged(kernel)
@@ -206,7 +206,7 @@ def test_what_a_kernel_dies_of_is_looked_at(verdict: str, usual: Reply, other: R
 
 
 def test_only_what_showed_twice_is_confirmed() -> None:
-    """What a fresh clone did not show is no ground to believe the next case, although both tries failed."""
+    """Two tries that fail differently confirm nothing."""
     asked: Counter[str] = Counter()
 
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def test_another_path_is_confirmed_again() -> None:
     "value", [None, 7, {"observation": GOOD}, {"observation": GOOD, "cut": 0, "more": 1}, {"cut": 0}]
 )
 def test_a_guest_that_answers_otherwise_passes_nothing(value: Any) -> None:
-    """An answer to a hasty request that is not shaped as it should be is malformed, never a pass."""
+    """A malformed answer to a hasty request is never a pass."""
 
     def behave(case: Case, hasty: bool) -> dict[str, Any] | Reply:
         return Reply(Fate.ANSWERED, value) if hasty else lossy()
@@ -291,7 +291,7 @@ def test_what_was_asked_of_every_case_is_done(arguments: list[str]) -> None:
 
 
 def test_the_report_says_so() -> None:
-    """The log keeps the witnesses, and the report counts the cases that were believed."""
+    """The log has the confirming cases, and the report counts the cases that were not tried again."""
     kernel = FakeKernel(lambda case, hasty: lossy())
     events = [case_event(record, "", {SLUG: "debian:6.12"}, "./conform run") for record in judged(kernel)]
     assert [decode(encode(event)) for event in events] == events

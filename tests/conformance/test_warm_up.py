@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What clones are made from is healthy, or has not been warmed up: a warning that fires once must fire in a case."""
+"""A template is healthy, or not warmed up: a warning that fires only once must fire in a case."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_case_named_for_it_is_carried_out() -> None:
     ],
 )
 def test_a_guest_in_trouble_is_unfit(reply: Reply) -> None:
-    """Whatever would be a case's verdict makes the guest unfit, also when it is said late."""
+    """Everything that would fail a case makes the guest unfit, also a late log line."""
     with pytest.raises(UnfitError):
         _warm_up(reply)
     if reply.fate is Fate.ANSWERED:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the threads of a process are, told from a process file system of our own."""
+"""Find the stacks of a process's threads, in a fake /proc."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_what_a_snapshot_cannot_have_is_gone(unwanted: str) -> None:
 
 
 def test_options_reach_the_machine() -> None:
-    """Processors, memory, accelerator and the user's words for the kernel are used."""
+    """Processors, memory, accelerator and --append are used."""
     composition = compose.compose(RECORDED, kernel(), MachineOptions(cpus=2, memory=768, append="slub_debug=F"), "kvm")
     assert "-accel kvm -cpu host -smp 2" in shlex.join(composition.arguments)
     assert "size=768M" in shlex.join(composition.machine(None))
@@ -68,7 +68,7 @@ def test_memory_is_written_only_while_a_template_is_made() -> None:
 
 
 def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
-    """The console is given up for ours, every file a port would write to is /dev/null."""
+    """The guest's console is replaced by ours, and every file that a port would write to is /dev/null."""
     command = list(stock._own_ports(RECORDED_SCRIPT, "/c/initramfs"))
     text = shlex.join(command)
     assert "console" not in text
@@ -83,8 +83,8 @@ def test_stock_guests_keep_virtmes_init_but_write_no_file() -> None:
     ["-netdev user,id=n", "-nic user", "-net user", "-device virtio-net-pci", "-device vhost-vsock-pci,guest-cid=3",
      "-drive file=/dev/sda", "-hda /x", "-device virtio-blk-pci,drive=x", "-device vhost-user-fs-pci,chardev=x"],
 )  # fmt: skip
-def test_a_guest_that_would_see_more_is_none_of_ours(more: str, tmp_path: Path) -> None:
-    """Whatever virtme-ng may come to think of, no machine has a network, a disk or a directory of the host."""
+def test_a_guest_that_would_see_more_of_the_host_is_refused(more: str, tmp_path: Path) -> None:
+    """Whatever a version of virtme-ng adds, no machine has a network, a disk or a directory of the host."""
     if "chardev" not in more:
         with pytest.raises(HostError, match="which was not asked for"):
             compose.compose([*RECORDED, *more.split()], kernel(), MachineOptions(), "tcg")
@@ -104,7 +104,7 @@ def test_a_guest_that_would_see_more_is_none_of_ours(more: str, tmp_path: Path) 
         ("local,id=virtfs1,path={root}/link,security_model=none,readonly=on", False),
     ],
 )
-def test_a_stock_guest_sees_only_what_was_made_for_it(tmp_path: Path, export: str, is_fine: bool) -> None:
+def test_a_stock_guest_sees_only_its_own_root(tmp_path: Path, export: str, is_fine: bool) -> None:
     """The exports of a stock guest are its own root and virtme-ng's tools, both read-only."""
     (tmp_path / "link").symlink_to("/")
     value = export.format(root=tmp_path, tools=compose.guest_tools())
@@ -123,6 +123,6 @@ def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
 
 
 def test_stock_guests_need_9p() -> None:
-    """A kernel known to lack 9p says so before anything is started; one of unknown configuration is tried."""
+    """A kernel without 9p is refused before anything starts; one with an unknown configuration is tried."""
     assert not stock._missing(kernel())
     assert stock._missing(kernel(NET_9P="m", NET_9P_VIRTIO="y")) == ["9P_FS"]

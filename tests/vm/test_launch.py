@@ -110,7 +110,7 @@ def _warmup(machine: Machine) -> None:
 
 
 def test_a_clone_runs_the_kernel(machine: Machine, prepared: Kernel) -> None:
-    """The guest is the kernel asked for, has loopback, modules and mounts, and knows what time it is."""
+    """The guest runs the chosen kernel and has loopback, modules, mounts and the right time."""
     reply = machine.call("probe:facts", {}, deadline=5.0)
     assert reply.fate is Fate.ANSWERED, reply.error
     assert reply.value["release"] == prepared.release
@@ -126,7 +126,7 @@ def test_a_warm_clone_has_its_worker(machine: Machine) -> None:
 
 
 def test_the_log_is_the_calls_own(machine: Machine) -> None:
-    """The boot's messages are nobody's; what the kernel says during a call comes with its reply."""
+    """Boot messages belong to no call; what the kernel logs during a call comes with its reply."""
     assert machine.call("probe:echo", {}, deadline=5.0).log == ()
     reply = machine.call("probe:warn", {}, deadline=5.0)
     assert [(line.level, line.text) for line in reply.log] == [(4, "something odd")]
@@ -196,7 +196,7 @@ def _damage(path: Path) -> None:
 
 
 def _lose_devices(path: Path) -> None:
-    """Seal what is no snapshot: only the restore itself can notice."""
+    """Seal an invalid snapshot: only the restore can notice."""
     path.write_bytes(b"not a device state" * 1000)
     found = Template.read(path.parent)
     template.seal(path.parent, found.composition, found.info)
@@ -205,8 +205,8 @@ def _lose_devices(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm"), [("ram", _damage), ("state", _damage), ("manifest.json", _damage), ("state", _lose_devices)]
 )
-def test_a_damaged_template_is_made_anew(prepared: Kernel, name: str, harm: object) -> None:
-    """Whatever was harmed, a sound clone comes up, warm, and both progress and its info say what happened."""
+def test_a_damaged_template_is_made_again(prepared: Kernel, name: str, harm: object) -> None:
+    """Whatever is damaged, a sound, warm clone starts, and progress and info say what happened."""
     said: list[str] = []
     folder = template.newest(Plan(prepared, OPTIONS, said.append).key)
     assert folder is not None
@@ -229,7 +229,7 @@ def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
 
 
 def test_why_is_for_each_run_to_say(prepared: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who shares the template of a run that asked for TCG is told why it has to do with TCG itself."""
+    """A run that shares the template of another gives its own reason for using TCG."""
     monkeypatch.setattr("vm.accel.choose", lambda *_: AcceleratorChoice("tcg", "because there is no KVM"))
     assert prepare(prepared, OPTIONS, BUNDLE, _warmup).why == "because there is no KVM"
     with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
@@ -279,7 +279,7 @@ def _user(subject: Kernel, folder: Path, function: str) -> subprocess.Popen[str]
 
 
 def _files() -> set[Path]:
-    """Return what is in the cache, and in the places where one might leave something behind."""
+    """Return the files in the cache and in all places where a run might leave some."""
     inside = {path for path in cache.root().rglob("*") if "locks" not in path.parts}
     return inside.union(*(set(Path(folder).iterdir()) for folder in ("/dev/shm", tempfile.gettempdir())))  # noqa: S108
 
@@ -303,7 +303,7 @@ def test_nothing_survives_its_user(prepared: Kernel, tmp_path: Path, number: sig
 def test_a_build_that_is_killed_leaves_nothing(
     subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A template half made is no template, its QEMU dies, and the next run makes it without tripping over it."""
+    """A half-made template is not used, its QEMU dies, and the next run makes the template."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     user = _user(subject, tmp_path, "probe:echo")
     ram = "partial/templates@*/ram"
@@ -323,7 +323,7 @@ def test_a_build_that_is_killed_leaves_nothing(
 @pytest.mark.parametrize("fault", ["probe:warn", "probe:crash"])
 def test_an_unfit_guest_is_not_cloned(fault: str, subject: Kernel, tmp_path: Path,
                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """A guest that a warm-up left in trouble, or killed, gives way to one that was not warmed up; it says so."""
+    """If a warm-up breaks or kills the guest, a guest without warm-up is used, and its info says so."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     said: list[str] = []
 

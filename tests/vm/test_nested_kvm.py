@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""KVM for real, on hosts without it: in a guest whose CPU QEMU emulates with AMD's SVM, /dev/kvm works.
+"""Real KVM on hosts without it: /dev/kvm works in a guest whose CPU QEMU emulates with AMD's SVM.
 
 `pytest tests/vm/test_nested_kvm.py --nested` takes some ten minutes. The outer guest runs Debian's own kernel and sees
 all files of this host, read-only; it is as trusted as the host.
@@ -27,12 +27,12 @@ ROOT: Final = Path(__file__).parents[2]
 INNER: Final = ("debian:5.10", "debian:6.12")
 SECONDS: Final = 3000.0
 SHARED: Final = Path("/dev", "shm")
-"""In the outer guest."""
+"""A tmpfs in the outer guest."""
 
 
 @pytest.fixture(name="told", scope="module")
 def _told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """What was found inside, by kernel."""
+    """The results from the outer guest, by kernel."""
     if not request.config.option.nested:
         pytest.skip("takes ten minutes: run it with --nested")
     folder = tmp_path_factory.mktemp("nested")
@@ -86,7 +86,7 @@ def unpacked_kernel(folder: Path) -> Path:
 
 
 def script_for(outer: Path, folder: Path, inner: list[str]) -> str:
-    """Return what the outer guest runs; memory files of guests lie on tmpfs, as QEMU cannot share them on 9p."""
+    """Return the script of the outer guest; memory files are on tmpfs, because QEMU cannot share them on 9p."""
     words = shlex.join([sys.executable, "-P", "-m", "tests.vm.nested", f"{SHARED}/results", *inner])
     return "\n".join(
         [

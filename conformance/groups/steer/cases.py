@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The steering cases: a map of sockets as the table that sk_lookup and reuseport programs pick from."""
+"""The steering cases: sk_lookup and reuseport programs select sockets from a map."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a sick kernel says of itself: its reports found in a log, told apart, titled and fingerprinted. Pure."""
+"""Reports of the kernel in its log: find, classify, title and fingerprint them. Pure functions."""
 
 from conformance.judge.klog.report import TRUNCATED, Report
 from conformance.judge.klog.scan import Scanner, find_reports, find_splat, is_header

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Insert one socket of a kind and in a state into a SOCKMAP or SOCKHASH, and see whether it is the right one."""
+"""Insert one socket of a kind and in a state into a SOCKMAP or SOCKHASH, and look it up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 @scenario
 def descriptor(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Insert what is no socket; `params`: `map`, `what`. Steps: `u32` and `u64`, by the size of the map's values."""
+    """Insert a descriptor that is no socket; `params`: `map`, `what`. Steps: `u32` and `u64`, the size of values."""
     value = _DESCRIPTORS[params["what"]](fixture)
     for name, size in (("u32", 4), ("u64", 8)):
         table = fixture.keep(syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, size, 2))
@@ -50,7 +50,7 @@ def descriptor(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> Non
 
 
 def _path_socket(fixture: Fixture) -> int:
-    """Open a UNIX socket's name, which is not the socket."""
+    """Open the path of a UNIX socket, which is not the socket."""
     folder = fixture.enter_context(tempfile.TemporaryDirectory())
     end = fixture.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     end.bind(f"{folder}/name")
@@ -84,7 +84,7 @@ _ENDS = {"active": 4, "passive": 5}
 
 @scenario
 def layer(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Carry out one case; `params`: `map`, `kind`, `layer`, a name in `_LAYERS`, whose functions tell the steps.
+    """Carry out one case; `params`: `map`, `kind`, `layer`, a name in `_LAYERS`, whose functions document the steps.
 
     The only step is `available` where this kernel has, here and now, no such layer.
     """
@@ -155,7 +155,7 @@ def _sock_ops(table: Map, kind: str, fixture: Fixture) -> Steps:
     """Let programs of a cgroup insert both ends of a connection as they are established."""
     hashed = maps.info(table).type == syscall.MAP_TYPES["sockhash"]
     cgroup = _own_cgroup(fixture)
-    # Listeners elsewhere are older than this cgroup.
+    # Other listeners are older than this cgroup, and not in it.
     listener = states.make(kind, "listening", fixture)
     told = {}
     for key, (end, event) in enumerate(_ENDS.items()):
