@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that a run leaves where somebody else may write, too: no link planted there leads a write elsewhere."""
+"""Write files in folders where other users may write, too: a planted link does not redirect a write."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import secrets
 from pathlib import Path
 
 _OPEN = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")
-"""The names of open files, which the kernel makes and nobody can plant."""
+"""Names of open files, which only the kernel makes."""
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that nobody reads half of it; OSError if it cannot be stored.
+    """Write a temporary file and rename it, so that no reader sees half of it; OSError if it cannot be stored.
 
     A link of that name is replaced, not followed. A device, such as /dev/stdout, is opened and written.
     """
@@ -43,7 +43,7 @@ def create(path: Path, content: bytes) -> None:
 
 
 def folder(above: Path, below: Path) -> Path:
-    """Make the folder `below` in `above` and return it; OSError where a part of it is a link."""
+    """Make the folder `below` in `above` and return it; OSError if a part of the path is a link."""
     path = above
     for part in below.parts:
         path /= part
@@ -55,9 +55,9 @@ def folder(above: Path, below: Path) -> Path:
 
 
 def _is_device(path: Path) -> bool:
-    """Tell whether a path is a device, a pipe, or an open file of this process, such as /dev/stdout.
+    """Return whether a path is a device, a pipe, or an open file of this process, such as /dev/stdout.
 
-    Not all below /dev is: everybody may plant a link in /dev/shm.
+    Other paths below /dev do not count: every user may plant a link in /dev/shm.
     """
     if _OPEN.fullmatch(os.path.abspath(path)):
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From `./conform` to the command itself, at once when nothing is missing.
+"""Start the command of `./conform`, after setting up what is missing.
 
 What is imported here is imported on every start, before the virtual environment's own Python starts: `os` and `sys`.
 """
@@ -18,7 +18,7 @@ BROKEN = 128
 
 
 def launch(root: str, arguments: list[str]) -> int:
-    """Set up what the command needs, then become it; returns an exit code where it cannot."""
+    """Set up what the command needs, then replace this process by it; returns an exit code if that fails."""
     fill()
     # common.program.VARIABLE. The project's own tests compare what is printed with what is stored.
     os.environ["CONFORM_STARTED_AS"] = "" if arguments[:1] == ["test"] else sys.argv[0]
@@ -28,7 +28,7 @@ def launch(root: str, arguments: list[str]) -> int:
     arguments = _take(arguments)
     environment = Environment(root)
     if "_ARGCOMPLETE" in os.environ:
-        # A shell asks what a word may become; the answer is silence where nothing is installed yet.
+        # A shell asks for completions; before anything is installed there are none.
         return BROKEN if environment.stale("") else _become(environment, "", arguments)
     if not arguments:
         hint = f"`{sys.argv[0]} run` tests a kernel; see {sys.argv[0]} --help"
@@ -37,7 +37,7 @@ def launch(root: str, arguments: list[str]) -> int:
     command = arguments[0]
     stale = environment.stale(command)
     if command in ("doctor", "--help", "-h", "--version"):
-        # The doctor comes before the cure, and help before everything: both make do with the standard library.
+        # `doctor` and `--help` work without a set-up: they need only the standard library.
         if stale:
             from conformance.cli import main
 
@@ -66,9 +66,9 @@ def _become(environment: Environment, command: str, arguments: list[str]) -> int
 
 
 def _take(arguments: list[str]) -> list[str]:
-    """Return the arguments without those that are for the set-up, which reads them from the environment."""
+    """Return the arguments without those for the set-up, which it reads from the environment."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    # What `kernels prune` removes is gone: there --yes must not come from the environment.
+    # `kernels prune` deletes: it must not take --yes from the environment.
     taken = {"--no-install": "CONFORM_NO_INSTALL"} | ({"--yes": "CONFORM_YES"} if arguments[:1] != ["kernels"] else {})
     for option in taken.keys() & set(arguments[:end]):
         os.environ[taken[option]] = "1"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The words of the suite as values: case, facts, verdict, judgement."""
+"""The terms of the suite as values: case, facts, verdict, judgement."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final, NotRequired, TypedDict
 from kernels.version import Version
 
 Observation = Mapping[str, Any]
-"""What a scenario saw, as JSON; its keys are documented at the scenario."""
+"""The observation of a scenario, as JSON; the scenario documents its keys."""
 
 
 class Verdict(StrEnum):
-    """What one case on one kernel came to."""
+    """The verdict of one case on one kernel."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -39,13 +39,13 @@ class Case:
     """One question about the kernel."""
 
     group: str
-    """The test it belongs to without `test_`, e.g. `redirect`."""
+    """The group, which is the name of its test without `test_`, e.g. `redirect`."""
     name: str
     """Stable, `[a-z0-9_.-]` only; `group/name` is its id everywhere."""
     scenario: str
     """The guest-side function, `package.module:function`."""
     params: Mapping[str, str]
-    """What distinguishes it; also the scenario's arguments and what expectation rows match."""
+    """The parameters of the case: arguments of the scenario, and what rows of the tables match."""
     deadline: float = 1.0
     """Seconds on the reference machine, some ten times what the slowest case takes; scaled by the machine's factor."""
 
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
-    """What the judge may know of a kernel."""
+    """The facts about a kernel that the judge may use."""
 
     version: Version
     config: Mapping[str, str]
@@ -65,14 +65,14 @@ class KernelFacts:
 
 
 class Source(StrEnum):
-    """What kind of row a verdict rests on."""
+    """The kind of row behind a verdict."""
 
     PROMISE = "promise"
-    """What this kernel owes an application."""
+    """A promise: what this kernel owes an application."""
     DEFECT = "defect"
-    """What a kernel is known to do instead."""
+    """A known defect: what a kernel does instead."""
     NEED = "need"
-    """What a case cannot do without."""
+    """A need of the case that the kernel does not meet."""
     LIST = "list"
     """A line of a list that the user gave."""
 
@@ -85,12 +85,12 @@ class Ground:
     """A row that decided a verdict."""
 
     file: str
-    """The file it is in: relative to the package `conformance`, or as the user gave it."""
+    """Its file: relative to the package `conformance`, or as the user gave it."""
     row: str
     """Its id, or the number of its line."""
     source: Source
     ground: str = ""
-    """`control`, `conservation`, `contract` or `version`; empty for what is no promise, and in an older log."""
+    """`control`, `conservation`, `contract` or `version`; empty for other rows, and in the log of an older suite."""
     reason: str = ""
     commit: str = ""
     subject: str = ""
@@ -100,19 +100,19 @@ class Ground:
     """The first version that no longer does; empty if there is none."""
     link: str = ""
     title: str = ""
-    """Of a known defect: what is wrong, in one sentence; empty where the reason says it."""
+    """The title of a known defect; empty if the reason serves as title."""
     cve: str = ""
-    """Of a known defect: its number."""
+    """The CVE number of a known defect."""
     steps: tuple[str, ...] = ()
-    """What it decided: steps of the case. Empty where it decided whether the case is asked or what is excused."""
+    """The steps of the case that it decided. Empty if it decided whether the case is asked, or excused a report."""
 
     @property
     def place(self) -> str:
-        """Where to find the row: `groups/redirect/promises-redirect.toml: send-egress-refused`."""
+        """The place of the row: `groups/redirect/promises-redirect.toml: send-egress-refused`."""
         return f"{self.file}: {self.row}"
 
     def sentence(self, version: str = "") -> str:
-        """Name the row, and since when and by which commit it holds on the branch of `version`."""
+        """Name the row, the first version on the branch of `version`, and the commit."""
         commit = f'{self.commit} "{self.subject}"' if self.subject else self.commit
         bounds = [f"{word} {first_on(bound, version)}" for word, bound in self._bounds() if bound]
         facts = ", ".join(filter(None, [*bounds, commit, self.cve, self.link]))
@@ -139,7 +139,7 @@ class Judgement:
     reason: str
     """Why that was expected: the rule's sentence, commit and first version; or why it was skipped."""
     differences: tuple[str, ...] = ()
-    """One sentence for each thing that was not as expected, what was wanted first."""
+    """One sentence for each difference, with the expected value first."""
     deviation: str = ""
     """The known defects it is about, by name and separated by blanks; only for xfail and xpass."""
     grounds: tuple[Ground, ...] = ()
@@ -156,14 +156,14 @@ class LogEntry(TypedDict):
 
 
 class TryEntry(TypedDict):
-    """One try, or several in a row that went alike, of a case that was tried more than once."""
+    """One try of a case that was tried more than once, or several in a row with the same result."""
 
     verdict: Verdict
     observed: str
     fresh: bool
-    """Whether it had a clone of its own."""
+    """Whether it had its own clone."""
     times: int
-    """Tries in a row that went alike."""
+    """Tries in a row with the same result."""
     expected: NotRequired[str]
     differences: NotRequired[tuple[str, ...]]
     hasty: NotRequired[bool]

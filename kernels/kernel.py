@@ -12,7 +12,7 @@ from kernels.version import Version
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A spec resolved: everything anyone needs to boot and to judge it."""
+    """A resolved spec: everything needed to boot and to judge a kernel."""
 
     spec: str
     """What the user typed."""
@@ -25,19 +25,19 @@ class Kernel:
     banner: str
     """The kernel's own version line, as in `/proc/version`."""
     image: Path | None
-    """What to boot: an extracted vmlinux with a PVH note where possible, else the bzImage; None for the host."""
+    """The file to boot: an extracted vmlinux with a PVH note if possible, else the bzImage; None for the host."""
     compressed: Path | None
-    """The bzImage, where there is one: what stock virtme-ng boots."""
+    """The bzImage, if there is one: stock virtme-ng boots it."""
     modules: Path | None
-    """A root so that `modules/lib/modules/RELEASE/modules.dep` exists; None if the kernel has no modules."""
+    """A folder with lib/modules/RELEASE/modules.dep; None if the kernel has no modules."""
     config: Mapping[str, str]
     """CONFIG symbols without the prefix: `{"BPF_SYSCALL": "y"}`; an absent symbol is not set; empty if unknown."""
     provenance: Mapping[str, str]
     """Where it came from: package, version, suite, path, config hash, ..."""
     digest: str
-    """Hex digest of the content that decides how it behaves: image, modules, configuration."""
+    """Hex digest of image, modules and configuration."""
 
     @property
     def is_host(self) -> bool:
-        """Whether this is the running kernel, to be judged without a VM."""
+        """Whether this is the running kernel, which is judged without a VM."""
         return self.image is None

@@ -19,15 +19,15 @@ from kernels.inside import inside
 MODULE = re.compile(r"\.ko(?:\.(?:xz|zst|gz))?$")
 
 INDEX_INPUTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
-"""What depmod reads beside the modules themselves."""
+"""Files that depmod reads besides the modules."""
 
 _LARGEST = 256 << 20
 """Bytes of a module with its debugging information."""
 
 _BASE = "base"
-"""Where in a root of links the directory is written that every link must lead into."""
+"""The file in a folder of links with the directory that every link must lead into."""
 
-# Below .../lib/modules/RELEASE/kernel/: all that sockets can meet, and the devices and file systems of a VM. Left out
+# Below .../lib/modules/RELEASE/kernel/: all that sockets may use, and the devices and file systems of a VM. Left out
 # are media that no VM has, network file systems, and what needs another hypervisor's bus or RDMA hardware.
 _WANTED = re.compile(
     r"""
@@ -52,12 +52,12 @@ _WANTED = re.compile(
 
 
 def wanted(path: str) -> bool:
-    """Tell whether a module, named by its path below `kernel/`, may be needed in a guest."""
+    """Return whether a guest may need a module, named by its path below `kernel/`."""
     return _WANTED.match(path) is not None
 
 
 def plain(data: bytes, name: str) -> bytes:
-    """Return the module itself, if its file's suffix says that it was compressed; KernelError if it cannot be had."""
+    """Return the decompressed module, if the file's suffix says that it is compressed; KernelError if it is damaged."""
     if name.rpartition(".")[2] not in ("xz", "gz", "zst"):
         return data
     try:
@@ -71,7 +71,7 @@ def plain(data: bytes, name: str) -> bytes:
 
 
 def depmod(root: Path, release: str) -> None:
-    """Write modules.dep and its kin below `root/lib/modules/release`."""
+    """Run depmod below `root/lib/modules/release`."""
     # sbin is on an ordinary user's PATH neither in Debian 12 nor in 13.
     tool = shutil.which("depmod", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
     if tool is None:
@@ -92,7 +92,7 @@ def depmod(root: Path, release: str) -> None:
 
 
 def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) -> Path:
-    """Return a root in the cache with links to those of `found` a guest may need, and their index.
+    """Return a cached folder with links to the modules in `found` that a guest may need, and their index.
 
     `found` maps paths below `kernel/` to files; `inputs` is the directory of modules.builtin and its like. KernelError
     if any of them is not in the directory `base`.
@@ -100,7 +100,7 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) ->
     links = {path: inside(base, file) for path, file in found.items() if MODULE.search(path) and wanted(path)}
     key = hashlib.sha256(f"{release} {base.resolve()}".encode())
     for path, file in sorted(links.items()):
-        # By size and time, as make does: a module built again makes another root.
+        # By size and time, as make does: a rebuilt module gives another folder.
         status = file.stat()
         key.update(f"{path} {file} {status.st_size} {status.st_mtime_ns}\n".encode())
 
@@ -110,7 +110,7 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) ->
             link = target / "kernel" / path
             link.parent.mkdir(parents=True, exist_ok=True)
             if path.endswith(".gz"):
-                # Debian's kmod is built without zlib: it would index the module as one that needs no other.
+                # Debian's kmod is built without zlib: it would index a gzipped module without dependencies.
                 link.with_suffix("").write_bytes(plain(file.read_bytes(), file.name))
             else:
                 link.symlink_to(file)
@@ -125,9 +125,9 @@ def gather(release: str, found: Mapping[str, Path], inputs: Path, base: Path) ->
 
 
 def checked(root: Path, path: Path) -> Path:
-    """Return a module's file, links followed, as it may be read; KernelError if it lies outside the kernel's folder.
+    """Resolve the links of a module's file; KernelError if it lies outside the kernel's folder.
 
-    The index of an unpacked package is the package's word, and a link may have been changed since it was made.
+    The index of an unpacked package is not trusted, and a link may have changed since it was made.
     """
     note = root / _BASE
     is_ours = note.is_file() and root.parent == cache.root() / "modules" and path.is_symlink()

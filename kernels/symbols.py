@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From `function+0x1a/0x90` to file and line, by binutils, where a kernel's debugging information is at hand.
+"""From `function+0x1a/0x90` to file and line, by binutils, if the kernel's debugging information is available.
 
-As the kernel's own scripts/decode_stacktrace.sh does it, but keeping what was printed.
+Like the kernel's scripts/decode_stacktrace.sh, but the original text stays.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ DEBUG_IMAGES = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}
 
 _PLACE = re.compile(r"(?<![\w.$])([A-Za-z_.$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[([\w-]+)[^\]]*\])?")
 _RETURN = re.compile(r"(?:\[ *\d+\.\d+\] ?)?\s*(?:\? )?$")
-"""What stands before a line of a stack: there the address is that of the instruction after the call."""
+"""The prefix of a line of a stack, where the address is that of the instruction after the call."""
 
 _Place = tuple[str, int, int]
 """Function, offset and size."""
 
 
 def debug_image(kernel: Kernel) -> Path | None:
-    """Return the vmlinux with debugging information of just this kernel, if there is one; else None."""
+    """Return the vmlinux with debugging information of exactly this build, if there is one; else None."""
     path = kernel.provenance.get("path", "")
     beside = [parent / "vmlinux" for parent in Path(path).parents] if path else []
     distribution = [Path(place.format(kernel.release)) for place in DEBUG_IMAGES]
@@ -91,7 +91,7 @@ def _looked_up(path: Path | None, places: Iterable[_Place], root: str) -> dict[_
 
 @cache
 def _functions(path: Path) -> Mapping[tuple[str, int], list[tuple[str, int]]]:
-    """Return section and address of every function, by name and size: a name alone may be that of several.
+    """Return section and address of every function, by name and size: several functions may share a name.
 
     A kernel takes for the size what is between a function's start and the next symbol, padding included (kallsyms.c,
     get_symbol_pos()); so it is found by that, and by the size it has in the file.
@@ -113,7 +113,7 @@ def _functions(path: Path) -> Mapping[tuple[str, int], list[tuple[str, int]]]:
 
 
 def _lines(path: Path, section: str, addresses: Iterable[int]) -> Iterator[str]:
-    """Yield file and line of each address, of the innermost function that is inlined there; "" where nobody knows."""
+    """Yield file and line of each address, of the innermost function that is inlined there; "" if unknown."""
     # fmt: off
     command = [
         "addr2line",
@@ -139,5 +139,5 @@ def _has_lines(path: Path) -> bool:
 
 
 def _same(candidate: Path, image: Path | None) -> bool:
-    """Tell whether two files are of one build."""
+    """Return whether two files have the same build id."""
     return candidate == image or (image is not None and vmlinux.build_id(candidate) == vmlinux.build_id(image) != "")

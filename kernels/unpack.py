@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Undo compression piece by piece: a few kilobytes may be compressed gigabytes."""
+"""Decompress piece by piece: a few kilobytes may expand to gigabytes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Protocol
 
 _PIECE = 1 << 20
 _ZSTD_PIECE = 512
-"""Bytes that go in at once: each four of them may be a block of 128 KiB, and zstd takes no limit."""
+"""Compressed bytes per step: four of them may expand to 128 KiB, and zstd has no limit."""
 
 
 class CorruptError(ValueError):
-    """What should be compressed is not, or is cut short."""
+    """The compressed data is damaged or cut short."""
 
 
 class TooLargeError(ValueError):
-    """What comes out is more than anybody has a use for."""
+    """The decompressed data is too large."""
 
 
 class UnknownError(ValueError):
-    """It is compressed in a way nothing here can undo."""
+    """The compression is unknown."""
 
 
 class _Bounded(Protocol):
@@ -39,9 +39,9 @@ class _Bounded(Protocol):
 
 
 def unpacked(data: bytes, limit: int) -> Iterator[bytes]:
-    """Yield the pieces of what was compressed; what follows it is left alone. Nothing larger than a few MiB is held.
+    """Yield the decompressed pieces; data after the compressed part is ignored. Nothing larger than a few MiB is held.
 
-    UnknownError, DamagedError, and TooLargeError where it is more than `limit` bytes.
+    UnknownError, CorruptError, and TooLargeError beyond `limit` bytes.
     """
     total = 0
     for piece in _opener(data)(data):
@@ -52,12 +52,12 @@ def unpacked(data: bytes, limit: int) -> Iterator[bytes]:
 
 
 def whole(data: bytes, limit: int) -> bytes:
-    """Return all of it."""
+    """Return all decompressed data."""
     return b"".join(unpacked(data, limit))
 
 
 def is_known(data: bytes) -> bool:
-    """Whether this can be decompressed."""
+    """Whether the beginning is that of a known compression."""
     return any(data.startswith(magic) for magic in _FORMATS)
 
 

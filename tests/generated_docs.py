@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The parts of docs/ that are made from the code, so that they cannot lag behind it.
+"""Generate the parts of docs/ that describe the code, so that they stay up to date.
 
 A page marks such a part by `<!-- generated: NAME -->` and `<!-- /generated -->`. `python -m tests.generated_docs`
 writes all parts; a test fails while a page differs.
@@ -28,7 +28,7 @@ _COMMAND: Final = re.compile(r"^    ([a-z]+)(?: |$)", re.MULTILINE)
 
 
 def cases() -> str:
-    """Return a table of the groups: what each promises, and the parameters that vary in it.
+    """Return a table of the groups: the promise of each, and the parameters of its cases.
 
     It counts nothing, so another case of a group leaves it as it is.
     """
@@ -52,7 +52,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {"cases": cases, "options": opti
 
 
 def written(page: str) -> str:
-    """Return a page's text with its generated parts as they should be; a part that nothing makes is a KeyError."""
+    """Return a page's text with its generated parts; KeyError for the name of an unknown part."""
     return _PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}{part[3]}", page)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Who may update from BPF: every kind of program before the verifier."""
+"""Updates from BPF: what the verifier lets every type of program do."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The conventions of the command line: errors of one sentence, offers for what is misspelt, and types of values.
+"""The conventions of the command line: errors of one sentence, suggestions for misspelt words, and types of values.
 
 Debian's own Python imports this before anything is installed: the standard library only.
 """
@@ -29,11 +29,11 @@ exit codes, fit for `git bisect run`:
 """
 
 _MAY_BE_EMPTY = ("EXPRESSION", "GLOB", "STRING")
-"""The metavars of texts that mean something, or are refused in other words, when they are empty."""
+"""Metavars of values that may be empty, or whose own check refuses an empty one."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are UsageErrors; options must be written out, so that a new one changes no old command."""
+    """A parser whose errors are UsageErrors; options cannot be abbreviated, so a new one breaks no old command."""
 
     def __init__(self, *, examples: str = "", exits: bool = False, **more: Any) -> None:
         """Take, beside argparse's arguments, lines of examples, and whether the exit codes are those of a run."""
@@ -47,11 +47,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings, **more)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error as the command tells it."""
+        """Raise the error as a UsageError."""
         raise UsageError(message, hint=f"see {self.prog} --help")
 
     def refuse(self, extra: list[str], commands: Mapping[str, Parser]) -> NoReturn:
-        """Raise UsageError for arguments that mean nothing here, with the option that was probably meant.
+        """Raise UsageError for unknown arguments, with the option that was probably meant.
 
         `commands` are the parsers of all commands, by their names: the option may be one of another.
         """
@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"unrecognized arguments: {' '.join(extra)}", hint=f"{hint}see {self.prog} --help")
 
     def sharing(self, name: str) -> list[str]:
-        """Return every option that decides about the same as this one, itself included; none if there is no such."""
+        """Return all options with the same destination as this one; none if the option is unknown."""
         action = self._option_string_actions.get(name)
         return [each for each, other in self._option_string_actions.items() if action and other.dest == action.dest]
 
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         put(message.splitlines(), sys.stdout)
 
     def _get_value(self, action: argparse.Action, text: str) -> Any:
-        """Refuse a path, or anything else, that is empty: in a script it is a variable that was never set."""
+        """Refuse an empty value: in a script it is a variable that was never set."""
         of_commands = action.nargs in (argparse.PARSER, argparse.REMAINDER)
         if not text and not of_commands and action.metavar not in _MAY_BE_EMPTY:
             raise argparse.ArgumentError(action, "must not be empty")
@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_colour(parser: argparse.ArgumentParser) -> None:
-    """Declare the option that decides about colour."""
+    """Declare the option --color."""
     parser.add_argument(
         "--color", choices=["auto", "always", "never"],
         help="colour the output; auto (default): on a terminal, unless NO_COLOR is set; FORCE_COLOR means always",
@@ -99,7 +99,7 @@ def add_colour(parser: argparse.ArgumentParser) -> None:
 
 
 def obey_colour(colour: str | None) -> None:
-    """Put a --color before what the environment says, for this process and those it starts."""
+    """Make --color override the environment, for this process and its children."""
     for name, says in (("NO_COLOR", "never"), ("FORCE_COLOR", "always")):
         if colour is not None:
             os.environ.pop(name, None)

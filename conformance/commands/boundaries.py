@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform boundaries`: which pair of real kernels proves each change between versions that the tables name."""
+"""`conform boundaries`: the pair of real kernels that proves each version boundary of the tables."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _lines(chosen: Sequence[Boundary], specs: Mapping[Version, str], style: Styl
 
 
 def _prove(chosen: Sequence[Boundary], specs: Mapping[Version, str]) -> int:
-    """Ask both kernels of each pair the case, and print the proofs as rows of proved.toml."""
+    """Judge the case on both kernels of each pair, and print the proofs as rows of proved.toml."""
     contradicted = False
     for each in chosen:
         pair = each.pair(list(specs))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform compare`: judge two kernels, repeat what differs, say what has become of it."""
+"""`conform compare`: judge two kernels, repeat the cases that differ, and classify them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from conformance.run.selection import checked, matcher
 from kernels.kernel import Kernel
 
 _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)
-"""What another try does not change."""
+"""Changes that another try cannot alter."""
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare two kernels and return the exit code: 1 if head has regressed, 125 if that could not be told."""
+    """Compare two kernels and return the exit code: 1 if head has regressed, 125 if that is unknown."""
     asked = _read(options)
     for_host([each for run in asked.runs.values() for each in specs_asked(run)], yes=options.yes)
     with _results(asked) as folder:
@@ -65,12 +65,12 @@ def compare(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A command line of `compare`, read once."""
+    """The options of `compare`, read once."""
 
     sides: Mapping[str, str]
     """`base` and `head` to a spec or a folder of results."""
     runs: Mapping[str, argparse.Namespace]
-    """Of those sides that are judged now, the options of their runs."""
+    """The options of the runs, for the sides that are judged now."""
     run: RunOptions
     """The options that both runs share; its list of kernels is not used."""
     again: int
@@ -97,7 +97,7 @@ def _read(options: argparse.Namespace) -> _Asked:
 
 
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
-    """Return the options of the run over each side that is no folder of results; UsageError where there can be none."""
+    """Return the options of the run over each side that is no folder of results; UsageError if it cannot be judged."""
     asked = {"base": options.base, "head": options.head}
     runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
     if (options.conform_patch or options.conform_config) and "head" not in runs:
@@ -107,7 +107,7 @@ def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
 
 @contextlib.contextmanager
 def _results(asked: _Asked) -> Iterator[Path | None]:
-    """Claim the results folder named, or make a new one; without a name there is none where no kernel is judged."""
+    """Claim the results folder named, or make a new one; without a name and without a kernel to judge there is none."""
     if asked.run.results is not None:
         with Claim(asked.run.results) as claim:
             yield claim.path

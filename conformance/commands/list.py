@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform list`: the cases there are, without a kernel."""
+"""`conform list`: list the cases, without a kernel."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from conformance.report.style import Style
 from conformance.run.selection import Wanted, choose, require
 
 _ANY = "any"
-"""In place of the slug of a kernel: no kernel is named."""
+"""Stands for the slug of a kernel: none is named."""
 
 
 def list_cases(options: argparse.Namespace) -> int:
-    """Print the chosen cases: all of them as ids if some are chosen, else how many there are of each sort."""
+    """Print the ids of the selected cases; without a selection, the number of cases of each kind."""
     wanted = Wanted(globs=tuple(options.case or ()), expression=options.k or "", stressed=True)
     chosen = list(require(wanted, [_ANY], cases())[_ANY].values())
     if options.json:
@@ -36,7 +36,7 @@ def list_cases(options: argparse.Namespace) -> int:
 
 
 def overview(chosen: Sequence[Case], *, stressed: int) -> Iterator[str]:
-    """Return a line for each group, and how many cases there are of each mode and kind."""
+    """Return a line for each group, and the number of cases of each mode and kind."""
     for group, each in GROUPS.items():
         of_group = [case for case in chosen if case.group == group]
         if not of_group:

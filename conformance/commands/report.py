@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform report`: what event logs say, in the format that somebody reads."""
+"""`conform report`: convert event logs to another format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def report(options: argparse.Namespace) -> int:
     folders = [Path(each) for each in options.directory]
     if options.open:
         return _open(folders, options.output)
-    # On a terminal the evidence is named from here; in a file, from the folder of the results.
+    # On a terminal, evidence paths are relative to the current directory; in a file, to the results folder.
     runs = [read(path) for path in folders]
     if options.output in (None, "-") and options.format == "text":
         here = [located(run, _folder(path)) for run, path in zip(runs, folders, strict=True)]
@@ -44,7 +44,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _open(folders: Sequence[Path], output: str | None) -> int:
-    """Write the page, beside the log unless told where, and show it in the browser if there is a screen."""
+    """Write the page, by default beside the log, and open it in the browser if there is a display."""
     if len(folders) > 1 and output is None:
         raise UsageError("--open does not know where to write the page of several runs", hint="name it with --output")
     path = Path(output) if output is not None else _folder(folders[0]) / _PAGE

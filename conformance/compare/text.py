@@ -17,11 +17,11 @@ from conformance.report.text import rule
 
 _PLAIN = Style()
 _COLUMNS = 71
-"""Of the paragraph: a reply that quotes it stays below 80."""
+"""Columns of the paragraph: a reply that quotes it stays below 80."""
 _NAMED = 3
-"""Groups that the paragraph names; of the others there is the number."""
+"""Groups that the paragraph names; the others are counted."""
 _LISTED = 12
-"""Groups that the report lists of what is no regression."""
+"""Groups other than regressions that the report lists."""
 
 FIRST = (Change.REGRESSION, Change.FIX, Change.STILL_FAILING, Change.UNSTABLE)
 THEN = (Change.CHANGED, Change.APPEARED, Change.VANISHED, Change.NOT_JUDGED, Change.AS_PROMISED, Change.SAME)
@@ -30,7 +30,7 @@ _COLOURS = {Change.REGRESSION: "bad", Change.FIX: "good", Change.UNSTABLE: "know
 
 
 def comparison_lines(comparison: Comparison, style: Style = _PLAIN) -> list[str]:
-    """Return the whole comparison; the counts come before everything they count."""
+    """Return the whole comparison, the counts first."""
     lines = [rule(f"base {comparison.base.title}", comparison.base.release, style)]
     lines += [line for fact in identity(comparison.base) for line in style.wrap(fact, then="  ")]
     lines.append(rule(f"head {comparison.head.title}", comparison.head.release, style))
@@ -92,7 +92,7 @@ def paragraph(comparison: Comparison) -> list[str]:
 
 
 def grouped(differences: Sequence[Difference]) -> list[list[Difference]]:
-    """Put together what differs in the same way, for the same reason, and, unless it is unstable, as often."""
+    """Group the cases that differ in the same way, for the same reason and, unless unstable, equally often."""
     groups: dict[object, list[Difference]] = {}
     for each in differences:
         how: tuple[object, ...] = (frozenset(each.base.seen), frozenset(each.head.seen))
@@ -103,7 +103,7 @@ def grouped(differences: Sequence[Difference]) -> list[list[Difference]]:
 
 
 def bisect_command(base: KernelEvent, head: KernelEvent, difference: Difference) -> str:
-    """Return what finds the commit, in the kernel's repository; empty where no commits are known to lie between."""
+    """Return the `git bisect` command that finds the commit; empty if the commits between are unknown."""
     ends = [kernel.package.get("commit", "")[:12] for kernel in (head, base)]
     if not all(ends):
         ends = [f"v{kernel.version}" for kernel in (head, base)] if head.version and base.version else []
@@ -165,7 +165,7 @@ def _from_to(difference: Difference) -> str:
 
 
 def _symptoms(difference: Difference) -> tuple[str, str]:
-    """Say what either side shows, leaving out what both show."""
+    """Return the results of both sides, without what they have in common."""
     sides = difference.base, difference.head
     if difference.change is Change.UNSTABLE:
         base, head = (_each(side) for side in sides)
@@ -175,7 +175,7 @@ def _symptoms(difference: Difference) -> tuple[str, str]:
 
 
 def _telling(side: Side) -> TryResult | None:
-    """Return what the side is known by: its most frequent symptom, or why it has none."""
+    """Return a side's most frequent result, or why it has none."""
     return side.frequencies().most_common(1)[0][0] if side.seen else side.first
 
 
@@ -184,14 +184,14 @@ def _said(symptom: TryResult | None, other: TryResult | None) -> str:
 
 
 def _each(side: Side) -> str:
-    """Say everything a side was seen to show, and how often."""
+    """Return all results of a side, with how often each was seen."""
     seen = Counter(side.seen)
     others = {symptom: next((each for each in seen if each != symptom), None) for symptom in seen}
     return " or ".join(f"{symptom.beside(others[symptom])} ({seen[symptom]}x)" for symptom in seen) or "nothing"
 
 
 def _tally(side: Side) -> str:
-    """Say in how many of the tries a side showed what it is known by."""
+    """Return in how many tries a side had its most frequent result."""
     hits = max(side.frequencies().values(), default=0)
     return f"({hits} of {len(side.counted)} tries)" if side.tries else ""
 

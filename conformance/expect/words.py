@@ -2,7 +2,7 @@
 """Cases and their steps in words, from `expect/words.toml`.
 
 A step has the words of `step`. One that has none is taken apart at a blank, a comma, a colon or a hyphen: a part before
-or behind has words in `when`, and the rest in `step`, or is taken apart in turn. A step of the control has the words of
+or behind has words in `when`, and the rest in `step`, or is split again. A step of the control has the words of
 the same step of the case.
 """
 
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\d+")
 _ERRNO = re.compile(r"\bE[A-Z0-9]{2,}$")
 _ANY = "*"
 _OF_CONTROL = "control "
-"""What precedes the name of a step of the control: OF_CONTROL of judge/steps.py, which is out of reach from here."""
+"""The prefix of a step of the control: OF_CONTROL of judge/steps.py, which must not be imported here."""
 
 
 def about(case: Case) -> str:
@@ -34,7 +34,7 @@ def about(case: Case) -> str:
 
 
 def brief(case: Case) -> str:
-    """Say what a case does in one line or two; empty if nobody has written it down."""
+    """Say what a case does in one line or two; empty if words.toml does not."""
     tables = _words().get(case.group, {})
     if _ANY in tables.get("brief", {}):
         return tables["brief"][_ANY].format_map(defaultdict(str, case.params))
@@ -42,7 +42,7 @@ def brief(case: Case) -> str:
 
 
 def step_words(group: str, step: str) -> str:
-    """Say what a step is; empty if nobody has written it down."""
+    """Say what a step is; empty if words.toml does not."""
     tables, numbers = _words().get(group, {}), _NUMBER.findall(step)
     text = ", ".join(tables[table][key] for table, key in used_by(group, step))
     text = text.replace("{step}", _JOINT.split(step)[0])
@@ -83,13 +83,13 @@ def values(case: Case) -> Iterator[tuple[str, str, str]]:
 
 
 def order(group: str, step: str) -> tuple[int, str]:
-    """Return what sorts steps as a case takes them, as far as that is written down."""
+    """Return a sort key for steps: the order of words.toml."""
     (_, key), *_ = used_by(group, step) or (("", ""),)
     return list(_words()[group]["step"]).index(key) if key else -1, step
 
 
 def pieces() -> Iterator[tuple[str, str, str]]:
-    """Yield group, table and key of everything that words are made of."""
+    """Yield group, table and key of each entry of words.toml."""
     for group, tables in _words().items():
         for table in ("step", "when", "value"):
             yield from ((group, table, key) for key in tables.get(table, {}))

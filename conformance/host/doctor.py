@@ -34,11 +34,11 @@ _INDENT = 26
 
 
 class CheckState(StrEnum):
-    """How a finding bears on a run."""
+    """The severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
-    """A run works without it, or not for every kernel."""
+    """A run works without it, at least for some kernels."""
     MISSING = "MISSING"
     """No run works without it."""
 
@@ -54,7 +54,7 @@ class CheckResult:
 
 
 _TOOLS = {
-    # What to ask a program for its version, and the oldest version known to do.
+    # The argument that prints a program's version, and the oldest version known to work.
     "qemu-system-x86": ("qemu-system-x86_64", (7, 2)),
     "clang": ("clang", (14,)),
 }
@@ -86,7 +86,7 @@ def _object(finding: CheckResult) -> dict[str, str]:
 
 
 def examine() -> Iterator[CheckResult]:
-    """Look at everything a run needs, in the order in which it needs it."""
+    """Check everything that a run needs, in the order of use."""
     examinations: tuple[Callable[[], Iterator[CheckResult]], ...] = (
         _processors,
         _memory,
@@ -262,7 +262,7 @@ def _accelerator() -> Iterator[CheckResult]:
     if qemu is None or Environment(str(ROOT)).stale("run"):
         yield CheckResult("accelerator", CheckState.NOTE, "not tried: see what is missing above")
         return
-    # These import what only the environment has.
+    # These import packages of the virtual environment.
     from kernels.inventory import cached
     from kernels.resolve import resolve
     from vm.accel import choose

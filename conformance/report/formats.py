@@ -11,12 +11,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A way to write a run down."""
+    """A format of reports."""
 
     module: str
-    """Below conformance.report; its `render` takes a Run and returns the report with its last newline."""
+    """The module below conformance.report; its `render` returns the report of a Run, with a last newline."""
     reader: str
-    """Who it is for, in a few words."""
+    """The readers of the format, in a few words."""
 
     def render(self, run: object) -> str:
         """Return the report of a Run."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run looks like while it runs: a screen that fills up on a terminal, plain lines anywhere else.
+"""The live view of a run: a screen that fills up on a terminal, plain lines anywhere else.
 
 The screen is rewritten in place, never erased first, so it does not flicker; no terminal mode is changed, so there is
 nothing to restore however the run ends. A reporter never raises: a closed pipe must not change what a kernel is told.
@@ -28,41 +28,41 @@ Conclude = Callable[[Run, Style], Sequence[str]]
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")
 _TICK = 0.25
 _QUIET = 10.0
-"""Seconds after which a plain run says how far it is, even within its ten percent."""
+"""Seconds after which a plain run reports its progress, even within ten percent."""
 
 
 class Reporter(Protocol):
-    """Somebody who watches a run; `note` may come before `start`, and from any thread."""
+    """Receives the events of a run; `note` may be called before `start`, and from any thread."""
 
     lost: OSError | None
-    """Why not all could be written of what there was to say."""
+    """The error that kept the reporter from writing everything."""
 
     def phase(self, text: str) -> None:
-        """Hear what the run does before its first case."""
+        """Called with what the run does before its first case."""
 
     def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
-        """Hear that the cases are collected, and which; `before` is what a run that is resumed came to earlier."""
+        """Called with the collected cases; `before` has the results of a resumed run."""
 
     def kernel(self, event: KernelEvent) -> None:
-        """Hear that a kernel has its machine, or will not get one."""
+        """Called when a kernel has its machine, or will not get one."""
 
     def begun(self, slug: str, case: str) -> None:
-        """Hear that a case, named by its id, runs on a kernel now."""
+        """Called when a case, named by its id, starts on a kernel."""
 
     def case(self, event: CaseEvent) -> None:
-        """Hear that a case came to a verdict."""
+        """Called when a case has a verdict."""
 
     def note(self, text: str) -> None:
-        """Hear what takes time."""
+        """Called with a line about a slow step."""
 
     def finish(self, run: Run) -> None:
-        """Hear that the run is over: print the report."""
+        """Called at the end of the run: print the report."""
 
 
 def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0) -> Reporter:
-    """Return the reporter that suits the stream; `conclude` says what is left of a run when it is over.
+    """Return the reporter for the stream; `conclude` returns the report of a finished run.
 
-    With a loudness of 1 each case's verdict is told, with -1 nothing before the end.
+    With a loudness of 1 each verdict is printed, with -1 nothing before the end.
     """
     if loudness < 0:
         return QuietReporter(stream, conclude)
@@ -72,7 +72,7 @@ def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0)
 
 
 def taken_over(event: RunEvent, before: Run | None) -> Run:
-    """Return the run that begins, with what an earlier sitting of it came to."""
+    """Return the run that begins, with the results of its interrupted part."""
     run = Run(event)
     for kernel in before.kernels.values() if before is not None else ():
         run.add(kernel)
@@ -82,7 +82,7 @@ def taken_over(event: RunEvent, before: Run | None) -> Run:
 
 
 def check_heard(reporter: Reporter | None) -> None:
-    """Raise HostError where a reporter could not write all that it had to say."""
+    """Raise HostError if a reporter could not write everything."""
     if reporter is not None and reporter.lost is not None:
         raise unwritable(reporter.lost) from reporter.lost
 
@@ -93,11 +93,11 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
         try:
             method(self, *arguments)
         except BrokenPipeError:
-            # Nobody reads any more (`| head`). Without this Python's last flush fails, and exits 120.
+            # The reader is gone (`| head`). Without this Python's last flush fails, and exits 120.
             silence(self._stream)
         except OSError as error:
             silence(self._stream)
-            # The kernel is judged to the end; that the report was lost is told then.
+            # The kernel is judged to the end; the lost report is an error then.
             self.lost = self.lost or error
         except Exception:
             return
@@ -106,7 +106,7 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
 
 
 class QuietReporter:
-    """Nothing but what is left of the run when it is over."""
+    """Prints only the report at the end."""
 
     def __init__(self, stream: TextIO, conclude: Conclude = report_lines) -> None:
         self._stream = stream
@@ -114,26 +114,26 @@ class QuietReporter:
         self.lost: OSError | None = None
 
     def phase(self, text: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def begun(self, slug: str, case: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def kernel(self, event: KernelEvent) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def case(self, event: CaseEvent) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     @_never_raises
     def finish(self, run: Run) -> None:
-        """Print what is left of the run."""
+        """Print the report."""
         self._say(self._conclude(run, Style.of(self._stream)))
 
     def _say(self, lines: Sequence[str]) -> None:
@@ -142,7 +142,7 @@ class QuietReporter:
 
 
 class PlainReporter:
-    """One line now and then: for pipes, logs and CI."""
+    """Prints a line from time to time: for pipes, logs and CI."""
 
     def __init__(self, stream: TextIO, conclude: Conclude = report_lines, *, verbose: bool = False) -> None:
         self._stream = stream
@@ -157,19 +157,19 @@ class PlainReporter:
 
     @_never_raises
     def phase(self, text: str) -> None:
-        """Print what is done now."""
+        """Print the current step."""
         self._say(self._style.wrap(text, then="  "))
 
     @_never_raises
     def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
-        """Begin counting, where an earlier sitting left off."""
+        """Begin to count, from the results of a resumed run."""
         self._run = taken_over(event, before)
         self._began = time.monotonic()
         for slug, cases in self._run.cases.items():
             self._told[slug] = (len(cases) * 10 // max(1, event.selected.get(slug, 0)), 0.0)
 
     def begun(self, slug: str, case: str) -> None:
-        """Say nothing: its verdict is said to be there soon enough."""
+        """Print nothing: the verdict will follow."""
 
     @_never_raises
     def kernel(self, event: KernelEvent) -> None:
@@ -181,7 +181,7 @@ class PlainReporter:
 
     @_never_raises
     def case(self, event: CaseEvent) -> None:
-        """Tell an unexpected case at once, and progress every tenth of the way or every ten seconds."""
+        """Print an unexpected case at once, and progress every ten percent or ten seconds."""
         assert self._run is not None
         self._run.add(event)
         if self._verbose:
@@ -214,7 +214,7 @@ class PlainReporter:
 
 
 class LiveReporter:
-    """A screen at the bottom of the terminal: progress, the matrices filling up; above it what went wrong."""
+    """A screen at the bottom of the terminal: progress and the matrices; above it the unexpected cases."""
 
     def __init__(self, stream: TextIO, conclude: Conclude = report_lines, *, verbose: bool = False) -> None:
         self._stream = stream
@@ -229,16 +229,16 @@ class LiveReporter:
         self._forecast = Forecast({})
         self._phase = ""
         self._running: dict[tuple[str, str], float] = {}
-        """When each case began that has no verdict yet."""
+        """The start of each case without a verdict."""
         self._began = 0.0
         self._drawn: list[int] = []
-        """How wide each line of the screen is."""
+        """The width of each line of the screen."""
         self._announced = 0
         self.lost: OSError | None = None
 
     @_never_raises
     def phase(self, text: str) -> None:
-        """Show what is done now, and for how long."""
+        """Show the current step, and for how long it runs."""
         with self._lock:
             self._phase, self._began = text, time.monotonic()
             self._draw()
@@ -260,20 +260,20 @@ class LiveReporter:
 
     @_never_raises
     def begun(self, slug: str, case: str) -> None:
-        """Remember since when a case runs."""
+        """Remember the start of a case."""
         with self._lock:
             self._running[slug, case] = time.monotonic()
 
     @_never_raises
     def kernel(self, event: KernelEvent) -> None:
-        """Put a name to its bar."""
+        """Name the kernel's bar."""
         with self._lock:
             assert self._run is not None
             self._run.add(event)
 
     @_never_raises
     def case(self, event: CaseEvent) -> None:
-        """Fill a cell; tell an unexpected case at once."""
+        """Fill a cell; print an unexpected case at once."""
         with self._lock:
             assert self._run is not None
             self._run.add(event)
@@ -293,7 +293,7 @@ class LiveReporter:
 
     @_never_raises
     def finish(self, run: Run) -> None:
-        """Take the screen away and print the report in its place."""
+        """Remove the screen and print the report in its place."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
@@ -310,11 +310,11 @@ class LiveReporter:
                 return
 
     def _draw(self, above: Sequence[str] = ()) -> None:
-        """Write lines that stay, and the screen anew below them, over the old one and in one write."""
+        """Write permanent lines, and the new screen below them, over the old one, with one write(2)."""
         lines: list[str] = []
         try:
             size = os.get_terminal_size(self._stream.fileno())
-        except OSError:  # not a terminal any more: writing says what is wrong with it
+        except OSError:  # not a terminal any more: the write will report the error
             size = os.terminal_size((0, 0))
         columns, now = size.columns or WIDTH, time.monotonic()
         if self._run is not None:
@@ -325,7 +325,7 @@ class LiveReporter:
             lines = screen(self._run, state, columns, size.lines or 24, self._style)
         elif self._phase:
             lines = waiting(self._phase, now - self._began, columns, self._style)
-        # A terminal that has become narrower has folded the lines that are too wide for it now.
+        # A terminal that became narrower has folded the lines that are now too wide.
         height = sum(max(1, math.ceil(width / columns)) for width in self._drawn)
         home = f"\x1b[{height}A\r" if height else "\r"
         self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")

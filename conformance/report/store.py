@@ -18,7 +18,7 @@ _SUFFIXES = {
     "kcidb": "kcidb.json",
     "features": "json",
 }
-"""Where the name of a format is not what its files end with."""
+"""File name extensions that differ from the name of the format."""
 
 
 def write(run: Run, name: str, folder: Path) -> Path:

@@ -12,14 +12,14 @@ from conformance.report.events import NAME, Run, read
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One run, and where its log is."""
+    """One run, and the folder of its log."""
 
     path: Path
     run: Run
 
 
 def stored_runs(folder: Path) -> list[StoredRun]:
-    """Read every log below a folder, in the order in which the runs began; none where there is no folder.
+    """Read every log below a folder, in the order in which the runs began; none if there is no folder.
 
     UsageError names a log that cannot be read. One without its first line was killed before it began, and is left out.
     """

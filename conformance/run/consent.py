@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ask before something is done that cannot be undone: on a terminal a question, elsewhere --yes or a refusal."""
+"""Ask before something that cannot be undone: a question on a terminal, --yes elsewhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ YES = "CONFORM_YES"
 
 
 class DeclinedError(ConformError):
-    """Somebody was asked and said no."""
+    """The user was asked and said no."""
 
 
 def for_host(specs: Iterable[str], *, yes: bool) -> None:
-    """See that somebody wants the running kernel tested, if it is among the kernels; raises ConformError if not."""
+    """Ask for consent to test the running kernel, if it is among the kernels; raises ConformError without it."""
     if "host" in specs:
         ask(
             "`host` is the kernel that this machine is running; a defect may hang or crash the machine",
@@ -29,7 +29,7 @@ def for_host(specs: Iterable[str], *, yes: bool) -> None:
 
 
 def ask(sentence: str, question: str, *, yes: bool) -> None:
-    """Return if the answer is yes; DeclinedError if it is no, UsageError where there is nobody to ask."""
+    """Return if the answer is yes; DeclinedError if it is no, UsageError without a terminal."""
     if yes or os.environ.get(YES, "") not in ("", "0"):
         return
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run has come to: events remembered, written into the event log, and shown."""
+"""Record the events of a run: in memory, in the event log, and in the live view."""
 
 from __future__ import annotations
 
@@ -27,55 +27,55 @@ _NONE: frozenset[str] = frozenset()
 
 @dataclass(slots=True)
 class RunRecorder:
-    """What a run has come to so far: events in memory, in the log, and before somebody's eyes."""
+    """Records the events of a run in memory and in the log, and passes them to the reporter."""
 
     reporter: Reporter | None = None
     results: Path | None = None
     claim: Claim | None = None
-    """Of the results folder; made with the log where the command has made none."""
+    """The claim on the results folder; made with the log if the command has made none."""
     deadline: float = 0.0
     """Seconds that the run may take; 0 for as long as it likes."""
     began: float = field(default_factory=process_began)
     before: Run | None = None
-    """What the run had come to when it was interrupted, if it goes on now."""
+    """The results of the interrupted run, if this run resumes one."""
     earlier: float = 0.0
-    """Seconds that it took until then."""
+    """Seconds that the interrupted run took."""
     run: Run | None = None
     workbench: Workbench | None = None
-    """The kernels at hand and their machine; see `kernels.make_ready`."""
+    """The kernels and their machine; see `kernels.make_ready`."""
     kernels: list[KernelEvent] = field(default_factory=list)
     """The kernels under test, once they are ready."""
     shard: str = ""
     """`I/N` if only a share of the cases is to be judged."""
     forgiving: bool = False
-    """Whether a run of kernels none of which can be had has a report all the same."""
+    """Whether a run has a report even if no kernel can be judged."""
     quick: Mapping[str, QuickSelection] = field(default_factory=dict)
-    """With `--quick`, what was chosen for each kernel."""
+    """With `--quick`, the selection for each kernel."""
     durations: Mapping[str, float] = field(default_factory=dict)
-    """What kernels and their shards took the last time, see `scheduler.durations`; the longest begin."""
+    """Durations of kernels and shards in the last run, see `scheduler.durations`; the longest start first."""
     interrupted: ExitCode | None = None
     fault: BaseException | None = None
-    """What broke the session itself: a full disk, or a fault of the suite."""
+    """The error that ended the session: a full disk, or a fault of the suite."""
     seen: set[str] = field(default_factory=set)
-    """Node ids of the cases that came to a verdict."""
+    """Node ids of the cases with a verdict."""
     _evidence_is_lost: bool = False
     _log: EventLog | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Take over what was done before."""
+        """Take over the results of a resumed run."""
         if self.before is not None:
             self.earlier = resume.seconds_of(self.before)
             self.seen |= resume.done(self.before)
 
     def open_log(self) -> None:
-        """Open the event log, if one is wanted; raises ConformError where it cannot be written, or must not be."""
+        """Open the event log, if one is wanted; raises ConformError if it cannot be written or is not ours."""
         if self.results is not None and self._log is None:
             self.claim = self.claim or Claim(self.results, again=self.before is not None)
             self._log = EventLog(self.results / NAME, again=self.before is not None)
 
     @property
     def expires(self) -> float:
-        """When, on the monotonic clock, to stop judging."""
+        """The time on the monotonic clock at which judging stops."""
         return expiry(self.deadline, self.began) if self.deadline else math.inf
 
     def begin(self, planned: Planned) -> None:
@@ -97,7 +97,7 @@ class RunRecorder:
 
     @staticmethod
     def _replay(reporter: Reporter, run: Run, planned: Planned) -> None:
-        """Tell a reporter what the run has come to already: for one that begins, nothing."""
+        """Pass the results of a resumed run to the reporter."""
         judged = {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
         slugs = dict.fromkeys((*judged, *planned))
         planned = {slug: judged.get(slug, _NONE) | planned.get(slug, _NONE) for slug in slugs}
@@ -135,7 +135,7 @@ class RunRecorder:
             self.reporter.case(event)
 
     def _with_evidence(self, event: CaseEvent, results: Path) -> CaseEvent:
-        """Write a bad case's evidence and name its folder; that it cannot be written is told once."""
+        """Write an unexpected case's evidence and name its folder; a failure to write is reported once."""
         try:
             return replace(event, evidence=str(store(results, event)))
         except HostError as error:
@@ -161,7 +161,7 @@ class RunRecorder:
         return code
 
     def exit_code(self) -> ExitCode:
-        """Say what the run came to: see `./conform run --help`."""
+        """Return the exit code of the run: see `./conform run --help`."""
         if self.interrupted is not None:
             return self.interrupted
         if self.run is None or isinstance(self.fault, HostError):

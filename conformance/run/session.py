@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One pytest session: pytest underneath, the suite's own face and exit codes above."""
+"""Run one pytest session with the suite's own output and exit codes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from conformance.run.stash import OPTIONS
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SELECTING = ("-k", "-n", "--lf", "--last-failed", "--ff", "--sw", "--collect-only", "--co", "-m", "--pdb", "-x")
-"""With one of these pytest arguments the default number of workers is none: few cases start faster in one process."""
+"""Pytest arguments that select few cases: with them, the default is no workers."""
 _FEW = 48
-"""So many cases take about as long as it takes to start the workers."""
+"""Cases that take about as long as starting the workers."""
 
 
 class _Quiet:
@@ -43,8 +43,8 @@ class _Quiet:
 
 
 def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = False) -> ExitCode:
-    """Hold one session, its results in `recorder`; `native` leaves the face to pytest. Raises what broke it."""
-    asked = read_options(options, expression_of(options))  # what is wrong is told before anything is booted
+    """Run one session, with its results in `recorder`; `native` leaves the output to pytest. Raises what broke it."""
+    asked = read_options(options, expression_of(options))  # raises an error before anything is booted
     recorder.deadline = asked.deadline
     ours = _Ours(recorder, asked)
     plugins: list[object] = [ours] if native else [ours, _Quiet()]
@@ -89,9 +89,9 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
         "--capture", "no",
         # A warning of a library is no finding about a kernel; our own tests turn warnings into errors.
         "-o", "filterwarnings=ignore",
-        # Installed beside us for our own tests; its import alone takes half a second.
+        # Installed for our own tests only; its import takes half a second.
         "-p", "no:hypothesispytest",
-        # Nothing may be left in /tmp, and xdist would make each of its workers a folder there.
+        # Leave nothing in /tmp: xdist would create a folder for each worker there.
         "-p", "no:tmpdir",
         *as_arguments(options),
     ]
@@ -101,7 +101,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
     if options.conform_until_fail:
         arguments += ["--maxfail", "1"]
     if any(each.startswith("--tx") for each in rest):
-        # Workers of somebody's own, elsewhere perhaps: they need our sources, and their share.
+        # Workers given by the user, perhaps on other machines: they need our sources, and their share.
         arguments += ["--dist", "load", "--rsyncdir", os.fspath(_ROOT)]
     elif options.n:
         arguments += ["-n", options.n]
@@ -115,7 +115,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
 
 
 def _names_cases(argument: str) -> bool:
-    """Tell whether an argument for pytest is a file or folder of this checkout, and no option or an option's value."""
+    """Return whether an argument for pytest is a file or folder of this checkout, and no option or its value."""
     path = Path(argument.split("::", maxsplit=1)[0])
     return not argument.startswith("-") and path.exists() and _ROOT in path.resolve().parents
 
@@ -137,7 +137,7 @@ def _exit_code(status: int, recorder: RunRecorder, *, native: bool) -> ExitCode:
 
 
 def _empty(shard: str, recorder: RunRecorder) -> ExitCode:
-    """Report a run of no cases: of few cases in many shares some are empty, and `merge` tells if all are."""
+    """Report a run without cases: of few cases in many shards some are empty, and `merge` fails if all are."""
     recorder.shard = shard
     recorder.note(f"no case falls into shard {shard}")
     recorder.begin({})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Carry one case to one kernel and back: the record that becomes its line in the event log."""
+"""Examine one case on one kernel: from the request to the record for the event log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vm.machine import NO_EVIDENCE, Evidence, Fate, Reply
 _NO_LISTS = Lists()
 _ONCE = Repetition()
 _PERHAPS_LACKING = (Verdict.FAIL, Verdict.XPASS, Verdict.INFRA)
-"""The verdicts of a case whose socket the guest could not make."""
+"""The verdicts that a missing kind of socket can cause."""
 
 
 def examine(
@@ -34,10 +34,10 @@ def examine(
     *,
     last: bool = False,
 ) -> tuple[Judgement, dict[str, Any]]:
-    """Return the judgement and the record (JSON types only); HostError where this host cannot run a machine any more.
+    """Return the judgement and the record (JSON types only); HostError if this host cannot run a machine any more.
 
-    What the repetitions came to stands. Further tries, in fresh clones, only tell whether it comes to that each time.
-    After the `last` case that a machine answers, it is asked what its kernel has said since.
+    The verdict of the repetitions stands. Further tries, in fresh clones, only show whether it is stable.
+    After the `last` case of a machine, its late log lines are read.
     """
     facts = workbench.facts(slug)
     missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
@@ -59,7 +59,7 @@ def examine(
 def _confirmed(
     workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, tries: list[Try]
 ) -> tuple[Try, tuple[str, ...]]:
-    """Add to the `tries` of a case those in fresh clones that only confirm it.
+    """Add to the `tries` of a case those in fresh clones that confirm it.
 
     Returns the try that stands, and the cases that made others needless, see sparing.py.
     """
@@ -95,10 +95,10 @@ def once(
     hurried: bool = False,
     evidence: Evidence = NO_EVIDENCE,
 ) -> Try:
-    """Put a case to a kernel once; HostError where this host cannot run a machine any more, nothing else is raised.
+    """Try a case once; raises only HostError, if this host cannot run a machine any more.
 
-    After the `last` case of a machine, and after what is unexpected, the kernel may say more: that counts too. One that
-    is `hurried` looks for a shorter time for what such cases are known to miss.
+    After the `last` case of a machine, and after an unexpected one, late log lines count, too. A
+    `hurried` try looks for missing data for a shorter time.
     """
     if fresh:
         workbench.close()
@@ -118,7 +118,7 @@ def once(
 
 
 def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply: Reply) -> Try:
-    """Judge a reply; the log of one that is unexpected is decoded."""
+    """Judge a reply; the log of an unexpected one is decoded."""
     facts = workbench.facts(slug)
     judgement = conclude(
         case, facts, reply, previous=workbench.previous, known=lambda title: lists.known(title, facts.version)
@@ -129,7 +129,7 @@ def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply:
 
 
 def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
-    """Hold against a case what the kernel has said since its machine's last answer, if that machine still runs."""
+    """Judge a case also by the log lines after the machine's last answer, if the machine still runs."""
     since = f"after {workbench.asked}, the machine's last case,"
     reply = workbench.read_late_log()
     if reply is None:
@@ -146,14 +146,14 @@ def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try
 
 
 def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
-    """Yield why no kernel like this is asked this case."""
+    """Yield reasons why this kernel is not asked this case."""
     return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
 
 
 def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts, tries: list[Try]) -> list[Ground]:
-    """Return why this guest cannot do what a case needs that went wrong; nothing where no machine can tell.
+    """Return the reason why this guest cannot run a failed case; nothing if no machine answers.
 
-    A kernel that warned, died or went silent answers for that, whatever its guest lacks.
+    The verdict of a kernel that warned, died or hung stands, whatever the guest lacks.
     """
     unexpected = [each for each in tries if not each.judgement.verdict.expected]
     if not unexpected or not all(_may_lack_something(each) for each in unexpected):
@@ -174,13 +174,13 @@ def _grounds(need: Ground | None) -> list[Ground]:
 
 
 def _harms(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:
-    """Return the defects for which a case is not for the kernel that the user works on."""
+    """Return the defects for which a case must not run on `host`."""
     harms = [row.as_ground() for row in deviations(case, facts.version) if row.harmful]
     return harms if harms and workbench.kernels[slug].is_host else ()
 
 
 def _skip(grounds: Sequence[Ground]) -> Judgement:
-    """Judge a case that is not asked; the first reason outranks the others, and harm is told of all defects at once."""
+    """Judge a case that is not asked, by the first reason; all harmful defects together are one reason."""
     first, harms = grounds[0], dict.fromkeys(each.row for each in grounds)
     if first.source is not Source.DEFECT:
         return Judgement(Verdict.SKIP, "", "skip", first.reason, grounds=(first,))
@@ -189,7 +189,7 @@ def _skip(grounds: Sequence[Ground]) -> Judgement:
 
 
 def unanswered(slug: str, case: Case, sentence: str) -> tuple[Judgement, dict[str, Any]]:
-    """Return the judgement and the record of a case that no machine answered, for a reason of the harness's own."""
+    """Return the judgement and the record of a case that no machine answered, because of the harness."""
     found = _unanswered(sentence)
     return found.judgement, _record(slug, case, found, [found])
 
@@ -201,7 +201,7 @@ def _unanswered(sentence: str, hint: str = "", *, fresh: bool = False) -> Try:
 def _repetitions(
     workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, *, last: bool
 ) -> Iterator[Try]:
-    """Yield each try of a case that is made whatever it comes to; at least one, the last one unanswered if need be."""
+    """Yield the unconditional tries of a case; at least one, which may be unanswered."""
     end = time.monotonic() + how.seconds
     count = 0
     while not count or (count < how.repeat and time.monotonic() < end):

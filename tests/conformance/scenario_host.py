@@ -55,7 +55,7 @@ def ask(session: Session, function: str, **arguments: Any) -> Any:
 
 
 def observe(session: Session, **params: str) -> Any:
-    """Run one redirect case; what is not said is sockmap, ingress-to-egress, unix_stream, plain."""
+    """Run one redirect case; the defaults are sockmap, ingress-to-egress, unix_stream, plain."""
     case = {
         "map": "sockmap",
         "mode": "ingress-to-egress",

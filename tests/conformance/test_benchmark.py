@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The suite's own speed: measured in yardsticks, compared with what is kept, and never a reason to fail."""
+"""The suite's own speed: measured in yardsticks, compared with the stored figures, and never a reason to fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = Figures(cpus=2, yardstick=0.25, ratios={"one": 4.0, "redirect": 40.0, "br
 
 
 def test_a_run_is_measured_between_two_looks() -> None:
-    """A machine that is slow just then is slow with the yardstick as well: the ratio stays."""
+    """A machine that is slow just then slows the yardstick as well: the ratio stays."""
     looks = iter([0.5, 1.5])
     found = timed(lambda: (4.0, 64.0), lambda: next(looks))
 
@@ -60,7 +60,7 @@ def test_another_machine_is_named() -> None:
 
 
 def test_figures_survive(tmp_path: Path) -> None:
-    """What is written is read again; what was not measured this time is kept."""
+    """Stored figures can be read; a figure that was not measured this time is kept."""
     path = tmp_path / "benchmark.toml"
     assert read(path) == Figures()
     write(KEPT, path)
@@ -116,7 +116,7 @@ def test_growth() -> None:
 
 @pytest.fixture(name="runs")
 def fixture_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
-    """Have every measure take ten yardsticks, and note which were taken."""
+    """Make every measure take ten yardsticks, and record which were taken."""
     taken: list[tuple[str, str]] = []
 
     def once(measure: Any, label: str) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def _options(*arguments: str) -> argparse.Namespace:
 
 
 def test_slower_is_no_failure(runs: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says it and exits 0; each measure is warmed up once, and nothing is kept unasked."""
+    """The command reports it and exits 0; each measure is warmed up once, and nothing is stored without --save."""
     figures.write(Figures(0, 1.0, {"one": 5.0}), figures.PATH)
     assert benchmark(_options("--only", "one", "--runs", "2")) == 0
 
@@ -144,7 +144,7 @@ def test_slower_is_no_failure(runs: list[tuple[str, str]], capsys: pytest.Captur
 
 
 def test_saving(runs: list[tuple[str, str]]) -> None:
-    """With --save the new figures are kept, beside those that were not measured."""
+    """With --save the new figures are stored, together with those that were not measured."""
     figures.write(Figures(0, 1.0, {"one": 5.0, "five": 7.0}), figures.PATH)
     benchmark(_options("--quick", "--runs", "1", "--save"))
 
@@ -155,7 +155,7 @@ def test_saving(runs: list[tuple[str, str]]) -> None:
 
 
 def test_a_run_that_fails_is_an_error() -> None:
-    """A measure that ends otherwise than it should is not timed but told, with what it said."""
+    """A measure with another exit code is an error with its output, and is not timed."""
     wrong = module.Measure("wrong", "a run that is refused", ("--kernel", "nothing:1"))
     with pytest.raises(ConformError, match="the benchmark's run 'wrong' ended with 128"):
         module._once(wrong, "0")

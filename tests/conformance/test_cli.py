@@ -99,7 +99,7 @@ class TestBadInput:
         assert "no case" in self._refused("run", "--kernel", "host", "-k", "nonesuch", cwd=tmp_path, code=128)
 
     def test_a_case_module_that_does_not_load(self, tmp_path: Path) -> None:
-        """Cases that cannot be collected are a fault, named with its reason; nobody pressed Ctrl-C."""
+        """Cases that cannot be collected are an error with its reason, not an interruption."""
         copy = copy_of_checkout(tmp_path)
         (copy / "conformance" / "cases" / "test_broken.py").write_text("import nonesuch\n")
 
@@ -119,7 +119,7 @@ class TestBadInput:
 
 
 class TestMain:
-    """What main makes of errors."""
+    """How main reports errors."""
 
     def _main(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
         def fail(_: object) -> int:
@@ -153,7 +153,7 @@ class TestMain:
 
 
 def test_find_fix() -> None:
-    """Looking for what mended something, good and bad change places; what cannot be judged stays so."""
+    """With --find-fix, good and bad are swapped; a kernel that cannot be judged stays so."""
     assert [swapped(code) for code in (ExitCode.OK, ExitCode.UNEXPECTED)] == [ExitCode.UNEXPECTED, ExitCode.OK]
     others = (ExitCode.CANNOT_JUDGE, ExitCode.BROKEN, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
     assert tuple(map(swapped, others)) == others

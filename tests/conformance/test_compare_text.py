@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a comparison is told, from two folders of results to the mail."""
+"""The text of a comparison, from two folders of results to the mail."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def compared(**more: Any) -> Comparison:
 
 
 def test_the_counts_come_first() -> None:
-    """Regressions, fixes, still failing, unstable; then the others that there are."""
+    """Regressions, fixes, still failing, unstable; then the other counts."""
     first, then = counts_lines(compared())
 
     assert first == "2 regressions   1 fix   0 still failing   0 unstable"
@@ -78,7 +78,7 @@ def test_the_counts_come_first() -> None:
 
 
 def test_a_regression_has_all_one_needs() -> None:
-    """Both symptoms, the title of the splat, and what repeats and what bisects it; those alike are told once."""
+    """Both results, the title of the splat, the commands to repeat and to bisect; equal regressions are grouped."""
     lines = comparison_lines(compared())
     text = "\n".join(lines)
 
@@ -138,7 +138,7 @@ def test_one_kernel_is_like_itself() -> None:
 
 
 def write(folder: Path, kernel: KernelEvent, cases: Iterable[CaseEvent], suite: str = "") -> Path:
-    """Write the results of a run over a kernel that is not at hand."""
+    """Write the results of a run over a kernel that is not available."""
     start = RunEvent(started="2026-11-22T20:29:00Z", command=("./conform", "run"), selected={kernel.slug: 5})
     run = Run(replace(start, suite_commit=suite))
     with EventLog(folder / NAME) as log:
@@ -180,7 +180,7 @@ class TestFolders:
 
     @pytest.mark.parametrize("case", [(), ("--case", "redirect/*-udp6")])
     def test_nothing_in_common(self, case: tuple[str, ...], tmp_path: Path) -> None:
-        """Two runs without a case in common are wrong usage: that nothing differs would mean nothing."""
+        """Two runs without a common case are wrong usage."""
         base = write(tmp_path / "base", self.GONE, WAS[:1], suite="aaaaaaaaaaaa")
         head = write(tmp_path / "head", self.GONE_HEAD, NOW[1:], suite="bbbbbbbbbbbb")
 
@@ -195,7 +195,7 @@ class TestFolders:
         assert "regression" not in done.stdout
 
     def test_two_suites(self, tmp_path: Path) -> None:
-        """A reader must know that two versions of the suite judged, in the text, the mail and the JSON."""
+        """Text, mail and JSON say that two versions of the suite judged."""
         base = write(tmp_path / "base", self.GONE, WAS, suite="aaaaaaaaaaaa")
         head = write(tmp_path / "head", self.GONE_HEAD, NOW, suite="bbbbbbbbbbbb")
 
@@ -211,14 +211,14 @@ class TestFolders:
         assert "SOCKMAP conformance (suite aaaaaaaaaaaa)," in done.stdout
 
     def test_a_case_that_the_harness_lost(self, tmp_path: Path) -> None:
-        """What could not be judged on one side is 125, not a regression and not silence."""
+        """A case that one side could not judge gives 125, and is not called a regression."""
         lost = [replace(event("udp4"), verdict=Verdict.INFRA, observation=None)]
         base, head = write(tmp_path / "base", self.GONE, WAS[:1]), write(tmp_path / "head", self.GONE_HEAD, lost)
 
         assert conform("compare", str(base), str(head), cwd=tmp_path).returncode == 125
 
     def test_a_kernel_that_was_not_judged(self, tmp_path: Path) -> None:
-        """A folder whose kernel did not boot is 125, with what the run said about it."""
+        """A folder whose kernel did not boot gives 125, with the run's error."""
         base = write(tmp_path / "base", self.GONE, WAS)
         head = write(tmp_path / "head", replace(self.GONE_HEAD, error="it did not boot", hint="look"), [])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a case came to, in words that two tries of one behaviour share and two behaviours do not."""
+"""The result of a case: equal for two tries of the same behaviour, different for two behaviours."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_redirect_is_its_outcome() -> None:
 
 
 def test_expectations_only_annotate() -> None:
-    """The same observation is the same symptom, whatever it was expected to be."""
+    """The same observation gives the same result, whatever was expected."""
     promised, wrong = try_result(event()), try_result(event(Verdict.FAIL))
 
     assert promised == wrong
@@ -88,14 +88,14 @@ def test_steps_that_only_one_has() -> None:
 
 @pytest.mark.parametrize("observation", [None, {}, {"phases": "nonsense"}])
 def test_what_the_harness_broke_is_not_judged(observation: Any) -> None:
-    """No observation, or one that nobody can read, is no answer of the kernel."""
+    """A missing or unreadable observation is no answer of the kernel."""
     broken = event(Verdict.INFRA, observation=observation, differences=("no machine: it is gone",))
 
     assert not try_result(broken).judged
 
 
 def test_a_known_splat_is_still_one() -> None:
-    """A list of known reports excuses a kernel; it does not make it equal to one that is quiet."""
+    """A list of known reports excuses a splat, but the result differs from one without it."""
     known = try_result(event(Verdict.XFAIL, reason="known splat: fixed in 6.13"))
 
     assert known != try_result(event())

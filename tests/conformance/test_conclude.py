@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What happened to the machine outranks what the scenario saw."""
+"""The state of the machine outranks the observation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_was_said_between_two_cases_names_both() -> None:
 
 
 def test_a_guest_without_memory_accuses_nobody() -> None:
-    """An OOM kill alone may be the guest's size; beside a warning it is the warning that counts."""
+    """An OOM kill alone is blamed on the guest's size; with a warning, the warning counts."""
     killed = LogLine(9, 3, 1, "Out of memory: Killed process 7 (python3) total-vm:9kB, anon-rss:9kB")
 
     assert conclude(CASE, FACTS, Reply(fate=Fate.RAISED, log=(killed,))).verdict is Verdict.INFRA
@@ -71,7 +71,7 @@ def test_a_guest_without_memory_accuses_nobody() -> None:
 
 
 def test_a_known_splat_is_expected_and_excuses_nothing_else() -> None:
-    """A case that did well but for a known report is xfail; what else is wrong stays wrong."""
+    """A pass with a known report is xfail; a failure stays a failure."""
     local = case("sockmap-ingress-to-local-udp4-unix_dgram")
     quiet = Reply(fate=Fate.ANSWERED, value=flowed("out"))
     warned = replace(quiet, log=(WARNING,), taint=512)
@@ -92,13 +92,13 @@ def test_a_known_splat_is_expected_and_excuses_nothing_else() -> None:
 
 
 def known(title: str) -> Ground | None:
-    """Know one report."""
+    """Excuse one report by a list."""
     line = Ground(file="splats", row="line 7", source=Source.LIST, reason="old friend")
     return line if "skmsg.c" in title else None
 
 
 def test_a_silent_machine_is_not_named_after_our_own_nmi() -> None:
-    """The host made the silent kernel panic to learn where it was; what it learnt is the title."""
+    """The host made a silent kernel panic to learn where it was; that place is the title, not the panic."""
     console = "Kernel panic - not syncing: NMI: Not continuing\n"
     reply = Reply(fate=Fate.OVERRAN, error="it was at RIP sk_psock_backlog+0x1", console=console)
 
@@ -122,8 +122,8 @@ def test_a_new_taint_is_a_splat() -> None:
 
 
 @pytest.mark.parametrize("bit", [0, 1, 6, 10, 12, 13, 15, 16, 18])
-def test_a_taint_that_tells_of_modules_or_the_user_is_none_of_ours(bit: int) -> None:
-    """An out-of-tree module that a case happens to load is no sign of a sick kernel."""
+def test_a_taint_by_modules_or_the_user_does_not_count(bit: int) -> None:
+    """An out-of-tree module that a case happens to load is no fault of the kernel."""
     assert trouble_of(Reply(fate=Fate.ANSWERED, value={}, taint=1 << bit)) is None
 
 

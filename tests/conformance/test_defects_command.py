@@ -57,7 +57,7 @@ def test_a_defect_has_all_its_facts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_kernel_has_the_defects_of_its_version(
     capsys: pytest.CaptureFixture[str], version: str, there: str, not_there: str
 ) -> None:
-    """Only the ranges that hold for the version count, and each case named shows the defect on it."""
+    """Only ranges with the version count, and each named case shows the defect on it."""
     found = listed(capsys, "--version", version)
 
     assert there in found
@@ -76,7 +76,7 @@ def test_only_open_ones(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ways_with_one_end_are_one_range() -> None:
-    """A kind of socket that came later does not make another range of kernels."""
+    """A kind of socket that is newer does not add a range of kernels."""
     (shifted,) = [each for each in catalogue() if each.id == "queue-shifted"]
     ((since, until),) = [(span.since, span.until) for span in shifted.spans()]
 
@@ -85,7 +85,7 @@ def test_ways_with_one_end_are_one_range() -> None:
 
 
 def test_text_and_markdown_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each defect has a title, its kernels and a command; what Markdown takes for its own is escaped."""
+    """Each defect has a title, its kernels and a command; Markdown's special characters are escaped."""
     text, markdown = told(capsys, "--version", "6.1.192"), told(capsys, "--markdown", "--version", "6.1.192")
 
     assert text.splitlines()[0] == markdown.splitlines()[0].removeprefix("# ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is written about the project names files and commands that there are."""
+"""The documentation names files and commands that exist."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_every_path_exists(page: str) -> None:
 
 
 def test_paths_are_found() -> None:
-    """The pages name many: a pattern that finds none would let every one of them be wrong."""
+    """The pages name many paths; this fails if the pattern finds none."""
     assert "conformance/expect/rules.py" in paths_in("docs/expectations.md")
     assert "conformance/groups/*/" in paths_in("docs/architecture.md")
     assert "conformance/groups/redirect/guest/setup.py" in paths_in("docs/adding-a-case.md")
 
 
 def test_the_worked_example_is_what_is_there() -> None:
-    """The guide shows the way out by dup2(2) as a diff: each line that it adds is in the file."""
+    """Each line that the worked example (dup2(2)) adds is in the file."""
     guide = (ROOT / "docs/adding-a-case.md").read_text(encoding="utf-8")
     diff = guide.split("## Example 1")[1].split("```")[1]
     file, added = "", 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A bad case leaves its evidence in a folder of its own, whatever became of the machine or the disk."""
+"""An unexpected case leaves its evidence in its own folder, even if the machine or the disk fails."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_of_evidence_can_be_printed(tmp_path: Path) -> None:
-    """Whatever a guest says, cat(1) of its evidence moves no cursor, and a line of the log is a line of the file."""
+    """cat(1) of a guest's evidence prints no escape sequence, and a line of the log is a line of the file."""
     nasty = "\x1b]0;gone\x07\x9b2J\u202e\r\n[   99.000000] forged"
     event = replace(BAD, console=f"{nasty}\r\r\nlast\r\n", log=({**LINE, "text": nasty},), repeat=nasty)
     folder = tmp_path / store(tmp_path, event)
@@ -89,7 +89,7 @@ def test_ids_are_fit_for_folders() -> None:
 
 
 class TestTheRecorder:
-    """Evidence is written as verdicts come."""
+    """Evidence is written with each verdict."""
 
     def _recorder(self, results: Path) -> RunRecorder:
         recorder = RunRecorder(results=results)
@@ -97,7 +97,7 @@ class TestTheRecorder:
         return recorder
 
     def test_only_of_bad_cases(self, tmp_path: Path) -> None:
-        """The event names the folder; a case that passed has none, nor has one that no machine was asked."""
+        """The event names the folder; a passed case has none, nor has a case that no machine was asked."""
         recorder = self._recorder(tmp_path)
         recorder.add(BAD)
         recorder.add(judged(KERNEL_6_12, redirect_cases()[1], "delivered"))
@@ -126,7 +126,7 @@ class TestTheRecorder:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_a_full_disk_leaves_a_log_that_can_be_read(tmp_path: Path) -> None:
-    """No evidence is left half written, and an event that does not fit leaves no half line."""
+    """A full disk leaves no half-written evidence and no half line in the log."""
     script = """
 import sys
 from pathlib import Path
@@ -165,7 +165,7 @@ assert not [path for path in root.rglob("*") if path.is_file() and path.name != 
 
 
 class TestOneMoreRun:
-    """A trace and a dump are of a run of their own."""
+    """A trace and a dump each take another run of the case."""
 
     def _collected(self, tmp_path: Path, workbench: ScriptedWorkbench, **evidence_request: bool) -> dict[str, str]:
         collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, **evidence_request))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform explain`: every step has words, and what is said of a case is what the tables say."""
+"""`conform explain`: every step has words, and the explanation agrees with the tables."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_no_words_are_unused() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_case_says_what_it_does(group: str) -> None:
-    """The sentence names every parameter that it mentions; no blank is left where a value should be."""
+    """The sentence has a value for every parameter that it mentions."""
     for case in GROUPS[group].cases():
         sentence = words.about(case)
         assert sentence.endswith("."), case.id
@@ -90,7 +90,7 @@ def test_numbers_and_parts_of_names_are_put_together() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_is_explained_is_what_is_expected(version: str) -> None:
-    """Of a draw of cases, each expected step stands there with its answer and its row, in a page of 80 columns."""
+    """For a sample of cases, each expected step has its answer and its row, in 80 columns."""
     drawn = random.Random(7).sample(cases(), 150)
     for case in drawn:
         lines = explanation(case, facts(version), version, STYLE)
@@ -108,7 +108,7 @@ def test_what_is_explained_is_what_is_expected(version: str) -> None:
 
 
 def test_the_control_comes_last_under_its_own_heading() -> None:
-    """First what the case answers, then what its control owes; `control` is the ground of what is compared with it."""
+    """First the steps of the case, then those of its control; a comparison has the ground `control`."""
     lines = explanation(case_named(PASSED), facts("6.12.117"), "6.12.117", STYLE)
     names = [line.split(": ")[0].strip() for line in lines if line[:2] == "  " and line[2] != " " and ": " in line]
     heading = next(number for number, line in enumerate(lines) if line.startswith("The control, in the same clone"))
@@ -135,7 +135,7 @@ def test_a_case_without_a_control_has_no_such_heading() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_step_has_a_ground(group: str) -> None:
-    """Whatever is expected of any case on any kernel, the row says why; as of the control it is `control`."""
+    """Every expectation of any case on any kernel has a reason and a ground."""
     own = GROUPS[group].decided
     for kernel in map(facts, (*VERSIONS, "6.18.44")):
         for case in GROUPS[group].cases():
@@ -146,7 +146,7 @@ def test_every_step_has_a_ground(group: str) -> None:
 
 
 def test_a_step_has_the_ground_of_its_own_row() -> None:
-    """That a socket can be made has another ground than that a map takes it; a commit is the ground `version`."""
+    """Creating a socket has another ground than inserting it; a row with a commit has the ground `version`."""
     told = {each.step: each.rule for each in expected(case_named("insert/sockmap-tcp4-established"), facts("6.12.117"))}
 
     assert (told["make"].id, told["make"].ground) == ("made", "contract")
@@ -165,8 +165,8 @@ def test_the_page_has_no_empty_line_but_before_a_heading() -> None:
         assert f"./conform run --case {case.id}" in " ".join(" ".join(lines).replace("\\", "").split())
 
 
-def test_a_step_tells_its_other_answers() -> None:
-    """Before a commit it was another, from a later one on it is another; a stable branch has its own version."""
+def test_a_step_shows_its_answers_on_other_versions() -> None:
+    """The answers before and after are shown with the commits; a stable branch has its own version."""
     case = case_named("redirect/sockmap-send-to-local-udp4-unix_dgram")
     past = history(case, "insert out")
 
@@ -179,7 +179,7 @@ def test_a_step_tells_its_other_answers() -> None:
 
 
 def test_known_defects_say_where_they_are_in_force() -> None:
-    """All of them, on whatever kernel; with their symptom, both bounds, and where the row is."""
+    """All defects of the case on any kernel, with symptom, both bounds, and the place of the row."""
     old, new = (
         " ".join(" ".join(explanation(case_named(PASSED), facts(version), version, STYLE)).split())
         for version in ("6.1.20", "6.1.40")

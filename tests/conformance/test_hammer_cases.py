@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hammer and what must survive it, without a kernel."""
+"""The hammer's cases and their expectations, without a kernel."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_pair_that_a_map_does_not_take_is_not_hammered(pair: str, version: str
 
 
 def test_a_known_race_may_show_and_need_not() -> None:
-    """A warning that TCP is known for is xfail, its absence no xpass; on another pair it is news."""
+    """A known warning of TCP is xfail, its absence is no xpass; on another pair it is a splat."""
     warned = Reply(fate=Fate.ANSWERED, value={"steps": STOOD}, log=(WARNING,))
     silent = Reply(fate=Fate.ANSWERED, value={"steps": STOOD})
     tcp, udp = find("hammer", "tcp4-udp4"), find("hammer", "udp4-udp4")
@@ -92,7 +92,7 @@ def test_a_lockup_is_known_of_the_kernels_that_have_it(version: str, verdict: Ve
 
 @pytest.mark.parametrize(("version", "verdict"), [("6.18.15", Verdict.XFAIL), ("7.3.4", Verdict.PANIC)])
 def test_two_readers_of_udp_may_kill_the_kernels_that_let_them(version: str, verdict: Verdict) -> None:
-    """It is known of those that do not keep readers apart, where the last of them was, and of pairs with UDP."""
+    """The defect applies to kernels up to the fix, and to pairs with UDP."""
     said = "BUG: kernel NULL pointer dereference\nRIP: 0010:__sk_msg_recvmsg+0x3/0x4\n udp_bpf_recvmsg+0x1/0x4\n"
     died = Reply(fate=Fate.PANICKED, console=said)
 

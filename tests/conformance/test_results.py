@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Results are safe: in a folder for each run, used by one run at a time, overwritten by none, and easy to find."""
+"""Results are safe: a folder for each run, used by one run at a time, never overwritten, and easy to find."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"
 
 
 def begun(folder: Path) -> Path:
-    """Leave the log of a run in a folder."""
+    """Write the log of a run into a folder."""
     with EventLog(folder / NAME) as log:
         log.write(
             RunEvent(
@@ -39,7 +39,7 @@ class TestTheFolderOfARun:
     """A folder is used by one run."""
 
     def test_another_run_is_refused(self, tmp_path: Path) -> None:
-        """Two runs cannot write one log; the sentence names the folder, the hint both ways out."""
+        """Two runs cannot write one log; the sentence names the folder, the hint both solutions."""
         with Claim(tmp_path / "out"), pytest.raises(UsageError) as caught:
             Claim(tmp_path / "out")
 
@@ -48,7 +48,7 @@ class TestTheFolderOfARun:
         assert "--resume" in caught.value.hint
 
     def test_a_run_of_another_process_is_refused(self, tmp_path: Path) -> None:
-        """The lock holds between processes, and ends with the process that has it, however that ends."""
+        """The lock works between processes, and ends with its process, however that ends."""
         script = "import sys; from pathlib import Path; from conformance.run.results import Claim\n"
         script += "claim = Claim(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
         with subprocess.Popen(
@@ -64,7 +64,7 @@ class TestTheFolderOfARun:
 
     @pytest.mark.parametrize("left", [NAME, "base/events.jsonl", "summary.json", "comparison.json", "cases/x"])
     def test_an_earlier_run_is_not_overwritten(self, left: str, tmp_path: Path) -> None:
-        """Whatever a run has left stays as it is, and the folder can be claimed to go on with it."""
+        """The files of an earlier run are kept, and the folder can be claimed to resume it."""
         (tmp_path / left).parent.mkdir(exist_ok=True)
         (tmp_path / left).write_text("{}\n")
 
@@ -75,8 +75,8 @@ class TestTheFolderOfARun:
         assert (tmp_path / left).read_text() == "{}\n"
         Claim(tmp_path, again=True).release()
 
-    def test_what_is_no_result_is_no_obstacle(self, tmp_path: Path) -> None:
-        """A folder of somebody's own may hold other files, and the empty log of a run that never began."""
+    def test_other_files_are_no_obstacle(self, tmp_path: Path) -> None:
+        """A user's folder may hold other files, and the empty log of a run that never began."""
         (tmp_path / "notes").touch()
         (tmp_path / NAME).touch()
 
@@ -113,14 +113,14 @@ class TestTheFolderOfARun:
 
 
 class TestANewFolder:
-    """A run that names no folder gets one of its own."""
+    """A run without --results gets its own folder."""
 
     @pytest.fixture(autouse=True)
     def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
 
     def test_is_named_by_date_and_time(self) -> None:
-        """Two that begin within a second differ; git ignores them; `latest` is the one that ended last."""
+        """Two runs in the same second have different folders; git ignores them; `latest` is the one that ended last."""
         with new_folder() as first, new_folder() as second:
             assert re.fullmatch(r"conform-results/\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", str(first))
             assert first != second
@@ -144,7 +144,7 @@ class TestANewFolder:
         assert Path("conform-results/latest").resolve() == kept.resolve()
 
     def test_what_cannot_be_written(self) -> None:
-        """A file in the way is named with the option that goes round it; a planted link is not followed."""
+        """The error for a file in the way names it and the option to use; a planted link is not followed."""
         Path("elsewhere").mkdir()
         Path("conform-results").symlink_to("elsewhere")
         with pytest.raises(HostError, match="conform-results is a symbolic link"), new_folder():
@@ -168,7 +168,7 @@ class TestANewFolder:
 
 
 class TestTheLastLines:
-    """Where the results are, how to go on, how to open the page."""
+    """The last lines: the results folder, how to resume, how to open the page."""
 
     def _run(self, *, seen: int, finish: FinishEvent | None) -> Run:
         run = report_runs.healthy()
@@ -192,16 +192,16 @@ class TestTheLastLines:
         ]  # fmt: skip
 
     def test_of_a_run_that_broke(self, tmp_path: Path) -> None:
-        """What is in the log can be gone on with; a run that never began has nothing to show."""
+        """A broken run with a log can be resumed; a run that never began has nothing to show."""
         assert closing_lines(tmp_path, None) == []
         begun(tmp_path)
         assert f"resume:  ./conform run --resume {tmp_path}" in closing_lines(tmp_path, None)
 
 
-def test_evidence_is_named_from_where_the_reader_is(
+def test_evidence_is_named_relative_to_the_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The path in a report on the terminal can be pasted as it stands; the log itself may be moved."""
+    """The path in a report on the terminal can be pasted; the log itself has a relative path and may be moved."""
     run = report_runs.sick()
     bad = replace(run.unexpected()[0], evidence="cases/debian-6.12/x")
     (tmp_path / "some" / "where").mkdir(parents=True)

@@ -16,7 +16,7 @@ CASE = "sockmap-ingress-to-egress-tcp4-vsock_stream"
 
 
 def test_two_kernels_then_their_results(tmp_path: Path) -> None:
-    """Measured by base a lost feature is a regression on every try; by its own version it is what was promised."""
+    """A lost feature is a regression against base on every try; with the promises of its own version it is expected."""
     strictly = conform("compare", "debian:6.12", "debian:6.1", "-k", CASE, "--strict", "--again=2", "--results=out",
                        cwd=tmp_path)  # fmt: skip
 

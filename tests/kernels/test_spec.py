@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel specs: what is one, and what an error says of what is none."""
+"""Kernel specs: valid ones, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_forms(text: str, source: SpecSource, wanted: str, slug: str) -> None:
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What exists is a directory or a file, with or without a slash, also below ~."""
+    """An existing path is a directory or a file, with or without a slash, also below ~."""
     tree, image = tmp_path / "My Linux", tmp_path / "bzImage"
     tree.mkdir()
     image.touch()
@@ -78,7 +78,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_errors(text: str, sentence: str, hint: str) -> None:
-    """What is no spec is refused with a sentence that quotes it and a hint that shows one."""
+    """An invalid spec is refused with a sentence that quotes it and a hint with a valid one."""
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert sentence in str(caught.value)
@@ -87,7 +87,7 @@ def test_errors(text: str, sentence: str, hint: str) -> None:
 
 
 def test_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tree may be followed by a revision, and both may hold an @; relative to where the user stands, and to ~."""
+    """A tree may be followed by a revision, and both may hold an @; relative to the current directory, and to ~."""
     (tmp_path / "linux@home").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -103,7 +103,7 @@ def test_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What to build with is written into the spec, or added to it; a comma in a name is part of the name."""
+    """Build options are part of the spec, or are added to it; a comma in a name is part of the name."""
     monkeypatch.chdir(tmp_path)
     first, second, fragment = tmp_path / "a,b.patch", tmp_path / "fix.patch", tmp_path / "more.config"
     for path in (first, second, fragment):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A program on a terminal of its own, its input and output carried by the control channel."""
+"""Run a program on its own terminal; the control channel carries its input and output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PTS = "/dev/pts"
 
 
 def place(files: dict[str, str]) -> None:
-    """Put programs and what they need (path to base64) where the guest has no such file yet."""
+    """Write programs and their libraries (path to base64) into the guest, unless it has such a file."""
     for path, content in files.items():
         if not os.path.exists(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -69,7 +69,7 @@ def _carry(channel: Channel, terminal: int, number: int) -> None:
         if terminal in ready:
             try:
                 output = os.read(terminal, CHUNK)
-            except OSError:  # EIO: nobody has the terminal open any more
+            except OSError:  # EIO: no process has the terminal open any more
                 return
             channel.send({"id": number, "screen": binascii.b2a_base64(output, newline=False).decode()})
         if channel.reader in ready:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a kernel version should do with a case: the rows of the tables put together."""
+"""The expectation of a redirect case on a kernel version, combined from the rows of the tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kernels.version import Version
 HERE: Final = Path(__file__).parent
 
 PROGRAMS: Final = ("none", "sk_msg_verdict", "sk_skb_verdict", "sk_skb_stream_verdict", "sk_skb_stream_parser")
-"""What a map can carry; a stream parser comes with a stream verdict."""
+"""The programs that a map can have; a stream parser comes with a stream verdict."""
 
 _RESULTS: Final = frozenset({"ok", *(name for name in dir(errno) if name.startswith("E"))})
 
@@ -31,28 +31,28 @@ class Expectation:
     """The whole answer expected."""
 
     name: str
-    """Of the outcome; one of OUTCOMES, or of the set-up step that fails with the errno it fails with."""
+    """The name of the outcome: one of OUTCOMES, or the failing step of the set-up with its errno."""
     outcome: Outcome | None
-    """None where the set-up is expected to fail."""
+    """None if the set-up is expected to fail."""
     reason: str
     sockets: Mapping[str, str]
     """`ok` or errno by role."""
     attach: tuple[tuple[str, str], ...]
-    """Attempts in order, each with `ok` or errno; empty if it does not come to that."""
+    """Attempts in order, each with `ok` or errno; empty if an earlier step fails."""
     insert: Mapping[str, str]
-    """`ok` or errno for `in` and for the target as `out`; empty if it does not come to that."""
+    """`ok` or errno for `in` and for the target as `out`; empty if an earlier step fails."""
     rows: tuple[tuple[str, Rule], ...]
-    """The rows that say so, each with its step: the one that `reason` is of is the last."""
+    """The deciding rows, each with its step; the last one has the `reason`."""
 
     def grounds(self, steps: Collection[str] = ()) -> tuple[Ground, ...]:
-        """Return the rows as what a verdict rests on: those of some steps, or all, and the one that decides first."""
+        """Return the rows as grounds: those of some steps, or all, with the deciding row first."""
         *others, last = self.rows
         chosen = [(step, rule) for step, rule in self.rows if step in steps]
         return grounds_of(chosen or [last, *others])
 
 
 OUTCOME: Final = "outcome"
-"""The step that is what becomes of the data; the others are named by `step_of`."""
+"""The step about the data; the others are named by `step_of`."""
 
 
 def step_of(kind: str, of: str) -> str:
@@ -61,7 +61,7 @@ def step_of(kind: str, of: str) -> str:
 
 
 def expected_outcome(case: Case, facts: KernelFacts) -> Expectation:
-    """Look up what this kernel should do with a redirect case; KernelError if the tables do not go back that far."""
+    """Look up the expectation of a redirect case on this kernel; KernelError if the tables do not go back that far."""
     params, version = case.params, facts.version
     made = {role: _answer("socket", {"kind": params[role]}, version) for role in _pairs(params)}
     sockets = {role: rule.outcome for role, rule in made.items()}
@@ -93,13 +93,13 @@ def deciding(case: Case, facts: KernelFacts) -> tuple[tuple[str, Rule], ...]:
 
 @cache
 def table(name: str) -> RuleTable:
-    """Load one of the tables; UsageError names file and row of what is wrong with it."""
+    """Load one of the tables; UsageError names the file and the wrong row."""
     outcomes = frozenset(OUTCOMES) if name == "redirect" else _RESULTS
     return RuleTable.load(HERE / f"promises-{name}.toml", universe=universe(name), outcomes=outcomes, families=FAMILIES)
 
 
 def universe(name: str) -> Sequence[Mapping[str, str]]:
-    """List the parameters that one of the tables is asked about."""
+    """List all parameters that a table must decide."""
     universes: Mapping[str, Sequence[Mapping[str, str]]] = {
         "socket": [{"kind": kind} for kind in KINDS],
         "attach": [{"attach": program} for program in PROGRAMS[1:]],
@@ -148,7 +148,7 @@ def _attach(params: Mapping[str, str], version: Version) -> list[tuple[str, Rule
 
 
 def _insert(params: Mapping[str, str], program: str, version: Version) -> dict[str, Rule]:
-    """Find what becomes of IN in the map with the program, and of the target in one without (or the same)."""
+    """Look up the insertion of IN into the map with the program, and of the target into its map."""
     of_target = program if params["layout"] == "same_map" else "none"
     return {
         "in": _answer("insert", {"kind": params["in"], "program": program}, version),

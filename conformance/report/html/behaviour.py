@@ -17,7 +17,7 @@ from conformance.report.events import CaseEvent, Run
 from conformance.report.html.names import Part, labels
 
 COMPARED = 12
-"""So many kernels can be compared with each other: the rules for it grow with their square."""
+"""Kernels that can be compared with each other at most: the style rules grow with their square."""
 Judged = Mapping[str, CaseEvent]
 """One case by the slug of the kernel it was put to."""
 
@@ -39,7 +39,7 @@ class SharedAnswer:
 
     slugs: tuple[str, ...]
     share: int
-    """In how many of the cases, on each of these kernels."""
+    """The number of cases with this answer, on each of these kernels."""
     answer: CaseAnswer
 
 
@@ -50,11 +50,11 @@ class Behaviour:
     cases: tuple[Judged, ...]
     answers: tuple[SharedAnswer, ...]
     changes: str
-    """The pairs of kernels, as `pair` names them, between which something changes; `-` if it is between others."""
+    """The pairs of kernels, as `pair` names them, between which an answer changes; `-` for other kernels."""
 
     @property
     def first(self) -> CaseEvent:
-        """The case that stands for all, on the last kernel that was asked; an unexpected one if there is one."""
+        """The example case, on the last kernel that was asked; an unexpected one if there is one."""
         events = [event for case in self.cases for event in case.values()]
         return next((event for event in events if not event.verdict.expected), list(self.cases[0].values())[-1])
 
@@ -65,7 +65,7 @@ class TableRow:
 
     label: list[list[Part]]
     cells: tuple[tuple[str, str], ...]
-    """For each kernel the verdict, or nothing where it was not asked, and what tells it from the others."""
+    """For each kernel the verdict, or nothing if it was not asked, and what distinguishes it from the others."""
     behaviour: Behaviour
 
 
@@ -75,12 +75,12 @@ class CaseTable:
 
     title: str
     params: tuple[str, ...]
-    """What varies."""
+    """The parameters that vary."""
     rows: tuple[TableRow, ...]
 
     @property
     def size(self) -> int:
-        """How many cases."""
+        """The number of cases."""
         return sum(len(row.behaviour.cases) for row in self.rows)
 
 
@@ -152,7 +152,7 @@ def _table(title: str, cases: Sequence[Judged], slugs: Sequence[str]) -> CaseTab
 
 
 def steps_in_words(cases: Iterable[Judged]) -> dict[str, dict[str, str]]:
-    """Say by group what the steps of some cases are, those whose words somebody has written down."""
+    """Return the words of the steps of some cases, by group."""
     found: dict[str, dict[str, str]] = {}
     asked = {(event.group, step): None for case in cases for event in case.values() for step in _observed(event)}
     for group, step in asked:
@@ -162,7 +162,7 @@ def steps_in_words(cases: Iterable[Judged]) -> dict[str, dict[str, str]]:
 
 
 def _observed(case: CaseEvent) -> Mapping[str, str]:
-    """Return what was observed step by step; nothing where it was not so."""
+    """Return the observed answers, step by step; nothing for a group without steps."""
     steps = (case.observation or {}).get("steps")
     return {str(step): str(answer) for step, answer in steps.items()} if isinstance(steps, Mapping) else {}
 
@@ -197,7 +197,7 @@ def _telling(answers: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _steps(case: CaseEvent) -> Mapping[str, str]:
-    """Return what was observed step by step, where it was."""
+    """Return the observed answers step by step, for a group with steps."""
     steps = _observed(case)
     if steps and case.verdict in (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS):
         return steps
@@ -209,7 +209,7 @@ def _answer(case: CaseEvent) -> CaseAnswer:
 
 
 def _change(case: CaseEvent) -> tuple[Verdict, str]:
-    """Return what must differ between two kernels for the case to have changed: reasons alone do not."""
+    """Return the part of a result that counts as a change between two kernels: the reason does not."""
     return case.verdict, case.observed
 
 

@@ -17,7 +17,7 @@ from conformance.guestlib.answers import by_name, opens
 _PEEK: Final = int(socket.MSG_PEEK)
 """A number: marshal takes no flags."""
 _PATIENCE: Final = 4.0
-"""Seconds after which a flood will not come any more: its owner has a mebibyte to make first, and may be slow."""
+"""Seconds to wait for the flood: its owner first generates a mebibyte, and may be slow."""
 
 
 def _steal(setup: EnrolSetup, thread: int | None = None) -> None:
@@ -28,7 +28,7 @@ def _steal(setup: EnrolSetup, thread: int | None = None) -> None:
     with socket.socket(fileno=os.dup(setup.duplicate)) as same:
         cookie = sockets.cookie_of(same) == owner.cookie
     compared = pidfd.same_file(pid, owner.number, setup.duplicate)
-    # A kernel need not have kcmp(2), every one has cookies.
+    # A kernel may lack kcmp(2); all have cookies.
     same_file = cookie and compared in ("same", "ENOSYS")
     setup.steps["identity"] = "same" if same_file else f"cookie {cookie}, kcmp {compared}"
     setup.steps["close-on-exec"] = "no" if os.get_inheritable(setup.duplicate) else "yes"
@@ -104,7 +104,7 @@ def _beginning(setup: EnrolSetup, sender: int) -> str:
     got = b""
     quiet = 0
     deadline = time.monotonic() + _PATIENCE
-    # Room made in the peer's queue brings more, at the latest with the second round, or when TCP asks for room.
+    # Reading from the peer's queue brings more, at the latest in the second round, or when TCP probes the window.
     while (quiet < 2 or _unacknowledged(sender)) and time.monotonic() < deadline:
         setup.settle()
         fresh = b"".join(each for each in setup.drains["peer"]() if isinstance(each, bytes))
@@ -117,7 +117,7 @@ def _unacknowledged(sender: int) -> int:
     try:
         return traffic.count(sender, termios.TIOCOUTQ)
     except OSError:
-        # Not every kernel can tell of VSOCK.
+        # Some kernels cannot report the queue of VSOCK.
         return 0
 
 

@@ -47,5 +47,5 @@ def value(descriptor: int | socket.socket) -> bytes:
 
 
 def following(table: Map, number: int | None) -> str:
-    """Tell the u32 key after one."""
+    """Return the next u32 key as text."""
     return str(outcome(table.following, number))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Use a SOCKMAP or SOCKHASH as a steering table: let sk_lookup or reuseport programs pick a socket from it.
 
-Two sockets could get what arrives at a port: `native`, whose port it is or whom the kernel picks from the reuseport
+Two sockets may get what arrives at a port: `native`, which is bound to it or which the kernel picks from the reuseport
 group, and `chosen`, which the map holds in the beginning. The Observation is `{"steps": {name: answer}}`. A step named
 `to...` says who got a connection or a datagram: `"native"`, `"chosen"`, `"either"` where the kernel draws lots,
 `"nobody"`, or the errno the sender got; `program...` what the kernel said to the program: `"ok"`, errno or
@@ -30,7 +30,7 @@ _ANOTHER_PROTOCOL = {"tcp4": "udp4", "tcp6": "udp6", "udp4": "tcp4", "udp6": "tc
 
 
 class SteeringMap:
-    """A map, the program that steers by it, and who may be steered to."""
+    """A map, the program that selects from it, and the sockets to select."""
 
     def __init__(self, params: Mapping[str, str], steps: Steps, fixture: Fixture) -> None:
         self.kind, self.hook, self.steps, self.fixture = params["kind"], params["hook"], steps, fixture
@@ -58,12 +58,12 @@ class SteeringMap:
         self.steps[step] = self.map.insert(one)
 
     def send(self, suffix: str = "", *, refuse: bool = False, **more: socket.socket) -> None:
-        """Connect, or send a datagram; say who got it and what the program was told."""
+        """Connect, or send a datagram; return which socket got it and what the helper returned."""
         self.orders.give(refuse=int(refuse))
         with sockets.fresh(self.kind) as client:
             receiver = self._arrived(client, {"native": self.native, "chosen": self.chosen, **more})
         told = self.steps[f"program{suffix}"] = self.orders.answer()
-        # Where the program picks nobody from the group, the kernel does, by a hash of ports nobody can foresee.
+        # If the program selects no socket of the group, the kernel does, by an unpredictable hash of ports.
         both = self.hook == "sk_reuseport" and self.chosen.fileno() >= 0
         by_hash = both and told != "ok" and receiver in ("native", "chosen")
         self.steps[f"to{suffix}"] = "either" if by_hash else receiver
@@ -74,7 +74,7 @@ class SteeringMap:
             if not sockets.connects(self.kind):
                 client.send(b"steered")
                 fences().backlog()
-                # A datagram nobody wanted comes back as an error.
+                # A datagram without a receiver comes back as an error.
                 client.send(b"")
         except OSError as error:
             return name_of(error)
@@ -144,7 +144,7 @@ def _foreign(table: SteeringMap) -> None:
 
 
 def _stolen(table: SteeringMap) -> None:
-    """Steer to a listener stolen from another process, which knows nothing of it and accepts."""
+    """Select a listener taken from another process by pidfd_getfd(2); its owner accepts."""
     owner = child.lent(table.fixture)
     owner.own("listen", table.kind)
     stolen = pidfd.steal_from(owner.pid, owner.number)

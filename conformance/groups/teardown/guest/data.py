@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""States of the data when a socket leaves its map: how each is brought about, and what is in flight then."""
+"""States of the data when a socket leaves its map: how to reach each state, and which data is in flight then."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from conformance.guestlib.traffic import send
 SO: Final = "so"
 """The answer of a state that was reached."""
 IDLE: Final = "no program ran"
-"""The answer when nobody took what was meant for a program."""
+"""The answer if no program took the data."""
 LOCKED: Final = "locked"
-"""The answer when a thread that waits keeps the socket locked: nothing can be asked of that socket any more."""
+"""The answer if a waiting thread keeps the socket locked: every call on that socket would block."""
 
 _LARGE = 1 << 14
-"""Bytes that are sent at once where a message may be so large; what VSOCK buffers is a multiple of it."""
+"""Bytes per send(2) where messages may be so large; VSOCK's buffer is a multiple of it."""
 _FILLING = 8.0
-"""Seconds in which TCP has asked for room; a busy machine makes it believe in a long round trip."""
+"""Seconds within which TCP has sent a window probe; a busy machine makes TCP assume a long round trip."""
 _PROBE = 5
-"""Milliseconds until a socket that is not writable is tried again: poll(2) tells of much room, not of a little."""
+"""Milliseconds until a socket that is not writable is tried again: poll(2) reports only much room."""
 _QUIET = 0.8
-"""Seconds without movement after which nothing moves any more."""
+"""Seconds without movement after which the data counts as settled."""
 _REFUSALS = 3
 """Refusals in a row after which a socket is full."""
 _BACKOFF = 4
-"""Where `struct tcp_info` has tcpi_backoff, the number of probes for room in vain."""
+"""Offset of tcpi_backoff in `struct tcp_info`, the number of unanswered window probes."""
 _NARROW = 1 << 14
-"""Bytes of buffer where data is to stay in a sender."""
+"""Buffer size for data that must stay in the sender."""
 
 
 def _nothing(case: TeardownSetup) -> str:
@@ -48,9 +48,9 @@ class DataState:
     """A state of the data."""
 
     before: Callable[[TeardownSetup], object] = _nothing
-    """What to do before the socket is inserted."""
+    """Called before the socket is inserted."""
     arrange: Callable[[TeardownSetup], str] = _nothing
-    """What to do afterwards; returns `SO`, or what is not as meant."""
+    """Called afterwards; returns `SO`, or the reason why the state was not reached."""
 
 
 def _native(case: TeardownSetup) -> None:
@@ -71,7 +71,7 @@ def _launch(case: TeardownSetup, through: socket.socket, ran: Callable[[], bool]
 
 
 def _passed(case: TeardownSetup) -> str:
-    """Have data wait that the socket's program let pass."""
+    """Have data wait that the socket's program passed."""
     before = case.runs()
     return _launch(case, case.peer, lambda: case.runs() > before, arrives=True)
 
@@ -88,8 +88,8 @@ def _backlog(case: TeardownSetup) -> str:
 
 
 def fill(case: TeardownSetup) -> None:
-    """Have the socket send until it would have to wait, and nothing moves any more."""
-    # The receiver may not take back what room it promised, so it is the sender who is given little.
+    """Have the socket send until send(2) would block, and no data moves any more."""
+    # The receiver may not shrink its window, so the sender's buffer is made small.
     case.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
     taken = bytearray()
     deadline = time.monotonic() + _FILLING
@@ -105,7 +105,7 @@ def fill(case: TeardownSetup) -> None:
         data = (data * (size // len(data) + 1))[:size]
         answer = send(case.end, data)
         if answer == "EAGAIN":
-            # What is too large may still fit in part, and room may be made meanwhile.
+            # A smaller message may still fit, and the peer may make room meanwhile.
             size = min(size, len(traffic.payload()))
             case.settle()
             stuck = _stuck(case, quiet=time.monotonic() - moved)
@@ -120,10 +120,10 @@ def fill(case: TeardownSetup) -> None:
 
 
 def _stuck(case: TeardownSetup, quiet: float) -> bool:
-    """Whether the socket waits for nothing but its peer to read: TCP has asked for room, and there is none.
+    """Whether only a read by the peer lets the socket send: TCP's window probe was answered with no room.
 
     Before that, an acknowledgement may yet make room, or come with a larger window than the last one. On a busy machine
-    TCP asks late; there it must do that nothing moved for several of its shortest timeouts.
+    TCP asks late; there, no movement for several of its shortest timeouts must do.
     """
     if not sockets.is_tcp(case.kind):
         return True
@@ -139,7 +139,7 @@ def _corked(case: TeardownSetup) -> str:
 
 
 def _applied(case: TeardownSetup) -> str:
-    """Have the program's answer hold for more than was sent."""
+    """Have the program's verdict apply to more bytes than were sent."""
     before = case.runs()
     send(case.end, traffic.payload())
     send(case.end, traffic.payload())
@@ -149,11 +149,11 @@ def _applied(case: TeardownSetup) -> str:
 
 
 def _reader(case: TeardownSetup) -> str:
-    """Have a thread wait for data, and see that nobody else must wait for that thread."""
+    """Have a thread wait for data, and check that it does not hold the socket lock."""
     case.wait(reader=Reader(case.end))
     other = look(case.end)
     if other.answer() == WAITS:
-        # It may merely have met somebody who was about to leave.
+        # Another thread may hold the lock for a moment only.
         case.settle()
     if other.answer() == WAITS:
         case.waiters["reader"].end()

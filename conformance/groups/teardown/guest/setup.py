@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What one case of leaving a map is made of: the socket, its peer, the map it is in, and whoever redirects to it.
+"""The setup of one teardown case: the socket, its peer, its map, and the socket that redirects to it.
 
 The socket is IN (its own program runs), OUT (near's program redirects to it what far sends), or both. Every program of
 the socket lets everything pass and counts. The map has a sentinel, too, which is to stay where it is when the
@@ -30,11 +30,11 @@ SOCKET, SPARE, SENTINEL = 0, 1, 3
 """Keys in the map; the sentinel comes after the socket in the order in which either type of map is freed."""
 NO_MAP = Map(-1)
 FREEING = ("destroy", "destroy_one", "unpin")
-"""The ways out that free the map, which the sentinel must tell the end of."""
+"""The ways out that free the map; the sentinel shows when it is freed."""
 CORK = 1 << 12
 """Bytes that a corking program waits for."""
 APPLY = 1 << 20
-"""Bytes that the answer of an applying program holds for."""
+"""Bytes that the verdict of an applying program holds for."""
 PATIENCE = 2.0
 
 _VERDICTS = {
@@ -44,7 +44,7 @@ _VERDICTS = {
     "parser": ("sk_skb_stream_parser", "sk_skb_stream_verdict"),
 }
 _HELPERS = {"corked": (62, CORK), "applied": (61, APPLY)}
-"""bpf_msg_cork_bytes, bpf_msg_apply_bytes, and for how many bytes."""
+"""The ids of bpf_msg_cork_bytes and bpf_msg_apply_bytes, and their numbers of bytes."""
 _SENTINEL = "tcp4"
 """The kind that carries programs on every kernel."""
 
@@ -53,28 +53,28 @@ class TeardownSetup(Member):
     """The sockets, maps and programs of one case, which its fixture owns."""
 
     def __init__(self, params: Mapping[str, str], steps: Steps, owned: Fixture, *, mapped: bool = True) -> None:
-        """Make the sockets, and the map they are to be in unless the case is that of a control."""
+        """Create the sockets and, unless this is a control, their map."""
         self.fixture = owned
         self.kind, self.map_type = params["kind"], params["map"]
         self.role, self.program, self.data = params["role"], params["program"], params["data"]
         self.redirector: Redirector | None = None
         self.in_flight: dict[str, bytes] = {}
-        """The data that is in flight when the socket leaves, by what it is."""
+        """The data in flight when the socket leaves, by name."""
         self.waiters: dict[str, Waiter] = {}
         """Threads that wait meanwhile."""
         self.steps = steps
         self.namespace = -1
-        """The network namespace of the socket and its peer, if it is none that stays."""
+        """The network namespace of the socket and its peer, if the case destroys it."""
         self.second = NO_MAP
         """Another map that the socket is in."""
         with fixture.possible(steps):
             self.end, self.peer = map(owned.own, self._connected(params["exit"]))
         self.mapped = mapped
-        """Whether the socket is to be in a map at all."""
+        """Whether the socket is inserted into a map; not for a control."""
         self.home = NO_MAP
         """The map that the socket leaves."""
         self.programs: list[tuple[str, Counting]] = []
-        """What the map holds: attach types and programs."""
+        """The programs of the map, with their attach types."""
         self.links: list[int] = []
         """The links that hold the programs in the map, if any do."""
         if mapped:
@@ -105,7 +105,7 @@ class TeardownSetup(Member):
         return socket.socket(fileno=pidfd.steal_from(self.owner.pid, self.owner.number)), peer
 
     def meanwhile(self) -> None:
-        """Note who is in the map while something still keeps the socket."""
+        """Record the entry of the map while something still keeps the socket."""
         if self.mapped:
             self.steps["kept"] = self.found(self.home, SOCKET)
 
@@ -123,7 +123,7 @@ class TeardownSetup(Member):
         syscall.update_wide(self.second, SOCKET, self.end.fileno())
 
     def let_go(self) -> None:
-        """Close the map, and have nobody redirect to it."""
+        """Close the redirecting program, then the map."""
         if self.redirector:
             self.redirector.close()
         self.drop_home()
@@ -139,7 +139,7 @@ class TeardownSetup(Member):
         self.home = NO_MAP
 
     def pin(self, folder: str) -> None:
-        """Give the map a name, close it, and open it to look into it."""
+        """Pin the map, close it, and open it again for lookups."""
         maps.pin(self.home, f"{folder}/home")
         self.fixture.drop(self.home)
         self.home = Map(self.fixture.keep(maps.open_pinned(f"{folder}/home")))
@@ -150,7 +150,7 @@ class TeardownSetup(Member):
             syscall.detach(self.home, program.descriptor, attach_type)
 
     def swap(self) -> None:
-        """Attach other programs in the place of those the socket runs."""
+        """Replace the map's programs by others."""
         for attach_type, _ in self.programs:
             syscall.attach(self.home, fixture.counting(attach_type, "second").descriptor, attach_type)
 
@@ -187,7 +187,7 @@ class TeardownSetup(Member):
             self.waiters[name] = waiter
 
     def launch(self, name: str) -> bytes:
-        """Return a payload that is going to be in flight when the socket leaves."""
+        """Return a new payload, to be in flight when the socket leaves."""
         self.in_flight[name] = traffic.payload()
         return self.in_flight[name]
 
@@ -196,7 +196,7 @@ class TeardownSetup(Member):
         return self.programs[-1][1].runs() if self.programs else 0
 
     def drains(self) -> dict[str, Callable[[], Messages]]:
-        """Return for each socket still open how to take what waits on it."""
+        """Return, for each open socket, the function that reads its data."""
         pairs = {"socket": (self.end, self.kind), "peer": (self.peer, self.kind)}
         if self.redirector and self.redirector.active:
             pairs |= {"near": (self.redirector.near, "tcp4"), "far": (self.redirector.far, "tcp4")}
@@ -210,17 +210,17 @@ class TeardownSetup(Member):
         }
 
     def settle(self) -> None:
-        """Let what is in flight arrive; TimeoutError if a queue of the kernel is stuck."""
+        """Wait until data in flight has arrived; TimeoutError if a queue of the kernel is stuck."""
         if not fences().round(vsock=sockets.is_vsock(self.kind)):
             self.give_up()
 
     def give_up(self) -> NoReturn:
-        """Say that a queue of the kernel is stuck; the next case gets other fences."""
+        """Mark a queue of the kernel as stuck; the next case gets new fences."""
         renew_fences()
         raise TimeoutError("the kernel's queues do not move")
 
     def found(self, target: Map, key: int) -> str:
-        """Look into a map: whose cookie is there, or the errno."""
+        """Look a key up: whose cookie is there, or the errno."""
         cookie = target.cookie(key)
         if isinstance(cookie, str):
             return cookie
@@ -239,7 +239,7 @@ class TeardownSetup(Member):
 
 
 class Redirector:
-    """Near, whose program redirects to the socket what far sends: to its reader, or out of it."""
+    """The socket `near`, whose program redirects what `far` sends to the case's socket."""
 
     def __init__(self, case: TeardownSetup) -> None:
         self._made = case.fixture.enter_context(Fixture())
@@ -253,7 +253,7 @@ class Redirector:
         """Whether it still redirects."""
 
     def dropped(self) -> int:
-        """Return how often the program found nobody to redirect to."""
+        """Return how often the redirect helper found no target."""
         return self._state.tallies()[2]
 
     def redirected(self) -> bool:
@@ -261,14 +261,14 @@ class Redirector:
         return self._state.tallies()[0] > 0
 
     def close(self) -> None:
-        """Let go of all that refers to the socket's map."""
+        """Close everything that refers to the socket's map."""
         self.active = False
         self._made.close()
 
 
 @cache
 def _throw_away() -> Map:
-    """Return a map with a verdict, to find out who carries one already."""
+    """Return a map with a verdict, to find out whether a socket carries one already."""
     target = Map(syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 8, 1))
     attach_all(target, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
     return target
