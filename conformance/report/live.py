@@ -234,6 +234,8 @@ class LiveReporter:
         self._drawn: list[int] = []
         """The width of each line of the screen."""
         self._announced = 0
+        self._pending: list[str] = []
+        """Lines to print above the screen when it is drawn next."""
         self.lost: OSError | None = None
 
     @_never_raises
@@ -278,12 +280,13 @@ class LiveReporter:
             assert self._run is not None
             self._run.add(event)
             self._running.pop((event.kernel, event.id), None)
-            told = [verdict_of(self._run, event, self._style)] if self._verbose else []
+            if self._verbose:
+                # For the next tick: to draw the grids for each case would take longer than many a case does.
+                self._pending.append(verdict_of(self._run, event, self._style))
             if not event.verdict.expected:
                 self._announced += 1
-                told += announcement(self._run, event, self._announced, self._style)
-            if told:
-                self._draw(told)
+                if told := announcement(self._run, event, self._announced, self._style):
+                    self._draw(told)
 
     @_never_raises
     def note(self, text: str) -> None:
@@ -311,6 +314,7 @@ class LiveReporter:
 
     def _draw(self, above: Sequence[str] = ()) -> None:
         """Write permanent lines, and the new screen below them, over the old one, with one write(2)."""
+        above, self._pending = [*self._pending, *above], []
         lines: list[str] = []
         try:
             size = os.get_terminal_size(self._stream.fileno())

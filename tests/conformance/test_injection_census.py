@@ -31,7 +31,9 @@ def _process() -> Iterator[None]:
 @contextmanager
 def _orphan() -> Iterator[None]:
     """A process whose parent has gone without it."""
-    done = subprocess.run(["sh", "-c", "sleep 60 >/dev/null & echo $!"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True
+    )
     pid = int(done.stdout)
     yield
     os.kill(pid, signal.SIGKILL)
