@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import cached_property
 from typing import Final
 
@@ -44,23 +44,19 @@ class MapPair:
         self._maps: dict[str, int] = {}
         self.orphans: list[tuple[Owned, Owned]] = []
         """Sockets whose owner is going to be killed."""
-        try:
-            self._set_up(parser=parser)
-        except BaseException:
-            self.close()
-            raise
-
-    def _set_up(self, *, parser: bool) -> None:
-        self._state = State(self._fixture)
-        for each in ("source", "targets"):
-            self._maps[each] = syscall.create_map(syscall.MAP_TYPES[self._map_type], 4, 4, BATCH)
-        self.verdict = self._state.load("skb", self._map_type, self.targets)
-        if parser:
-            syscall.attach(self.source, self._fixture.load("sk_skb_parser", {}), "sk_skb_stream_parser")
-        name = fixture.attach(self.source, self.verdict, "sk_skb_stream_verdict" if parser else "sk_skb_verdict")
-        self.attach_type = syscall.ATTACH_TYPES[name]
-        if sockets.is_tcp(self.kind):
-            syscall.attach(self.source, self._state.load("msg", self._map_type, self.targets), "sk_msg_verdict")
+        with ExitStack() as unfinished:
+            unfinished.callback(self.close)
+            self._state = State(self._fixture)
+            for each in ("source", "targets"):
+                self._maps[each] = syscall.create_map(syscall.MAP_TYPES[map_type], 4, 4, BATCH)
+            self.verdict = self._state.load("skb", map_type, self.targets)
+            if parser:
+                syscall.attach(self.source, self._fixture.load("sk_skb_parser", {}), "sk_skb_stream_parser")
+            name = fixture.attach(self.source, self.verdict, "sk_skb_stream_verdict" if parser else "sk_skb_verdict")
+            self.attach_type = syscall.ATTACH_TYPES[name]
+            if sockets.is_tcp(kind):
+                syscall.attach(self.source, self._state.load("msg", map_type, self.targets), "sk_msg_verdict")
+            unfinished.pop_all()
 
     @cached_property
     def spare(self) -> int:
@@ -246,13 +242,8 @@ class Member(ways_out.Member):
 
 
 WAYS: Final[Mapping[str, str]] = {
-    "close": "close",
-    "delete": "delete",
-    "destroy": "destroy",
-    "disconnect": "disconnect",
-    "replace": "replace",
+    **{way: way for way in ("close", "delete", "destroy", "disconnect", "replace", "shutdown")},
     "replace-by-itself": "itself",
-    "shutdown": "shutdown",
     "peer-closes": "peer_close",
     "peer-resets": "peer_reset",
     "owner-killed": "killed",

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from conformance.guestlib.states import TCP_STATES
+
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY = 20
 _REQUEST_DUMP = 0x301
@@ -32,10 +34,6 @@ _KINDS: Final = {
     "unix": (_UNIX.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, 0), 2, 8),
     "vsock": (_VSOCK.pack(socket.AF_VSOCK, 0, 0, _ALL_STATES, 0, 0), 2, 24),
 }
-_STATES: Final = (
-    "", "established", "syn-sent", "syn-received", "fin-wait-1", "fin-wait-2", "time-wait", "closed", "close-wait",
-    "last-ack", "listening", "closing", "new",
-)  # fmt: skip
 
 
 class Lister:
@@ -62,5 +60,5 @@ class Lister:
                 if what in (_ERROR, _DONE):
                     return
                 answer = data[_HEADER.size : length]
-                yield answer[cookie : cookie + 8], f"{kind} {_STATES[answer[state] % len(_STATES)]}"
+                yield answer[cookie : cookie + 8], f"{kind} {TCP_STATES[answer[state] % len(TCP_STATES)]}"
                 data = data[(length + 3) & ~3 :]

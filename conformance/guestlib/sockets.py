@@ -22,7 +22,7 @@ _SO_MEMINFO, _SO_COOKIE = 55, 57
 _AT_ONCE = struct.pack("=ii", 1, 0)
 """struct linger: a close that resets."""
 
-_KINDS: dict[str, tuple[int, int, Any]] = {
+SORTS: dict[str, tuple[int, int, Any]] = {
     "tcp4": (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
     "tcp6": (socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)),
     "udp4": (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
@@ -34,7 +34,7 @@ _KINDS: dict[str, tuple[int, int, Any]] = {
     "vsock_seqpacket": (socket.AF_VSOCK, socket.SOCK_SEQPACKET, _VSOCK_ADDRESS),
 }
 """Family, type, and an address to bind to that leaves the rest to the kernel."""
-KINDS = tuple(_KINDS)
+KINDS = tuple(SORTS)
 
 _listeners: dict[str, tuple[socket.socket, Any]] = {}
 """With their addresses."""
@@ -45,7 +45,7 @@ def pair(kind: str) -> tuple[socket.socket, socket.socket]:
 
     They are blocking: pass MSG_DONTWAIT, which costs no system calls of its own.
     """
-    family, type_, _ = _KINDS[kind]
+    family, type_, _ = SORTS[kind]
     if family == socket.AF_UNIX:
         return socket.socketpair(family, type_)
     return _accepted_pair(kind) if connects(kind) else _datagram_pair(kind)
@@ -53,14 +53,14 @@ def pair(kind: str) -> tuple[socket.socket, socket.socket]:
 
 def fresh(kind: str) -> socket.socket:
     """Return a socket nothing was done to."""
-    return socket.socket(*_KINDS[kind][:2])
+    return socket.socket(*SORTS[kind][:2])
 
 
 def bound(kind: str) -> socket.socket:
     """Return a socket bound to an address of the loopback that is the kernel's choice."""
     opened = fresh(kind)
     try:
-        opened.bind(_KINDS[kind][2])
+        opened.bind(SORTS[kind][2])
     except BaseException:
         opened.close()
         raise
@@ -79,12 +79,7 @@ def connects(kind: str) -> bool:
 
     On such sockets an empty message means that the other side has shut down, also on those of type seqpacket.
     """
-    return _KINDS[kind][1] != socket.SOCK_DGRAM
-
-
-def address_of(kind: str) -> tuple[int, int, Any]:
-    """Return family and type of a kind, and an address to bind to."""
-    return _KINDS[kind]
+    return SORTS[kind][1] != socket.SOCK_DGRAM
 
 
 def is_tcp(kind: str) -> bool:

@@ -51,6 +51,7 @@ _STREAM, _DGRAM, _SEQPACKET, _RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, socke
 _KCM, _SMC, _XDP = 41, 43, 44
 
 _SORTS: dict[str, tuple[int, int, int, Any]] = {
+    **{kind: (family, type_, 0, address) for kind, (family, type_, address) in sockets.SORTS.items()},
     "unix_seqpacket": (socket.AF_UNIX, _SEQPACKET, 0, ""),
     "vsock_dgram": (socket.AF_VSOCK, _DGRAM, 0, None),
     "mptcp4": (socket.AF_INET, _STREAM, _MPTCP, _V4),
@@ -73,7 +74,7 @@ _SORTS: dict[str, tuple[int, int, int, Any]] = {
     "tipc_rdm": (socket.AF_TIPC, socket.SOCK_RDM, 0, None),
     "xdp": (_XDP, _RAW, 0, None),
 }
-"""Family, type, protocol and an address to bind to, of the kinds that are not in `sockets`."""
+"""Family, type, protocol and an address to bind to, of the kinds that are in `sockets` and others."""
 _OPTIONAL = ("mptcp", "sctp", "kcm", "smc", "tipc", "xdp")
 """What a kernel may well have been built without, or have in a module that is not loaded."""
 _PING_GROUPS = "/proc/sys/net/ipv4/ping_group_range"
@@ -96,15 +97,8 @@ def make(kind: str, state: str, keep: ExitStack) -> socket.socket:
     return end
 
 
-def _sort(kind: str) -> tuple[int, int, int, Any]:
-    if kind in _SORTS:
-        return _SORTS[kind]
-    family, type_, address = sockets.address_of(kind)
-    return family, type_, 0, address
-
-
 def _fresh(kind: str, keep: ExitStack) -> socket.socket:
-    family, type_, protocol, _ = _sort(kind)
+    family, type_, protocol, _ = _SORTS[kind]
     if kind.startswith("ping"):
         procfs.write(_PING_GROUPS, "0 0")
     try:
@@ -122,7 +116,7 @@ def _fresh(kind: str, keep: ExitStack) -> socket.socket:
 def _bound(kind: str, keep: ExitStack) -> socket.socket:
     end = _fresh(kind, keep)
     # In each family this has the kernel choose.
-    end.bind(_sort(kind)[3])
+    end.bind(_SORTS[kind][3])
     return end
 
 
@@ -166,7 +160,7 @@ def _accepted(kind: str, keep: ExitStack) -> socket.socket:
 
 def _connected(kind: str, keep: ExitStack) -> socket.socket:
     """Connect one way only, or to a listener that does not accept."""
-    peer = _bound(kind, keep) if _sort(kind)[1] in (_DGRAM, _RAW) else _listening(kind, keep)
+    peer = _bound(kind, keep) if _SORTS[kind][1] in (_DGRAM, _RAW) else _listening(kind, keep)
     end = _fresh(kind, keep)
     end.connect(peer.getsockname())
     return end
@@ -316,12 +310,12 @@ _STATES: dict[str, State] = {
     )
 }  # fmt: skip
 
-_TCP_STATES = (
+TCP_STATES = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-    "LISTEN", "CLOSING",
+    "LISTEN", "CLOSING", "NEW_SYN_RECV",
 )  # fmt: skip
 
 
 def tcp_state(end: socket.socket) -> str:
     """Return the state of a TCP socket as the kernel names it without its prefix."""
-    return str(_TCP_STATES[end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]])
+    return str(TCP_STATES[end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]])

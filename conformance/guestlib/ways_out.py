@@ -28,42 +28,32 @@ class Member:
     owner: Child | None = None
     """Another process that has the socket, too."""
 
-    def meanwhile(self) -> None:
-        """Do what is due while something still keeps the socket: a duplicate, an owner, a name of the map."""
-
-    def delete(self) -> None:
-        """Delete the entry."""
-
-    def put(self, one: socket.socket) -> None:
-        """Insert a socket in the place of this one."""
-
-    def stranger(self) -> socket.socket:
-        """Return one more socket that the map takes, closed in the end."""
-        raise NotImplementedError
+    meanwhile: Callable[[], object]
+    """Do what is due while something still keeps the socket: a duplicate, an owner, a name of the map."""
+    delete: Callable[[], object]
+    """Delete the entry."""
+    put: Callable[[socket.socket], object]
+    """Insert a socket in the place of this one."""
+    stranger: Callable[[], socket.socket]
+    """Return one more socket that the map takes, closed in the end."""
+    let_go: Callable[[], object]
+    """Close all that refers to the map."""
+    drop_home: Callable[[], object]
+    """Close the map; a program may still refer to it."""
+    pin: Callable[[str], object]
+    """Give the map a name in a folder, and close it but for what `meanwhile` needs."""
+    detach: Callable[[], object]
+    """Detach the programs of the map."""
+    swap: Callable[[], object]
+    """Attach other programs in the place of those the socket runs."""
+    drop_links: Callable[[], object]
+    """Close the links that hold the programs in the map."""
 
     def enter_second(self) -> None:
         """Insert the socket into another map, too, which has no programs."""
 
-    def let_go(self) -> None:
-        """Close all that refers to the map."""
-
     def await_freed(self) -> None:
         """Wait until the map is freed, if anything tells."""
-
-    def drop_home(self) -> None:
-        """Close the map; a program may still refer to it."""
-
-    def pin(self, folder: str) -> None:
-        """Give the map a name in a folder, and close it but for what `meanwhile` needs."""
-
-    def detach(self) -> None:
-        """Detach the programs of the map."""
-
-    def swap(self) -> None:
-        """Attach other programs in the place of those the socket runs."""
-
-    def drop_links(self) -> None:
-        """Close the links that hold the programs in the map."""
 
     def kill_owner(self) -> None:
         """Leave the socket to its owner, and kill that."""

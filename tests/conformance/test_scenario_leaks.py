@@ -126,7 +126,7 @@ def test_nothing_countable_is_left_of_a_closed_socket(host: Session, kind: str) 
 @pytest.mark.parametrize(
     ("fault", "step", "named"),
     [
-        ("socket", "kept", "8 unix established socket"),
+        ("socket", "kept", "8 unix ESTABLISHED socket"),
         ("map", "kept", "8 BPF map"),
         ("program", "kept", "8 descriptor of anon_inode:bpf-prog"),
         ("memory", "memory", "slab skbuff_head_cache"),
@@ -141,9 +141,9 @@ def test_a_planted_leak_is_named(host: Session, fault: str, step: str, named: st
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("tcp4", ["tcp4 established", "tcp4 established", "tcp4 listening"]),
-        ("udp6", ["udp6 established", "udp6 established"]),
-        ("unix_stream", ["unix established", "unix established"]),
+        ("tcp4", ["tcp4 ESTABLISHED", "tcp4 ESTABLISHED", "tcp4 LISTEN"]),
+        ("udp6", ["udp6 ESTABLISHED", "udp6 ESTABLISHED"]),
+        ("unix_stream", ["unix ESTABLISHED", "unix ESTABLISHED"]),
     ],
 )
 def test_sockets_are_listed_by_kind_and_state(host: Session, kind: str, names: list[str]) -> None:

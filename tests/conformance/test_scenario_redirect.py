@@ -146,7 +146,7 @@ def test_an_impossible_socket_is_observed_as_its_errno() -> None:
     """A kind this kernel cannot make ends the case there, the other pair still made."""
     without = """
 def broken(arguments):
-    sockets._KINDS["tcp4"] = (*sockets._KINDS["tcp4"][:2], ("192.0.2.1", 0))
+    sockets.SORTS["tcp4"] = (*sockets.SORTS["tcp4"][:2], ("192.0.2.1", 0))
     return many(arguments)
 """
     with open_host(without) as host:
@@ -166,8 +166,8 @@ def test_a_refused_insertion_is_observed_and_both_are_tried() -> None:
     """An errno of one insertion does not hide that of the other."""
     closed = """
 def listening(arguments):
-    family, _, address = sockets._KINDS["unix_stream"]
-    sockets._KINDS["unix_stream"] = family, sockets.socket.SOCK_SEQPACKET, address
+    family, _, address = sockets.SORTS["unix_stream"]
+    sockets.SORTS["unix_stream"] = family, sockets.socket.SOCK_SEQPACKET, address
     return many(arguments)
 """
     with open_host(closed) as host:

@@ -55,7 +55,7 @@ def test_a_connection_somebody_left_is_not_taken_for_ours(kind: str) -> None:
     """A case killed between connect() and accept() does not spoil the next one."""
     for end in sockets.pair(kind):
         end.close()
-    with socket.socket(sockets._KINDS[kind][0], socket.SOCK_STREAM) as left:
+    with socket.socket(sockets.SORTS[kind][0], socket.SOCK_STREAM) as left:
         left.connect(sockets._listeners[kind][1])
         first, second = sockets.pair(kind)
         with first, second:
@@ -65,8 +65,8 @@ def test_a_connection_somebody_left_is_not_taken_for_ours(kind: str) -> None:
 
 def test_a_kind_that_cannot_be_made_raises_its_errno_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel refuses is an OSError with its errno, and the next attempt starts anew."""
-    family, type_, _ = sockets._KINDS["tcp4"]
-    monkeypatch.setitem(sockets._KINDS, "tcp4", (family, type_, ("192.0.2.1", 0)))
+    family, type_, _ = sockets.SORTS["tcp4"]
+    monkeypatch.setitem(sockets.SORTS, "tcp4", (family, type_, ("192.0.2.1", 0)))
     with pytest.raises(OSError) as caught:
         sockets.pair("tcp4")
     assert caught.value.errno == errno.EADDRNOTAVAIL

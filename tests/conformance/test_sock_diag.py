@@ -16,7 +16,7 @@ from conformance.guestlib.sock_diag import Lister
 from conformance.guestlib.sockets import pair
 
 _SO_COOKIE = 57
-_STATES = {1: "established", 7: "closed", 10: "listening"}
+_STATES = {1: "ESTABLISHED", 7: "CLOSE", 10: "LISTEN"}
 """The states that the sockets here can be in, from include/net/tcp_states.h."""
 _ASKED = {
     "tcp4": (socket.AF_INET, socket.IPPROTO_TCP),
@@ -35,8 +35,8 @@ def opened() -> Iterator[dict[bytes, str]]:
         for kind in ("tcp4", "tcp6", "udp4", "udp6", "unix_stream", "unix_dgram"):
             for end in pair(kind):
                 keep.enter_context(end)
-                names[end] = f"{kind.partition('_')[0]} established"
-        names[keep.enter_context(socket.create_server(("127.0.0.1", 0)))] = "tcp4 listening"
+                names[end] = f"{kind.partition('_')[0]} ESTABLISHED"
+        names[keep.enter_context(socket.create_server(("127.0.0.1", 0)))] = "tcp4 LISTEN"
         cookies = {end.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8): name for end, name in names.items()}
         # A module may be missing: then neither reader can know.
         known = {name.partition(" ")[0] for name in by_pyroute2().values()}

@@ -12,7 +12,7 @@ from typing import Final
 
 from conformance.groups.enrol.guest.setup import SHORT_GRACE, EnrolSetup
 from conformance.guestlib import child, fixture, pidfd, sockets, traffic
-from conformance.guestlib.answers import by_name, opens
+from conformance.guestlib.answers import by_name, opens, outcome
 
 _PEEK: Final = int(socket.MSG_PEEK)
 """A number: marshal takes no flags."""
@@ -113,12 +113,10 @@ def _beginning(setup: EnrolSetup, sender: int) -> str:
     return "a beginning" if got and child.flood().startswith(got) else f"{len(got)} bytes"
 
 
-def _unacknowledged(sender: int) -> int:
-    try:
-        return traffic.count(sender, termios.TIOCOUTQ)
-    except OSError:
-        # Some kernels cannot report the queue of VSOCK.
-        return 0
+def _unacknowledged(sender: int) -> bool:
+    # Some kernels cannot report the queue of VSOCK.
+    found = outcome(traffic.count, sender, termios.TIOCOUTQ)
+    return isinstance(found, int) and found > 0
 
 
 def _queued(setup: EnrolSetup) -> None:

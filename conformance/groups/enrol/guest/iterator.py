@@ -142,7 +142,7 @@ def _listener(setup: EnrolSetup) -> None:
     owner = setup.make_child()
     address = setup.meet_listener(owner)
     orders = _load(setup, setup.params["hook"], setup.map)
-    orders.give(port=address[1], family=sockets.address_of(setup.kind)[0])
+    orders.give(port=address[1], family=sockets.SORTS[setup.kind][0])
     _search(setup, orders)
     setup.meet_accepted(owner, address)
     setup.use()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from bpf.guest import hooks, links, maps
@@ -119,33 +120,17 @@ def _late(hooked: SockOpsSetup) -> None:
     hooked.look()
 
 
-def _both(hooked: SockOpsSetup) -> None:
-    """Attach one program to the cgroup and one to the cgroup around it, both with the flags that `variant` says."""
-    flags = {"multi": hooks.ALLOW_MULTI, "override": hooks.ALLOW_OVERRIDE, "exclusive": 0}[hooked.params["variant"]]
-    second = hooked.new_map()
+def _enrol_twice(hooked: SockOpsSetup, places: Mapping[str, str], how: int) -> None:
+    """Attach two programs at places of the cgroups, each with a map of its own, and see what becomes of the socket."""
+    enrolled = dict(zip(sorted(places), (hooked.map, hooked.new_map()), strict=True))
     hooked.listen()
-    outer = hooked.hook("outer", second, flags)
-    inner = hooked.hook("inner", hooked.map, flags)
-    _enrol_twice(hooked, {"inner": inner, "outer": outer}, [hooked.map, second])
-
-
-def _twice(hooked: SockOpsSetup) -> None:
-    """Attach two programs to one cgroup."""
-    second = hooked.new_map()
-    hooked.listen()
-    first = hooked.hook("inner", hooked.map, hooks.ALLOW_MULTI, "attach-first")
-    other = hooked.hook("inner", second, hooks.ALLOW_MULTI, "attach-second")
-    _enrol_twice(hooked, {"first": first, "second": other}, [hooked.map, second])
-
-
-def _enrol_twice(hooked: SockOpsSetup, attached: Mapping[str, Orders], maps: Sequence[Map]) -> None:
-    """Connect under two programs, each with a map of its own, and see what became of the socket in both."""
+    programs = {name: hooked.hook(place, enrolled[name], how, f"attach-{name}") for name, place in places.items()}
     hooked.connect()
-    for name, hook in attached.items():
-        hooked.enrolled(hook, f"-{name}")
+    for name, program in programs.items():
+        hooked.enrolled(program, f"-{name}")
     hooked.accept()
-    for name, descriptor in zip(attached, maps, strict=True):
-        hooked.look(f"-{name}", target=descriptor)
+    for name, target in enrolled.items():
+        hooked.look(f"-{name}", target=target)
     hooked.prove()
 
 
@@ -229,8 +214,13 @@ def _timers(hooked: SockOpsSetup) -> None:
 
 
 VARIANTS: Final[Mapping[str, Callable[[SockOpsSetup], None]]] = {
-    **by_name(_plain, _late, _twice, _occupied, _early, _unaccepted, _callbacks, _timers),
+    **by_name(_plain, _late, _occupied, _early, _unaccepted, _callbacks, _timers),
     "nested": lambda hooked: _plain(hooked, "outer"),
     "outside": lambda hooked: _plain(hooked, "beside"),
-    **dict.fromkeys(("multi", "override", "exclusive"), _both),
+    # Attached to the cgroup and to the cgroup around it, both with the same flags; then both to one cgroup.
+    **{
+        name: partial(_enrol_twice, places={"outer": "outer", "inner": "inner"}, how=how)
+        for name, how in (("multi", hooks.ALLOW_MULTI), ("override", hooks.ALLOW_OVERRIDE), ("exclusive", 0))
+    },
+    "twice": partial(_enrol_twice, places={"first": "inner", "second": "inner"}, how=hooks.ALLOW_MULTI),
 }

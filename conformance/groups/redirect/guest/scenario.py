@@ -95,7 +95,7 @@ class _Flow:
     def __init__(self, setup: RedirectSetup) -> None:
         self._setup, self._state = setup, setup.state
         self._sender = setup.sender
-        self._vsock = setup.uses_vsock()
+        self._vsock = any(sockets.is_vsock(setup.kind(name)) for name in setup.ends)
         self._tcp = [end for name, end in setup.ends.items() if sockets.is_tcp(setup.kind(name))]
         self._received: dict[str, traffic.Messages] = {name: [] for name in setup.ends}
         self._drains = [

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Mapping
 
 from bpf.guest import syscall
-from conformance.guestlib import sockets
 from conformance.guestlib.answers import attempt
 from conformance.guestlib.fixture import Fixture, State
 
@@ -62,10 +61,6 @@ class RedirectSetup:
     def kind(self, end: str) -> str:
         """Return the kind of a socket by its name in `ends`."""
         return self._kinds[end.removesuffix("_peer")]
-
-    def uses_vsock(self) -> bool:
-        """Whether data may pass the vsock loopback."""
-        return any(map(sockets.is_vsock, self._kinds.values()))
 
     def _connect(self, name: str, kind: str) -> None:
         self.ends[name], self.ends[f"{name}_peer"] = self._fixture.pair(kind)

@@ -48,7 +48,7 @@ class SteeringMap:
         opened = self.fixture.enter_context(sockets.fresh(kind))
         if grouped:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        opened.bind(address or sockets.address_of(kind)[2])
+        opened.bind(address or sockets.SORTS[kind][2])
         if sockets.connects(kind):
             opened.listen(8)
         return opened

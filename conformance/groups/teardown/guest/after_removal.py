@@ -10,15 +10,7 @@ import termios
 from collections.abc import Mapping
 
 from bpf.guest import maps
-from conformance.groups.teardown.guest.setup import (
-    PATIENCE,
-    SENTINEL,
-    SOCKET,
-    SPARE,
-    TeardownSetup,
-    attach_all,
-    carries_verdict,
-)
+from conformance.groups.teardown.guest.setup import PATIENCE, SENTINEL, SOCKET, SPARE, TeardownSetup, carries_verdict
 from conformance.groups.teardown.guest.waiters import WAITS, events
 from conformance.guestlib import fixture, sockets, traffic
 from conformance.guestlib.answers import outcome
@@ -46,7 +38,7 @@ def look(case: TeardownSetup) -> None:
     _traffic(case)
     if case.second >= 0:
         steps["second"] = case.found(case.second, SOCKET)
-    if case.redirector and case.redirector.active:
+    if case.redirector:
         _redirect(case)
     if case.end.fileno() >= 0:
         steps["error"] = traffic.pending_error(case.end)
@@ -88,19 +80,15 @@ def _queued(case: TeardownSetup) -> None:
 def _traffic(case: TeardownSetup) -> None:
     """Send in both directions, and see whether the program runs."""
     steps = case.steps
-    there, back = traffic.payload(), traffic.payload()
     before = case.runs()
-    parts = {}
-    if case.peer.fileno() >= 0:
-        steps["receive"] = traffic.send(case.peer, there)
-        parts["receive"] = there
-    if case.end.fileno() >= 0:
-        steps["send"] = traffic.send(case.end, back)
-        parts["send"] = back
-    found = _collect(case, {name: part for name, part in parts.items() if steps[name] == "ok"})
-    for name in parts:
-        if steps[name] == "ok":
-            steps[name] = found.place(name)
+    parts: dict[str, bytes] = {}
+    for name, end in (("receive", case.peer), ("send", case.end)):
+        if end.fileno() >= 0:
+            data = traffic.payload()
+            steps[name] = traffic.send(end, data)
+            parts |= {name: data} if steps[name] == "ok" else {}
+    found = _collect(case, parts)
+    steps |= {name: found.place(name) for name in parts}
     steps |= {f"{name}-then": what for name, what in found.others().items()}
     if case.programs:
         steps["runs"] = "yes" if case.runs() > before else "no"
@@ -145,10 +133,7 @@ def _memory(case: TeardownSetup) -> str:
 def _again(case: TeardownSetup) -> None:
     """Insert the socket into a map like its first one, and see whether the program runs."""
     steps = case.steps
-    target = case.home
-    if target < 0:
-        target = case.fixture.map(case.map_type)
-        attach_all(target, case.programs)
+    target = case.home if case.home >= 0 else case.like_home()
     answer = target.insert(case.end, SPARE)
     if answer == "ok" and case.programs and case.peer.fileno() >= 0:
         before = case.runs()

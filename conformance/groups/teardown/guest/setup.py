@@ -86,12 +86,12 @@ class TeardownSetup(Member):
         # Where it tells nothing, it may be a cheaper one.
         tells = way_out in FREEING
         self.sentinel = self.fixture.pair(_SENTINEL)[0] if tells else self.fixture.own(sockets.bound("udp4"))
-        held = attach_all(self.home, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
+        second = fixture.counting("sk_skb_verdict", "second").descriptor
+        held_as = fixture.attach(self.home, second)
         self.home.insert(self.sentinel, SENTINEL)
-        for attach_type, program in held:
-            syscall.detach(self.home, program.descriptor, attach_type)
+        syscall.detach(self.home, second, held_as)
         if self.role != "out":
-            self.programs = attach_all(self.home, _programs(self.program, self.data))
+            self.programs = _attach_all(self.home, _programs(self.program, self.data))
 
     def _connected(self, way_out: str) -> tuple[socket.socket, socket.socket]:
         if way_out == "namespace":
@@ -126,6 +126,7 @@ class TeardownSetup(Member):
         """Close the redirecting program, then the map."""
         if self.redirector:
             self.redirector.close()
+            self.redirector = None
         self.drop_home()
 
     def await_freed(self) -> None:
@@ -166,6 +167,12 @@ class TeardownSetup(Member):
         """Have the last process leave the network namespace of the socket and its peer."""
         self.fixture.drop(self.namespace)
 
+    def like_home(self) -> Map:
+        """Create one more map with the programs of the case."""
+        target = self.fixture.map(self.map_type)
+        _attach_all(target, self.programs)
+        return target
+
     def link(self) -> None:
         """Have links hold the programs in the map."""
         for attach_type, program in self.programs:
@@ -198,7 +205,7 @@ class TeardownSetup(Member):
     def drains(self) -> dict[str, Callable[[], Messages]]:
         """Return, for each open socket, the function that reads its data."""
         pairs = {"socket": (self.end, self.kind), "peer": (self.peer, self.kind)}
-        if self.redirector and self.redirector.active:
+        if self.redirector:
             pairs |= {"near": (self.redirector.near, "tcp4"), "far": (self.redirector.far, "tcp4")}
         taken: dict[str, Callable[[], Messages]] = {
             name: waiter.take for name, waiter in self.waiters.items() if isinstance(waiter, Reader)
@@ -221,10 +228,8 @@ class TeardownSetup(Member):
 
     def found(self, target: Map, key: int) -> str:
         """Look a key up: whose cookie is there, or the errno."""
-        cookie = target.cookie(key)
-        if isinstance(cookie, str):
-            return cookie
-        return {self.cookie: "socket", sockets.cookie_of(self.sentinel): "sentinel"}.get(cookie, "another")
+        found = target.whose(key, self.cookie, self.sentinel)
+        return {"cookie 1": "socket", "cookie 2": "sentinel", "another cookie": "another"}.get(found, found)
 
     def contents(self) -> dict[int, str]:
         """Iterate the map: whose cookie is at which key."""
@@ -249,8 +254,6 @@ class Redirector:
         self._state = State(self._made, key=SOCKET, flags=flags)
         fixture.attach(sources, self._state.load("skb", case.map_type, case.home))
         sources.insert(self.near)
-        self.active = True
-        """Whether it still redirects."""
 
     def dropped(self) -> int:
         """Return how often the redirect helper found no target."""
@@ -262,7 +265,6 @@ class Redirector:
 
     def close(self) -> None:
         """Close everything that refers to the socket's map."""
-        self.active = False
         self._made.close()
 
 
@@ -270,7 +272,7 @@ class Redirector:
 def _throw_away() -> Map:
     """Return a map with a verdict, to find out whether a socket carries one already."""
     target = Map(syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 8, 1))
-    attach_all(target, [("sk_skb_verdict", fixture.counting("sk_skb_verdict", "second"))])
+    fixture.attach(target, fixture.counting("sk_skb_verdict", "second").descriptor)
     return target
 
 
@@ -282,7 +284,7 @@ def carries_verdict(one: socket.socket) -> str:
     return answer
 
 
-def attach_all(target: int, programs: list[tuple[str, Counting]]) -> list[tuple[str, Counting]]:
+def _attach_all(target: int, programs: list[tuple[str, Counting]]) -> list[tuple[str, Counting]]:
     """Attach programs, and return them by the names this kernel has."""
     return [(fixture.attach(target, program.descriptor, attach_type), program) for attach_type, program in programs]
 

@@ -84,11 +84,7 @@ def _probes(context: Context, kind: str, descriptor: int, other: int) -> Iterato
         own = asm.load(asm.R3, asm.R6, context.socket)
         yield "update with its own socket", own + asm.unless_zero(asm.R3, it + update)
     yield "update with no socket", it + value + update
-    yield from _helpers(kind, descriptor)
-
-
-def _helpers(kind: str, descriptor: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the helpers that take the program's context and a map of sockets."""
+    # The helpers that take the program's context and a map of sockets.
     of = kind.removeprefix("sock")
     yield "update helper", _call(*_TOPICS["socket"][f"sock_{of}_update"], {"M": descriptor, "H": descriptor})
     yield "sk redirect helper", _call(*_TOPICS["message"][f"sk_redirect_{of}"], {"M": descriptor, "H": descriptor})
