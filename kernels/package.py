@@ -59,7 +59,8 @@ def config_of(root: Path, release: str) -> Path | None:
 def modules_of(root: Path, release: str) -> Path | None:
     """Return a root with the indexed modules of a release found below `root`; None if there are none."""
     for folder in _folders(root, release):
-        if (folder / "modules.dep").is_file() and (root / "lib" / "modules" / release).is_dir():
+        indexed = (folder / "modules.dep").is_file() and (root / "lib" / "modules" / release).is_dir()
+        if indexed and not _gzipped(folder / "kernel"):
             return root
         if (folder / "kernel").is_dir():
             found = {str(path.relative_to(folder / "kernel")): path for path in (folder / "kernel").rglob("*.ko*")}
@@ -81,6 +82,11 @@ def _resolve(spec: Spec, root: Path, release: str, path: Path) -> Kernel:
         config=config_of(root, release),
         provenance={"path": str(path)},
     )
+
+
+def _gzipped(folder: Path) -> bool:
+    """Tell from one module whether a build's modules are .ko.gz, which the kmod of Debian neither reads nor indexes."""
+    return next((path.name.endswith(".gz") for path in folder.rglob("*.ko*")), False)
 
 
 def _folders(root: Path, release: str) -> list[Path]:

@@ -182,6 +182,23 @@ def test_links_out_of_a_package_are_not_followed(unpacked: Path, elsewhere: Path
         resolve(str(unpacked))
 
 
+def test_an_index_that_was_made_without_zlib(unpacked: Path, own_cache: Path) -> None:
+    """Debian's depmod leaves .ko.gz out of the index of a package whose modules are all compressed that way."""
+    (unpacked / "usr/lib/modules").rename(unpacked / "modules")
+    (unpacked / "lib").mkdir()
+    (unpacked / "modules").rename(unpacked / "lib/modules")
+    folder = unpacked / "lib/modules" / RELEASE
+    write(folder / "kernel", {"net/sctp/sctp.ko.gz": gzip.compress(fakes.module("sctp", "tls"))})
+    modules.depmod(unpacked, RELEASE)
+    assert "tls" not in (folder / "modules.dep").read_text()
+
+    kernel = resolve(str(unpacked))
+
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, RELEASE) == {"tls", "sctp"}
+    assert {path.name for path in vm.modules.closure(kernel, ("sctp", "tls"))} == {"tls.ko", "sctp.ko"}
+
+
 def test_an_index_cannot_name_what_is_not_of_the_package(unpacked: Path, elsewhere: Path) -> None:
     """The files that a guest gets are checked where they are read, since the index comes with the package."""
     (elsewhere / "secret.ko").rename(elsewhere / "virtio_console.ko")
