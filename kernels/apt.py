@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -200,6 +200,11 @@ class Apt:
         return done
 
 
+_UNBELIEVED = ("GPG error", "is not signed")
+_TRUST_HINT = (
+    "look at `apt-get update`: a mirror may be in the middle of an update, a key may be missing in signed-by, or"
+    " somebody has changed the file"
+)
 REACH_HINT = (
     "check the network and `apt-get update`, or give a kernel that is here: a directory, a file, installed:RELEASE"
 )
@@ -237,6 +242,15 @@ def complaints(output: str) -> list[str]:
         if (kind[0] == "E" or any(word in text for word in serious))
         and not any(word in text for word in _NO_SUCH_SUITE)
     ]
+
+
+def unusable(complaints: Sequence[str]) -> HostError:
+    """Say why there is no index, by what apt said: the archive is away, or nobody that we trust has signed it."""
+    for sign in _UNBELIEVED:
+        if said := next((each for each in complaints if sign in each), ""):
+            return HostError(f"the Debian archive cannot be trusted: {said}", hint=_TRUST_HINT)
+    why = complaints[-1] if complaints else "no suite has a kernel for amd64"
+    return HostError(f"the Debian archive does not answer: {why}", hint=REACH_HINT)
 
 
 def _parted(address: str) -> tuple[str, str]:

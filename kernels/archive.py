@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cache
-from common.errors import HostError
-from kernels.apt import REACH_HINT, Apt, Index
+from kernels.apt import Apt, Index, unusable
 from kernels.version import Version
 
 _SCHEMA = 2
@@ -110,8 +109,7 @@ def catalogue(*, max_age: float) -> Catalogue:
         every = [package for index in apt.indexes() for package in packages(apt.text(index), index)]
         offers, sources = tuple(_offers(every)), tuple(_sources(every))
         if not offers:
-            why = complaints[-1] if complaints else "no suite has a kernel for amd64"
-            raise HostError(f"the Debian archive does not answer: {why}", hint=REACH_HINT)
+            raise unusable(complaints)
         if complaints and known is not None:
             return Catalogue(known.made, tuple(complaints), offers, sources)  # not written: to be asked again next time
         fresh = Catalogue(time.time(), tuple(complaints), offers, sources)

@@ -13,7 +13,7 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError, UsageError
 from kernels import artifact, deb, modules, seal
-from kernels.apt import REACH_HINT, Apt
+from kernels.apt import Apt, unusable
 from kernels.archive import Catalogue, Offer, Package, catalogue
 from kernels.kernel import Kernel
 from kernels.spec import Spec
@@ -80,7 +80,7 @@ def _fetch(spec: Spec, refresh: bool, progress: Progress) -> Path:
     progress(f"{spec.text}: asking the archive")
     offered = catalogue(max_age=0 if refresh else DAY)
     if refresh and offered.complaints:
-        raise HostError(f"the Debian archive does not answer: {offered.complaints[-1]}", hint=REACH_HINT)
+        raise unusable(offered.complaints)
     for complaint in offered.complaints:
         progress(f"{spec.text}: {complaint}")
     try:
