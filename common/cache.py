@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cache on disk: entries named by what they are made of, written beside and renamed, one lock per key.
+"""The cache on disk: entries named by their ingredients, written to a temporary and renamed, one lock per key.
 
 Whatever has its final name is complete, so a run killed at any byte leaves nothing that could be mistaken for a
 result. A temporary lives in `partial/` under the name of the lock its writer holds: if that lock is free, the writer
@@ -52,7 +52,7 @@ def root() -> Path:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write below `path` into a HostError that says how to mend it."""
+    """Turn a full disk or a refused write below `path` into a HostError that says how to fix it."""
     try:
         yield
     except OSError as error:
@@ -79,7 +79,7 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # /proc and its like: nothing can be made there
             raise PermissionError(errno.EPERM, "", str(path.parent)) from error
-        # Never unlinked: whoever waits on an unlinked file would hold a lock nobody else can see.
+        # Never unlinked: a process that waits on an unlinked file would hold a lock that others cannot see.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -93,7 +93,7 @@ def lock(key: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 def publish(target: Path, build: Callable[[Path], None], *, replace: bool = False) -> Path:
-    """Return `target`, made by `build(temporary)` unless it is there; of two callers at once one builds, both get it.
+    """Return `target`, made by `build(temporary)` unless it is there; of two callers at a time one builds.
 
     `build` creates a file or a directory at the path it is given. `replace` builds even if `target` exists; only for
     files, which a rename replaces at once.
@@ -117,13 +117,13 @@ def publish(target: Path, build: Callable[[Path], None], *, replace: bool = Fals
 
 
 def touch(target: Path) -> None:
-    """Note that an entry was used now; its modification time is that note."""
+    """Record that an entry was used now, as its modification time."""
     with suppress(OSError):  # a cache on a read-only disk still serves
         os.utime(target)
 
 
 def write(target: Path, data: bytes) -> None:
-    """Replace the file `target` by one holding `data`, at once."""
+    """Replace the file `target` atomically by one with `data`."""
 
     def build(temporary: Path) -> None:
         temporary.write_bytes(data)
@@ -132,7 +132,7 @@ def write(target: Path, data: bytes) -> None:
 
 
 def discard(target: Path) -> None:
-    """Remove an entry so that nobody ever sees half of it."""
+    """Remove an entry so that no process ever sees half of it."""
     key = str(target.relative_to(root()))
     with lock(key), explained(target):
         discarded = root() / "partial" / _flat(key)
@@ -144,7 +144,7 @@ def discard(target: Path) -> None:
 
 
 def sweep() -> list[str]:
-    """Remove what killed writers left behind; returns the names. A temporary whose lock is held is alive and stays."""
+    """Remove temporaries of killed writers; returns the names. A temporary whose lock is held is alive and stays."""
     swept = []
     for temporary in sorted((root() / "partial").glob("*")):
         with lock(temporary.name, wait=False) as free:

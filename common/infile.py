@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that people and other programs wrote, and that may be something else."""
+"""Read files from people and other programs, which may be pipes, devices or huge."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _MOST = 1 << 20
-"""Bytes of a file that somebody wrote by hand."""
+"""Bytes of a hand-written file at most."""
 
 
 def small(path: Path) -> bytes:
-    """Return a file that somebody wrote by hand; OSError if it cannot be read, or is larger than 1 MiB."""
+    """Return the content of a hand-written file; OSError if it cannot be read, or is larger than 1 MiB."""
     with path.open("rb") as file:
         content = file.read(_MOST + 1)
     if len(content) > _MOST:
@@ -23,9 +23,9 @@ def small(path: Path) -> bytes:
 
 
 def toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says; OSError if it cannot be read, ValueError if it is not TOML."""
+    """Return the content of a TOML file; OSError if it cannot be read, ValueError if it is not TOML."""
     text = small(path).decode()
-    import tomllib  # takes longer to import than most files take to read
+    import tomllib  # its import takes longer than reading most files
 
     try:
         return tomllib.loads(text)
@@ -34,7 +34,7 @@ def toml(path: Path) -> dict[str, Any]:
 
 
 def opened(path: Path, *, regular: bool) -> BinaryIO:
-    """Open a file; OSError for a pipe or a device that is to be a `regular` one: it may never begin, or never end."""
+    """Open a file; OSError for a pipe or a device if it must be `regular`: reading might never begin or end."""
     mode = os.stat(path).st_mode
     if regular and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "it is a pipe or a device")

@@ -17,12 +17,12 @@ from common.errors import HostError, UnreadError
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print one line, on standard output unless told otherwise; HostError where it cannot be written."""
+    """Print one line, on standard output by default; HostError if it cannot be written."""
     put([foreign.line(text)], sys.stdout if stream is None else stream)
 
 
 def note(text: str) -> None:
-    """Print one line about what takes time, on standard error; that nobody can read it stops nothing."""
+    """Print one line about a slow step, on standard error; a failure to print is ignored."""
     try:
         say(text, sys.stderr)
     except (HostError, UnreadError):
@@ -40,7 +40,7 @@ def add(lines: Iterable[str], stream: TextIO) -> None:
 
 
 def put(lines: Iterable[str], stream: TextIO) -> None:
-    """Print lines that a report has made of foreign text already; HostError where they cannot be written."""
+    """Print lines in which foreign text is visible already; HostError if they cannot be written."""
     encoding = stream.encoding or "utf-8"
     text = "".join(f"{each}\n" for each in lines)
     with _readable(stream):
@@ -49,7 +49,7 @@ def put(lines: Iterable[str], stream: TextIO) -> None:
 
 
 def put_bytes(text: bytes, stream: TextIO) -> None:
-    """Print a whole report as it was rendered; HostError where it cannot be written."""
+    """Print a rendered report; HostError if it cannot be written."""
     with _readable(stream):
         stream.buffer.write(text)
         stream.flush()
@@ -96,13 +96,13 @@ def _readable(stream: TextIO) -> Iterator[None]:
 
 
 def silence(stream: TextIO) -> None:
-    """Lose what a stream still holds: Python would fail to write it once more when it exits, and exit with 120."""
+    """Drop the unwritten data of a stream: Python would fail to write it again at exit, and exit with 120."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
 
 
 def unwritable(error: OSError) -> HostError:
-    """Say that what was to be printed is lost."""
+    """Return the error for output that could not be written."""
     return HostError(
         f"cannot write to standard output: {error.strerror}",
         hint="free some space, or send the output elsewhere",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What kernels the Debian archive offers: packages from apt's verified indexes, and which of them make a kernel."""
+"""The kernels that the Debian archive offers, from apt's verified indexes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Offer:
 
     @property
     def image(self) -> Package:
-        """The package it is called by."""
+        """The package with the image."""
         return self.packages[0]
 
     @property
@@ -66,7 +66,7 @@ class Offer:
         return sum(package.size for package in self.packages)
 
     def answers(self, wanted: str) -> bool:
-        """Tell whether it is meant by a branch, an upstream version, an ABI, a package version or a suite."""
+        """Return whether a branch, an upstream version, an ABI, a package version or a suite matches it."""
         image = self.image
         names = {self.abi, self.release, image.version, image.version.partition("-")[0], image.suite, image.alias}
         return wanted in names or wanted in (self.version.branch, str(self.version))
@@ -79,7 +79,7 @@ class Catalogue:
     made: float
     """Seconds since the epoch."""
     complaints: tuple[str, ...]
-    """What apt said of archives it could not reach."""
+    """apt's messages about archives it could not reach."""
     offers: tuple[Offer, ...]
     """Newest first."""
     sources: tuple[Package, ...] = ()
@@ -92,9 +92,9 @@ class Catalogue:
 
 
 def catalogue(*, max_age: float) -> Catalogue:
-    """Return what the archive offers, asking it if what is known is older than `max_age` seconds.
+    """Return the archive's offers, asking it if the cached ones are older than `max_age` seconds.
 
-    HostError if the archive is away and was never reached before.
+    HostError if the archive cannot be reached and there are no cached offers.
     """
     apt = Apt()
     path = apt.home / f"offers-{apt.fingerprint}.json"
@@ -102,7 +102,7 @@ def catalogue(*, max_age: float) -> Catalogue:
     if known is not None and known.age < max_age:
         return known
     with cache.lock("apt"):
-        known = _load(path)  # somebody else may have asked while we waited
+        known = _load(path)  # another process may have asked meanwhile
         if known is not None and known.age < max_age:
             return known
         complaints = apt.update()
@@ -138,7 +138,7 @@ def packages(text: bytes, index: Index) -> Iterator[Package]:
 
 @total_ordering
 class Order:
-    """A Debian version by the order of Debian's Policy, section 5.6.12."""
+    """A Debian version, ordered by Debian's Policy, section 5.6.12."""
 
     def __init__(self, text: str) -> None:
         epoch, colon, rest = text.rpartition(":")
@@ -164,7 +164,7 @@ def _order(text: str) -> list[tuple[list[int], int]]:
 
 
 def _offers(every: Sequence[Package]) -> list[Offer]:
-    """Return the kernels that can be had whole, newest first; the signed package where there are both."""
+    """Return the kernels whose packages are all available, newest first; the signed package if there are both."""
     by_name = {(package.name, package.version): package for package in reversed(every)}
     best: dict[tuple[str, str, str], Offer] = {}
     for package in every:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run make in a kernel tree: it keeps the log, reports progress, and gives the first error in one sentence.
+"""Run make in a kernel tree: keep the log, report progress, and return the first error in one sentence.
 
-Not through `vng --build`: it leaves make running when it is ended, and would take the user's own configuration file
+`vng --build` is not used: it leaves make running when it is killed, and would take the user's own configuration file
 (`~/.config/virtme-ng/kernel.config`) into a kernel that is cached by content. `vng --kconfig`, which has what virtme-ng
 knows, is used.
 """
@@ -31,7 +31,7 @@ _ENVIRONMENT = {
 }
 _INHERITED = ("PATH", "HOME", "TMPDIR")
 """Nothing else: a dozen variables change what make builds, and the cache would not know."""
-# Sent to make when we die, and make passes it on.
+# Sent to make when this process dies; make passes it on.
 _MORTAL = ("setpriv", "--pdeathsig", "TERM")
 _TOLD_EVERY = 30.0
 """Seconds."""
@@ -56,14 +56,14 @@ def check_tools() -> None:
 
 
 def compiler() -> str:
-    """Return what compiles, links and describes types here, by version."""
+    """Return the versions of compiler, linker and pahole."""
     tools = (("gcc", "--version"), ("ld", "--version"), ("pahole", "--version"))
     answers = (subprocess.run(tool, capture_output=True, text=True, check=False).stdout for tool in tools)
     return "; ".join(answer.partition("\n")[0] for answer in answers)
 
 
 def configure(tree: Path, fragments: Sequence[Path], log: Path) -> None:
-    """Write a .config: what virtme-ng configures for its guests, and the fragments on top, the last one first."""
+    """Write a .config: virtme-ng's configuration for guests, overridden by the fragments."""
     file = tree / ".config"
     before = (file.read_bytes(), file.stat()) if file.is_file() else None
     # fmt: off
@@ -76,7 +76,7 @@ def configure(tree: Path, fragments: Sequence[Path], log: Path) -> None:
     # fmt: on
     if not Path(command[0]).exists():
         raise HostError("virtme-ng is not installed", hint="pip install virtme-ng")
-    # It finds its helpers in PATH, and what the user made his guests' default below HOME.
+    # It finds its helpers in PATH, and the user's defaults for guests below HOME.
     path = os.pathsep.join([os.path.dirname(command[0]), os.environ.get("PATH", os.defpath)])
     run(command, tree, log, lambda _: None, environment={"PATH": path, "HOME": os.fspath(tree)})
     if before is not None and file.read_bytes() == before[0]:
@@ -157,7 +157,7 @@ def _fail(output: Sequence[str], log: Path) -> None:
 
 
 def first_error(output: Sequence[str]) -> str:
-    """Return the line that says what went wrong first: a compiler's error before a linker's, and any before make's."""
+    """Return the first error of a build: a compiler's error before a linker's, and any before make's."""
     for pattern in _ERRORS:
         for line in output:
             if pattern.match(line):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels laid out as a package lays them out, below any root: an unpacked package, or this machine (`installed:`)."""
+"""Kernels in the layout of a package, below any root: an unpacked package, or this machine (`installed:`)."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def image_of(root: Path, release: str) -> Path | None:
 
 
 def config_of(root: Path, release: str) -> Path | None:
-    """Return the configuration of a release below `root`; KernelError if it is a link to what is not."""
+    """Return the configuration of a release below `root`; KernelError if it is a dangling link."""
     path = _first([root / "boot" / f"config-{release}", *(folder / "config" for folder in _folders(root, release))])
     return inside(root, path) if path is not None else None
 
 
 def modules_of(root: Path, release: str) -> Path | None:
-    """Return a root with the indexed modules of a release found below `root`; None if there are none."""
+    """Return a folder with the indexed modules of a release; None if there are none."""
     for folder in _folders(root, release):
         indexed = (folder / "modules.dep").is_file() and (root / "lib" / "modules" / release).is_dir()
         if indexed and not _gzipped(folder / "kernel"):

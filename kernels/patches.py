@@ -62,9 +62,9 @@ def _apply(repository: Repository, index: Path, diff: bytes) -> None:
 
 
 def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str], None]) -> list[bytes]:
-    """Return a diff as it is, and the diffs of mails decoded as `git am` would, the mails of a series in its order.
+    """Return a diff unchanged, and the diffs of mails decoded as by `git am`, in the order of the series.
 
-    A reply is a reviewer's, and a diff in it is a suggestion and no part of the series.
+    A reply to a mail is not part of the series, even with a diff in it.
     """
     data = _content(path)
     if not _MAIL.search(data.partition(b"\n\n")[0]):
@@ -89,12 +89,12 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
 
 
 def _content(path: Path) -> bytes:
-    """Return a patch, unpacked, with the ends of its lines as git has them."""
+    """Return a patch, unpacked, with line feeds as in git."""
     data = path.read_bytes()
     try:
         data = unpack.whole(data, _LIMIT) if data[:2] == b"\x1f\x8b" else data
     except (unpack.CorruptError, unpack.TooLargeError) as error:
         raise UsageError(f"{path} cannot be unpacked: {error}", hint="give a diff, a mail or an mbox") from error
     lines = data.split(b"\n")
-    # Only where all lines end so: a diff may be about a file that has such lines.
+    # Only if all lines end with CRLF: a diff may change a file that has such lines.
     return data.replace(b"\r\n", b"\n") if all(line.endswith(b"\r") for line in lines[:-1]) else data

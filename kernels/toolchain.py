@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What building a kernel takes: Debian packages, each with its reason and with what proves that it is there.
+"""The Debian packages for building a kernel, each with its reason and a proof of its presence.
 
 Read on every start by `conformance.host.packages`, hence plain tuples and no imports of weight.
 """

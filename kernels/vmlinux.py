@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel images: what a file is, what it says of itself, and the vmlinux inside a bzImage.
+"""Kernel images: the kind of a file, its version and configuration, and the vmlinux inside a bzImage.
 
 The setup header is documented in Documentation/arch/x86/boot.rst, the PVH note in Xen's elfnote.h.
 """
@@ -20,11 +20,11 @@ from kernels import unpack
 _BANNER = re.compile(rb"Linux version (\d[^\0\n]{0,8000})")
 _BANNER_LIMIT = 4096
 _IMAGE_LIMIT = 1 << 30
-"""Bytes; with everything in it and KASAN a kernel is a third of that."""
+"""Bytes; an allyesconfig kernel with KASAN is a third of that."""
 CONFIG_LIMIT = 16 << 20
 """Bytes; a .config is 300 KB."""
 _SEGMENTS = 64
-"""Program headers that are looked at; a kernel has five."""
+"""Program headers read at most; a kernel has five."""
 _FOR_64_BITS = 1
 """XLF_KERNEL_64 in `xloadflags`, since protocol 2.12, Linux 3.8."""
 _PT_NOTE = 4
@@ -33,7 +33,7 @@ _NT_GNU_BUILD_ID = 3
 
 
 class ImageKind(StrEnum):
-    """What a file is, as far as booting goes."""
+    """The kind of a file, with regard to booting."""
 
     BZIMAGE = "bzImage"
     VMLINUX = "vmlinux"
@@ -41,11 +41,11 @@ class ImageKind(StrEnum):
 
 
 class UnsupportedError(Exception):
-    """The payload is compressed in a way nothing here can undo; the bzImage itself still boots."""
+    """The compression of the payload is not supported; the bzImage itself still boots."""
 
 
 def kind(path: Path) -> ImageKind:
-    """Tell what the file is by its first bytes."""
+    """Return the kind of a file by its first bytes."""
     with path.open("rb") as file:
         head = file.read(0x240).ljust(0x240, b"\0")
     if head[0x202:0x206] == b"HdrS" and head[0x1FE:0x200] == b"\x55\xaa":
@@ -58,7 +58,7 @@ def kind(path: Path) -> ImageKind:
 
 
 def description(path: Path) -> tuple[str, str]:
-    """Say what a file is that is not a kernel for this suite, and what to do with it; both are empty if unknown."""
+    """Describe a file that is no kernel for this suite, and say what to do; both are empty if unknown."""
     with path.open("rb") as file:
         head = file.read(0x240)
     if head[0x202:0x206] == b"HdrS":
@@ -104,7 +104,7 @@ def banner(path: Path) -> str:
             end = data.find(b"\0", start, start + _BANNER_LIMIT)
             return "Linux version " + data[start:end].decode("utf-8", "replace").strip() if end > start else ""
         found = [match[0].decode("utf-8", "replace").strip() for match in _BANNER.finditer(data)]
-        # From 6.1 on there is another one before it, the same but for the build number and the time.
+        # From 6.1 on another line precedes it, without the build number and the time.
         return next((text for text in found if re.search(r"#\d", text)), found[-1] if found else "")
 
 
@@ -140,7 +140,7 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
 
 
 def has_pvh(vmlinux: Path) -> bool:
-    """Tell whether QEMU can start this ELF kernel directly (CONFIG_PVH)."""
+    """Return whether QEMU can start this ELF kernel directly (CONFIG_PVH)."""
     with _mapped(vmlinux) as data:
         return any(name == b"Xen" and type_ == _XEN_ELFNOTE_PHYS32_ENTRY for name, type_, _ in _notes(vmlinux, data))
 

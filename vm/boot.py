@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bring a kernel up from nothing: root image, modules, composed machine, agent."""
+"""Boot a kernel: root image, modules, composed machine, agent."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from vm.qemu import Qemu
 from vm.session import Session
 
 PATIENCE = {"kvm": 30.0, "tcg": 150.0}
-"""Seconds for a boot, thirty times what it takes, multiplied by the slowness that the probe of KVM found."""
+"""Seconds for a boot, thirty times the usual, multiplied by the slowness that the probe of KVM measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A machine that came up, with the process that the template saves."""
+    """A booted machine, with the QEMU process that the template saves."""
 
     session: Session
     qemu: Qemu
@@ -77,14 +77,14 @@ def boot(
 def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
     """Wait until a booting machine answers and measure it; if it does not, end it and raise KernelError.
 
-    HostError if somebody put an end to it.
+    HostError if something on the host killed it.
     """
     try:
         patience = PATIENCE[session.info.accelerator] * session.info.factor
         release = session.greet(patience)
         session.calibrate(time.monotonic() - begin)
         session.greet(patience, clock=True)
-        session.drain()  # what was said before the first call belongs to no call
+        session.drain()  # log lines before the first call belong to no call
     except DeadMachineError as death:
         raise _explained(kernel, death) from death
     except BaseException:
@@ -110,7 +110,7 @@ def _explained(kernel: Kernel, death: DeadMachineError) -> ConformError:
 
 
 def mishap(kernel: Kernel, death: DeadMachineError) -> HostError:
-    """Say what befell the machine, which is not the kernel's doing."""
+    """Return the error for a machine that died of the host, not of its kernel."""
     return HostError(
         f"{death.mishap} while {kernel.spec} was made ready",
         hint=f"look for a full disk below {cache.root()}, memory that ran out (dmesg), limits (ulimit -a), or too much"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The QEMU command: virtme-ng composes the machine, the suite puts its own init, console and control port in it."""
+"""The QEMU command: virtme-ng composes the machine, the suite adds its own init, console and control port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TERMINAL = frozenset({"-chardev", "-serial", "-mon", "-echr"})
 """Options of a guest that talks to a terminal."""
 
 EXPORTS = frozenset({"-fsdev", "-virtfs"})
-"""Options of a guest that sees the host's files; no snapshot could be taken of one that mounted them."""
+"""Options that export host files to a guest; a guest that mounted them cannot be saved."""
 
 OUTSIDE = re.compile(
     r"-(?:netdev|drive|blockdev|hd[a-d]|cdrom|sd|mtdblock|pflash|fsdev|virtfs|usbdevice|bt|redir|fd[ab])"
@@ -34,14 +34,14 @@ OUTSIDE = re.compile(
 
 REPLACED = frozenset({"-append", "-initrd", "-kernel", "-cpu", "-accel", "-m", "-smp", "-name"})
 
-# Only what can touch neither the network nor memory: the guest otherwise keeps its kernel's defaults (mitigations,
+# Only options that affect neither network nor memory: the guest keeps its kernel's defaults (mitigations,
 # init_on_alloc, KASLR), for the boot is paid once per kernel.
 CMDLINE = (
     "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic printk.devkmsg=on log_buf_len=4M"
     " random.trust_cpu=on cryptomgr.notests raid=noautodetect"
     " 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp initcall_blacklist=jent_mod_init"
     " rcupdate.rcu_expedited=1"
-    " unknown_nmi_panic"  # how a kernel that answers nothing is made to say where it is: Qemu.autopsy
+    " unknown_nmi_panic"  # makes a silent kernel print where it is: see Qemu.autopsy
 )
 
 SMP_CMDLINE = "panic_print=0x40"
@@ -53,7 +53,7 @@ TCG_CMDLINE = "no_timer_check tsc=reliable"
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """A machine without its files: what is the same on both sides of a snapshot."""
+    """A machine without its files: the part that is the same before and after a snapshot."""
 
     qemu: str
     arguments: tuple[str, ...]
@@ -63,9 +63,9 @@ class Composition:
     """MiB."""
 
     def machine(self, ram: int | None, *, shared: bool = False) -> list[str]:
-        """Return the command of the bare machine; the open file `ram` is its memory, or it has a private view of that.
+        """Return the command of the bare machine; the open file `ram` is its memory, shared or as a private mapping.
 
-        Files are open for QEMU has no access to their folders, and what is no path needs no escapes.
+        Files are passed open, because QEMU has no access to their folders, and no path needs escaping.
         """
         backend = "memory-backend-ram"
         if ram is not None:
@@ -96,7 +96,7 @@ def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
     """Return the QEMU command virtme-ng composes for a kernel image; HostError if virtme-ng does not run."""
     # fmt: off
     command = [
-        # Without -P and -E it would import whatever virtme/ the current directory or PYTHONPATH has.
+        # Without -P and -E it would import a virtme/ from the current directory or PYTHONPATH.
         sys.executable, "-P", "-E", "-m", "virtme.commands.run",
         "--kimg", os.fspath(image),
         "--qemu-bin", os.fspath(qemu),
@@ -116,13 +116,13 @@ def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
 
 
 def exposures(arguments: Sequence[str]) -> list[str]:
-    """Return the options of a QEMU command by which a guest sees something of the host."""
+    """Return the options of a QEMU command that expose something of the host."""
     told = (f"{option} {value}" if value is not None else option for option, value in pairs(arguments))
     return [text for text in told if OUTSIDE.match(text)]
 
 
 def guest_tools() -> Path:
-    """Return the directory of virtme-ng that its guests see."""
+    """Return virtme-ng's directory of guest tools."""
     import virtme
 
     return Path(virtme.__file__ or "").parent / "guest"
@@ -158,7 +158,7 @@ def compose(virtme: Sequence[str], kernel: Kernel, options: MachineOptions, acce
 
 
 def _machine(arguments: Sequence[str]) -> Iterator[str]:
-    """Keep the pairs that describe the machine and drop terminal, exports and what is replaced."""
+    """Keep the options that describe the machine; drop terminal, exports and replaced ones."""
     for option, value in pairs(arguments):
         if option in TERMINAL | EXPORTS | REPLACED:
             continue

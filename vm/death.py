@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What became of a machine that will not answer any more."""
+"""Why a machine does not answer any more."""
 
 from __future__ import annotations
 
 from vm.machine import Fate, Reply
 
 FAREWELL = "init: the agent "
-"""So init explains itself before it powers off: vm.guest.init."""
+"""The prefix of init's last message before it powers off: vm.guest.init."""
 
 SILENCE = "NMI: Not continuing"
-"""Panics so titled are our own doing: Qemu.autopsy."""
+"""The title of a panic that we cause ourselves: Qemu.autopsy."""
 
 PANIC = "Kernel panic - not syncing"
 
@@ -23,13 +23,13 @@ class DeadMachineError(Exception):
         self.console = console
         self.complaint = complaint
         self.dump = dump
-        """Why there is no memory dump although one was wanted."""
+        """Why there is no memory dump although one was asked for."""
         self.mishap = mishap
-        """What somebody on the host did to the machine; its kernel had no part in that."""
+        """What happened to the machine on the host; not the kernel's fault."""
 
     @property
     def last_line(self) -> str:
-        """The panic's title, or else whatever was said last."""
+        """The panic's title, or else the last line."""
         lines = [line for line in self.console.splitlines() if line.strip()]
         titles = [line for line in lines if PANIC in line]
         read_late_log = [line for line in lines if line.startswith(FAREWELL)]
@@ -37,7 +37,7 @@ class DeadMachineError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What became of the machine."""
+        """The death of the machine in one sentence."""
         if self.fate is Fate.PANICKED:
             return self.last_line
         if self.fate is Fate.OVERRAN:
@@ -46,7 +46,7 @@ class DeadMachineError(Exception):
         return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
 
     def reply(self) -> Reply:
-        """Return it as what became of a request."""
+        """Return the reply to the request that was pending."""
         return Reply(
             fate=self.fate,
             error=self.sentence,

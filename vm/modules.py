@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel modules a guest needs to boot to its agent, resolved by virtme-ng, as an initramfs beside the root."""
+"""The kernel modules that a guest needs to start its agent, resolved by virtme-ng, as a second initramfs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vm.cpio import CpioWriter
 from vm.rootfs import Writer
 
 CONTROL_PORT = ("virtio_pci", "virtio_console")
-"""What the control port hangs on; everything else is the cases' business (MachineOptions.preload)."""
+"""Modules of the control port; the cases name all others (MachineOptions.preload)."""
 
 
 def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
-    """Return the module files for `names` in load order; what is built in or unknown contributes nothing.
+    """Return the module files for `names` in load order; built-in and unknown modules are left out.
 
-    KernelError if one of them is no file of the kernel's own.
+    KernelError if a file lies outside the kernel's folder.
     """
     if kernel.modules is None:
         return []
@@ -29,9 +29,9 @@ def closure(kernel: Kernel, names: tuple[str, ...]) -> list[Path]:
     folder = kernels.modules.folder(kernel.modules, kernel.release)
     with modfinder.get_mod_path(str(folder), kernel.release) as root:
         found = modfinder.find_modules_from_install(names, root=root, kver=kernel.release)
-        # Below `root` there is a link to `folder`, and an error had better name what is there when it is read.
+        # `root` has a link to `folder`; name the real path in errors.
         paths = [folder / path.partition(f"/modules/{kernel.release}/")[2] for path in found]
-        # One that is in the index only is missing like one that is not: cases that need it are skipped, and name it.
+        # A module in the index without a file counts as missing: cases that need it are skipped.
         return [kernels.modules.checked(kernel.modules, path) for path in paths if os.path.lexists(path)]
 
 
@@ -43,7 +43,7 @@ def write_modules(stream: BinaryIO, files: list[Path]) -> None:
 
 
 def fill_modules(writer: Writer, files: list[Path]) -> None:
-    """Write the modules and `modules/order` where vm.guest.init looks for them."""
+    """Write the modules and `modules/order` for vm.guest.init."""
     names = []
     for path in files:
         name = kernels.modules.MODULE.sub(".ko", path.name)

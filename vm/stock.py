@@ -35,7 +35,7 @@ EXPOSES = (
     "a stock virtme-ng guest sees, read-only, a directory with the interpreter, the agent, busybox and its modules, and"
     " virtme-ng's own guest tools"
 )
-"""What there is to say of such a machine, in every report on it."""
+"""The sentence about such a machine in every report."""
 
 SCRIPT = f"""
 import os, sys
@@ -50,13 +50,13 @@ local.main([])
 """
 START = "stock.py"
 DIRECTORIES = ("etc", "home", "mnt", "opt", "sbin", "usr/sbin", "var/tmp", "var/log")
-"""What virtme-ng's init mounts something over, or expects; it gets by without, but says so."""
+"""Directories that virtme-ng's init mounts over, or expects; without them it prints warnings."""
 
 APPLETS = ("sh", "bash", "cat", "grep", "ip", "ln", "mkdir", "modprobe", "mount", "setsid", "stty", "su", "uname")
 
 
 def open_stock(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu: Path) -> Session:
-    """Boot what `vng` would boot, with the agent as its script; KernelError if the kernel cannot."""
+    """Boot the guest of `vng`, with the agent as its script; KernelError if the kernel cannot."""
     if missing := _missing(kernel):
         raise KernelError(
             f"{kernel.spec} cannot be a stock virtme-ng guest: it lacks {' '.join(missing)}",
@@ -77,7 +77,7 @@ def _missing(kernel: Kernel) -> list[str]:
 
 
 def _composed(kernel: Kernel, options: MachineOptions, info: MachineInfo, qemu: Path) -> Path:
-    """Have virtme-ng compose the guest and its initramfs; it has no other way to hand that one over than a file."""
+    """Have virtme-ng compose the guest and its initramfs, which it only writes to a file."""
     # fmt: off
     wishes = [
         "--mods", "auto",
@@ -151,7 +151,7 @@ def _fill(folder: Path, kernel: Kernel, options: MachineOptions, busybox: Path) 
 
 
 def _index(writer: FolderWriter, folder: Path, kernel: Kernel) -> None:
-    """Put what virtme-ng wants in its initramfs where it looks for that."""
+    """Put the modules for virtme-ng's initramfs where it looks for them."""
     from virtme import virtmods
 
     target = f"lib/modules/{kernel.release}"
@@ -186,7 +186,7 @@ def _state(path: Path) -> tuple[str, int, int]:
 
 
 def _own_ports(command: Sequence[str], initramfs: str) -> Iterator[str]:
-    """Point virtme-ng's console and script ports at nothing: the console is ours, the script has a port of its own."""
+    """Point virtme-ng's console and script ports at /dev/null: the console is ours, and the agent has its own port."""
     yield command[0]
     for option, value in compose.pairs(command[1:]):
         if option == "-serial" or (option == "-chardev" and "id=console" in (value or "")):

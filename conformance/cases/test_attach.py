@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Attach: every kind of program, as every type, to every map, by hand and by links; and what sockets then run."""
+"""Attach: every kind of program, as every type, to every map, by hand and by links; and which ones sockets then run."""
 
 from __future__ import annotations
 

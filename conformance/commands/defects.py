@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform defects`: what kernels are known to do wrong, from the tables alone; nothing is booted."""
+"""`conform defects`: list the known defects of kernels from the tables; boots nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from kernels.version import Version
 _COMMIT = "https://git.kernel.org/linus"
 _CVE = "https://www.cve.org/CVERecord?id="
 _MARKS = re.compile(r"([\\`*_{}\[\]<>|#])")
-"""What Markdown takes for its own."""
+"""Markdown's special characters."""
 
 
 def list_defects(options: argparse.Namespace) -> int:
-    """Print the known defects, those that are open first."""
+    """Print the known defects, open ones first."""
     version = _version(options)
     chosen = [each for each in (on(version) if version else catalogue()) if each.open or not options.open]
     if options.json:
@@ -81,7 +81,7 @@ def _title(chosen: Sequence[Defect], version: Version | None) -> str:
 
 
 def _ranges(defect: Defect, version: Version | None) -> tuple[AffectedRange, ...]:
-    """Return the ranges of a defect, on one kernel those of the ways that it has."""
+    """Return the ranges of a defect, or those that include one version."""
     if version is None:
         return defect.spans()
     return Defect(defect.id, tuple(way for way in defect.ways if way.rule.in_force(version))).spans()

@@ -37,7 +37,7 @@ from conformance.run.scheduler import durations
 from conformance.run.session import hold
 
 _LOOK = 2.0
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 
 def config(_: argparse.Namespace) -> int:
@@ -82,7 +82,7 @@ def _asked(options: argparse.Namespace) -> MatrixConfig:
 
 
 def _new_results(asked: MatrixConfig) -> Path:
-    """Name a folder after the moment; a second run within it is somebody's mistake."""
+    """Name a folder after the current second; another run in the same second is a mistake."""
     folder = asked.folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     if folder.exists():
         raise ConformError(f"{folder} is there already", hint="another matrix has just begun; wait a second")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform merge`: the logs of several machines, or of several jobs, become the results of one run."""
+"""`conform merge`: merge the logs of several machines or jobs into the results of one run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from conformance.run.shard import Shard
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Write the results of all as those of one run, and return its exit code; 125 if a share is missing."""
+    """Write the merged results, and return the exit code of the merged run; 125 if a share is missing."""
     output = Path(options.output)
     paths = [Path(each) for each in options.directory]
     if any(os.path.realpath(_log(path)) == os.path.realpath(_log(output)) for path in paths):
@@ -49,7 +49,7 @@ def merge(options: argparse.Namespace) -> int:
 
 
 def _check_distinct(paths: Sequence[Path], runs: Sequence[Run]) -> None:
-    """Refuse one run that is given twice: it would hide that another is missing."""
+    """Refuse a run that is given twice: it would hide a missing one."""
     seen: dict[str, Path] = {}
     for path, run in zip(paths, runs, strict=True):
         first = seen.setdefault(encode(run.start), path)
@@ -58,7 +58,7 @@ def _check_distinct(paths: Sequence[Path], runs: Sequence[Run]) -> None:
 
 
 def _notes(paths: Sequence[Path], runs: Sequence[Run], left: Sequence[str]) -> Iterator[str]:
-    """Say what the reader of the merged run must know."""
+    """Return notes for the reader of the merged run."""
     suites = {run.start.suite_commit or "unknown": path for path, run in reversed(list(zip(paths, runs, strict=True)))}
     if len(suites) > 1:
         named = ", ".join(f"{commit} ({path})" for commit, path in reversed(suites.items()))
@@ -69,7 +69,7 @@ def _notes(paths: Sequence[Path], runs: Sequence[Run], left: Sequence[str]) -> I
 
 
 def missing(runs: Sequence[Run]) -> list[Shard]:
-    """Return the shares that are not there; UsageError if they are of different divisions."""
+    """Return the missing shares; UsageError if the shares have different numbers N."""
     shards = {Shard.parse(run.start.shard) for run in runs if run.start.shard}
     for run in runs:
         lacking = {Shard.parse(each) for each in run.start.missing}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What has become of a case from base to head: a pure function of what both showed.
+"""The change of a case from base to head: a pure function of the results on both.
 
-Base is the reference. Where it is steady and not known to be wrong, whatever else head shows is a regression, unless
-head's own version promises it. Expectations have no other say: without them, every difference is a regression.
+Base is the reference. Where it is steady and not known to be wrong, every other result of head is a regression, unless
+head's own version promises it. Expectations are not used otherwise: without them, every difference is a regression.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from math import comb
 from conformance.compare.model import Change, Opinion, Side, TryResult
 
 CONFIDENCE = 0.05
-"""How likely, at most, tries that differ as much or more are if the two kernels behave alike."""
+"""Largest probability of so different tries, if both kernels behave alike, that counts as a difference."""
 
 
 def classify(base: Side, head: Side, *, strict: bool = False) -> Change:
-    """Return what has become of a case; `strict` grants head no promises that base did not keep."""
+    """Return the change of a case; `strict` ignores promises of head's version that base does not make."""
     asked = _asked(base), _asked(head)
     if asked != (True, True):
         return {(False, False): Change.SAME, (False, True): Change.APPEARED, (True, False): Change.VANISHED}[asked]
@@ -29,7 +29,7 @@ def classify(base: Side, head: Side, *, strict: bool = False) -> Change:
 
 
 def fisher(hits: int, tries: int, other_hits: int, other_tries: int) -> float:
-    """Return Fisher's exact probability, one-sided: that of so many hits or more among the tries, were both alike."""
+    """Return Fisher's exact probability, one-sided: of so many or more hits among the tries if both are alike."""
     total, all_hits = tries + other_tries, hits + other_hits
     ways = sum(
         comb(tries, count) * comb(other_tries, all_hits - count) for count in range(hits, min(tries, all_hits) + 1)
@@ -42,7 +42,7 @@ def _asked(side: Side) -> bool:
 
 
 def _compare(base: TryResult, head: TryResult, *, strict: bool) -> Change:
-    """Compare two kernels each of which always shows the same."""
+    """Compare two kernels that each always show the same result."""
     was_wrong = base.opinion is Opinion.WRONG
     if base == head:
         return Change.STILL_FAILING if head.opinion is Opinion.WRONG else Change.SAME
@@ -53,7 +53,7 @@ def _compare(base: TryResult, head: TryResult, *, strict: bool) -> Change:
 
 
 def _unsteady(base: Side, head: Side, *, strict: bool) -> Change:
-    """Tell more than chance from two kernels of which one, at least, shows now this and now that."""
+    """Compare two kernels with changing results by a statistical test."""
     usual, now_usual = (side.frequencies().most_common(1)[0][0] for side in (base, head))
 
     def is_worse(symptom: TryResult) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The words of a comparison as values: symptom, side, change, difference."""
+"""The terms of a comparison as values: result, side, change, difference."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from conformance.report.events import KernelEvent
 
 
 class Opinion(StrEnum):
-    """What the expectations of a kernel's own version say of what it showed."""
+    """How a result relates to the expectations of the kernel's own version."""
 
     PROMISED = "promised"
     WRONG = "wrong"
-    """Unexpected or, as a known defect, expected: wrong either way."""
+    """An unexpected verdict, or a known defect."""
     NONE = "none"
-    """They do not say."""
+    """The expectations say nothing."""
     NOT_ASKED = "not asked"
-    """The case was skipped; there is nothing to say it of."""
+    """The case was skipped."""
     NOT_JUDGED = "not judged"
-    """The harness failed; there is nothing to say it of either."""
+    """The harness failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TryResult:
-    """What one try of a case came to, without anything that differs from try to try."""
+    """The result of one try of a case, without anything that differs from try to try."""
 
     answers: tuple[tuple[str, str], ...]
     """Name and answer: the steps of a stepwise case, the outcome of a redirect, or `splat` and its title."""
     opinion: Opinion = field(default=Opinion.NONE, compare=False)
     reason: str = field(default="", compare=False)
-    """What the opinion is founded on."""
+    """The reason for the opinion."""
     splat: str = field(default="", compare=False)
     """The title of the kernel's report, if there was one."""
 
     @property
     def judged(self) -> bool:
-        """Whether the kernel answered, in whatever way."""
+        """Whether the kernel answered."""
         return self.opinion not in (Opinion.NOT_ASKED, Opinion.NOT_JUDGED)
 
     def beside(self, other: TryResult | None) -> str:
-        """Say it in a few words: only the answers that `other` does not give, if it gives any of them."""
+        """Return the result in a few words: only the answers that differ from `other`, if any are equal."""
         theirs = dict(other.answers) if other is not None else {}
         mine = dict(self.answers)
         alike = mine.keys() & theirs.keys()
@@ -53,12 +53,12 @@ class TryResult:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one kernel showed of one case."""
+    """The results of one case on one kernel."""
 
     first: TryResult | None
-    """In the run over all cases; None if it was not among them."""
+    """The result in the run over all cases; None if the run did not have the case."""
     tries: tuple[TryResult, ...] = ()
-    """When it was repeated, because the two kernels differed."""
+    """The results of its repetitions, because the two kernels differed."""
     repeat: str = ""
     """The command that repeats it."""
     flaky: bool = False
@@ -66,15 +66,15 @@ class Side:
 
     @property
     def seen(self) -> tuple[TryResult, ...]:
-        """Every symptom in which the kernel answered, the first one first."""
+        """Every result in which the kernel answered, in order."""
         every = (self.first, *self.tries)
         return tuple(each for each in every if each is not None and each.judged)
 
     @property
     def counted(self) -> tuple[TryResult, ...]:
-        """The symptoms that frequencies are made of.
+        """The results that count for frequencies.
 
-        The first one was chosen for being different, so it has no vote where there are others.
+        The first one was selected because it differs, so it does not count if there are others.
         """
         return tuple(each for each in self.tries if each.judged) or self.seen
 
@@ -84,12 +84,12 @@ class Side:
         return len(set(self.seen)) == 1 and not self.flaky
 
     def frequencies(self) -> Counter[TryResult]:
-        """How often each symptom was seen in the tries that count."""
+        """The frequency of each result in the tries that count."""
         return Counter(self.counted)
 
 
 class Change(StrEnum):
-    """What has become of a case from base to head."""
+    """The change of a case from base to head."""
 
     REGRESSION = "regression"
     FIX = "fix"
@@ -111,7 +111,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One case, and what has become of it."""
+    """One case, and its change."""
 
     id: str
     params: Mapping[str, str]
@@ -127,22 +127,22 @@ class Comparison:
     base: KernelEvent
     head: KernelEvent
     differences: tuple[Difference, ...]
-    """Those that are the same and right are among them."""
+    """All cases, also those without a change."""
     unlike: tuple[str, ...] = ()
-    """What differs between the kernels themselves, a sentence each."""
+    """Differences between the kernels themselves, one sentence each."""
     suites: tuple[str, str] = ("", "")
-    """Which suite judged base, and which judged head: `suite COMMIT`."""
+    """The suites that judged base and head: `suite COMMIT`."""
     tries: int = 0
     """How often each differing case was repeated; 0 if it was not."""
     alone: bool = True
-    """Whether every try had a clone of its own."""
+    """Whether every try had its own clone."""
     notes: tuple[str, ...] = ()
     """Sentences the reader must see, e.g. why nothing was repeated."""
 
     def counts(self) -> Counter[Change]:
-        """How many cases came to each change."""
+        """The number of cases for each change."""
         return Counter(each.change for each in self.differences)
 
     def of(self, change: Change) -> tuple[Difference, ...]:
-        """Return the cases that came to a change."""
+        """Return the cases with a change."""
         return tuple(each for each in self.differences if each.change is change)

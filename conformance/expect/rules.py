@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tables of rules by kernel version: what a TOML row may say, and a loader that forgives nothing.
+"""Tables of rules by kernel version: the keys of a TOML row, and a strict loader.
 
 A file is a list of `[[rule]]` rows:
 
@@ -64,7 +64,7 @@ class Bound:
         return self.branches.get(version.branch, self.mainline)
 
     def versions(self) -> dict[str, str]:
-        """Return it as it stands in a row."""
+        """Return the versions as in a row."""
         return {MAINLINE: str(self.mainline), **{branch: str(first) for branch, first in self.branches.items()}}
 
 
@@ -81,29 +81,29 @@ class Rule:
     subject: str
     reason: str
     file: str = ""
-    """Relative to the package `conformance`; a file from elsewhere, by its name."""
+    """Its path relative to the package `conformance`; for another file, its name."""
     ground: str = ""
     """One of GROUNDS; empty in a row that is no promise."""
 
     def matches(self, params: Params) -> bool:
-        """Whether the row speaks of a case with these parameters."""
-        # Hundreds of rows are asked about each case: a loop takes half of what all() and a generator take.
+        """Whether the row matches a case with these parameters."""
+        # Called for hundreds of rows per case: a loop takes half the time of all() and a generator.
         for name, values in self.match.items():  # noqa: SIM110
             if params.get(name) not in values:
                 return False
         return True
 
     def in_force(self, version: Version) -> bool:
-        """Whether the row speaks of this kernel."""
+        """Whether the row is in force on this kernel."""
         return self.since.reached(version) and not (self.until and self.until.reached(version))
 
     def because(self, version: Version) -> str:
-        """Say why, with commit and first version on the branch of `version`."""
+        """Return the reason, with commit and first version on the branch of `version`."""
         source = f'{self.commit} "{self.subject}"' if self.subject else self.commit
         return f"{self.reason} ({source}{', ' if source else ''}since {self.since.first(version)})"
 
     def as_ground(self, steps: Iterable[str], source: Source = Source.PROMISE, link: str = "") -> Ground:
-        """Return the row as what a verdict rests on, where it decided these steps."""
+        """Return the row as the ground for these steps."""
         return Ground(
             file=self.file,
             row=self.id,
@@ -142,18 +142,18 @@ class RuleTable:
         return cls(path.name, rules)
 
     def find(self, params: Params, version: Version) -> Rule | None:
-        """Return the row that decides, None if no row speaks of such a case on such a kernel."""
+        """Return the deciding row; None if no row matches on this kernel."""
         return next((rule for rule in _in_force(self, version) if rule.matches(params)), None)
 
 
 @lru_cache(maxsize=256)
 def _in_force(table: RuleTable, version: Version) -> tuple[Rule, ...]:
-    """List the rows in force, the one that wins first."""
+    """List the rows in force, the deciding one first."""
     return tuple(rule for rule in reversed(table.rules) if rule.in_force(version))
 
 
 def grounds_of(rules: Iterable[tuple[str, Rule]]) -> tuple[Ground, ...]:
-    """Return the rows that decided steps, each once with all its steps, the first first."""
+    """Return the deciding rows in order, each once with all its steps."""
     found: dict[tuple[str, str], tuple[Rule, list[str]]] = {}
     for step, rule in rules:
         found.setdefault((rule.file, rule.id), (rule, []))[1].append(step)
@@ -187,7 +187,7 @@ def read_rows(path: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def shown(path: Path) -> str:
-    """Name a table as it is found: with its group, if it is in the folder of one."""
+    """Return the path of a table, with the folder of its group."""
     return f"{path.parent.name}/{path.name}" if path.parent.parent.name == "groups" else path.name
 
 
@@ -197,7 +197,7 @@ def bad(where: str, what: str) -> UsageError:
 
 
 def check_keys(where: str, row: Mapping[str, Any], required: frozenset[str], optional: frozenset[str]) -> None:
-    """Refuse a row that lacks a key or has one nobody reads."""
+    """Refuse a row with a missing or an unknown key."""
     for missing in sorted(required - row.keys()):
         raise bad(where, f"lacks {missing!r}")
     for unknown in sorted(row.keys() - required - optional):
@@ -225,7 +225,7 @@ def read_bound(where: str, key: str, value: Any) -> Bound:
 def read_match(
     where: str, match: Any, universe: Sequence[Params], families: Mapping[str, Sequence[str]]
 ) -> dict[str, frozenset[str]]:
-    """Read a `match`, families spelled out; a value no case has is an error, and so is a row no case fits."""
+    """Read a `match`, families expanded; a value that no case has is an error, and so is a row that matches no case."""
     if not isinstance(match, dict):
         raise bad(where, f"'match' is a table, not {match!r}")
     index = _index(_Identified(universe))
@@ -248,7 +248,7 @@ def read_match(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Identified:
-    """Cases as a key of a cache: by identity, for comparing thousands of them costs more than the cache saves."""
+    """Cases as a key of a cache: compared by identity, which is faster than comparing thousands of values."""
 
     cases: Sequence[Params]
 
@@ -280,9 +280,9 @@ def read_rule(
     file: str = "",
     ground: str = "",
 ) -> Rule:
-    """Read a row; any outcome will do where `outcomes` is None.
+    """Read a row; with `outcomes` None any outcome is valid.
 
-    `ground` is what a row of promises without a commit is on unless it says otherwise; empty for rows that are none.
+    `ground` is the default for a promise without a commit; empty for other rows.
     """
     check_keys(where, row, _REQUIRED, _OPTIONAL)
     if not row["outcome"] or (outcomes is not None and row["outcome"] not in outcomes):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every case there is, in a stable order: a group is one entry and one folder here."""
+"""All cases, in a stable order: a group is one entry and one folder here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ALL: Final = (
     # What the kernel keeps of sockets that were in a map is compared with what it keeps of sockets that were in none.
     Group("leaks", leaks.PROMISE, leaks.leak_cases, ground=CONTROL),
     Group("survive", survive.PROMISE, survive.survive_cases),
-    # Threads that use sockets outside of maps get on, and what they free is free.
+    # Threads that use sockets outside of maps end and leak nothing.
     Group("hammer", hammer.PROMISE, hammer.hammer_cases, ground=CONTROL, stress=True),
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The words cases of every group are made of; a kind of socket is one line here."""
+"""The kinds of sockets and maps that cases of all groups use; a kind of socket is one line here."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of socket, as far as cases and expectations tell kinds apart."""
+    """A kind of socket, with the properties that cases and expectations use."""
 
     family: str
     """The name expectation rows may use for all kinds that behave alike."""
     stream: bool
-    """Whether bytes are a stream; else messages have boundaries."""
+    """Whether it is a byte stream; else messages have boundaries."""
 
 
 KINDS: Final[Mapping[str, Kind]] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The Debian packages a run needs, why, and what proves that they are there.
+"""The Debian packages that a run needs, with the reason and a proof of their presence.
 
 Consulted on every start, hence no dataclass, no TOML and no dpkg: a proof costs a stat() or two.
 """
@@ -22,7 +22,7 @@ class HostPackage:
         self.proofs = proofs
 
     def found(self) -> str:
-        """Return where a proof is, or an empty string."""
+        """Return the path of a proof, or an empty string."""
         return next((path for proof in self.proofs for path in candidates(proof) if os.path.exists(path)), "")
 
 
@@ -48,7 +48,7 @@ _JUDGING = ("run", "test")
 
 
 BUILDING = tuple(HostPackage(name, reason, proof) for name, reason, proof in toolchain.PACKAGES)
-"""What only a kernel that is built from source needs."""
+"""Packages that only building a kernel from source needs."""
 
 
 def missing(arguments: list[str]) -> list[HostPackage]:
@@ -65,7 +65,7 @@ def apt_get(packages: list[HostPackage]) -> list[str]:
 
 
 def candidates(proof: str) -> list[str]:
-    """Return where `proof` could be; /usr/sbin and /sbin are not in the PATH of a Debian user, but they are used."""
+    """Return the possible paths of `proof`; a Debian user's PATH lacks /usr/sbin and /sbin, which are used."""
     if os.path.isabs(proof):
         return [proof]
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)

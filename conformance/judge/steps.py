@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The judge of every group whose observation is a list of steps, each with a short answer.
 
-The scenario returns `{"steps": {name: answer, ...}}`. What is expected is in `GROUP/promises.toml` and, where one
+The scenario returns `{"steps": {name: answer, ...}}`. The expectations are in `GROUP/promises.toml` and, where one
 file would be too long, `GROUP/promises-PART.toml`, read in the order of their names as if they were one file. Rows are
 those of rules.py, with three differences:
 
 - `match` must name a `step`, and `outcome` is the answer, word for word;
-- in place of both, `answers` may say what each of several steps answers: `{ insert = "ok", lookup = "cookie" }`;
+- in place of both, `answers` may give the answers of several steps: `{ insert = "ok", lookup = "cookie" }`;
 - the answer `absent` says that the step must not be there;
 - the answer `as control` says that the step answers what it answered of the control: the scenario then returns
   `{"steps": {...}, "control": {...}}`, where `control` is the same scenario on sockets that were never in a map;
-- `control` says what each of several steps of the control answers, for what even a control must not get wrong;
-- the step `*` stands for every step that any row of the group speaks of, and this row does not.
+- `control` gives the answers of several steps of the control, for what even a control must get right;
+- the step `*` stands for every step that any row of the group names, and this row does not.
 
 So the steps of a case are those for which a row matches and is in force, and no list of them is kept anywhere else: a
 step that no row speaks of is as wrong as one that is missing.
@@ -40,17 +40,17 @@ HERE: Final = Path(__file__).parents[1] / "groups"
 ABSENT: Final = "absent"
 """The answer of a step that must not be there."""
 AVAILABLE: Final = "available"
-"""The only step of a case that could not be asked, for lack of a module perhaps; its answer is the errno."""
+"""The only step of a case that could not run, e.g. without a module; its answer is the errno."""
 AS_CONTROL: Final = "as control"
-"""The answer of a step that answers what the same step of the control did."""
+"""The expected answer of a step that must answer like the same step of the control."""
 OF_CONTROL: Final = "control "
-"""What precedes the name of a step of the control, where rows speak of it."""
+"""The prefix of a step of the control in rows."""
 _EVERY: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepTable:
-    """The rows of one group, by the step they speak of, in the order they are read."""
+    """The rows of one group, by step, in the order they are read."""
 
     rules: Mapping[str, tuple[Rule, ...]]
 
@@ -59,7 +59,7 @@ class StepTable:
         return {step: rule for step, rule in self.decided(params, version).items() if rule.outcome != ABSENT}
 
     def decided(self, params: Params, version: Version) -> dict[str, Rule]:
-        """Return the row that decides about each step, those that are not to be there included."""
+        """Return the row that decides each step, steps that must be absent included."""
         found = {
             step: next((rule for rule in rules if rule.matches(params)), None)
             for step, rules in _in_force(self, version).items()
@@ -69,7 +69,7 @@ class StepTable:
 
 @lru_cache(maxsize=256)
 def _in_force(table: StepTable, version: Version) -> dict[str, tuple[Rule, ...]]:
-    """List the rows in force by step, the one that wins first."""
+    """List the rows in force by step, the deciding one first."""
     return {
         step: tuple(rule for rule in reversed(rules) if rule.in_force(version)) for step, rules in table.rules.items()
     }
@@ -78,7 +78,7 @@ def _in_force(table: StepTable, version: Version) -> dict[str, tuple[Rule, ...]]
 def judge_steps(
     case: Case, facts: KernelFacts, observation: Observation, deviant: Mapping[str, str] = MappingProxyType({})
 ) -> Judgement:
-    """Compare every step with its row, or with its deviant answer; never raises: what cannot be judged is `infra`."""
+    """Compare each step with its row, or with a known defect's answer; never raises: what is unreadable is `infra`."""
     try:
         wanted = table(case.group).expected(case.params, facts.version)
     except ConformError as error:
@@ -124,9 +124,9 @@ def _flaw(observation: Observation, expected: Mapping[str, str]) -> str:
 def _compared(
     expected: Mapping[str, str], steps: Mapping[str, str], control: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what is expected and what was seen, step by step, now that the answers of the control are known.
+    """Return expected and seen answers, step by step, given the answers of the control.
 
-    Of the control itself only those steps are judged that a row speaks of.
+    Of the control itself only steps that a row names are judged.
     """
     wanted = {step: control.get(step, ABSENT) if answer == AS_CONTROL else answer for step, answer in expected.items()}
     own = {f"{OF_CONTROL}{step}": answer for step, answer in control.items()}
@@ -141,7 +141,7 @@ def of_control(step: str) -> bool:
 
 @cache
 def table(group: str) -> StepTable:
-    """Load the rows of a group; UsageError names file and row of what is wrong with them."""
+    """Load the rows of a group; UsageError names the file and the wrong row."""
     subject = GROUPS[group]
     return load(files(group), [case.params for case in subject.cases()], subject.families, subject.ground)
 
@@ -156,7 +156,7 @@ def load(
 ) -> StepTable:
     """Read files of rows about cases with the parameters in `universe`.
 
-    What is expected as of the control has that for its ground, whatever its row says.
+    An expectation `as control` has the ground `control`, whatever its row says.
     """
     read = []
     for path in paths:
@@ -175,7 +175,7 @@ def load(
 
 
 def _split(where: str, row: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Take a row apart: the answer of each step it speaks of, and what is left, with any one of them as outcome."""
+    """Split a row: the answers of its steps, and its other keys, with any one answer as outcome."""
     match = row.get("match")
     if not isinstance(match, dict):
         raise bad(where, f"'match' is a table, not {match!r}")

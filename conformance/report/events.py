@@ -37,12 +37,12 @@ SCHEMA = 1
 NAME = "events.jsonl"
 
 _FOLDER = re.compile(r"(,(?:patch|config)=)[^,]*/")
-"""Where a building spec names a file, and the path to it."""
+"""The file name in a spec with build options, and the path to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:
-    """A run begins: what was asked, on which host, with which suite."""
+    """The beginning of a run: command, host and suite."""
 
     started: str
     """UTC, ISO 8601, e.g. `2026-11-22T20:29:00Z`."""
@@ -51,7 +51,7 @@ class RunEvent:
     selected: Mapping[str, int] = field(default_factory=dict)
     """Cases selected for each kernel slug, so that a case that never ran is missed."""
     suite_commit: str = ""
-    """With `-dirty` where the checkout was."""
+    """The suite's commit, with `-dirty` if the checkout had changes."""
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions known from the start: `{"qemu": "7.2.22", "virtme-ng": "1.42"}`."""
     bpf_objects: Mapping[str, str] = field(default_factory=dict)
@@ -62,19 +62,19 @@ class RunEvent:
     """MiB."""
     seed: int = 0
     deadline: float = 0.0
-    """Seconds after which the run is over, whatever is left to judge; 0 for none."""
+    """Seconds after which the run ends, also with cases left; 0 for none."""
     shard: str = ""
-    """`I/N` where this run was to judge only the I-th of N shares of the cases."""
+    """`I/N` if this run judges only share I of N of the cases."""
     missing: tuple[str, ...] = ()
     """The shares, `I/N`, that a merged run lacks."""
     quick: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """With `--quick`, by the kernel's slug: how many cases it `chose`, from `among` how many, to decide all `rows`."""
+    """With `--quick`, by slug: `chose` cases out of `among` decide all `rows`."""
     schema: int = SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelEvent:
-    """A kernel, and the machine it runs on; or why it could not be judged."""
+    """A kernel and its machine, or why it could not be judged."""
 
     spec: str
     slug: str
@@ -90,10 +90,10 @@ class KernelEvent:
     why: str = ""
     """Why this accelerator, and why this machine if not the one asked for."""
     factor: float = 0.0
-    """How much slower than the reference; deadlines are base times this."""
+    """How many times slower than the reference the machine is; each deadline is multiplied by it."""
     boot_seconds: float = 0.0
     template: str = ""
-    """`cached` or `built`; empty for a machine without a template. What getting it cost:"""
+    """`cached` or `built`; empty for a machine without a template. The seconds for it:"""
     template_seconds: float = 0.0
     tools: Mapping[str, str] = field(default_factory=dict)  # versions learnt from the machine
     notes: tuple[str, ...] = ()
@@ -103,17 +103,17 @@ class KernelEvent:
     error: str = ""
     """Why this kernel could not be judged, one sentence; empty if it could."""
     hint: str = ""
-    """What mends `error`."""
+    """What the user can do about `error`."""
 
     @property
     def title(self) -> str:
-        """The spec as a reader wants it: of the files it names, which may lie deep, the names."""
+        """The spec for readers: without the folders of the files that it names."""
         return _FOLDER.sub(r"\1", self.spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseEvent:
-    """One case on one kernel came to a verdict."""
+    """The verdict of one case on one kernel."""
 
     kernel: str
     """The kernel's slug."""
@@ -133,29 +133,29 @@ class CaseEvent:
     grounds: tuple[Ground, ...] = ()
     """The rows that decided the verdict; empty in an older log. Fields of a row that are empty may be left out."""
     observation: Mapping[str, Any] | None = None
-    """What the scenario saw; None where it did not answer."""
+    """The scenario's observation; None if it did not answer."""
     error: str = ""
-    """The guest's traceback; only where the scenario raised."""
+    """The guest's traceback; only if the scenario raised."""
     log: tuple[LogEntry, ...] = ()
     """Kernel log of the case."""
     console: str = ""
-    """The tail of the serial console; only where the machine died."""
+    """The tail of the serial console; only if the machine died."""
     seconds: float = 0.0
     """From its request to its answer."""
     at: float = 0.0
-    """When its verdict came, in seconds since the run began; 0 if nobody looked."""
+    """The time of the verdict, in seconds since the run began; 0 if unknown."""
     repeat: str = ""
     """The shell command that repeats just this case."""
     tries: tuple[TryEntry, ...] = ()
-    """Of a case tried more than once, each try."""
+    """The tries of a case that was tried more than once."""
     evidence: str = ""
     """The folder with its evidence, below the log's own; only of unexpected cases."""
     flaky: bool = False
-    """Whether the tries disagree. The verdict is still that of the worst try that was to be made anyway."""
+    """Whether the tries disagree. The verdict is still that of the worst unconditional try."""
     hasty: bool = False
-    """Whether the try that stands looked for missing data for a short time only: other cases had missed it before."""
+    """Whether the deciding try looked for missing data only briefly, because other cases had confirmed the symptom."""
     confirmed_by: tuple[str, ...] = ()
-    """The cases that showed, and showed again in a fresh clone, all this one shows, so that it was not tried again."""
+    """The cases that showed the same twice, in a fresh clone, too; so this case was not tried again."""
     may_show: tuple[str, ...] = ()
     """The ids of the known defects that the case should show on such a kernel, save those that show by chance.
 
@@ -165,7 +165,7 @@ class CaseEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishEvent:
-    """The run came to its end."""
+    """The end of the run."""
 
     exit_code: int
     seconds: float
@@ -179,11 +179,11 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 class _NotJsonError(ValueError):
-    """A line is not what JSON is."""
+    """A line is not JSON."""
 
 
 class _Kind(msgspec.Struct):
-    """What must be known of a line before it can be read."""
+    """The part of a line that says how to read the rest."""
 
     event: str
     schema: Any = None
@@ -195,7 +195,7 @@ _DECODERS = {name: msgspec.json.Decoder(kind) for name, kind in _KINDS.items()}
 
 @dataclass(slots=True)
 class Run:
-    """What a log says, gathered; also grows event by event under the live view."""
+    """The content of a log; also grows event by event during a run."""
 
     start: RunEvent
     kernels: dict[str, KernelEvent] = field(default_factory=dict)
@@ -204,7 +204,7 @@ class Run:
     """By the kernel's slug, in order of their verdicts."""
     finish: FinishEvent | None = None
     _places: dict[tuple[str, str], int] = field(default_factory=dict, repr=False, compare=False)
-    """Where in its list each case is, by the kernel's slug and its id."""
+    """The index of each case in its list, by slug and case id."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Run:
@@ -233,7 +233,7 @@ class Run:
                 self.finish = event
 
     def _add_case(self, event: CaseEvent) -> None:
-        """Put a case behind the others, or in the place of what was known of it."""
+        """Append a case, or replace an earlier event about it."""
         cases = self.cases.setdefault(event.kernel, [])
         place = self._places.setdefault((event.kernel, event.id), len(cases))
         if place == len(cases):
@@ -247,11 +247,11 @@ class Run:
         return tuple(dict.fromkeys((*self.start.selected, *self.kernels, *self.cases)))
 
     def kernel(self, slug: str) -> KernelEvent:
-        """Return what is known of the kernel; no more than its name while no event has told more."""
+        """Return the kernel's event; with no more than its name if there is none yet."""
         return self.kernels.get(slug) or KernelEvent(spec=slug, slug=slug)
 
     def counts(self, slug: str | None = None) -> Counter[Verdict]:
-        """How many cases came to each verdict, on one kernel or on all."""
+        """The number of cases for each verdict, on one kernel or on all."""
         return Counter(case.verdict for case in self._cases(slug))
 
     def unexpected(self, slug: str | None = None) -> tuple[CaseEvent, ...]:
@@ -259,14 +259,14 @@ class Run:
         return tuple(case for case in self._cases(slug) if not case.verdict.expected)
 
     def unseen(self, slug: str | None = None) -> int:
-        """How many selected cases have come to no verdict, on one kernel or on all."""
+        """The number of selected cases without a verdict, on one kernel or on all."""
         slugs = self.slugs if slug is None else (slug,)
         return sum(max(0, self.start.selected.get(slug, 0) - len(self.cases.get(slug, ()))) for slug in slugs)
 
     def seconds(self, slug: str) -> float:
-        """Return how long a kernel took, from its first case's request to its last verdict.
+        """Return the seconds from a kernel's first request to its last verdict.
 
-        Where nobody looked at the clock it is the sum over its cases, which counts parallel ones twice.
+        Without times of verdicts it is the sum over its cases, which counts parallel ones twice.
         """
         cases = self.cases.get(slug, ())
         if not all(case.at for case in cases):
@@ -281,7 +281,7 @@ class Run:
 
 
 class EventLog:
-    """A log being written; a context manager. Replaces an older log at the same path, or goes on `again` behind it."""
+    """A log being written; a context manager. Replaces an older log at the same path, or appends to it with `again`."""
 
     def __init__(self, path: Path, *, again: bool = False) -> None:
         self._path = path
@@ -290,7 +290,7 @@ class EventLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, flags if again else flags | os.O_TRUNC, 0o644)
             if again:
-                os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)  # the end of what was cut off
+                os.ftruncate(self._file, path.read_bytes().rfind(b"\n") + 1)  # complete the cut line
         except OSError as error:
             raise self._cannot(error) from error
 

@@ -23,7 +23,7 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How an outcome looks, and what it is in words."""
+    """How an outcome is drawn, and its words."""
 
     glyph: str
     ascii: str
@@ -57,7 +57,7 @@ _WITHOUT_OUTCOME = (Verdict.SKIP, Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Ve
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one or more cases that agree came to; `outcome` is empty where none was seen."""
+    """The common outcome of one or more cases; empty if none was seen."""
 
     outcome: str = ""
     unexpected: bool = False
@@ -80,7 +80,7 @@ class Grid:
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The title above the grid."""
         return f"{self.mode}, {self.map}" if self.map else self.mode
 
     @property
@@ -95,7 +95,7 @@ Place = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What is told apart: IN families, OUT families, map types."""
+    """What the grid distinguishes: IN families, OUT families, map types."""
 
     rows: frozenset[str]
     columns: frozenset[str]
@@ -116,14 +116,14 @@ _SPLITS = sorted(
 
 
 def outcome(case: CaseEvent) -> str:
-    """Name what a case showed; a verdict that leaves no outcome stands for itself."""
+    """Return the outcome of a case; for a verdict without an outcome, the verdict."""
     return str(case.verdict) if case.verdict in _WITHOUT_OUTCOME else case.observed or "other"
 
 
 def grids(cases: Iterable[CaseEvent], *, planned: frozenset[str] = frozenset()) -> tuple[Grid, ...]:
     """Return the grids of one kernel's redirect cases.
 
-    A cell stands for several cases only where all of them agree, and all were seen. Of a run under way `planned` has
+    A cell stands for several cases only if all agree and all were seen. During a run `planned` has
     the ids of all cases it will see: they have their rows and columns from the start.
     """
     of_mode = by_mode(cases)
@@ -145,7 +145,7 @@ def marks(cases: Iterable[CaseEvent]) -> dict[str, Mark]:
 
 
 def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, unseen: str = "not run") -> list[str]:
-    """Say in words what the grids show, as far as they show it."""
+    """Return the legend of the marks that the grids use."""
     cells = {cell for grid in shown for row in (*grid.rows.values(), *grid.extras.values()) for cell in row}
     entries = [mark for name, mark in marks.items() if any(cell.outcome == name for cell in cells)]
     if any(not cell.outcome for cell in cells):
@@ -179,14 +179,14 @@ def lines(shown: Sequence[Grid], marks: Mapping[str, Mark], style: Style) -> lis
 
 
 def _alike(left: Grid, right: Grid | None = None) -> bool:
-    """Tell whether two grids belong side by side: two whole modes, or the map types of one."""
+    """Return whether two grids may stand side by side: two whole modes, or the map types of one."""
     return right is None or not (left.map or right.map) or left.mode == right.mode
 
 
 def common_split(mode: str, kernels: Iterable[Sequence[CaseEvent]]) -> Split:
-    """Return the least that must be told apart in a mode for every cell to stand for cases that agree, on each kernel.
+    """Return the coarsest split of a mode in which the cases of every cell agree, on each kernel.
 
-    The cases are such as `by_mode` returns. Unexpected ones have no say: they are an exception, not another shape.
+    The cases are such as `by_mode` returns. Unexpected cases are ignored: they are exceptions.
     """
     each = [[case for case in cases if case.verdict.expected] for cases in kernels]
     return next(split for split in _SPLITS if all(_agree(_merge(cases, split)) for cases in each))
@@ -202,7 +202,7 @@ def by_mode(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
 
 
 def draws(group: str) -> bool:
-    """Tell whether the cases of a group are shown as grids."""
+    """Return whether the cases of a group are shown as grids."""
     return group in GROUPS and GROUPS[group].matrix
 
 
@@ -217,12 +217,12 @@ def place(case: CaseEvent, split: Split) -> Place:
 
 
 def members(mode: str, split: Split) -> Mapping[Place, int]:
-    """Return how many cases there are for each place of a mode, whether they were run or not."""
+    """Return the number of cases for each place of a mode, whether they were run or not."""
     return _members(mode, split)
 
 
 def names(split: frozenset[str]) -> tuple[str, ...]:
-    """Return the rows or the columns there are when these families are told apart."""
+    """Return the rows or columns if these families are split."""
     return tuple(dict.fromkeys(_name(kind, split) for kind in KINDS))
 
 
@@ -248,12 +248,12 @@ def _mode(mode: str, cases: Sequence[CaseEvent], planned: frozenset[str]) -> Ite
 
 
 def _agree(found: Mapping[Place, Sequence[Cell]]) -> bool:
-    """Tell whether cells that share a place agree."""
+    """Return whether cells that share a place agree."""
     return all(len(set(cells)) == 1 for cells in found.values())
 
 
 def _whole(mode: str, split: Split, ids: frozenset[str]) -> bool:
-    """Tell whether no place lacks any of the cases that share it."""
+    """Return whether every place has all its cases."""
     members = _members(mode, split)
     return all(count >= members[place] for place, count in _places(split, ids).items())
 
@@ -269,7 +269,7 @@ def _merge(cases: Sequence[CaseEvent], split: Split) -> Mapping[Place, Sequence[
 
 @functools.cache
 def _redirects() -> Mapping[str, Mapping[str, str]]:
-    """Return the parameters of every case by its id: an event of a case that crashed the harness has none."""
+    """Return the parameters of every case by its id; the event of a case that crashed the harness has none."""
     return {case.id: case.params for case in redirect_cases()}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Several logs as one run: shards of a kernel, kernels of a night, or the same cases judged again."""
+"""Merge several logs to one run: shards of a kernel, kernels of several jobs, or repeated cases."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _GRAVEST = (
 
 
 def merged(runs: Sequence[Run]) -> Run:
-    """Return one run of them all; the first must exist.
+    """Merge runs to one; there must be at least one.
 
     A kernel in several logs is one kernel if its digest is the same in all of them, else each is one of its own, the
     later ones with a number behind their slug. A case that several logs judge counts once: an unexpected verdict
-    outranks an expected one, and of two alike the later log's holds.
+    outranks an expected one, and of two equal ones the later log's counts.
     """
     first, *others = runs
     if not others:
@@ -52,7 +52,7 @@ def merged(runs: Sequence[Run]) -> Run:
 
 
 def _place(whole: Run, kernel: KernelEvent) -> str:
-    """Return the slug under which a kernel belongs among those that are there already."""
+    """Return the slug for a kernel in the merged run."""
     slug, number = kernel.slug, 1
     while slug in whole.kernels and _differ(whole.kernels[slug], kernel):
         number += 1
@@ -82,7 +82,7 @@ def _start(runs: Sequence[Run]) -> RunEvent:
 
 
 def _finish(runs: Sequence[Run]) -> FinishEvent | None:
-    """Add up how the runs ended; a run that was killed leaves the whole without an end."""
+    """Merge the ends of the runs; a killed run leaves the merged run without an end."""
     ends = [run.finish for run in runs if run.finish is not None]
     if len(ends) < len(runs):
         return None

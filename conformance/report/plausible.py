@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether an event that has the right types can be one that this suite wrote; reports rely on that."""
+"""Check that an event with the right types can come from this suite; reports rely on that."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from conformance.report.events import CaseEvent, Event, KernelEvent, RunEvent
 
 _NAME = re.compile(r"(?!\.\.?$)[a-z0-9_.-]{1,200}")
-"""A slug, a group or a case: fit for a file's name, an anchor and an attribute."""
+"""A slug, a group or a case: valid as a file name, an anchor and an attribute."""
 _PLACE = re.compile(r"{0}\n{0}\n{0}\n{0}/{0}".format(r"(?!\.\.?[\n/]|\.\.?$)[a-z0-9_.-]{1,200}"))
 """A slug, a group, a case and its id, one a line."""
 
@@ -25,7 +25,7 @@ _CHOICE = ("chose", "among", "rows")
 
 
 def checked(event: Event) -> Event:
-    """Check what the types of an event leave open and return it; ValueError names the field."""
+    """Check the values of an event and return it; ValueError names the field."""
     from conformance.report import events
 
     match event:
@@ -59,7 +59,7 @@ def _check_kernel(event: KernelEvent) -> None:
 
 
 def _check_case(event: CaseEvent) -> None:
-    # There are thousands of them: one call for what is nearly always right.
+    # There are thousands of events: one match for the values that are nearly always right.
     if not _PLACE.fullmatch(f"{event.kernel}\n{event.group}\n{event.name}\n{event.id}"):
         for name in ("kernel", "group", "name"):
             _check_name(name, getattr(event, name))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""No run takes longer than it said: durations as people write them, and an alarm clock."""
+"""The total deadline of a run: parse durations, and set an alarm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSED = "the run's total deadline has passed"
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _RESERVE = 10.0
-"""Seconds, but never more than half of all, in which a run ends its machines and tells what it came to."""
+"""Seconds, but at most half of the deadline, for ending the machines and printing the report."""
 
 _LONGEST = 365 * 24 * _UNITS["h"]
 
@@ -42,7 +42,7 @@ def seconds_of(text: str) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration the way it can be read again."""
+    """Format a duration so that it can be parsed again."""
     parts = []
     for unit, size in _UNITS.items():
         count, seconds = divmod(seconds, size) if unit != "s" else (seconds, 0.0)
@@ -51,14 +51,14 @@ def duration(seconds: float) -> str:
 
 
 def process_began() -> float:
-    """Return when this process began, on the monotonic clock: what a run's user calls its start."""
+    """Return the start of this process on the monotonic clock."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.monotonic() - age
 
 
 def expiry(total: float, began: float) -> float:
-    """Return when, on the monotonic clock, a run that began then has to come to its end to be over in `total`."""
+    """Return the time on the monotonic clock at which judging must stop, so that the run ends within `total`."""
     return began + total - min(_RESERVE, total / 2)
 
 
@@ -94,7 +94,7 @@ def _ring(number: int, frame: FrameType | None) -> None:
 
 
 def too_late(seconds: float) -> KernelError:
-    """Say that time was up before there was any verdict."""
+    """Return the error for a deadline that passed before any verdict."""
     return KernelError(
         f"the total deadline of {duration(seconds)} passed before any case was judged",
         hint="give a longer one with --total-deadline",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The speed that the suite had when somebody last wrote it down, and what has become slower since."""
+"""The stored speed of the suite, and what has become slower since."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from common.errors import UsageError
 PATH = Path(__file__).parents[1] / "benchmark.toml"
 
 TENTH = 0.1
-"""A change of no more than that is called none."""
+"""Changes up to this share are ignored."""
 
 _HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-only
@@ -27,20 +27,20 @@ _HEAD = """\
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured, in yardsticks by the name of the measure."""
+    """The figures: yardsticks by the name of the measure."""
 
     cpus: int = 0
     yardstick: float = 0.0
-    """Seconds it took then."""
+    """Seconds that the yardstick took."""
     ratios: Mapping[str, float] = field(default_factory=dict)
 
     def updated(self, newer: Figures) -> Figures:
-        """Return these figures with those that were measured anew in their place."""
+        """Return these figures, updated by new ones."""
         return replace(newer, ratios={**self.ratios, **newer.ratios})
 
 
 def read(path: Path = PATH) -> Figures:
-    """Read the figures, none where there is no file; UsageError where they make no sense."""
+    """Read the figures, none if there is no file; UsageError if they make no sense."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read(path: Path = PATH) -> Figures:
 
 
 def write(figures: Figures, path: Path = PATH) -> None:
-    """Write the figures; UsageError where they cannot be written."""
+    """Write the figures; UsageError if they cannot be written."""
     lines = [f"cpus = {figures.cpus}", f"yardstick = {figures.yardstick:.3f}", "", "[ratio]"]
     lines += [f"{name} = {ratio:.3f}" for name, ratio in figures.ratios.items()]
     try:
@@ -71,7 +71,7 @@ def write(figures: Figures, path: Path = PATH) -> None:
 
 
 def compared(saved: Figures, now: Figures) -> Iterator[str]:
-    """Say in sentences what is slower than it was, or faster, by more than a tenth."""
+    """Return a sentence for each measure that became slower or faster by more than a tenth."""
     common = [name for name in now.ratios if saved.ratios.get(name)]
     changes = {name: now.ratios[name] / saved.ratios[name] - 1 for name in common}
     slower = {name: change for name, change in changes.items() if change > TENTH}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Say which descriptors a case holds that is set up for a shell; sent by `conform shell`, no part of a run.
+"""List the descriptors of a case that is set up for a shell; sent by `conform shell`, not used in a run.
 
-This runs in the guest. No scenario is asked to cooperate: the sockets are named as the variables, attributes and keys
+This runs in the guest. Scenarios need not cooperate: the sockets are named by the variables, attributes and keys
 are that lead to them where the case is stopped.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 PATH = "/run/conform-case"
 _CLOSERS = ("close", "tear_down", "__exit__")
-"""Of vm/guest/worker.py: where a case is stopped."""
+"""The functions before which a case is stopped: as in vm/guest/worker.py."""
 _DEEP = 4
 """Attributes and keys from a variable to a socket."""
 _MAP_TYPES = {"15": "sockmap", "18": "sockhash"}
@@ -26,7 +26,7 @@ _MAP_TYPES = {"15": "sockmap", "18": "sockhash"}
 
 
 def run(params: Mapping[str, Any]) -> Any:
-    """Carry out a case, and write down what it holds when it is stopped."""
+    """Carry out a case, and write the list of its descriptors when it is stopped."""
     module, _, name = params["scenario"].partition(":")
     stop: Any = sys.getprofile()
 
@@ -59,7 +59,7 @@ def described(frame: FrameType) -> Iterator[str]:
             target = os.readlink(f"/proc/self/fd/{descriptor}")
             with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
                 facts = dict(re.findall(r"^(\w+):\s+(\S+)", file.read(), re.MULTILINE))
-        except OSError:  # that of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
         if target.startswith("socket:"):
             yield f"  fd {descriptor:3}  {names.get(descriptor, 'socket'):12}  {_kind(descriptor)}"

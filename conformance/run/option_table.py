@@ -18,7 +18,7 @@ DEFAULT_KERNEL: Final = "debian:6.12"
 CPUS: Final = Bounds(1, 255)
 """A PC of QEMU has no more without an interrupt remapper."""
 MEMORY: Final = Bounds(256, 1 << 20)
-"""MiB; the least is what the largest of Debian's kernels, the root image and the cases need."""
+"""MiB; the lower bound is what Debian's largest kernel, the root image and the cases need."""
 STRESS: Final = Bounds(0, 24 * 60 * 60, fraction=True)
 """Seconds."""
 _TRIES: Final = Bounds(1, 1_000_000)
@@ -45,12 +45,12 @@ class Option:
 
     @property
     def destination(self) -> str:
-        """Its attribute in a parsed command line."""
+        """The name of its attribute in a parsed command line."""
         return f"conform_{self.name[2:].replace('-', '_')}"
 
     @property
     def default(self) -> Any:
-        """Its value where it is not given."""
+        """Its default value."""
         return self.settings.get("default", False if self.settings.get("action") == "store_true" else None)
 
 

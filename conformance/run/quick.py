@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`--quick`: as few cases as decide everything that the tables say of a kernel, for an answer in seconds.
+"""`--quick`: run as few cases as decide every row of the tables for a kernel, for an answer in seconds.
 
-What a case decides are the rows behind its answers, step by step, and each way in which a known defect shows in it,
+A case decides the rows behind its answers, step by step, and each match of a known defect that it shows,
 except a hang that shows by chance. Beside them every value that a parameter has counts, in the groups whose cases are
-cheap, so that no kind of socket and no way out goes unseen. A greedy choice takes the case that adds most for its time
+cheap, so that no kind of socket and no way out is left out. A greedy choice takes the case that adds most for its time
 until nothing is left to add; then it drops the cases that the later ones have made superfluous. The choice depends on
 cases, tables and kernel only, and is kept in the cache.
 """
@@ -51,20 +51,20 @@ _COST: Final[Mapping[str, float]] = {
 """Milliseconds that a case of a group takes on the reference machine, by the median."""
 _USUAL: Final = 60.0
 _CHEAP: Final = 70.0
-"""Milliseconds: the groups below it have every value of every parameter asked, which doubles the cases of others."""
+"""Milliseconds: only groups below this are asked every value of every parameter, which doubles the cases of others."""
 _NEW_CLONE: Final = 300.0
-"""Milliseconds for the next clone, where a known defect ends this one."""
+"""Milliseconds for the next clone, after a known defect has killed one."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuickSelection:
-    """Which cases decide everything."""
+    """The cases that `--quick` chose."""
 
     ids: frozenset[str]
     among: int
-    """How many cases there were to choose from."""
+    """The number of cases to choose from."""
     rows: int
-    """How many rows they decide: all that any case decides on this kernel."""
+    """The number of rows they decide: all that any case decides on this kernel."""
 
     def counts(self) -> dict[str, int]:
         """Return it as the event log has it; see `RunEvent.quick`."""
@@ -81,7 +81,7 @@ def choices(kernels: Mapping[str, KernelFacts], lists: Lists, *, stress: bool) -
 
 
 def quick_choice(among: Sequence[Case], facts: KernelFacts) -> QuickSelection:
-    """Choose cases that decide every row and value that any of `among` decides on this kernel, none of them in vain."""
+    """Choose cases that decide every row and value that any of `among` decides on this kernel, none superfluous."""
     path = cache.root() / "quick" / f"{_key(among, facts)}.json"
     with suppress(ConformError, OSError, ValueError, LookupError, TypeError):
         kept = json.loads(path.read_bytes())
@@ -115,7 +115,7 @@ def _decided(case: Case, facts: KernelFacts) -> Iterator[Decided]:
         yield from ((_VALUE, case.group, name, value) for name, value in case.params.items())
     for row in deviations(case, facts.version):
         if row.racy and row.verdict is Verdict.HANG:
-            # One try decides nothing about a hang that shows by chance, and may cost more than all other cases.
+            # One try proves nothing about a hang that shows by chance, and may cost more than all other cases.
             continue
         yield _ROW, row.rule.file, row.rule.id, str(sorted((name, *sorted(of)) for name, of in row.rule.match.items()))
     own = GROUPS[case.group].decided
@@ -136,7 +136,7 @@ def _greedy(decided: Mapping[str, frozenset[Decided]], costs: Mapping[str, float
     """Return cases that decide everything, the most for its time first; of equally good ones the first listed."""
     left = set().union(*decided.values())
     order = {name: number for number, name in enumerate(decided)}
-    # What a case adds only shrinks, so what was the best and still adds as much is the best.
+    # The gain of a case only shrinks, so the former best case with an unchanged gain is still the best.
     heap = [(-len(found) / costs[name], order[name], name) for name, found in decided.items()]
     heapq.heapify(heap)
     taken = []
@@ -154,7 +154,7 @@ def _greedy(decided: Mapping[str, frozenset[Decided]], costs: Mapping[str, float
 def _without_superfluous(
     taken: Sequence[str], decided: Mapping[str, frozenset[Decided]], costs: Mapping[str, float]
 ) -> list[str]:
-    """Drop the cases, the dearest first, all of whose rows and values the others decide as well."""
+    """Drop the cases whose rows and values the others decide as well, the most expensive first."""
     times = Counter(each for name in taken for each in decided[name])
     kept = []
     for name in sorted(taken, key=lambda name: (-costs[name], name)):
@@ -166,7 +166,7 @@ def _without_superfluous(
 
 
 def _key(among: Sequence[Case], facts: KernelFacts) -> str:
-    """Name a choice by everything it is made of."""
+    """Return a key of everything that the choice depends on."""
     made_of = hashlib.sha256()
     folders = [_PACKAGE / name for name in ("expect", "groups", "judge")]
     files = (path for folder in folders for kind in ("*.toml", "*.py") for path in folder.rglob(kind))

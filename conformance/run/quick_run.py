@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What `--quick` chooses in a pytest session: the same in every process of it."""
+"""The cases that `--quick` chooses in a pytest session: the same in each of its processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kernels.resolve import resolve
 
 
 def quick_of(config: pytest.Config) -> Mapping[str, QuickSelection]:
-    """Return the cases chosen for each kernel, by its slug; nothing where everything is asked."""
+    """Return the cases chosen for each kernel, by its slug; nothing without --quick."""
     asked = config.stash[OPTIONS]
     if not asked.quick:
         return {}
@@ -33,7 +33,7 @@ def quick_of(config: pytest.Config) -> Mapping[str, QuickSelection]:
 
 
 def chosen_cases(config: pytest.Config) -> Chosen:
-    """Return the cases of each kernel that runs, with `--quick` only those that it takes; the same in every process."""
+    """Return the cases of each kernel that runs, with `--quick` only the chosen ones; the same in every process."""
     chosen = config.stash.get(QUICKENED, None)
     if chosen is None:
         quick = quick_of(config)

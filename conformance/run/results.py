@@ -23,14 +23,14 @@ from conformance.report import summary
 from conformance.report.events import NAME, CaseEvent, Run
 
 FOLDER = "conform-results"
-"""Below the current directory; holds a folder for each run that names none."""
+"""Below the current directory; has a folder for each run without --results."""
 LATEST = "latest"
-"""A symbolic link beside those folders, to the one of the run that ended last."""
+"""A symbolic link to the folder of the run that ended last."""
 
 _IGNORE = ".gitignore"
 _COMPARISON = "comparison.json"
 _SIDES = ("base", "head")
-"""What `compare` writes: a comparison, and the results of each side."""
+"""The folders that `compare` writes: the results of each side."""
 _RESULTS = "--results"
 """The option that names a results folder."""
 
@@ -41,7 +41,7 @@ class Claim:
     __slots__ = ("_lock", "_made", "path")
 
     def __init__(self, path: Path, *, again: bool = False, option: str = _RESULTS) -> None:
-        """Make and lock the folder; `again` wants the results of an earlier run there, otherwise there must be none.
+        """Make and lock the folder; with `again` the folder must have the results of an earlier run, otherwise none.
 
         `option` is that of the command which names another. UsageError where another run uses the folder, or has left
         its results; HostError where it cannot be made.
@@ -84,12 +84,12 @@ def new_folder(suffix: str = "") -> Iterator[Path]:
     """
     above = Path(FOLDER)
     if above.is_symlink():
-        # The current directory may be a kernel tree that nobody vouches for.
+        # The current directory may be an untrusted kernel tree.
         raise HostError(f"{above.absolute()} is a symbolic link", hint="name a results folder with --results DIR")
     try:
         above.mkdir(exist_ok=True)
         with suppress(FileExistsError), (above / _IGNORE).open("x") as file:
-            file.write("*\n")  # as pytest's cache has it: the current directory may be somebody's kernel tree
+            file.write("*\n")  # like pytest's cache: the current directory may be a kernel tree
         path = _reserved(above, datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S") + suffix)
     except OSError as error:
         raise HostError(
@@ -112,9 +112,9 @@ def new_folder(suffix: str = "") -> Iterator[Path]:
 
 
 def closing_lines(folder: Path, run: Run | None, *, resumable: bool = True) -> list[str]:
-    """Say where the results of a run are, how to continue it if it did not come to its end, and how to see its page.
+    """Return the last lines of a run: the results folder, how to resume it if it did not finish, how to open its page.
 
-    Nothing where the run never began; `run` is None also where a full disk or a fault of the suite ended it.
+    Nothing if the run never began; `run` is None also if a full disk or a fault of the suite ended it.
     """
     if run is None and not _began(folder):
         return []
@@ -140,7 +140,7 @@ def resume_command(folder: Path) -> str:
 
 
 def _make(path: Path, elsewhere: str) -> bool:
-    """Make a folder; tell whether it was not there."""
+    """Create a folder; return whether it did not exist."""
     if os.path.islink(path):
         raise HostError(f"{path} is a symbolic link", hint="name the folder that it leads to")
     try:
@@ -160,7 +160,7 @@ def _cannot(path: Path, number: int, elsewhere: str) -> HostError:
 
 
 def _lock(path: Path, elsewhere: str) -> int:
-    """Lock a folder and return what holds the lock; the kernel frees it however this process ends."""
+    """Lock a folder and return the descriptor with the lock; the kernel frees it however this process ends."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -175,18 +175,18 @@ def _lock(path: Path, elsewhere: str) -> int:
             hint=f"{elsewhere}; if that run is interrupted, continue it with: {resume_command(path)}",
         ) from error
     except OSError:
-        pass  # NFS locks no directory; the check for earlier results remains
+        pass  # NFS cannot lock a directory; only the check for earlier results remains
     return descriptor
 
 
 def _used(path: Path) -> bool:
-    """Tell whether a run has left anything in a folder; an empty log is that of a run that never began."""
+    """Return whether a folder has files of a run; an empty log is that of a run that never began."""
     others = [path / "cases", path / summary.NAME, path / _COMPARISON]
     return any(map(_began, (path, *(path / side for side in _SIDES)))) or any(map(Path.exists, others))
 
 
 def _began(path: Path) -> bool:
-    """Tell whether a folder has the log of a run, one that is not empty."""
+    """Return whether a folder has a log that is not empty."""
     try:
         return (path / NAME).stat().st_size > 0
     except OSError:
@@ -194,7 +194,7 @@ def _began(path: Path) -> bool:
 
 
 def _reserved(above: Path, name: str) -> Path:
-    """Make a folder of this name; a number tells it from one that began in the same second."""
+    """Create a folder of this name, with a number if another run began in the same second."""
     number = 1
     while True:
         path = above / (name if number == 1 else f"{name}.{number}")
@@ -207,7 +207,7 @@ def _reserved(above: Path, name: str) -> Path:
 
 
 def _point(link: Path, target: str) -> None:
-    """Make a symbolic link mean another folder at once; anything else of that name is left alone."""
+    """Redirect a symbolic link atomically; anything else of that name is left alone."""
     beside = link.with_name(f".{link.name}.{os.getpid()}")
     with suppress(OSError):
         if link.is_symlink() or not link.exists():

@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling
 from conformance.report.events import Run
 
 SHARDS = 16
-"""Per kernel. Enough that the last one to finish is short, few enough that workers are rarely idle in between."""
+"""Shards per kernel: enough that the last one is short, few enough that workers are rarely idle in between."""
 
 
 class ShardScheduling(LoadScopeScheduling):
@@ -32,14 +32,14 @@ class ShardScheduling(LoadScopeScheduling):
         self._slugs = sorted(slugs, key=len, reverse=True)
 
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
-        """Take in what a worker has collected; where each case is in it will be asked for every single one."""
+        """Register a worker's collection; the position of every case in it will be looked up."""
         super().add_node_collection(node, collection)
         if node in self.registered_collections:
             # xdist keeps a plain list, a copy of ours.
             self.registered_collections[node] = _Indexed(collection)
 
     def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
-        """Forget a shard once its last case is through: after each case, xdist counts what is left of all it keeps."""
+        """Forget a shard once its last case is done: after each case, xdist counts the cases left in all shards."""
         super().mark_test_complete(node, item_index, duration)
         shards = self.assigned_work.get(node, {})
         scope = self._split_scope(self.registered_collections[node][item_index])
@@ -51,7 +51,7 @@ class ShardScheduling(LoadScopeScheduling):
 
 
 class _Indexed(list[str]):
-    """A list that knows where everything is: with ten kernels, searching it costs seconds."""
+    """A list with an index of its items: with ten kernels, searching it costs seconds."""
 
     def __init__(self, each: Iterable[str]) -> None:
         super().__init__(each)
@@ -62,7 +62,7 @@ class _Indexed(list[str]):
 
 
 def durations(run: Run) -> dict[str, float]:
-    """Return how many seconds the cases of each kernel, and of each of its shards, took a worker."""
+    """Return the seconds that each kernel, and each of its shards, took."""
     found: defaultdict[str, float] = defaultdict(float)
     for slug, cases in run.cases.items():
         for case in cases:
@@ -74,7 +74,7 @@ def durations(run: Run) -> dict[str, float]:
 def longest_first(durations: Mapping[str, float], slugs: Sequence[str]) -> Callable[[str, str], tuple[float, ...]]:
     """Return a sort key of slug and node id: long kernels first and of each its long shards, unknown ones before all.
 
-    What is left for the end is short, so that no worker waits long for the others.
+    The short ones come last, so that no worker waits long for the others.
     """
     place = {slug: number for number, slug in enumerate(slugs)}
 

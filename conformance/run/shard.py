@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A share of all cases, so that several machines judge a kernel together: which case is whose follows from its id."""
+"""A share of all cases, so that several machines judge a kernel together: the id of a case decides its share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `I/N`; UsageError for what is no share."""
+        """Read `I/N`; UsageError for an invalid share."""
         match = _FORM.fullmatch(text)
         shard = cls(*map(int, match.groups())) if match else None
         if shard is None or not 1 <= shard.number <= shard.count:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run need not wait for again: a symptom that the first cases to show it have shown twice, in fresh clones too.
+"""Save time on confirmed symptoms: those that the first cases showed twice, in fresh clones, too.
 
 A kernel that loses every seventh message fails hundreds of cases in the same way. The first `CONFIRMED` cases of a
-symptom get all the time to look for what is missing, and another try in a fresh clone. From then on
+symptom get the full grace to look for missing data, and another try in a fresh clone. From then on
 
 - the cases of that group look for a short time only, where what is missing cannot be merely late, see the scenarios;
 - a case whose every difference is confirmed is not tried again, and its record names the cases that confirmed them;
-- a case that shows anything else after a wait was cut short is tried again with all the time, and that try stands.
+- a case that shows anything else after a wait was cut short is tried again with the full grace; that try stands.
 
 Nothing is shared between kernels, nor between the workers of a run.
 """
@@ -25,23 +25,23 @@ from conformance.model import Case, Judgement, Verdict
 from vm.machine import Reply
 
 CONFIRMED: Final = 3
-"""Cases that show a difference, each in a fresh clone too, before it is believed of others."""
+"""Cases that must show a difference, each in a fresh clone, too, before it is confirmed."""
 
 SHORT: Final = 0.05
-"""Seconds to look for missing data then: many times what data takes, and a tenth of what is waited otherwise."""
+"""The short grace in seconds: many times what data takes, and a tenth of the full grace."""
 
 _LIMITED: Final = f"{grace.__name__}:{grace.limited.__name__}"
 
 _SPARED: Final = (Verdict.FAIL, Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)
-"""Verdicts about the kernel. `infra` is the harness's trouble and `xpass` a row's: both are rare and tried as ever."""
+"""Verdicts about the kernel. `infra` (the harness) and `xpass` (a row) are rare and always tried again."""
 
 _PATH: Final = ("mode", "question", "way", "exit", "role", "program", "hook", "attach", "what")
-"""Parameters that choose another path through the kernel, whatever the sockets are."""
+"""Parameters that choose the path through the kernel, apart from the kinds of sockets."""
 
 _NUMBER: Final = re.compile(r"\d+")
 
 Kind = tuple[str, ...]
-"""One difference without what varies from case to case: kernel, group, path, verdict, and the sentence's bare bones."""
+"""One difference without what varies from case to case: kernel, group, path, verdict, and the bare sentence."""
 
 
 class Confirmations:
@@ -51,14 +51,14 @@ class Confirmations:
         self._cases: dict[Kind, list[str]] = {}
 
     def confirm(self, slug: str, case: Case, first: Judgement, again: Judgement) -> None:
-        """Take note of what a case showed and showed again in a fresh clone."""
+        """Record the differences that a case showed in two tries."""
         for kind in _kinds(slug, case, first) & _kinds(slug, case, again):
             confirmations = self._cases.setdefault(kind, [])
             if len(confirmations) < CONFIRMED and case.id not in confirmations:
                 confirmations.append(case.id)
 
     def of(self, slug: str, case: Case, judgement: Judgement) -> tuple[str, ...]:
-        """Return the cases that confirmed all that this one shows; none unless every difference has enough."""
+        """Return the cases that confirmed all differences of this one; none unless each has enough."""
         found: dict[str, None] = {}
         kinds = _kinds(slug, case, judgement)
         for kind in kinds:
@@ -69,7 +69,7 @@ class Confirmations:
         return tuple(found)
 
     def hurry(self, slug: str, case: Case) -> Case:
-        """Return the case as it is to be asked: with a short grace where failures of its group are confirmed."""
+        """Return the case to ask: with a short grace if failures of its group are confirmed."""
         lossy = (slug, case.group, str(Verdict.FAIL))
         if not any(kind[:3] == lossy and len(found) >= CONFIRMED for kind, found in self._cases.items()):
             return case
@@ -81,21 +81,21 @@ class Confirmations:
 
 
 def unwrapped(case: Case, reply: Reply) -> tuple[Reply, bool]:
-    """Return what a case showed as if it had been asked as ever, and whether any of its waits was cut short."""
+    """Return the plain reply to a hurried case, and whether any of its waits was cut short."""
     value: Any = reply.value
     if case.scenario != _LIMITED or not isinstance(value, Mapping) or set(value) != {"observation", "cut"}:
         return reply, False
-    # A guest that counts strangely is believed to have cut: then what counts is another try.
+    # A malformed count is taken as a cut: then another try decides.
     return replace(reply, value=value["observation"]), value["cut"] != 0
 
 
 def _kinds(slug: str, case: Case, judgement: Judgement) -> frozenset[Kind]:
-    """Return what there is to confirm; empty for a verdict that is always tried again."""
+    """Return the differences to confirm; empty for a verdict that is always tried again."""
     if judgement.verdict not in _SPARED:
         return frozenset()
     path = tuple(f"{name} {case.params[name]}" for name in _PATH if name in case.params)
     # Sentences are compared here and never read: numbers are left out, and where a group has them phases and roles,
-    # for a kernel that loses something now and then loses now this, now that.
+    # because a kernel that loses data at times loses other data each time.
     vary = [*PHASES, *roles(case.params["layout"])] if "layout" in case.params else []
     words = re.compile(rf"\b(?:{'|'.join(sorted(vary, key=len, reverse=True))})\b") if vary else None
 

@@ -24,7 +24,7 @@ needs_bpf = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 def untraceable() -> str:
-    """Say why this host takes no tracing program, or nothing; any other refusal than EPERM is for a test to see."""
+    """Say why this host accepts no tracing program, or nothing; only EPERM counts, other errors fail a test."""
     if missing():
         return missing()
     try:

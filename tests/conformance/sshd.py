@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An ssh server on loopback, for this test only: the other machine."""
+"""An ssh server on loopback that plays another machine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def far_machine(folder: Path) -> Iterator[FarMachine]:
 
 
 def _make_room() -> bool:
-    """Make what sshd wants to be there when root starts it; tells whether it was not."""
+    """Create the folder that sshd needs if root starts it; returns whether it was missing."""
     if os.geteuid() != 0 or _PRIVILEGE_SEPARATION.exists():
         return False
     _PRIVILEGE_SEPARATION.mkdir()

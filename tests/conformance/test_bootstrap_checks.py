@@ -20,7 +20,7 @@ PYTHON = sys.executable
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with tools that note how they were called, and succeed, in place of the real ones."""
+    """Return a folder with fake tools that record their calls, and succeed."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in {check.command[0] for check in CHECKS}:
@@ -31,7 +31,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tool(path: Path, does: str) -> None:
-    """Write a tool that notes its call, then does something."""
+    """Write a fake tool that records its call, then runs a script."""
     path.write_text(f'#!/bin/sh\necho {path.name} "$@" >> {path.parent}/called\n{does}\n')
     path.chmod(0o755)
 
@@ -58,7 +58,7 @@ def test_fast_leaves_the_machines_out(tools: Path) -> None:
 
 
 def test_speed_is_shown(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What the benchmark says is printed although it is no failure; that it cannot be run at all is one."""
+    """The benchmark's output is printed although a slowdown is no failure; a benchmark that cannot run is one."""
     tool(tools / "python", "echo slower by more than a tenth")
     assert main(["speed"]) == 0
     assert called(tools) == ["python -m conformance benchmark --quick --runs=1"]
@@ -74,13 +74,13 @@ def test_who_selects_tests_waits_for_no_benchmark(tools: Path) -> None:
 
 
 def test_groups_choose(tools: Path) -> None:
-    """Naming groups runs these and nothing else, and what follows -- reaches pytest."""
+    """Only named groups run, and arguments after -- reach pytest."""
     assert main(["lint", "tests", "--", "-x"]) == 0
     assert called(tools)[2:] == ["lint-imports", "pytest -n auto -m not vm -x"]
 
 
 def test_the_first_failure_ends_it(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A check that fails shows what it printed, its line says FAILED, nothing comes after it, and the code is 1."""
+    """A failed check shows its output, its line says FAILED, no check follows, and the exit code is 1."""
     tool(tools / "mypy", "echo wrong type; exit 1")
     assert main([]) == 1
     printed = capfd.readouterr().out
@@ -90,7 +90,7 @@ def test_the_first_failure_ends_it(tools: Path, capfd: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("code", [1, 2, 3, 4, 5])
 def test_pytest_must_have_tested(tools: Path, code: int) -> None:
-    """Whatever pytest says beside success, tests not found included, fails the whole."""
+    """Every exit code of pytest other than success fails the check, also `no tests found`."""
     tool(tools / "pytest", f"exit {code}")
     assert main([]) == 1
 

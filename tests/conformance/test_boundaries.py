@@ -45,7 +45,7 @@ def test_every_boundary_has_a_case_and_a_row() -> None:
 
 
 def test_a_row_about_a_layout_names_a_case_with_that_layout() -> None:
-    """Where a group has a judge of its own, the case is one that the row decides."""
+    """For a group with its own judge, the case is one that the row decides."""
     (found,) = [each for each in boundaries() if (each.commit, each.branch) == ("5459cce6bf49", "6.12")]
     assert "parser" in found.case
 

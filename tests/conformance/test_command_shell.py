@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform shell`: a shell, a script or one command in a guest, which learns what a case holds."""
+"""`conform shell`: a shell, a script or one command in a guest, which lists the sockets and maps of a case."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASE = "redirect/sockmap-ingress-to-egress-tcp4-unix_stream"
 
 
 class FakeSockets:
-    """Holds sockets, as those of guest code do."""
+    """Holds sockets like the setups of guest code."""
 
     def __init__(self) -> None:
         one, other = socket.socketpair()
@@ -38,12 +38,12 @@ class FakeSockets:
 
 
 def case(bench: FakeSockets) -> FrameType:
-    """Be where a case is stopped."""
+    """Stop like a case before its teardown."""
     return sys._getframe()
 
 
 def test_sockets_are_named_by_what_leads_to_them() -> None:
-    """Attributes and keys of what guest code holds name its descriptors; others are sockets without a name."""
+    """Descriptors are named by the attributes and keys of guest code that lead to them; others have no name."""
     in_guest = FunctionType(case.__code__.replace(co_filename="bundle:case"), globals())
     with contextlib.closing(FakeSockets()) as bench, socket.socket() as spare:
         lines = {int(line.split()[1]): line.split()[2:4] for line in greeting.described(in_guest(bench))}
@@ -55,7 +55,7 @@ def test_sockets_are_named_by_what_leads_to_them() -> None:
 
 
 def test_host_and_guest_agree() -> None:
-    """What runs in the guest cannot import where its greeting goes, nor where a case is stopped."""
+    """Guest code cannot import two constants of the host; both copies are equal."""
     assert greeting.PATH == shell.CASE
     assert greeting._CLOSERS == worker.CLOSERS
 
@@ -65,7 +65,7 @@ class TestInAGuest:
     """Through the real command."""
 
     def test_a_command(self, tmp_path: Path) -> None:
-        """It ends with its status, its lines end as lines do, and it sees what the case holds."""
+        """The command's status is returned, its lines end with line feeds, and it sees the sockets of the case."""
         script = "cat /run/conform-case; echo $1; exit 7"
 
         done = conform(
@@ -95,7 +95,7 @@ class TestInAGuest:
         assert f"\n{CASE}: is set up; " in f"\n{verbose.stderr}"
 
     def test_what_is_read_is_a_script(self, tmp_path: Path) -> None:
-        """Its end is the end: nothing waits for a key; and an empty one ends at once."""
+        """The shell ends with the script, without waiting for a key; an empty script ends at once."""
         for script, code, shown in ((b"echo $((6*7))\nexit 3\n", 3, b"42\n"), (b"", 0, b"")):
             done = subprocess.run(
                 command("shell", "--kernel", KERNEL), cwd=tmp_path, env=environment(), input=script,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""No run takes longer than it said, whatever it hangs on."""
+"""No run exceeds its total deadline, whatever it hangs on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NODES = [f"conformance/cases/test_redirect.py::test_redirect[host-sockmap-ingres
 
 
 class TestDurations:
-    """What people write."""
+    """Durations as users write them."""
 
     @pytest.mark.parametrize(
         ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5h", 5400), (" 2m5s ", 125)]
@@ -58,11 +58,11 @@ class TestDurations:
 
 
 class TestAlarm:
-    """The clock that ends what would not end."""
+    """The alarm that ends a hanging run."""
 
     @pytest.fixture(autouse=True)
     def _quiet_after(self) -> Iterator[None]:
-        """Every alarm is off again, and its signal means what it meant."""
+        """Every alarm is off again, and its signal has its old handler."""
         before = signal.getsignal(signal.SIGALRM)
         yield
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -99,7 +99,7 @@ class TestTheRun:
     """The deadline holds for all of a run."""
 
     def test_kernels_that_are_not_ready_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Getting a kernel and making its template count, and the sentence says what was too short."""
+        """Fetching a kernel and making its template count, and the sentence names the deadline."""
         monkeypatch.setattr(kernels, "resolve", lambda spec, progress: threading.Event().wait(60))
         recorder = RunRecorder(deadline=0.2, began=time.monotonic())
 
@@ -107,7 +107,7 @@ class TestTheRun:
             kernels.make_ready(recorder, {"host": "host"}, MachineOptions())
 
     def test_templates_that_are_made_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The other threads' machines are ended as soon as one thread is to end, and none is begun any more."""
+        """When the deadline ends one thread, the machines of the others are ended, and none is started any more."""
         ended = threading.Event()
         begun: list[str] = []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Allow, deny and splat lists say what they mean, and are refused as soon as they no longer do."""
+"""Allow, deny and splat lists: exact patterns, and errors for entries that match nothing or have expired."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_without_lists_everything_is_asked(tmp_path: Path) -> None:
     assert not any(read(tmp_path, allow="# nothing\n").selects(case) for case in CASES)
 
 
-def test_an_entry_speaks_of_its_kernels_only(tmp_path: Path) -> None:
-    """Outside its range a case is asked, if it was denied, and not, if it was allowed."""
+def test_an_entry_applies_to_its_kernels_only(tmp_path: Path) -> None:
+    """Outside the range a denied case is asked, and an allowed one is not."""
     lists = read(tmp_path, deny=f"insert # {NOTES.replace('all', '6.1..6.6')}", allow="* # all; kernel=5.10..6.12")
 
     assert lists.refusal("insert/tcp4", Version(6, 6, 99))

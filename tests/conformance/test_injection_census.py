@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an injected fault leaves behind is seen, whatever it is: else the table of faults would say nothing."""
+"""Every kind of leftover of an injected fault is found."""
 
 from __future__ import annotations
 

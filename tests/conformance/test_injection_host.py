@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults of the host injected into whole runs: full disks, and another suite at work in the same cache."""
+"""Host faults injected into whole runs: full disks, and a second run with the same cache."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultCount]
 
 @contextmanager
 def _disk(folder: Path, size: str, *, real: bool = False) -> Iterator[Path]:
-    """A small disk, in memory or `real`: a file system in memory takes room when its holes are read, too."""
+    """A small disk, in memory or `real`: on tmpfs, reading a hole takes room, too."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
     if real:
@@ -74,7 +74,7 @@ def _disk(folder: Path, size: str, *, real: bool = False) -> Iterator[Path]:
 
 
 def _fill(folder: Path) -> None:
-    """Use up all there is."""
+    """Fill the disk."""
     with suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 16))
@@ -85,7 +85,7 @@ def _fill(folder: Path) -> None:
 def test_the_disk_is_full_when_a_template_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: FaultCount, moment: str
 ) -> None:
-    """Without room for a guest's memory the host is to blame, by name, and nothing is left half made."""
+    """Without room for a guest's memory the error names the disk, and no half-made file is left."""
     kernel = resolve(KERNEL)
     images = cache.root() / "images"
     guest_bundle()  # made, for it goes into the cache
@@ -143,7 +143,7 @@ def test_the_disk_is_full_when_cases_are_judged(
 
 @needs_root
 def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: FaultCount) -> None:
-    """An event log that cannot be written ends the run with one sentence, its lines so far whole."""
+    """An event log that cannot be written ends the run with one sentence; earlier lines are complete."""
     with _disk(tmp_path / "disk", "16k") as disk:
         results = disk / "results"
         done = conform(
@@ -159,7 +159,7 @@ def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: FaultCou
 
 
 def test_two_suites_share_a_cache(tmp_path: Path, row: FaultCount) -> None:
-    """Of two suites that need a template at once one makes it; both judge with it, and nothing is left."""
+    """Of two runs that need the same template one makes it; both use it, and nothing is left."""
     home = tmp_path / "cache" / cache.root().name
     home.mkdir(parents=True)
     for path in cache.root().iterdir():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A sick kernel's reports are found, told apart and named; a healthy kernel's chatter is not one.
+"""Reports of a kernel are found, separated and named; ordinary log lines are not reports.
 
-Each file in klog/ is a log below what is to be found in it: `report: family | title | functions`, one line each, none
+Each file in klog/ has the expected reports, then the log: `report: family | title | functions`, one line each, none
 for a healthy kernel. Most are of real kernels.
 """
 
@@ -46,7 +46,7 @@ REAL = [fixture for fixture in FIXTURES if fixture.name.startswith("real-")]
 
 
 def found(reports: tuple[Report, ...]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Return what a fixture states."""
+    """Return the expected reports of a sample."""
     return tuple((report.family, report.title, report.fingerprint) for report in reports)
 
 
@@ -57,7 +57,7 @@ def test_a_log_has_the_reports_it_has(fixture: KlogSample) -> None:
 
 
 def test_most_logs_are_of_real_kernels_and_each_says_of_which() -> None:
-    """At least sixty logs of sick kernels; what is written by hand is what no kernel here could be brought to say."""
+    """At least sixty logs of sick kernels; logs are written by hand only if no kernel here can produce them."""
     sources = {path.stem: path.read_text().partition("\n")[0] for path in FOLDER.glob("*.log")}
 
     assert all(source.startswith("source: ") for source in sources.values())
@@ -67,8 +67,8 @@ def test_most_logs_are_of_real_kernels_and_each_says_of_which() -> None:
 
 
 @pytest.mark.parametrize("line", (FOLDER / "harmless-lines.txt").read_text().splitlines())
-def test_chatter_is_no_report(line: str) -> None:
-    """A line that merely mentions trouble, or speaks of something else, is not one."""
+def test_ordinary_lines_are_no_reports(line: str) -> None:
+    """A line that only mentions a warning, or is about something else, is no report."""
     for prefix in ("", "[   12.345678] ", "<4>[   12.345678] ", "[   12.345678][  T123] ", "4,321,12345678,-;"):
         assert find_splat([prefix + line]) is None
 
@@ -93,7 +93,7 @@ def test_a_report_is_handed_over_as_soon_as_it_has_ended() -> None:
 
 
 def test_a_report_keeps_its_whole_text() -> None:
-    """From `cut here` to `end trace`, every line as it came, and none of the neighbours'."""
+    """A report has every line from `cut here` to `end trace`, and no line of another report."""
     text = next(fixture for fixture in FIXTURES if fixture.name == "made-journal").text
     (report,) = find_reports(["before", *text.splitlines(), "after"])
 
@@ -108,7 +108,7 @@ def test_the_cause_comes_before_the_panic() -> None:
             assert (family == "panic") == any(name in fixture.name for name in ("-panic", "sysrq-c")), fixture.name
 
 
-def test_one_trouble_has_one_name_on_every_kernel() -> None:
+def test_one_warning_has_one_title_on_every_kernel() -> None:
     """5.10, 6.12 and 7.3 print the same warning differently; its title and fingerprint are the same."""
     titles = {fixture.expected[0] for fixture in REAL if fixture.name.endswith("stream-kill")}
 

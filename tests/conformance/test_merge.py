@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shares of the cases, and one run made of many."""
+"""Shares of the cases, and runs merged to one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_is_no_share(text: str) -> None:
 def write(
     folder: Path, shard: str, names: Iterable[str], verdict: Verdict = Verdict.PASS, suite: str = "", **more: Any
 ) -> str:
-    """Write the results of one share, and return where."""
+    """Write the results of one share, and return the folder."""
     chosen = list(names)
     start = RunEvent(
         started="2026-11-22T20:29:00Z",
@@ -76,7 +76,7 @@ def merged_evidence(
 ) -> tuple[list[str], list[str]]:
     """Carry the evidence of a run of one case; return what the case has now, and what was not copied.
 
-    A log that names such a folder or case is refused when it is read; what copies does not rely on that.
+    A log with such a folder or case is refused when it is read; the copy does not rely on that.
     """
     origins: dict[str, EvidenceOrigin] = {}
     folder = evidence or TestEvidence.CASE
@@ -103,7 +103,7 @@ class TestEvidence:
         return folder
 
     def test_it_is_copied(self, tmp_path: Path) -> None:
-        """Through the command: each file of a bad case is beside the merged log, which names its folder."""
+        """Each file of an unexpected case is beside the merged log, which names its folder."""
         folder = self.leave(tmp_path / "1")
         (folder / "serial.txt").write_text("tail\n")
         (folder / "unknown.txt").write_text("not ours\n")
@@ -159,7 +159,7 @@ class TestEvidence:
         assert not (tmp_path / "up").exists()
 
     def test_sizes_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that is too large stays behind and is named; a FIFO keeps nobody waiting."""
+        """A file that is too large is not copied and is named; a FIFO does not block the merge."""
         folder = self.leave(tmp_path / "1")
         (folder / "memory.elf").write_bytes(bytes(4097))
         os.mkfifo(folder / "trace.txt")
@@ -214,7 +214,7 @@ class TestMerge:
         assert done.stdout.startswith("Nothing unexpected. 13 cases")
 
     def test_a_share_is_not_the_whole(self, tmp_path: Path) -> None:
-        """What is said of a share names it, alone and merged; a failure does not hide that another is missing."""
+        """Reports name the share, alone and merged; a failure does not hide that another share is missing."""
         part = write(tmp_path / "1", "1/2", NAMES[:5])
         assert "Nothing unexpected in shard 1/2. 5 cases" in conform("report", part, cwd=tmp_path).stdout
         assert "Shard 2/2 is missing" in conform("merge", part, "--output", "whole", cwd=tmp_path).stdout

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A log that somebody else wrote: what this suite cannot have written is refused by its line, and the rest is safe."""
+"""An untrusted log: a line that this suite cannot have written is refused with its number, and the rest is safe."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_is_no_json_is_refused(text: bytes, tmp_path: Path) -> None:
 
 @pytest.fixture(name="hostile")
 def _hostile(tmp_path: Path) -> Path:
-    """Write a log that holds hostile text wherever text is free."""
+    """Write a log with hostile text in every free text field."""
     free = ("expected", "observed", "reason", "error", "console", "repeat", "deviation")
     words: dict[str, Any] = dict.fromkeys(free, NASTY)
     words |= {"params": {NASTY: NASTY}, "differences": [NASTY], "log": [LINE | {"text": NASTY}]}
@@ -107,8 +107,8 @@ def _hostile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_no_format_obeys_a_log(name: str, hostile: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    """Of a log that holds hostile text every report is UTF-8 in which a terminal obeys nothing but line feeds."""
+def test_reports_of_a_hostile_log_are_safe(name: str, hostile: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """Every report of a hostile log is UTF-8 without control characters other than line feeds."""
     assert main(["report", str(hostile), "--format", name]) == ExitCode.OK
     text = capfdbinary.readouterr().out.decode()
     assert {each for each in text if not each.isprintable()} <= {"\n", "\t"}

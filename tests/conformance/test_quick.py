@@ -94,7 +94,7 @@ def test_every_kind_and_every_group_is_asked() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_case_that_may_hang_is_chosen_for_that(version: str) -> None:
-    """A hang by chance costs the case's whole deadline and decides nothing, so that other cases are chosen."""
+    """A case that may hang costs its whole deadline and decides nothing, so another case is chosen."""
     kernel = facts(version)
     for name in choice_for(version).ids:
         hangs = [row for row in deviations(BY_ID[name], kernel.version) if row.racy and row.verdict is Verdict.HANG]
@@ -128,8 +128,8 @@ def test_a_choice_that_cannot_be_read_is_made_again(monkeypatch: pytest.MonkeyPa
         assert quick_choice(some, kernel) == first
 
 
-def test_a_case_that_lists_leave_out_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is denied decides nothing, so that another case decides it; the hammer is chosen only where it is asked."""
+def test_a_denied_case_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A denied case decides nothing, so another one is chosen; the hammer is chosen only with --stress."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("conformance.run.quick.cases", lambda: (*ASKED[:100], *GROUPS["hammer"].cases()[:3]))
     kernel = {"k": facts("6.12.117")}

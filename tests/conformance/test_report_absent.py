@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The known defects that a kernel should show by its version and did not."""
+"""The known defects that a kernel of this version should show and did not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNASKED, SKIPPED = defect("unasked"), defect("skipped")
 def run_with(*grounds: Ground) -> Run:
     """Return a run on a kernel that should show these defects: one case shows SHOWN, one sees that GONE is gone.
 
-    One that could show UNSEEN and NUMBERED fails otherwise, one is skipped that could show SKIPPED; none could another.
+    A case that could show UNSEEN and NUMBERED fails in another way, one that could show SKIPPED is skipped.
     """
     run = report_runs.healthy()
     (slug,) = run.slugs[:1]

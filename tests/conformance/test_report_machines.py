@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reports for machines, each held to the rules of those who read it."""
+"""Machine-readable reports, each checked by the rules of its readers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASES = "debian-6.12"
 
 
 def hostile() -> Run:
-    """Make a sick run say what XML, KTAP and JSON readers choke on."""
+    """Add text to a run with failures that breaks careless XML, KTAP and JSON."""
     run = report_runs.sick()
     nasty = "\x00\x1b]0;gone\x07 ]]> <&> # SKIP\nok 1 - forged\nKTAP version 1\n# Subtest: forged\n1..9\n\ud800\ufffe"
     run.cases[CASES] = [
@@ -43,7 +43,7 @@ RUNS: dict[str, Callable[[], Run]] = {
 }
 
 
-# What junit-10.xsd says of elements and attributes, as far as reports need it.
+# The part of junit-10.xsd that reports use: elements and attributes.
 _CHILDREN = {
     "testsuites": {"testsuite"},
     "testsuite": {"properties", "testcase"},
@@ -66,7 +66,7 @@ class TestJunit:
 
     @pytest.mark.parametrize("name", RUNS)
     def test_it_keeps_to_the_schema(self, name: str) -> None:
-        """Elements and attributes are those the schema has, where it has them; times are numbers."""
+        """Elements and attributes are those of the schema, in their places; times are numbers."""
         root = ET.fromstring(junit.render(RUNS[name]()))
         assert root.tag == "testsuites"
         for element in root.iter():
@@ -77,7 +77,7 @@ class TestJunit:
 
     @pytest.mark.parametrize("name", RUNS)
     def test_the_numbers_add_up(self, name: str) -> None:
-        """Each suite counts its cases, the whole counts its suites, and nothing unexpected is lost on the way."""
+        """Each suite counts its cases, the root counts its suites, and every unexpected case is counted."""
         run = RUNS[name]()
         root = ET.fromstring(junit.render(run))
         for suite in root:
@@ -89,7 +89,7 @@ class TestJunit:
         assert len(root.findall(".//failure")) + len(root.findall(".//error")) == len(run.unexpected()) + dead
 
     def test_a_case_has_its_properties(self) -> None:
-        """What distinguishes a case, and how to repeat it, stands in its output in the form that test managers read."""
+        """Parameters and repeat command of a case are in its output, in the form that test managers read."""
         root = ET.fromstring(junit.render(report_runs.healthy()))
         text = root.findtext(".//testcase[@name='sockmap-send-to-egress-tcp4-udp6']/system-out") or ""
         properties = dict(re.findall(r"^\[\[PROPERTY\|(\w+)=(.*)\]\]$", text, re.MULTILINE))
@@ -124,7 +124,7 @@ class TestKcidb:
         assert {each["issue_id"] for each in report["incidents"]} == ids["issues"]
 
     def test_statuses(self) -> None:
-        """What is the kernel's is FAIL, what is ours is ERROR; a known defect fails and is an incident."""
+        """About the kernel: FAIL; about the harness: ERROR; a known defect is FAIL, with an incident."""
         run = report_runs.healthy()
         cases = run.cases[CASES]
         late = Ground(file="expect/x.toml", row="late", source=Source.DEFECT, reason="a; b")
@@ -183,7 +183,7 @@ class TestKtap:
 
     @pytest.mark.parametrize("name", RUNS)
     def test_kernels_groups_and_cases_are_nested(self, name: str) -> None:
-        """Every case is there under its kernel and group, passed or not as the log says, whatever consoles forge."""
+        """Every case is listed under its kernel and group, with the log's verdict, whatever consoles contain."""
         run = RUNS[name]()
         lines = iter(ktap.render(run).splitlines())
         assert next(lines) == "KTAP version 1"
@@ -214,7 +214,7 @@ class TestKtap:
 
 
 class TestFeatures:
-    """Which kernel was the first to have what."""
+    """The first kernel with each feature."""
 
     def _table(self, *runs: Run) -> dict[str, tuple[str | None, str | None]]:
         from conformance.report.merge import merged
@@ -223,7 +223,7 @@ class TestFeatures:
         return {each["feature"]: (each["since"], each["not_in"]) for each in table["features"]}
 
     def test_what_lies_between_is_not_claimed(self) -> None:
-        """A feature is since the oldest kernel that has it; the newest that has it not is named beside it."""
+        """A feature is shown with the oldest kernel that has it, and the newest that lacks it."""
         table = self._table(report_runs.healthy(), report_runs.old())
         assert table["redirect/send-to-local/tcp4/tcp4"] == ("5.10.223", None)
         assert table["redirect/ingress-to-local/tcp4/unix_dgram"] == ("6.12.107", "5.10.223")
@@ -231,8 +231,8 @@ class TestFeatures:
         assert table["redirect/ingress-to-egress/udp4/peer"] == ("6.12.107", "5.10.223")
 
     @pytest.mark.parametrize("verdict", [Verdict.SKIP, Verdict.INFRA, Verdict.SPLAT, Verdict.PANIC, Verdict.LOST])
-    def test_trouble_says_nothing(self, verdict: Verdict) -> None:
-        """What a kernel can do is not learnt from a case that did not answer; the other map's case still does."""
+    def test_a_failed_case_says_nothing_about_features(self, verdict: Verdict) -> None:
+        """A case without an answer says nothing about a feature; the case of the other map still does."""
         run = report_runs.healthy()
         feature, name = "redirect/send-to-local/tcp4/tcp4", "send-to-local-tcp4-tcp4"
         for map_, wanted in (("sockmap", ("6.12.107", None)), ("sockhash", None)):
@@ -253,7 +253,7 @@ class TestFeatures:
         ]
         assert self._table(run)["redirect/send-to-local/tcp4/tcp4"] == (None, "6.12.107")
 
-    def test_every_row_speaks_of_some_case(self) -> None:
+    def test_every_row_matches_some_case(self) -> None:
         """A row about cases or parameters that do not exist would be silently absent."""
         from conformance.groups import cases
         from conformance.report.events import CaseEvent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""summary.json: exactly the shape that scripts were promised."""
+"""summary.json: exactly the documented form."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_provenance_says_what_was_judged_by_what() -> None:
 
 
 def test_the_file_is_the_summary(tmp_path: Path) -> None:
-    """What is written is what `summary` returns, and nothing is left beside it."""
+    """The file has what `summary` returns, and no temporary is left."""
     run = report_runs.sick()
     write_summary(run, tmp_path)
     assert json.loads((tmp_path / NAME).read_text()) == summary(run)

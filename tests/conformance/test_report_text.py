@@ -21,13 +21,13 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_reports_look_as_agreed(name: str) -> None:
-    """Each run's report is the one that was looked at and found good (see report_runs.GOLDEN)."""
+    """Each run's report equals the reviewed one (see report_runs.GOLDEN)."""
     golden = (report_runs.GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
     assert "\n".join(report_lines(report_runs.RUNS[name]())) + "\n" == golden
 
 
 def test_what_was_not_judged_is_no_success() -> None:
-    """A run that only skipped, or lost sight of a case, does not end with good news."""
+    """A run that only skipped, or missed a case, does not end with success."""
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
     skipped = replace(run, cases={"debian-6.12": [replace(case, verdict=Verdict.SKIP) for case in cases]})
@@ -38,7 +38,7 @@ def test_what_was_not_judged_is_no_success() -> None:
 
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_colour_changes_nothing_but_colour(name: str) -> None:
-    """Without its colours a coloured report is the plain one, and the plain one has no escape at all."""
+    """A coloured report without its colours equals the plain one, and the plain one has no escapes."""
     run = report_runs.RUNS[name]()
     plain, coloured = report_lines(run), report_lines(run, Style(colour=True))
     assert [COLOUR.sub("", line) for line in coloured] == plain
@@ -48,7 +48,7 @@ def test_colour_changes_nothing_but_colour(name: str) -> None:
 
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_ascii_takes_the_same_room(name: str) -> None:
-    """Where only ASCII can be shown the report is pure ASCII and has the same lines, as wide."""
+    """On an ASCII terminal the report is pure ASCII, with the same lines of the same width."""
     run = report_runs.RUNS[name]()
     plain = report_lines(run, Style(unicode=False))
     assert all(line.isascii() for line in plain)
@@ -56,7 +56,7 @@ def test_ascii_takes_the_same_room(name: str) -> None:
 
 
 def hostile() -> Run:
-    """Make a sick run worse: long names everywhere, and a console that would take over the terminal."""
+    """Add to a run with failures: long names everywhere, and a console with terminal escapes."""
     run = report_runs.sick()
     long = "/home/someone/" + "very-long-name-of-a-tree-" * 5 + "linux"
     words = "It cannot be told in few words why this machine is what it is, and so it is told in many of them. " * 3
@@ -85,7 +85,7 @@ def hostile() -> Run:
 @pytest.mark.parametrize("make", [*report_runs.RUNS.values(), hostile])
 @pytest.mark.parametrize("style", [Style(), Style(colour=True), Style(unicode=False)])
 def test_no_line_is_wider_than_a_mail(make: object, style: Style) -> None:
-    """No line has more than 80 columns or trailing blanks, or anything that a terminal would obey."""
+    """No line has more than 80 columns, trailing blanks or control characters."""
     assert callable(make)
     for line in report_lines(make(), style):
         bare = COLOUR.sub("", line)
@@ -120,7 +120,7 @@ def test_the_repeat_command_can_be_pasted() -> None:
 
 
 def test_a_splat_is_shown_from_its_title_on() -> None:
-    """Of a kernel log the lines that matter are shown, from the first sign of trouble."""
+    """A kernel log is shown from its first report on."""
     lines = report_lines(report_runs.sick())
     at = next(number for number, line in enumerate(lines) if line.startswith("   kernel log"))
     assert lines[at + 1].strip().startswith("WARNING: CPU: 0 PID: 99 at net/core/skmsg.c:690")
@@ -141,7 +141,7 @@ def test_the_last_line_is_the_verdict() -> None:
 
 
 def test_an_interrupted_run_says_so() -> None:
-    """Neither an interruption nor a killed run looks like a run that saw everything."""
+    """An interrupted or killed run says that it is incomplete."""
     run = finished(report_runs.healthy(), exit_code=130, interrupted=True)
     del run.cases["debian-6.12"][300:]
     assert report_lines(run)[-1] == "Interrupted, nothing unexpected so far. 300 of 736 cases: 300 pass, 14.2 s"

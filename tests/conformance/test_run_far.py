@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Workers on another machine, reached over ssh; here it is this one, with a cache of its own."""
+"""Workers on another machine, reached over ssh; here it is this machine with another cache."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def far_cache(folder: Path) -> Path:
 
 
 def test_a_machine_is_lost(tmp_path: Path) -> None:
-    """Far workers make their own template; when one is lost for good, the other judges what is left."""
+    """Remote workers make their own template; when one is lost, the other judges the remaining cases."""
     cases = "test_redirect and sockmap and ingress-to-egress"
     log = tmp_path / "out" / NAME
 
@@ -46,7 +46,7 @@ def test_a_machine_is_lost(tmp_path: Path) -> None:
         ) as process:  # fmt: skip
             try:
                 wait_until(log.exists, "a log")
-                # It takes them a boot, on a machine that may be busy with other tests.
+                # They need a boot first, on a machine that may be busy with other tests.
                 wait_until(lambda: log.read_text().count('"event":"case"') >= 5, "five verdicts", 5 * PATIENCE)
                 lost, *others = far.connections()
                 far.server.kill()
@@ -59,7 +59,7 @@ def test_a_machine_is_lost(tmp_path: Path) -> None:
     passed = {case.id for case in run.cases[SLUG] if case.verdict is Verdict.PASS}
     assert "a machine is lost, the others go on" in told
     assert others
-    # What the lost one was asked is judged again; until then it is infra, and nothing else is unexpected.
+    # The case of the lost worker is infra until it is judged again; nothing else is unexpected.
     assert len(passed) == run.start.selected[SLUG] > 50, told
     assert {case.verdict for case in run.unexpected()} <= {Verdict.INFRA}
     assert process.returncode in (0, 125), told

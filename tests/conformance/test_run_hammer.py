@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hammer on a real kernel with two processors, as a user swings it."""
+"""The hammer on a real kernel with two processors, as a user runs it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.vm
 
 _FORCE = ("--stress", "5", "--seed", "1", "--cpus", "2")
 _PATIENCE = 1800.0
-"""Seconds: every hang takes minutes to be sure of."""
+"""Seconds: each hang takes minutes to confirm."""
 
 
-def test_every_pair_is_hammered_and_the_seed_is_told(tmp_path: Path) -> None:
+def test_every_pair_is_hammered_and_the_seed_is_logged(tmp_path: Path) -> None:
     """5 s for each pair: the newest kernel shows nothing twice that is not known, and the log has the seed."""
-    # What it shows once, and not again in a fresh clone, is a race nobody has seen: reported, but no fault of ours.
+    # A failure that a fresh clone does not repeat is an unknown race: reported, but no fault of the suite.
     arguments = ("--kernel", "debian:7.3", *_FORCE, "-n", "1", "--results", "out", "-k", "test_hammer")
     done = conform("run", *arguments, cwd=tmp_path, patience=_PATIENCE)
 

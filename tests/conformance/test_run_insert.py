@@ -15,7 +15,7 @@ pytestmark = pytest.mark.vm
 
 
 def test_the_modules_the_cases_need_are_in_the_guest(tmp_path: Path) -> None:
-    """SCTP, TIPC, KCM, TLS and SMC, whose module hangs on InfiniBand's, are asked about."""
+    """The cases for SCTP, TIPC, KCM, TLS and SMC (whose module needs InfiniBand's) are asked."""
     done = conform("run", "--kernel", "debian:6.12", "--results", "out", "-k", "test_insert", "-n", "2", cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr

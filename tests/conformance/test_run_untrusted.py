@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command is run from directories that nobody vouches for, such as the kernel tree under test."""
+"""The command is run from untrusted directories, such as the kernel tree under test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANARY = "import os\nwith open({canary!r}, 'a') as file:\n    file.write(f'{{__n
 
 @pytest.fixture
 def poisoned(tmp_path: Path) -> Path:
-    """Return a directory in which everything that anything imports is there, and leaves a word in `canary`."""
+    """Return a directory with a fake of every module that is imported, each of which writes to `canary`."""
     folder = tmp_path / "linux"
     (folder / "net").mkdir(parents=True)
     canary = CANARY.format(canary=str(tmp_path / "canary"))
@@ -43,7 +43,7 @@ def poisoned(tmp_path: Path) -> Path:
 
 
 def canaries(folder: Path) -> str:
-    """Return what was imported from the directory."""
+    """Return the modules imported from the directory."""
     file = folder.parent / "canary"
     return file.read_text() if file.exists() else ""
 
@@ -90,7 +90,7 @@ def test_the_agent_on_the_host_imports_nothing_from_the_current_directory(
 
 
 def test_python_dash_m_is_as_careful(tmp_path: Path) -> None:
-    """Without -P it is Python that looks for the first module, and nothing else comes from the current directory."""
+    """Without -P Python looks for the first module in the current directory, and imports nothing else from it."""
     folder = tmp_path / "linux"
     folder.mkdir()
     for name in ("argparse", "json", "common"):
@@ -102,8 +102,8 @@ def test_python_dash_m_is_as_careful(tmp_path: Path) -> None:
     assert not canaries(folder)
 
 
-def test_children_are_told(tmp_path: Path) -> None:
-    """Every Python below the command is told not to import from the current directory, whoever starts it."""
+def test_children_are_as_careful(tmp_path: Path) -> None:
+    """Every Python process below the command is started so that it does not import from the current directory."""
     script = "import json, os, runpy; os.environ.pop('PYTHONSAFEPATH', 0)\n"
     script += "try: runpy.run_module('conformance', run_name='__main__')\nexcept SystemExit: pass\n"
     script += "print(json.dumps(os.environ.get('PYTHONSAFEPATH')))"

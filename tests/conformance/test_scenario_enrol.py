@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The enrolment and steering scenarios on the running kernel: they say what they see, planted faults included."""
+"""The enrolment and steering scenarios on the running kernel: they report what they see, planted faults included."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def gone(arguments):
 
 @pytest.fixture(name="host", scope="module")
 def fixture_host() -> Iterator[Session]:
-    """This host, and ways to go wrong."""
+    """This host, with planted faults."""
     with open_host(CODE) as session:
         yield session
 
@@ -165,14 +165,14 @@ def test_the_guest_knows_what_is_asked_for(host: Session) -> None:
 
 
 def test_a_stolen_socket_is_proved(host: Session) -> None:
-    """What was stolen is the owner's socket, data goes through it, and the owner goes on using it."""
+    """The duplicate is the owner's socket, data is redirected through it, and the owner still uses it."""
     seen = steps(host, **PLAIN)
     assert (seen["identity"], seen["lookup"], seen["redirect"]) == ("same", "cookie", "data: peer")
     assert (seen["send"], seen["receive"], seen["lookup-gone"]) == ("data: peer", "data: owner", "ENOENT")
 
 
 def test_a_socket_outlives_its_owner(host: Session) -> None:
-    """A child that waits for data is killed, and nothing of what is redirected is lost."""
+    """A child that waits for data is killed, and no redirected data is lost."""
     seen = steps(host, **PLAIN | {"variant": "owner-killed", "kind": "tcp4", "role": "source"})
     assert (seen["redirect"], seen["redirect-killed"]) == ("data: far", "data: far")
     assert (seen["lookup-killed"], seen["lookup-gone"]) == ("cookie", "ENOENT")
@@ -225,15 +225,15 @@ def test_an_iterator_that_did_not_run_is_seen(host: Session) -> None:
     assert (seen["copied"], seen["lookup"], seen["redirect"]) == ("0", "ENOENT", "data: owner")
 
 
-def test_who_gets_a_connection_is_seen(host: Session) -> None:
-    """By an empty table the kernel's own choice gets it, by a full one who is in the table."""
+def test_the_socket_that_gets_a_connection_is_named(host: Session) -> None:
+    """With an empty map the kernel's own choice gets it, else the socket in the map."""
     seen = steps(host, hook="sk_lookup", map="sockmap", kind="tcp6", variant="plain")
     assert (seen["to-empty"], seen["to-refused"], seen["to"]) == ("native", "ECONNREFUSED", "chosen")
     seen = steps(host, "not inserted", hook="sk_lookup", map="sockmap", kind="tcp6", variant="plain")
     assert (seen["to"], seen["program"]) == ("native", "ENOENT")
 
 
-def test_the_other_process_keeps_nothing(host: Session) -> None:
+def test_the_child_process_keeps_nothing(host: Session) -> None:
     """A case leaves no descriptor behind in the process that serves the next."""
     before, after = ask(host, "kept", params=PLAIN)
     assert before == after
@@ -245,7 +245,7 @@ def test_a_descriptor_in_flight_outlives_its_sender(host: Session) -> None:
 
 
 def test_a_thread_has_descriptors_of_its_own(host: Session) -> None:
-    """What it opens the process has not, and afterwards the process obeys as before."""
+    """Its descriptors are not in the table of the process, which works as before afterwards."""
     assert ask(host, "apart") == [True, True, True]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case with a limit to what it waits for gives up early on what cannot be merely late, and on nothing else."""
+"""A case with a short grace gives up early on data that cannot be late, and on nothing else."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fixture_host() -> Iterator[Session]:
 
 
 def limited(host: Session, fault: str, limit: float = LIMIT, **changes: str) -> Any:
-    """Run a redirect case with a limit; what is lost without one takes GRACE a phase."""
+    """Run a redirect case with a short grace; without it, lost data takes GRACE per phase."""
     case = (
         CASE | changes | {grace.SCENARIO: "conformance.groups.redirect.guest.scenario:run", grace.SECONDS: str(limit)}
     )
@@ -92,8 +92,8 @@ def test_a_case_that_loses_nothing_is_not_cut(host: Session) -> None:
     assert (arrived(seen), seen["cut"], seen["after"]) == ([1, 1, 16], 0, True)
 
 
-def test_what_was_overtaken_is_not_waited_for(host: Session) -> None:
-    """Where the last message came, those before it are lost: the case waits for the limit only."""
+def test_overtaken_messages_are_not_waited_for(host: Session) -> None:
+    """If the last message arrived, missing earlier ones are lost: the case waits only for the short grace."""
     seen = limited(host, "some")
 
     assert (arrived(seen), seen["cut"]) == ([1, 1, 13], 1)
@@ -102,7 +102,7 @@ def test_what_was_overtaken_is_not_waited_for(host: Session) -> None:
 
 @pytest.mark.parametrize(("fault", "cut"), [("tail", 0), ("all", 2)])
 def test_what_may_be_late_is_waited_for(host: Session, fault: str, cut: int) -> None:
-    """Where the last message of the case did not come, it gets all the time there is."""
+    """A missing last message of the case gets the full grace."""
     seen = limited(host, fault)
 
     assert seen["cut"] == cut
@@ -111,7 +111,7 @@ def test_what_may_be_late_is_waited_for(host: Session, fault: str, cut: int) -> 
 
 
 def test_the_last_phase_may_be_slow(host: Session) -> None:
-    """All data comes 0.3 s late: the last phase waits for it, and what was sent before shows there as stray."""
+    """All data is 0.3 s late: the last phase waits for it, and late data of earlier phases is stray there."""
     seen = limited(host, "slow")
 
     *before, burst = seen["observation"]["phases"]
@@ -130,7 +130,7 @@ def test_nothing_comes_into_the_next_case(host: Session) -> None:
 
 
 def test_each_message_that_comes_back_is_followed(host: Session) -> None:
-    """Where messages go one by one, each that another overtook is given up early, and the last is waited for."""
+    """If messages are sent one by one, an overtaken one is given up early, and the last one gets the full grace."""
     seen = limited(host, "some", layout="peer")
 
     assert seen["cut"] == 3
@@ -145,7 +145,7 @@ def test_a_limit_has_limits(host: Session, limit: float) -> None:
 
 
 def test_a_phase_that_loses_much_waits_once(host: Session) -> None:
-    """Where messages go one by one, the first that is lost gets all the time, and so does the end of the phase."""
+    """If messages are sent one by one, the first lost one gets the full grace, and so does the end of the phase."""
     seen = limited(host, "most", limit=1.0, layout="peer")
 
     assert 2 * GRACE < seen["seconds"] < 4 * GRACE

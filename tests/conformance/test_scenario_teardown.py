@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The teardown scenario on the running kernel: it sees what is there, and every fault planted."""
+"""The teardown scenario on the running kernel: it sees every planted fault."""
 
 from __future__ import annotations
 
@@ -178,9 +178,7 @@ def test_what_is_wrong_is_seen(host: Session, fault: str, name: str, step: str, 
         ("skips the control", "close-sockhash-unix_dgram-member-none", "wanted receive to give ok, as the control did"),
     ],
 )
-def test_what_a_socket_outside_of_a_map_does_not_do_is_judged_wrong(
-    host: Session, fault: str, name: str, difference: str
-) -> None:
+def test_a_difference_from_the_control_is_judged_wrong(host: Session, fault: str, name: str, difference: str) -> None:
     """A socket in a map that differs from its control is named with the step; so is a control that was not run."""
     case = next(case for case in teardown_cases() if case.name == name)
     sound = ask(host, "observe", params=dict(case.params), fault="")
@@ -191,7 +189,7 @@ def test_what_a_socket_outside_of_a_map_does_not_do_is_judged_wrong(
 
 
 def test_cases_share_a_control(host: Session) -> None:
-    """A control is carried out once for each way out, kind and state of the data as they are outside of a map."""
+    """A control runs once for each way out, kind and state of the data, as reduced for sockets outside of a map."""
     names = ("delete-sockmap-unix_stream-member-none", "replace-sockhash-unix_stream-verdict-none")
     params = [dict(case.params) for case in teardown_cases() if case.name in names]
     assert ask(host, "controls", params=params) == 1

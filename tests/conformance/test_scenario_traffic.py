@@ -37,7 +37,7 @@ def test_a_stream_is_one_segment_wherever_it_is_cut() -> None:
 
 @pytest.mark.parametrize("number", range(len(SIZES)))
 def test_a_duplicate_shows_as_the_same_segment_twice(number: int) -> None:
-    """Even one byte that came twice is told from two bytes, as a message and within a stream."""
+    """A byte received twice is distinguished from two bytes, as a message and within a stream."""
     assert described(*MESSAGES[: number + 1], MESSAGES[number])[-2:] == [WHOLE[number]] * 2
     doubled = described(b"".join([*MESSAGES[: number + 1], *MESSAGES[number:]]))[0]
     rest = [OFFSETS[number], len(ALL) - OFFSETS[number]]
@@ -66,7 +66,7 @@ def test_bytes_nobody_sent_are_given_in_hex() -> None:
 
 
 def test_long_strays_are_cut_and_counted() -> None:
-    """An observation stays small whatever the kernel invents, and finding that out takes no time."""
+    """An observation stays small whatever the kernel delivers, and is computed fast."""
     stray = random.Random("stray").randbytes(16000)
     assert described(stray) == [[f"{stray[:64].hex()}...(16000 bytes)"]]
 

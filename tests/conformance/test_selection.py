@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Cases are chosen by their names, exactly, in time that grows with the kernels, and before anything else happens."""
+"""Cases are selected by their names, exactly, in linear time, and before anything else happens."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ pytest.main(["conformance", "--collect-only", "-qq", "-p", "no:cacheprovider", "
              "-o", "filterwarnings=ignore", *sys.argv[1:]], plugins=[counting])
 print("counted", counting.items, pstats.Stats(counting.profile).total_calls)
 """
-"""Counts what Python calls while pytest collects: unlike seconds, the same on every machine however busy it is."""
+"""Counts Python's calls while pytest collects: unlike seconds, the same on every machine."""
 
 
 def _ids(found: Sequence[Case]) -> list[str]:
@@ -68,7 +68,7 @@ def _chosen(*globs: str, expression: str = "", stressed: bool = False) -> list[s
 
 
 def _collecting(kernels: Sequence[str]) -> tuple[int, int]:
-    """Return the tests that are collected, and the calls that it takes; a part of one kernel's is left out."""
+    """Return the collected tests, and the number of calls; some cases of one kernel are left out."""
     options = [f"--kernel={spec}" for spec in kernels]
     chosen = ("--case", "redirect", "-k", "not (debian-5.10 and vsock_stream)")
     done = subprocess.run(
@@ -80,7 +80,7 @@ def _collecting(kernels: Sequence[str]) -> tuple[int, int]:
 
 
 class TestPatterns:
-    """What `--case` names."""
+    """The patterns of `--case`."""
 
     @pytest.mark.parametrize(
         ("pattern", "named"),
@@ -147,7 +147,7 @@ class TestRepeatCommands:
         return [(slug, name) for slug, found in chosen.items() for name in found]
 
     def test_of_every_case(self) -> None:
-        """On its own kernel; a case of the hammer with the force that the run had."""
+        """The command names the kernel; that of a hammer case has the duration and seed of the run."""
         for case in cases()[::97] + cases()[-2:]:
             run = "./conform run" + " --stress=5.0" * (case.group == "hammer")
             node = f"conformance/cases/test_{case.group}.py::test_{case.group}[{SLUG}-{case.name}]"
@@ -169,7 +169,7 @@ class TestRepeatCommands:
 
 
 def test_a_comparison_of_folders(tmp_path: Path) -> None:
-    """Of all that they hold only what is named is compared; an unknown name is an error there, too."""
+    """Only the named cases of two folders are compared; an unknown name is an error there, too."""
     for name in ("base", "head"):
         (tmp_path / name).mkdir()
         shutil.copy(GOLDEN / "planted.jsonl", tmp_path / name / "events.jsonl")
@@ -215,7 +215,7 @@ class TestErrors:
         assert self._refused(expression="(" * 5000)[0] == "the expression of -k is nested too deeply"
 
     def test_cases_that_need_stress(self) -> None:
-        """They exist, and are asked only with --stress; whoever names one is told."""
+        """They run only with --stress; naming one without it is an error that says so."""
         assert self._refused(expression="hammer")[0].startswith("64 cases need --stress")
         assert self._refused("hammer", ONE)[0].startswith("64 cases need --stress")
         assert self._refused("hammer/tcp4-tcp4")[0].startswith("1 case needs --stress")
@@ -274,7 +274,7 @@ class TestErrors:
 
 
 class TestExpressions:
-    """`-k` means what it means to pytest."""
+    """`-k` has pytest's meaning."""
 
     @pytest.mark.parametrize(
         "expression",
@@ -307,7 +307,7 @@ class TestExpressions:
 
 
 class TestCost:
-    """Choosing costs what it must."""
+    """The cost of selecting cases."""
 
     def test_five_kernels_cost_five_times_one(self) -> None:
         """At most six times, the calls of pytest's own collection included."""
@@ -316,10 +316,10 @@ class TestCost:
 
         assert all_items == 4 * 736 + items
         assert 0 < items < 736
-        # Of the first kernel some cases are left out, hence no tests are made of them.
+        # Some cases of the first kernel are left out, so no tests are made for them.
         assert all_calls <= 6 * calls * 736 / items
 
-    def test_no_match_is_told_at_once(self, tmp_path: Path) -> None:
+    def test_no_match_is_reported_at_once(self, tmp_path: Path) -> None:
         """Within half a second, or on a slow or busy machine within what importing pytest four times takes."""
 
         def seconds(*arguments: str) -> float:

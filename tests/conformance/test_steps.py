@@ -34,7 +34,7 @@ def wanted(table: StepTable, params: dict[str, str], version: str = "6.1.1") -> 
 
 
 def test_a_row_speaks_of_steps_with_one_outcome_or_with_an_answer_each(tmp_path: Path) -> None:
-    """`match.step` with `outcome`, and `answers`, come to the same; the last row wins step by step."""
+    """`match.step` with `outcome` is equivalent to `answers`; the last row wins step by step."""
     table = load(
         tmp_path,
         'match = { step = ["a", "b"] }\noutcome = "ok"',
@@ -51,7 +51,7 @@ def test_absent_takes_a_step_away(tmp_path: Path) -> None:
 
 
 def test_a_star_stands_for_every_step_not_named(tmp_path: Path) -> None:
-    """A row says in one word what becomes of all steps that any row of any file speaks of, those below it included."""
+    """`*` stands for all steps that any row of any file names, also of later rows."""
     table = load(
         tmp_path,
         'match = {}\nanswers = { a = "ok", b = "ok" }',
@@ -63,7 +63,7 @@ def test_a_star_stands_for_every_step_not_named(tmp_path: Path) -> None:
 
 
 def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
-    """Cases of one group have different parameters; a row about one says nothing of a case without it."""
+    """Cases of one group have different parameters; a row about one does not match a case without it."""
     table = load(tmp_path, 'match = { about = ["maps"] }\nanswers = { a = "ok" }')
     assert wanted(table, UNIVERSE[0]) == {}
     assert wanted(table, UNIVERSE[1]) == {"a": "ok"}
@@ -121,7 +121,7 @@ def _table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_every_step_is_compared(seen: dict[str, str], verdict: Verdict, difference: str) -> None:
-    """A step too many is as wrong as one that is missing or answers otherwise."""
+    """An extra step is as wrong as a missing one or one with another answer."""
     judgement = judge_steps(CASE, facts("6.1.1"), {"steps": seen})
     assert judgement.verdict is verdict
     assert judgement.differences == ((difference,) if difference else ())
@@ -193,10 +193,10 @@ def _controlled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_the_control_did_is_expected(
+def test_the_answers_of_the_control_are_expected(
     seen: dict[str, str], control: dict[str, str] | None, verdict: Verdict, difference: str
 ) -> None:
-    """A step answers as the control did, is there if the control has it, and the control is judged by its own rows."""
+    """A step must answer like the control and exist if the control has it; the control is judged by its own rows."""
     observation = {"steps": seen} if control is None else {"steps": seen, "control": control}
     judgement = judge_steps(CASE, facts("6.1.1"), observation)
     assert judgement.verdict is verdict
@@ -205,7 +205,7 @@ def test_what_the_control_did_is_expected(
 
 @pytest.mark.usefixtures("_controlled")
 def test_a_known_deviation_outranks_the_control() -> None:
-    """Where a case is known to answer otherwise than its control, that is what it must answer."""
+    """If a known defect gives another answer than the control, the case must give that answer."""
     control = {"data": "so", "poll": "in"}
     seen = {"steps": {"insert": "ok", "poll": "out"}, "control": control}
     assert judge_steps(CASE, facts("6.1.1"), seen, {"poll": "out"}).verdict is Verdict.PASS

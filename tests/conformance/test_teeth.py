@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faults in a kernel: the data, the patch, and what counts as finding one."""
+"""Faults in a kernel: the data, the patch, and when a fault counts as found."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_faults_are_chosen_by_number_function_or_file() -> None:
     ],
 )
 def test_only_what_the_kernel_does_wrong_finds_a_fault(event: CaseEvent, kills: bool) -> None:
-    """A defect that does not show proves nothing, nor does a machine that is not there, nor what fails anyway."""
+    """An xpass, a missing machine or a case that fails anyway does not count as finding a fault."""
     assert trial.kills(event, {"insert/known"}) is kills
 
 
@@ -147,7 +147,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benc
 
 
 def test_a_run_ends_with_the_case_that_finds_the_fault(suite: Callable[..., Bench]) -> None:
-    """The outcome names case, verdict and difference; what the run would still do is not waited for."""
+    """The outcome names case, verdict and difference; the rest of the run is not waited for."""
     bench = suite(GOOD, case("b", Verdict.FAIL, differences=("wanted ok, got EINVAL",)), lasts=True)
     outcome = trial.attempt(FAULT, bench, frozenset())
 
@@ -206,7 +206,7 @@ class Taker:
 
 
 def test_a_machine_takes_its_fault_or_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that was not patched does not count as one whose faults nobody finds."""
+    """An unpatched kernel is an error, not a kernel with surviving faults."""
     asked: list[Callable[[Machine], None]] = []
     monkeypatch.setattr(machine_pool, "_planted", asked)
     planted.plant("17")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels, modules, packages and archives made on the spot: small, and as real as the tools that read them ask for."""
+"""Small fake kernels, modules, packages and archives, real enough for the tools that read them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def bzimage(payload: bytes, banner: str = BANNER) -> bytes:
 
 
 def module(name: str, depends: str = "") -> bytes:
-    """Return a relocatable ELF file that depmod takes for a module."""
+    """Return a relocatable ELF file that depmod accepts as a module."""
     info = f"name={name}\0depends={depends}\0license=GPL\0".encode()
     names = b"\0.modinfo\0.shstrtab\0"
     header = struct.pack(
@@ -152,7 +152,7 @@ class FakeArchive:
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """Be reached by HTTP, at the same address every time."""
+        """Serve the archive by HTTP, always at the same address."""
         handler = partial(_SilentHandler, directory=str(self.root))
         with ThreadingHTTPServer(("127.0.0.1", self.port), handler) as server:
             self.port = server.server_port

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel source of a few lines, in a git repository, with a Makefile that prints what the kernel's prints."""
+"""A tiny kernel source in a git repository, with a Makefile that prints like the kernel's."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def change(path: str, old: str = "one", new: str = "three") -> str:
 
 
 def compiled() -> list[str]:
-    """Return what was compiled in the trees of the cache, in order."""
+    """Return the files compiled in the trees of the cache, in order."""
     return [line for path in (cache.root() / "trees").glob("*/linux/compiled") for line in path.read_text().split()]
 
 
 def everything(root: Path) -> dict[str, tuple[int, bytes]]:
-    """Return all files below a folder, by their time and content; git notes in an object's time that it was used."""
+    """Return all files below a folder, by their time and content; git updates the time of an object that it uses."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
     return {str(path): (0 if "objects" in path.parts else path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 

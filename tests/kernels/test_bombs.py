@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that are not what they should be: bombs, other machines' kernels, packages."""
+"""Wrong files: decompression bombs, kernels of other machines, packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def peak(attempt: Callable[[], object]) -> int:
-    """Return how many bytes an attempt held at once, that was refused for what it is too large for."""
+    """Return the peak memory of an attempt that was refused because the file is too large."""
     tracemalloc.start()
     try:
         with pytest.raises((KernelError, unpack.TooLargeError), match="larger than"):
@@ -41,7 +41,7 @@ def peak(attempt: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_a_bomb_is_not_unpacked(compression: str) -> None:
-    """What is small and unpacks to much is given up at the limit, and never held as a whole."""
+    """Decompression of a bomb stops at the limit, and never holds it as a whole."""
     bomb = COMPRESSIONS[compression](bytes(16 * LIMIT))
     assert peak(lambda: unpack.whole(bomb, LIMIT)) < 8 * LIMIT
 
@@ -65,7 +65,7 @@ def test_image_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_configuration_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it is with a .config.gz, a .config, and the configuration inside a kernel."""
+    """The same for a .config.gz, a .config, and the configuration inside a kernel."""
     monkeypatch.setattr(vmlinux, "CONFIG_LIMIT", LIMIT)
     monkeypatch.setattr(config, "CONFIG_LIMIT", LIMIT)
     (tmp_path / "config.gz").write_bytes(gzip.compress(bytes(16 * LIMIT)))
@@ -111,7 +111,7 @@ def for_32_bits() -> bytes:
     ],
 )
 def test_what_a_file_is_that_is_no_kernel(tmp_path: Path, content: bytes, told: str, hint: str) -> None:
-    """A file that cannot be judged is told apart from others, with what to do about it."""
+    """The error names what the file is, with a hint what to do."""
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(KernelError, match=f"file is not an x86-64 kernel: it is {told}$") as caught:
         resolve(str(tmp_path / "file"))
@@ -140,7 +140,7 @@ def test_a_tar_is_a_tar(tmp_path: Path) -> None:
 @example("bzimage", [(0x20E, b"\xff\xff")])
 def test_odd_headers_are_a_sentence(tmp_path_factory: pytest.TempPathFactory, kind: str,
                                     changes: list[tuple[int, bytes]]) -> None:  # fmt: skip
-    """Whatever the headers of a kernel say, it is judged or it is told why it cannot be."""
+    """Odd headers of a kernel never cause a traceback: the kernel is accepted, or refused with a sentence."""
     whole = fakes.vmlinux(config=fakes.CONFIG)
     image = bytearray(whole if kind == "vmlinux" else fakes.bzimage(gzip.compress(whole)))
     for position, change in changes:

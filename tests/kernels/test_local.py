@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels that are here already: trees, unpacked packages, files, installed ones, the running one."""
+"""Local kernels: trees, unpacked packages, files, installed ones, the running one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
-    """An unpacked package, with its modules where merged-/usr systems have them."""
+    """An unpacked package, with its modules below /usr/lib as on merged-/usr systems."""
     return write(
         tmp_path / "unpacked",
         {
@@ -66,7 +66,7 @@ def unpacked(tmp_path: Path) -> Path:
 
 
 def test_tree(tree: Path) -> None:
-    """A built tree gives its image unpacked, its configuration, and an index of the modules the build made."""
+    """A built tree gives its unpacked image, its configuration, and an index of its modules."""
     kernel = resolve(str(tree))
     assert (kernel.release, kernel.version, kernel.banner) == (RELEASE, Version(6, 12, 95), fakes.BANNER)
     assert kernel.compressed == tree / "arch/x86/boot/bzImage"
@@ -86,7 +86,7 @@ def test_tree_with_vmlinux_only(tree: Path) -> None:
 
 
 def test_rebuilding_a_module_changes_the_digest(tree: Path) -> None:
-    """A module built again makes another kernel; the same tree asked twice is the same."""
+    """A rebuilt module gives another digest; an unchanged tree gives the same."""
     first = resolve(str(tree))
     assert resolve(str(tree)) == first
     (tree / "net/tls/tls.ko").write_bytes(fakes.module("tls", "sctp"))
@@ -97,7 +97,7 @@ def test_rebuilding_a_module_changes_the_digest(tree: Path) -> None:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """A file that is none of the tree's."""
+    """A file outside of the tree."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.ko").write_bytes(b"secret")
     return tmp_path / "elsewhere"
@@ -119,7 +119,7 @@ def test_a_release_is_a_name(tree: Path, own_cache: Path, release: str) -> None:
     "place", ["net/../../../../../../../../../net/x.o", "/etc/passwd.o", "net/a/../../../x/net/b.o"]
 )
 def test_modules_order_names_files_of_the_tree(tree: Path, elsewhere: Path, own_cache: Path, place: str) -> None:
-    """A list of modules cannot have anything written beside the cache, whatever names and links it goes through."""
+    """A list of modules cannot cause writes outside of the cache, whatever names and links it has."""
     (tree / "net" / "a").symlink_to(elsewhere)
     (tree / "modules.order").write_text(f"net/tls/tls.o\n{place}\n")
     before = sorted(own_cache.parent.rglob("*"))
@@ -213,7 +213,7 @@ def test_an_index_cannot_name_what_is_not_of_the_package(unpacked: Path, elsewhe
         resolve(str(unpacked))
     with pytest.raises(KernelError, match=f"leads out of {unpacked}"):
         vm.modules.closure(kernel, ("fine", "virtio_console"))
-    # As long as what it replaces, so that the binary index, which alone kmod reads, stays sound.
+    # As long as the original, so that the binary index, the only one that kmod reads, stays valid.
     elsewhere.rename(elsewhere.with_name("ee"))
     index = (folder / "modules.dep.bin").read_bytes()
     (folder / "modules.dep.bin").write_bytes(index.replace(b"kernel/drivers/", b"../../../../ee/"))
@@ -231,7 +231,7 @@ def test_tree_not_built(tree: Path) -> None:
 
 
 def test_unpacked_package(unpacked: Path) -> None:
-    """An unpacked package gives image, configuration and modules, unpacked where kmod may not know how."""
+    """An unpacked package gives image, configuration and modules, decompressed if kmod might not be able to."""
     kernel = resolve(str(unpacked))
     assert (kernel.release, kernel.config["NET"]) == (RELEASE, "y")
     assert kernel.modules is not None
@@ -247,7 +247,7 @@ def test_gzipped_modules_can_be_loaded(unpacked: Path) -> None:
 
 
 def test_a_module_that_is_in_the_index_only_is_missing(unpacked: Path) -> None:
-    """A module whose file is gone keeps no kernel from being judged; a link that leads nowhere does."""
+    """A kernel with a missing module file can be judged; one with a dangling link cannot."""
     folder = unpacked / "lib/modules" / RELEASE
     write(folder / "kernel", {"net/fine.ko": fakes.module("fine")})
     modules.depmod(unpacked, RELEASE)
@@ -288,7 +288,7 @@ def test_file_in_a_package(unpacked: Path) -> None:
 
 
 def test_file_alone(tmp_path: Path) -> None:
-    """An image with nothing beside it has no modules, and the configuration it carries within."""
+    """An image alone has no modules, and its embedded configuration."""
     kernel = resolve(str(write(tmp_path, {"bzImage": boot_image(config="CONFIG_NET=y\n")}) / "bzImage"))
     assert (kernel.modules, kernel.config) == (None, {"NET": "y"})
 
@@ -318,7 +318,7 @@ def test_file_that_is_no_kernel(tmp_path: Path, content: bytes) -> None:
 
 
 def test_pipe_is_no_kernel(tmp_path: Path) -> None:
-    """A pipe is refused rather than waited for, and a bisection stops: no commit makes one."""
+    """A pipe is refused, not waited for, and stops a bisection."""
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/zero"):
         with pytest.raises(UsageError, match="not a regular file"):
@@ -326,7 +326,7 @@ def test_pipe_is_no_kernel(tmp_path: Path) -> None:
 
 
 def test_installed(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed kernel is found by its release; another one is refused with those there are."""
+    """An installed kernel is found by its release; another one is refused with the list of installed ones."""
     monkeypatch.setattr(package, "MACHINE", unpacked)
     kernel = resolve(f"installed:{RELEASE}")
     assert (kernel.release, kernel.slug) == (RELEASE, "installed-6.12.95_deb12-amd64")
@@ -336,7 +336,7 @@ def test_installed(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_renamed_image(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image that says it is another release is not taken for the one in its name."""
+    """The release comes from the image's content, not from its name."""
     monkeypatch.setattr(package, "MACHINE", unpacked)
     write(unpacked, {f"boot/vmlinuz-{RELEASE}": boot_image("6.1.0-50-amd64")})
     with pytest.raises(KernelError, match=f"is the kernel 6.1.0-50-amd64, not {RELEASE[:4]}"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Places in a kernel are given file and line where its debugging information is at hand, and only there."""
+"""File and line are added to places in a kernel if its debugging information is available, and only then."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _call(image: Path) -> int:
 
 @needs_binutils
 def test_a_splat_is_decoded(image: Path) -> None:
-    """The instruction pointer by its own line, a caller by that of the call; every word printed stays."""
+    """The instruction pointer gets its own line, a caller that of the call; the original text stays."""
     inner, outer, after = _size(image, "inner"), _size(image, "outer"), _call(image)
     text = f"RIP: 0010:inner+0x0/{inner:#x}\nCall Trace:\n <TASK>\n[    1.000000]  outer+{after:#x}/{outer:#x}\n"
 
@@ -87,7 +87,7 @@ def test_a_splat_is_decoded(image: Path) -> None:
 
 @needs_binutils
 def test_a_module_is_decoded_by_its_own_file(image: Path) -> None:
-    """What a module has is looked for in the module, whichever way its name is written."""
+    """Functions of a module are looked up in the module, with `-` or `_` in its name."""
     module = image.parent / "net/sick-mod.ko"
     frame = f"inner+0x0/{_size(module, 'inner'):#x} [sick_mod]"
 
@@ -97,14 +97,14 @@ def test_a_module_is_decoded_by_its_own_file(image: Path) -> None:
 
 @needs_binutils
 def test_what_does_not_fit_is_left_alone(image: Path) -> None:
-    """A function of another size is another build's, and one that is unknown stays unknown."""
+    """A function with another size or an unknown name is left alone."""
     for frame in (f"inner+0x1/{_size(image, 'inner') + 1:#x}", "nobody+0x1/0x2", "no frame at all"):
         assert symbols.decode(frame, image) == frame
 
 
 @needs_binutils
 def test_only_the_kernels_own_debugging_information_is_taken(image: Path, tmp_path: Path) -> None:
-    """The vmlinux of the tree serves an image that was made of it, and no other."""
+    """The vmlinux of a tree serves only the image built from it."""
     stripped = tmp_path / "stripped"
     subprocess.run(["objcopy", "--strip-all", image, stripped], check=True)
     other = tmp_path / "other"

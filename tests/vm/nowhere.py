@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel that is nowhere, for tests that boot nothing."""
+"""A kernel without files, for tests that boot nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kernels.version import Version
 
 
 def kernel(**config: str) -> Kernel:
-    """Return a kernel that is nowhere."""
+    """Return a kernel without files."""
     return Kernel(
         spec="debian:6.12",
         slug="debian-6.12",

@@ -14,7 +14,7 @@ from vm import accel
 
 
 def kernel() -> Kernel:
-    """Return a kernel that is nowhere but for its image."""
+    """Return a kernel that has only an image."""
     return replace(nowhere.kernel(), image=Path("/bin/sh"))
 
 
@@ -29,7 +29,7 @@ def _host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def qemu(folder: Path, script: str) -> Path:
-    """Return a QEMU that does what the script says and counts how often it did."""
+    """Return a fake QEMU that runs a script and counts its calls."""
     path = folder / "qemu"
     path.write_text(f"#!/bin/sh\necho >> {shlex.quote(str(folder / 'runs'))}\n{script}\n")
     path.chmod(0o755)
@@ -52,7 +52,7 @@ def test_kvm_is_chosen_when_a_probe_reached_its_panic(host: Path) -> None:
     ],
 )
 def test_kvm_that_only_opens_is_refused(host: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str) -> None:
-    """A guest that fails, stops early or hangs proves nothing; the reason is given, and refuses a demand for KVM."""
+    """KVM is refused if the probe's guest fails, stops early or hangs; the reason is given, also for `--accel kvm`."""
     monkeypatch.setattr(accel, "PROBE_SECONDS", 0.2)
     monkeypatch.setattr(accel, "RACE_SECONDS", 2.0)
     fake = qemu(host, script)
@@ -75,7 +75,7 @@ def test_a_slow_kvm_is_chosen_where_tcg_is_slower(host: Path, monkeypatch: pytes
 
 
 def test_a_probe_is_made_once(host: Path) -> None:
-    """What was found holds until the host is booted anew, whichever kernel is asked for."""
+    """The result holds until the next boot of the host, for all kernels."""
     fake = qemu(host, "exit 1")
     first = accel.choose("auto", kernel(), fake)
     assert accel.choose("auto", replace(kernel(), digest="1" * 64), fake) == first

@@ -27,7 +27,7 @@ def members(archive: bytes) -> dict[str, Member]:
 
 
 def test_members_come_out_as_they_went_in() -> None:
-    """Files, links and devices keep content, mode and numbers, and stand behind the directories they are in."""
+    """Files, links and devices keep content, mode and numbers, and follow their directories."""
     stream = io.BytesIO()
     writer = CpioWriter(stream)
     writer.file("usr/bin/tool", b"\x7fELF", executable=True)

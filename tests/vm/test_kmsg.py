@@ -42,7 +42,7 @@ def test_a_window_holds_what_was_said_since_the_last(fake: FakeLog) -> None:
 
 
 def test_of_a_flood_the_beginning_is_kept(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is more than anybody reads is counted instead, and the window says that it is not all."""
+    """Records beyond the limit are only counted, and the window is marked as incomplete."""
     monkeypatch.setattr("vm.guest.kmsg.LINES", 3)
     log = KernelLog(fake.path, str(fake.tainted))
     for number in range(5):
@@ -65,7 +65,7 @@ def marking(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> KernelLog:
     return log
 
 
-def test_what_was_said_before_a_window_began_is_kept_apart(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_before_a_window_are_kept_apart(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record above the mark belongs to no window, one below it does; the marks themselves are in neither."""
     log = marking(fake, monkeypatch)
     fake.say("4,1,0,-;late\n")
@@ -79,7 +79,7 @@ def test_what_was_said_before_a_window_began_is_kept_apart(fake: FakeLog, monkey
 
 
 def test_without_its_mark_a_window_is_all_there_is(fake: FakeLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel dropped the mark nothing is lost: the window claims every record."""
+    """If the kernel dropped the mark, the window has all records."""
     log = marking(fake, monkeypatch)
     monkeypatch.setattr(log, "_write", lambda mark: None)
     fake.say("4,1,0,-;late\n")

@@ -25,7 +25,7 @@ class BundleFinder:
         self.sources: dict[str, str] = {}
 
     def digests(self) -> dict[str, str]:
-        """Return what is held, module by module."""
+        """Return the digest of each module held."""
         return {name: digest(source) for name, source in self.sources.items()}
 
     def update(self, names: Sequence[str], sources: Mapping[str, str]) -> bool:
@@ -55,14 +55,14 @@ class BundleFinder:
         return ModuleSpec(fullname, loader, origin=self._origin(fullname), is_package=is_package)
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave the making of the module object to Python."""
+        """Let Python create the module object."""
 
     def get_source(self, fullname: str) -> str:
         """Return a module's source, for import and for tracebacks."""
         return self.sources.get(fullname, self.sources.get(fullname + PACKAGE, ""))
 
     def is_package(self, fullname: str) -> bool:
-        """Tell a package from a module."""
+        """Return whether a name is a package."""
         return fullname not in self.sources
 
     def exec_module(self, module: ModuleType) -> None:

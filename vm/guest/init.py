@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""PID 1 of the guest: mount, load modules, raise the loopback, keep the agent, reap what others leave."""
+"""PID 1 of the guest: mount, load modules, set up the loopback, run the agent, reap orphans."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(kind: str, target: str, data: str) -> None:
-    """Mount a pseudo file system where the kernel has it; a case that needs a missing one will say so."""
+    """Mount a pseudo file system if the kernel has it; a case that needs a missing one will report it."""
     if os.path.isdir(target):
         libc.mount(kind.encode(), target.encode(), kind.encode(), 0, data.encode())
 
@@ -53,26 +53,26 @@ def load_modules() -> None:
 
 
 def log_to_console() -> None:
-    """From here on the console, our last witness, hears what the kernel logs; booting, it would only cost time."""
+    """Print kernel messages to the console from now on, for a crash; during the boot it would only cost time."""
     with contextlib.suppress(OSError):
         Path("/proc/sys/kernel/printk").write_text(CONSOLE_LEVEL)
 
 
 def stay_in_charge() -> None:
-    """See to it that the agent gets memory and processor before any case does; its children do not inherit that."""
+    """Give the agent priority for memory and processor; its children do not inherit that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(NEVER_KILLED)
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def fate(status: int) -> str:
-    """Say what a wait status means."""
+    """Describe a wait status."""
     code = os.waitstatus_to_exitcode(status)
     return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
 
 def main() -> None:
-    """Become the guest's init; return never."""
+    """Run as the guest's init; never returns."""
     try:
         for kind, target, data in MOUNTS:
             mount(kind, target, data)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The insertion cases: which sockets a map takes, and what it says to everything user space can ask of a map."""
+"""The insertion cases: which sockets a map accepts, and the answer to every bpf(2) command on a map."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ LAYERS: Final = {
     "kcm-second": ("tcp4", "tcp6"),
     "sock-ops": ("tcp4", "tcp6", "mptcp4", "mptcp6"),
 }
-"""What else can be done to a socket, before or after it is inserted, or in place of user space."""
+"""Other users of a socket, before or after its insertion, or another way to insert it."""
 
 ABOUT: Final = (
     "key-sizes", "value-sizes", "entries", "creation-flags", "read-only", "write-only", "any", "noexist", "exist",
@@ -86,10 +86,10 @@ ABOUT: Final = (
     "array-of-maps", "hash-of-maps", "frozen", "info", "by-id", "pinned", "wrong-map", "pointers", "order",
     "order-busy",
 )  # fmt: skip
-"""What user space asks of a map."""
+"""Topics of cases about a map."""
 
 KEY_SIZES: Final = ("1", "2", "4", "8", "16", "40", "256", "511", "512")
-"""What user space can ask of a SOCKHASH only: keys of so many bytes."""
+"""Topics for a SOCKHASH only: keys with this many bytes."""
 
 _SCENARIOS: Final = {
     "socket": "scenario:run",
@@ -97,12 +97,12 @@ _SCENARIOS: Final = {
     "layer": "scenario:layer",
     "map": "map:run",
 }
-"""What answers each question; rows of expectations tell them apart by the parameter `question`."""
+"""The scenario of each question; rows match them by the parameter `question`."""
 
 
 @cache
 def insert_cases() -> tuple[Case, ...]:
-    """List the insertion cases: sockets, then what is none, then sockets with something on them, then maps."""
+    """List the insertion cases: sockets, other descriptors, sockets with a layer, maps."""
     return (*_sockets(), *_no_sockets(), *_layers(), *_maps())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Taint flags: which of them say that the kernel is sick, and which only tell its history."""
+"""Taint flags: those that report a fault of the kernel, and harmless ones."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ SICK = {
     9: "the kernel warned",
     14: "a soft lockup occurred",
 }
-"""Bits that the kernel sets when something is wrong with it."""
+"""Bits that the kernel sets for a fault."""
 
 
 def alarming(taint: int) -> int:
-    """Return the bits that say the kernel is sick: those that do, and those nobody knew when this was written."""
+    """Return the bits that report a fault, unknown bits included."""
     return taint & ~sum(1 << bit for bit in HARMLESS)
 
 
 def meaning(taint: int) -> str:
-    """Put the bits of a taint word into words."""
+    """Describe the bits of a taint word."""
     known = HARMLESS | SICK
     return ", ".join(known.get(bit, f"flag {bit}") for bit in range(taint.bit_length()) if taint >> bit & 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What user space can do with a SOCKMAP or SOCKHASH as a whole: make it, name it, open it, freeze it, nest it."""
+"""What user space can do with a SOCKMAP or SOCKHASH as a whole: create, pin, open, freeze and nest it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _frozen(case: InsertSetup) -> Steps:
 
 
 def _information(case: InsertSetup) -> Steps:
-    """Read back how a map was made."""
+    """Read back the properties of a map."""
     made = maps.create(case.type, 4, 8, 5, maps.RDONLY, name="conform")
     found = maps.info(case.fixture.keep(made))
     steps = {field: str(getattr(found, field)) for field in ("key_size", "value_size", "max_entries", "map_flags")}
@@ -86,7 +86,7 @@ def _information(case: InsertSetup) -> Steps:
 
 
 def _by_id(case: InsertSetup) -> Steps:
-    """Open a map by its number, for everything and for reading only."""
+    """Open a map by its id, for reading and writing and for reading only."""
     table, end = case.map(), case.connected()
     number = maps.info(table).id
     steps = {"insert": table.insert(end)}
@@ -122,7 +122,7 @@ def _pinned(case: InsertSetup) -> Steps:
 
 
 def _wrong_map(case: InsertSetup) -> Steps:
-    """Name as map what is none."""
+    """Pass a descriptor that is no map."""
     end = case.connected()
     wrong = {"closed": closed(), "pipe": case.fixture.pipe(), "socket": end.fileno()}
     steps = {f"insert {what}": Map(descriptor).insert(end) for what, descriptor in wrong.items()}
@@ -140,4 +140,4 @@ WHOLE: dict[str, Callable[[InsertSetup], Steps]] = {
     "hash-of-maps": _outer(13),
     "info": _information,
 }
-"""What a case can be about that concerns the map as a whole."""
+"""Topics of cases about the map as a whole."""

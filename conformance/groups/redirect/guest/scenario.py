@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Redirect data from one socket to another by a SOCKMAP or SOCKHASH, and look at every socket involved.
+"""Redirect data from one socket to another by a SOCKMAP or SOCKHASH, and read every socket involved.
 
 IN is the socket whose program runs, OUT the target; each has a peer. In the two send modes IN sends and the program
 runs on the way out (sk_msg); in the two ingress modes IN's peer sends and the program runs when IN receives (sk_skb).
@@ -31,7 +31,7 @@ PHASES = {
 }
 """Name and message sizes of each phase."""
 LAPS = 2
-"""How often a message that comes back to the program is redirected again before it is let pass."""
+"""How often a message that comes back to the program is redirected again before the program passes it."""
 DEADLINE = 4.0
 """Seconds after which a phase that is not quiescent is given up."""
 GRACE = 0.5
@@ -39,7 +39,7 @@ GRACE = 0.5
 
 _LAST = list(PHASES)[-1]
 _MARK = 64
-"""Bytes at the end of a message that tell it from all others."""
+"""Bytes at the end of a message that identify it."""
 
 _TALLY_NAMES = ("pass", "pass_bytes", "drop", "drop_bytes")
 
@@ -84,13 +84,13 @@ def _phases(setup: RedirectSetup, content: Iterable[tuple[str, list[bytes]]]) ->
     flow = _Flow(setup)
     phases = [flow.phase(name, messages, last=name == _LAST) for name, messages in content]
     if not all(phase["settled"] for phase in phases):
-        # Whatever held them up, the next case shall not suffer from it.
+        # A stuck fence must not affect the next case.
         renew_fences()
     return phases
 
 
 class _Flow:
-    """Send messages through one setup, read all its sockets until the kernel is at rest, and describe what arrived."""
+    """Send messages through one setup, read all its sockets until the kernel is at rest, and describe what they got."""
 
     def __init__(self, setup: RedirectSetup) -> None:
         self._setup, self._state = setup, setup.state
@@ -104,10 +104,10 @@ class _Flow:
         self._before = self._now = self._state.tallies()
         self._accepted = 0
         self._given_up = 0
-        """Of what was accepted, the bytes that were looked for in vain."""
+        """Accepted bytes that were looked for and not found."""
 
     def phase(self, name: str, messages: Sequence[bytes], *, last: bool) -> dict[str, Any]:
-        """Run one phase, after the `last` one nothing is sent any more; returns its part of the Observation."""
+        """Run one phase; nothing is sent after the `last` one. Returns its part of the Observation."""
         self._before = self._now
         self._accepted = self._given_up = 0
         for found in self._received.values():
@@ -129,7 +129,7 @@ class _Flow:
         }
 
     def _one_by_one(self, messages: Sequence[bytes], *, last: bool) -> tuple[list[int | str], bool]:
-        """Let each message finish its laps before the next, or else theirs would mix."""
+        """Let each message finish its laps before the next is sent; otherwise they would mix."""
         answers = []
         settled = True
         for number, message in enumerate(messages, start=1):
@@ -169,9 +169,9 @@ class _Flow:
         return rest.settled
 
     def _patience(self, message: bytes, *, last: bool, more: bool) -> float:
-        """Return how many seconds to look for missing bytes at rest: less than GRACE only where that can do no harm."""
+        """Return the seconds to look for missing bytes at rest: less than GRACE only if no late byte can be missed."""
         if self._given_up and more:
-            # The phase has lost something already. What else it loses is looked for again with its last message.
+            # The phase has lost data already; other losses are looked for again after its last message.
             return GRACE / 10
         limit = grace.limit()
         if limit >= GRACE or (last and not self._has_come(message)):
@@ -179,9 +179,9 @@ class _Flow:
         return limit
 
     def _has_come(self, message: bytes) -> bool:
-        """Whether the end of a message was received, on whatever socket: what was sent before it is not merely late.
+        """Whether the end of a message was received, on any socket: then earlier data is lost, not late.
 
-        Every way through the kernel keeps the order. What comes after all once its phase is over is a stray there.
+        Every way through the kernel keeps the order. Data that still arrives in a later phase is stray there.
         """
         end = message[-_MARK:]
         return any(
@@ -196,7 +196,7 @@ class _Flow:
     def _missing(self) -> int:
         """Return how many bytes the kernel took that were neither received nor dropped by the program."""
         missing = self._accepted - sum(map(traffic.size_of, self._received.values()))
-        # What sk_msg drops, the sender was refused.
+        # The sender got an error for data that sk_msg dropped.
         return missing if self._setup.sends else missing - self._now[3] + self._before[3]
 
 
@@ -211,6 +211,6 @@ def _content(case: str) -> Iterator[tuple[str, list[bytes]]]:
         for size in sizes:
             messages.append(_BYTES[first] + _RANDOM[offset : offset + size - 1])
             offset += size - 1
-            # Odd, hence all 256 values come before one comes again.
+            # Odd, so all 256 values occur before one repeats.
             first = (first + 101) % 256
         yield name, messages

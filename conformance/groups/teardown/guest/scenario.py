@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Take a socket out of a map in every way there is, in every state its data can be in, and look what is left.
+"""Take a socket out of a map in every way, in every state of its data, and check what is left.
 
 A case is a case (`kind`, `map`, `role`, `program`), its `data`, a way out (`exit`), and the same questions afterwards.
 The Observation is `{"steps": {name: answer}, "control": {name: answer}}`, in the order they were taken; a step that
@@ -72,26 +72,26 @@ def _in_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 STAYS: Final = "stays"
-"""The way out of a control to whose sockets nothing happens."""
+"""The way out of a control whose sockets are left alone."""
 _EXITS: Final = {
     **dict.fromkeys(("delete", "delete_one", "destroy", "destroy_one", "held", "replace", "unpin"), STAYS),
     **dict.fromkeys(("detach", "itself", "link", "swap"), STAYS),
     "close_both": "close",
 }
-"""Ways out of a map by what they are to sockets that are in none; the others are to them what they always are."""
+"""Ways out that are different for a socket in no map: the equivalent for the control."""
 _FULL: Final = "full"
 _DATA: Final = {"passed": "native", "redirected": "native", "backlog": _FULL, "corked": "none", "applied": "none"}
-"""States of the data that need a map, by the state that the socket and its bytes are in without one.
+"""States of the data that need a map: the equivalent state for the control.
 
 What a program corks or redirects out of a full socket is neither sent nor in that socket: it is judged without control.
 """
 _STATES: Final[Mapping[str, DataState]] = {**DATA, _FULL: DataState(before=fill)}
 _known: Final[dict[tuple[str, str, str], Steps]] = {}
-"""What each control of this process answered, by way out, kind and data."""
+"""The answers of each control of this process, by way out, kind and data."""
 
 
 def control(params: Mapping[str, str]) -> Steps:
-    """Return what the control of a case answers; it is carried out the first time this process needs it."""
+    """Return the answers of the control of a case; it is run when this process first needs it."""
     exit_ = _EXITS.get(params["exit"], params["exit"])
     data = _DATA.get(params["data"], params["data"])
     key = exit_, params["kind"], data

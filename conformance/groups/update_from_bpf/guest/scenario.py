@@ -26,7 +26,7 @@ _COMPLAINTS = (
 )
 
 FORBIDDEN = "EPERM"
-"""The answer to loading where it does not come to verification and the kind of program is known."""
+"""The answer if loading a known type of program is forbidden before verification."""
 
 LOOKUP, UPDATE, DELETE, RELEASE = 1, 2, 3, 86
 
@@ -51,7 +51,7 @@ def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def try_load(context: Context, code: bytes) -> str:
-    """Load a program that does this and then returns what its kind must return; the answer as in the module."""
+    """Load a program with this body that then returns a valid value; the answer is as in the module."""
     code += asm.put(asm.R0, context.answer) + asm.EXIT
     try:
         number, minded = asm.verify(context, code)
