@@ -19,7 +19,7 @@ from common.errors import HostError
 SOURCES = Path(__file__).parent / "programs"
 """Every `*.bpf.c` in here becomes the program of that name; a test may name another folder."""
 MODULE = "bpf.guest.programs"
-"""What the generated module must be called in the guest."""
+"""The name of the generated module in the guest."""
 
 _SUFFIX = ".bpf.c"
 
@@ -117,7 +117,7 @@ def _compile(source: Path, target: Path) -> None:
 
 
 def _module(programs: dict[str, bpf_object.CompiledProgram]) -> str:
-    """Write plain literals: what the guest must parse and build at import is what costs it time."""
+    """Write plain literals, because the guest's time goes into parsing the module at import."""
     lines = ["# Made by bpf/build.py.", "PROGRAMS = {"]
     for name, program in programs.items():
         fields = {

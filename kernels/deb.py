@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Unpack from kernel packages what a guest needs, in the layout of an unpacked package."""
+"""Unpack the files that a guest needs from kernel packages, in the layout of an unpacked package."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def unpack(package: Path, root: Path, release: str) -> None:
         except (tarfile.TarError, EOFError) as error:
             raise _damaged(package, str(error)) from error
         finally:
-            # On the way out of an error dpkg-deb would write into a pipe nobody reads.
+            # After an error dpkg-deb would block on a pipe without a reader.
             process.stdout.close()
         complaint = process.stderr.read().decode("utf-8", "replace").strip()
     if process.returncode:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel given as a file: its modules and its configuration are looked for where builds and packages put them."""
+"""A kernel given as a file: modules and configuration are searched where builds and packages put them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def resolve(spec: Spec) -> Kernel:
     """Return the kernel in a bzImage, vmlinuz or vmlinux."""
     path = Path(spec.wanted)
     if not path.is_file():
-        # No commit of a bisection makes a kernel a pipe or a device.
+        # A pipe or a device is the user's mistake, not that of a commit under bisection.
         raise UsageError(f"{path} is not a regular file", hint="give a bzImage, a vmlinuz or an uncompressed vmlinux")
     found = artifact.image(path)
     path = path.resolve()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files of a tree or a package that is only judged: its author must not choose which other files we use."""
+"""Resolve files inside an untrusted tree or package: a link in it must not lead to other files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from common.errors import KernelError
 
 
 def inside(base: Path, path: Path) -> Path:
-    """Return the file itself, links followed; KernelError if it is not there or not below `base`."""
+    """Resolve the links of a file; KernelError if it is missing or outside of `base`."""
     try:
         found = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
@@ -25,7 +25,7 @@ def inside(base: Path, path: Path) -> Path:
 
 
 def below(name: str, where: Path) -> str:
-    """Return a relative path as it is; KernelError, naming the file it stands in, if it could lead anywhere else."""
+    """Return a relative path unchanged; KernelError, naming the file that has it, if it could lead outside."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise KernelError(f"{where} names {name!r}, which is not a path below it", hint="build the modules again")

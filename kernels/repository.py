@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Source trees as git has them: a repository of our own in the cache, which may borrow the objects of the user's.
+"""Source trees in git: our own repository in the cache, which may borrow objects of the user's.
 
 Nothing is ever written to the user's repository: no object, no index, no branch, no worktree.
 """
@@ -24,7 +24,7 @@ _MODE = {True: b"100755", False: b"100644"}
 
 
 class GitError(HostError):
-    """git said no: the sentence is how its complaint begins, the hint all of it."""
+    """git failed: the sentence is the first line of its message, the hint the whole message."""
 
 
 NEUTRAL = {
@@ -40,13 +40,13 @@ NEUTRAL = {
     "gpg.x509.program": "false",
     "protocol.allow": "never",
 }
-"""What a repository that is only read must not have run: its configuration comes with it."""
+"""Settings that keep git from running programs that a foreign repository's configuration names."""
 
 
 def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: bytes = b"") -> str:
-    """Run git and return what it printed; GitError with its complaint if it fails.
+    """Run git and return its output; GitError with its message if it fails.
 
-    Nothing is run that the configuration of a repository or of the user names.
+    No program is run that the configuration of a repository or of the user names.
     """
     program = shutil.which("git")
     if program is None:
@@ -71,7 +71,7 @@ def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    # A bisection, or a hook, would have us work on its repository.
+    # A bisection or a hook sets variables that point at its own repository.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return {**inherited, **_ALONE, "LC_ALL": "C", **more}
 
@@ -106,7 +106,7 @@ def _trusted() -> tuple[str, ...]:
 
 
 def filters(repository: str) -> Iterator[str]:
-    """Yield what switches a repository's own filters off: they are programs that it names for files it names."""
+    """Yield the options that turn off a repository's own filters, which are programs that it names."""
     try:
         named = git("-C", repository, "config", "--null", "--name-only", "--get-regexp", r"^filter\..*")
     except GitError:  # there are none
@@ -117,14 +117,14 @@ def filters(repository: str) -> Iterator[str]:
 
 
 class Repository:
-    """The repository of our own."""
+    """Our own repository."""
 
     def __init__(self, borrowed: Path | None = None) -> None:
-        """Open it, made if it is not there; `borrowed` is an object store it may read as well."""
+        """Open it, or create it; `borrowed` is an object store that it may read, too."""
 
         def build(folder: Path) -> None:
             git("init", "--quiet", "--bare", folder)
-            # One blob more or less compressed matters less than the minute that all of them would take.
+            # Compressing all blobs would take a minute and save little.
             git("--git-dir", folder, "config", "core.compression", "1")
             git("--git-dir", folder, "config", "gc.auto", "0")
 
@@ -146,7 +146,7 @@ class Repository:
             return ""
 
     def import_tar(self, stream: IO[bytes], name: str) -> str:
-        """Import what an uncompressed tar holds below its one directory, and return the tree."""
+        """Import the content of an uncompressed tar with one top directory, and return the tree."""
         with cache.lock("sources"):
             for left in (self.path / "objects" / "pack").glob("tmp_*"):
                 left.unlink()  # a killed process left it
@@ -161,7 +161,7 @@ class Repository:
             environment = _environment(self._environment)
             with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
                 assert process.stdin is not None
-                # What dies here leaves nothing: without "done" at its end git forgets what it was fed.
+                # An interrupted import leaves nothing: without "done" at the end git drops its input.
                 with suppress(BrokenPipeError):
                     _feed(stream, name, process.stdin)
                 _, complaint = process.communicate()
@@ -171,7 +171,7 @@ class Repository:
         return self.known(name)
 
     def check_out(self, tree: str, folder: Path, index: Path) -> None:
-        """Make the files of `folder` those of `tree`, touching only what differs; what git ignores stays."""
+        """Check `tree` out to `folder`, touching only changed files; ignored files stay."""
         folder.mkdir(parents=True, exist_ok=True)
         index.with_name(f"{index.name}.lock").unlink(missing_ok=True)  # a killed git left it
         self.run("--work-tree", folder, "read-tree", "--reset", "-u", tree, index=index)
@@ -183,7 +183,7 @@ class Repository:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Lend a directory; one at a time, gone afterwards even if its user was killed."""
+    """Yield a temporary directory, one at a time; removed later even if its user was killed."""
     with cache.lock("scratch"):
         path = cache.root() / "partial" / "scratch"
         cache.remove(path)

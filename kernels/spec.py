@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel specs: what the user types, checked and taken apart without touching network or cache."""
+"""Kernel specs: parse and check the user's text, without network or cache."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpecSource(StrEnum):
 
 
 class Preset(StrEnum):
-    """A configuration to build with: virtme-ng's, and the fragments of that name."""
+    """A build configuration: virtme-ng's, and the fragments of that name."""
 
     FAST = "fast"
     DEBUG = "debug"
@@ -45,7 +45,7 @@ class Preset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A kernel spec, taken apart."""
+    """A parsed kernel spec."""
 
     text: str
     """What the user typed."""
@@ -55,11 +55,11 @@ class Spec:
     cloud: bool = False
     """Whether the cloud flavour is asked for; only with `debian:`."""
     revision: str = ""
-    """What git knows the commit by, or "" for the working tree; only with `tree:`."""
+    """The revision for git, or "" for the working tree; only with `tree:`."""
     patches: tuple[Path, ...] = ()
-    """Applied in this order before building."""
+    """Patches, applied in this order before building."""
     fragments: tuple[Path, ...] = ()
-    """Of a configuration; the last one to name a symbol wins."""
+    """Fragments of a configuration; the last one to name a symbol wins."""
     preset: Preset = Preset.FAST
 
     @property
@@ -84,7 +84,7 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """Take a spec apart; UsageError says what is wrong with it. Whether a path exists is looked up, nothing else."""
+    """Parse a spec; UsageError says what is wrong with it. Only the existence of paths is checked."""
     scheme, colon, rest = text.partition(":")
     if text == SpecSource.HOST:
         return Spec(text, SpecSource.HOST, "")
@@ -102,7 +102,7 @@ def parse(text: str) -> Spec:
 
 
 def amend(text: str, *, patches: Sequence[str] = (), fragments: Sequence[str] = (), preset: str = "") -> str:
-    """Return the spec with more to build it with; UsageError if it is built already."""
+    """Return the spec with additional build options; UsageError if it is not built from source."""
     options = [f"patch={path}" for path in patches]
     options += [f"config={path}" for path in fragments]
     options += [f"preset={preset}"] if preset else []
@@ -158,7 +158,7 @@ def _built(text: str, source: SpecSource, rest: str) -> Spec:
 
 
 def _repository(text: str, wanted: str) -> tuple[str, str]:
-    """Part `PATH@REV`; both may hold an @, but only a path is there."""
+    """Split `PATH@REV`; both may have an @, but only the path exists."""
     places = [len(wanted), *(at for at, letter in enumerate(wanted) if letter == "@")]
     for at in places:
         path = _expanded(wanted[:at])
@@ -183,7 +183,7 @@ def _file(value: str, what: str) -> Path:
 
 
 def _expanded(text: str) -> Path:
-    """Return the path that a text is; the `~` of a user whom nobody knows stays, where pathlib raises RuntimeError."""
+    """Return a text as a path; the `~` of an unknown user stays, where pathlib raises RuntimeError."""
     return Path(os.path.expanduser(text))
 
 
@@ -195,7 +195,7 @@ def _path(text: str) -> Spec:
     path = _expanded(text)
     if text and os.path.isdir(path):
         return Spec(text, SpecSource.DIRECTORY, str(path.resolve()))
-    # A pipe or a device is no kernel, but the reader of files says so better than "does not exist".
+    # A pipe or a device exists, and gets a better error when it is read.
     if text and os.path.exists(path):
         return Spec(text, SpecSource.FILE, str(path.absolute()))
     if "/" in text or text.startswith((".", "~")):

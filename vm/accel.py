@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Choose the accelerator: KVM only where it has been seen to boot a kernel."""
+"""Choose the accelerator: KVM only if it has booted a kernel."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from vm.qemu import with_parent_death_signal
 
 DEVICE = Path("/dev/kvm")
 PROBE_SECONDS = 5.0
-"""Five times what a working KVM takes on hardware."""
+"""Seconds: five times what a working KVM takes on hardware."""
 RACE_SECONDS = 120.0
 CONSOLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorChoice:
-    """An accelerator and the sentence that defends it."""
+    """An accelerator and the reason for it."""
 
     name: str
     why: str
     slowness: float = 1.0
-    """How much slower than a KVM on hardware the probe boot was; at least 1."""
+    """How many times slower than KVM on hardware the probe boot was; at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What came of a probe boot under KVM."""
+    """The result of a probe boot under KVM."""
 
     why_not: str
-    """A sentence, or empty where KVM works."""
+    """Why KVM cannot be used; empty if it works."""
     seconds: float = 0.0
-    """How long the boot took where KVM works."""
+    """The duration of the boot if KVM works."""
 
 
 def choose(wanted: str, kernel: Kernel, qemu: Path) -> AcceleratorChoice:
@@ -64,7 +64,7 @@ def choose(wanted: str, kernel: Kernel, qemu: Path) -> AcceleratorChoice:
 
 
 def cpu_model() -> str:
-    """Name the host's CPU and its features: what a KVM guest's snapshot depends on."""
+    """Return the host's CPU model and features, on which a KVM guest's snapshot depends."""
     wanted = ("model name", "flags", "microcode")
     lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     return "\n".join(line for line in lines if line.startswith(wanted))
@@ -79,7 +79,7 @@ def _refusal() -> str:
 
 
 def _probed(kernel: Kernel, qemu: Path) -> Probe:
-    """Return what a probe boot found; remembered until the host is booted anew."""
+    """Return the result of a probe boot; remembered until the next boot of the host."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     identity = (boot, os.fspath(qemu), qemu.stat().st_mtime_ns, cpu_model(), Path(__file__).read_text())
     name = hashlib.sha256(repr(identity).encode()).hexdigest()[:24]
@@ -93,7 +93,7 @@ def _probed(kernel: Kernel, qemu: Path) -> Probe:
 
 
 def _probe(kernel: Kernel, qemu: Path) -> Probe:
-    """Boot the kernel without a root: it panics for want of one, under a working KVM within a second.
+    """Boot the kernel without a root file system: under a working KVM it panics within a second.
 
     Nested virtualization can be much slower and still be faster than emulation. So a boot that takes longer than
     PROBE_SECONDS goes on, against the same boot under TCG, and the faster one wins.
@@ -113,7 +113,7 @@ def _probe(kernel: Kernel, qemu: Path) -> Probe:
 
 @dataclass(frozen=True, slots=True)
 class _Boot:
-    """A QEMU that boots to its panic, with its console in a file."""
+    """A QEMU that boots a kernel to its panic, with its console in a file."""
 
     process: subprocess.Popen[bytes]
     console: BinaryIO
@@ -152,7 +152,7 @@ class _Boot:
                 process.wait()
 
     def why_not(self) -> str:
-        """Return why the boot proves nothing, or nothing where it reached its panic."""
+        """Return why the boot failed; empty if it reached the panic."""
         console, errors = (_text(file) for file in (self.console, self.errors))
         if PANIC in console:
             return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class FolderWriter:
-    """Like CpioWriter, but below a directory; what device nodes there are is left to the guest's devtmpfs."""
+    """Like CpioWriter, but below a directory; device nodes are left to the guest's devtmpfs."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

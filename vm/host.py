@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The running kernel as a machine: the agent as a local process in namespaces of its own."""
+"""The running kernel as a machine: the agent as a local process in its own namespaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INFO = MachineInfo(MachineKind.HOST, "none", "the running kernel, no VM", factor
 
 
 AGENT = f"import sys; sys.path.insert(0, {os.fspath(CHECKOUT)!r}); from vm.guest import local; local.main(sys.argv[1:])"
-"""As in a guest, there is the standard library and the agent; nothing of the environment adds to that."""
+"""Imports only the standard library and the agent, as in a guest; the environment adds nothing."""
 
 # fmt: off
 COMMAND = (
@@ -38,10 +38,10 @@ COMMAND = (
 
 
 class NoGuest:
-    """What a process answers behind which there is no guest."""
+    """The parts of a body that need a guest, for a process without one."""
 
     def mishap(self) -> str:
-        """Return nothing: what befalls an agent is told by its exit."""
+        """Return nothing: the agent's exit status tells its fate."""
         return ""
 
     def autopsy(self) -> None:
@@ -65,10 +65,10 @@ class NoGuest:
 
 
 class LocalAgent(NoGuest):
-    """An agent that runs beside us."""
+    """An agent in a process on this host."""
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        """Start it; it finds the number of its end of the channel as its last argument."""
+        """Start it; its last argument is the descriptor of its end of the channel."""
         self._output = os.memfd_create("output")
         self.control, agent_end = socket.socketpair()
         try:
@@ -98,7 +98,7 @@ class LocalAgent(NoGuest):
         return (self.console().strip().splitlines() or ["no message"])[-1]
 
     def starved(self) -> Waits:
-        """Return for how long it and the worker of its that did longest have waited for a processor."""
+        """Return the seconds for which the agent and its slowest worker have waited for a processor."""
         pid = self._process.pid
         with contextlib.suppress(OSError):
             workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -110,7 +110,7 @@ class LocalAgent(NoGuest):
         """End it."""
         if self.exited < 0:
             return
-        self.control.close()  # on which a sound agent ends, and takes its worker along
+        self.control.close()  # a healthy agent ends on this, and kills its worker
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:

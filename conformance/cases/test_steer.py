@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Steer: connections and datagrams go to the socket that sk_lookup or reuseport picks from a map."""
+"""Steer: connections and datagrams go to the socket that an sk_lookup or reuseport program selects from a map."""
 
 from __future__ import annotations
 

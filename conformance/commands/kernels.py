@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform kernels`: what is cached, what the archive offers, fetch and prune."""
+"""`conform kernels`: list cached and available kernels, fetch and prune."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _object() -> dict[str, list[dict[str, object]]]:
-    """Return what is cached and what is offered; nothing is offered where the archive cannot be asked."""
+    """Return the cached and the offered kernels; no offers if the archive cannot be asked."""
     try:
         offered = inventory.offered()
     except HostError as error:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""This machine: what a run needs of it, how that gets there, what is wrong with it. Standard library only."""
+"""This host: what a run needs, how it is installed, and what is missing. Standard library only."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run found, before anybody writes it down: the sentences and groupings that all reports for people share."""
+"""Sentences and groupings that all reports for people share."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MACHINES = {"clone": "clones", "cold": "cold boots", "vng": "stock virtme-ng", 
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What the kernel said, from the first sign of trouble on."""
+    """An excerpt of a log, from its first report on."""
 
     source: str
     lines: int
-    """How many there were."""
+    """The number of lines in the whole log."""
     excerpt: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Excerpt:
 
 
 def verdict(run: Run) -> tuple[str, bool]:
-    """Say in one sentence what the run came to, and whether that is good."""
+    """Return the verdict of the run in one sentence, and whether it is good."""
     bad, infra = len(run.unexpected()), run.counts()[Verdict.INFRA]
     dead = [_short(run.kernel(slug).title) for slug in run.slugs if run.kernel(slug).error]
     stopped = "Interrupted: " if interrupted(run) else ""
@@ -63,14 +63,14 @@ def verdict(run: Run) -> tuple[str, bool]:
 
 
 def _absent(run: Run) -> str:
-    """Say which shares a merged run lacks; empty where it lacks none."""
+    """Name the missing shares of a merged run; empty if there are none."""
     shares = run.start.missing
     named = ", ".join(shares[:_SHARES]) + ("" if len(shares) <= _SHARES else ", ...")
     return f"shard{'s' * (len(shares) > 1)} {named} {'are' if len(shares) > 1 else 'is'} missing" if shares else ""
 
 
 def tally(run: Run) -> tuple[str, list[str]]:
-    """Say how many cases there were, and how many came to what."""
+    """Return the number of cases, and of each verdict."""
     counts = run.counts()
     total = sum(counts.values())
     cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{total} case{'s' * (total != 1)}:"
@@ -79,7 +79,7 @@ def tally(run: Run) -> tuple[str, list[str]]:
 
 
 def quick(run: Run) -> list[str]:
-    """Say what `--quick` left out of a run, and how to run it all; nothing where all was asked."""
+    """Say what `--quick` left out of a run, and how to run all cases; empty without --quick."""
     told = []
     for slug, choice in run.start.quick.items():
         where = f" of {run.kernel(slug).title}" if len(run.start.quick) > 1 else ""
@@ -91,7 +91,7 @@ def quick(run: Run) -> list[str]:
 
 
 def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
-    """Put the cases of each group together, both by name: workers finish in any order, and reports are compared."""
+    """Group cases by group, sorted by name: workers finish in any order, and reports are compared."""
     groups: dict[str, list[CaseEvent]] = {}
     for case in sorted(cases, key=lambda case: (case.group, case.name)):
         groups.setdefault(case.group, []).append(case)
@@ -99,7 +99,7 @@ def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
 
 
 def alike(cases: Iterable[CaseEvent]) -> list[list[CaseEvent]]:
-    """Put cases together that differ in nothing but their name."""
+    """Group cases that differ only in their names."""
     groups: dict[tuple[str, ...], list[CaseEvent]] = {}
     for case in cases:
         key = (case.kernel, case.verdict, case.expected, case.observed, case.reason)
@@ -129,7 +129,7 @@ def evidence_sources(case: CaseEvent) -> Iterator[tuple[str, Sequence[str]]]:
     sources: Mapping[str, Sequence[str]] = {
         "kernel log": [line["text"] for line in case.log],
         "console": case.console.splitlines(),
-        # Of a machine that died it is the line of its console that says so.
+        # The traceback of a dead machine only repeats a line of its console.
         "traceback": [] if case.error.strip() in case.console else case.error.splitlines(),
     }
     return ((source, text) for source, text in sources.items() if text)
@@ -144,7 +144,7 @@ def evidence(case: CaseEvent) -> Iterator[Excerpt]:
 
 
 def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
-    """Tell in lines what was expected and why, what was seen instead, what the logs say, and how to repeat it."""
+    """Return lines with the expectation and its reason, the observation, the logs, and the repeat command."""
     told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
     told += [f"flaky: {tries(case)}"] if case.flaky else []
     told += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
@@ -155,14 +155,14 @@ def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
 
 
 def why(case: CaseEvent) -> str:
-    """Say why something else was expected; commit and version are left to the rows where there are any."""
+    """Return the reason for the expectation; commit and version are left to the rows, if there are any."""
     if case.verdict is not Verdict.FAIL or not case.grounds:
         return case.reason
     return "; ".join(dict.fromkeys(ground.reason for ground in case.grounds))
 
 
 def rows(case: CaseEvent, kernel: KernelEvent) -> list[str]:
-    """Name the rows that decided a case: file, id, since when they hold on the kernel's branch, and commit."""
+    """Name the deciding rows of a case: file, id, first version on the kernel's branch, and commit."""
     return [ground.sentence(kernel.version) for ground in case.grounds]
 
 
@@ -174,7 +174,7 @@ def provenance(run: Run) -> str:
 
 
 def accelerators(run: Run) -> Iterator[str]:
-    """Yield each accelerator with its reason, and the kernels it is about unless it is about all."""
+    """Yield each accelerator with its reason, and its kernels if they are not all."""
     kernels = [run.kernel(slug) for slug in run.slugs]
     for accelerator, why in dict.fromkeys((each.accelerator, each.why) for each in kernels if each.accelerator):
         about = [each.title for each in kernels if (each.accelerator, each.why) == (accelerator, why)]
@@ -184,7 +184,7 @@ def accelerators(run: Run) -> Iterator[str]:
 
 
 def tries(case: CaseEvent) -> str:
-    """Say what each try of a case came to."""
+    """Return the results of all tries of a case."""
     return ", then ".join(map(_words, case.tries))
 
 
@@ -200,7 +200,7 @@ def flaky(run: Run) -> list[CaseEvent]:
 
 
 def spared(cases: Sequence[CaseEvent]) -> str:
-    """Say how many cases were not tried again, and on what grounds; empty where all of them were."""
+    """Say how many cases were not tried again, and why; empty if there are none."""
     believed = [case for case in cases if case.confirmed_by]
     if not believed:
         return ""
@@ -212,12 +212,12 @@ def spared(cases: Sequence[CaseEvent]) -> str:
 
 
 def identity(kernel: KernelEvent) -> list[str]:
-    """Say in up to three sentences which build it is, where it came from, and what it ran on."""
+    """Return up to three sentences about a kernel: its build, its origin, and its machine."""
     return [facts for facts in (_build(kernel), _package(kernel), _machine(kernel)) if facts]
 
 
 def _build(kernel: KernelEvent) -> str:
-    """Say which build it is: the banner from its build number on, for the compiler hides the rest, and hashes."""
+    """Return the build: the banner from its build number on, and hashes."""
     facts = [kernel.banner[max(0, kernel.banner.find("#")) :]]
     facts += [f"digest {kernel.digest[:12]}"] if kernel.digest else []
     facts += [f"config {kernel.config_sha256[:12]}"] if kernel.config_sha256 else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long a run still takes: weighed by what the same cases took in the last run, at the pace of this one."""
+"""The remaining time of a run: from the durations of the same cases in the last run, at the pace of this one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Planned = Mapping[str, frozenset[str]]
 """By the kernel's slug, the ids of all cases that a run will see."""
 
 _LEAST = 100
-"""Cases of a kernel; fewer are done before anybody has read a forecast."""
+"""Least number of cases of a kernel to remember; fewer are done before a forecast helps."""
 _TRUST = 0.05
-"""How much of the last run counts as if it had been part of this one, so that the first cases do not say it all."""
+"""The weight of the last run's pace, as a share of this one, so that the first cases do not decide alone."""
 _TELLING = 20
-"""So many cases of a kernel tell how slow it is."""
+"""Cases of a kernel after which its pace is known."""
 _NOTHING: tuple[float, dict[str, float]] = (0.0, {})
 _SOON = 2.0
-"""Seconds after which a run tells its pace without a last one to go by."""
+"""Seconds after which a run without a last one has a pace."""
 
 
 def remember(run: Run) -> None:
-    """Keep how long each case took, and the kernel as a whole by the sum of its cases; no harm where it cannot be kept.
+    """Store the seconds of each case, and the kernel's total relative to their sum; a failure to store is ignored.
 
-    What is known of other cases of the kernel stays.
+    The stored seconds of other cases stay.
     """
     for slug in run.slugs:
         cases = run.cases.get(slug, ())
@@ -43,10 +43,10 @@ def remember(run: Run) -> None:
 
 
 class Forecast:
-    """What is known of a run before it begins: how long its cases took when they were last run."""
+    """Estimates the remaining time of a run from the last durations of its cases."""
 
     def __init__(self, planned: Planned, before: Run | None = None) -> None:
-        """Look up the cases planned; what an earlier sitting of the run has done, `before`, costs this one nothing."""
+        """Look up the planned cases; those that a resumed run has finished, `before`, take no time."""
         self._before_at = {
             (slug, case.id): case.at for slug in planned for case in (before.cases.get(slug, ()) if before else ())
         }
@@ -59,13 +59,13 @@ class Forecast:
         self._seconds = sum(last[slug][0] * before for slug, before in self._before.items())
         count = sum(map(len, known.values()))
         groups = {each.partition("/")[0] for ids in planned.values() for each in ids}
-        # Cases of different groups differ a hundredfold: without a run to go by, nothing honest can be said of them.
+        # Cases of different groups differ a hundredfold: without an earlier run there is no honest forecast.
         self._blind = 2 * count < sum(map(len, planned.values())) and len(groups) > 1
         self._usual = sum(self._before.values()) / count if count else 1.0
         self._weights = {slug: dict.fromkeys(ids, self._usual) | known[slug] for slug, ids in planned.items()}
 
     def left(self, run: Run, elapsed: float) -> float | None:
-        """Return the seconds that are left after `elapsed`; None where nobody can tell yet."""
+        """Return the remaining seconds after `elapsed`; None if unknown."""
         before = sum(self._before.values())
         if self._blind or (not before and elapsed < _SOON):
             return None
@@ -76,14 +76,14 @@ class Forecast:
         slower = _ratio(sum(took.values()), sum(done.values()))
         left = 0.0
         for slug in alive:
-            # A kernel that was not met before may be slower than the others: as soon as some of its cases tell.
+            # A kernel without an earlier run may be slower than the others: use its own pace after some cases.
             own = _ratio(took[slug], done[slug]) / slower if len(cases[slug]) >= _TELLING else 1.0
             left += max(0.0, sum(self._weights[slug].values()) - done[slug]) * own
         pace = (sum(done.values()) + _TRUST * before) / (elapsed + _TRUST * self._seconds)
         return left / pace if pace else None
 
     def _is_new(self, slug: str, case: CaseEvent) -> bool:
-        """Tell whether this sitting of the run judged a case."""
+        """Return whether this process judged the case, not the interrupted run."""
         return self._before_at.get((slug, case.id)) != case.at
 
     def _weight(self, slug: str, case: CaseEvent) -> float:
@@ -101,7 +101,7 @@ def _judged(slug: str, run: Run | None) -> frozenset[str]:
 
 
 def _like(ids: frozenset[str]) -> tuple[float, dict[str, float]]:
-    """Return what the kernel that knows most of these cases took: cases differ more than kernels do."""
+    """Return the durations of the kernel with the most of these cases: cases differ more than kernels."""
     others = [_load(path.stem) or _NOTHING for path in (cache.root() / "durations").glob("*.json")]
     return max(others, key=lambda each: len(ids & each[1].keys()), default=_NOTHING)
 
@@ -111,7 +111,7 @@ def _path(slug: str) -> Path:
 
 
 def _load(slug: str) -> tuple[float, dict[str, float]] | None:
-    """Return what a kernel took by the sum of its cases, and what each took; None where nothing sound is kept."""
+    """Return a kernel's total relative to the sum of its cases, and the seconds of each; None if not stored."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         known = json.loads(_path(slug).read_bytes())
         return float(known["pace"]), {str(name): float(seconds) for name, seconds in known["cases"].items()}

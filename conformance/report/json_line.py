@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Lines of JSON that every reader reads: no NaN, and no byte that is half a surrogate pair to Python."""
+"""Write JSON that every reader accepts: no NaN, and no half of a surrogate pair."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<half>\\u[dD][89a-fA-F]..)|\\.")
-"""An escape in a line of JSON; `half` of a surrogate pair is no character."""
+"""An escape in a line of JSON; group `half` matches half of a surrogate pair."""
 _PLACE = re.compile(r"(?P<what>.*) - at `\$\.?(?P<where>.*)`", re.DOTALL)
-"""How msgspec says what is wrong with a value, and where in its line."""
+"""An error message of msgspec: what is wrong, and where."""
 _LONGEST = 200
-"""Characters of what is wrong with a value, which may quote it."""
+"""Characters of an error message, which may quote the value."""
 
 
 def written(values: Any, default: Callable[[Any], Any]) -> str:
-    """Return the values as one line of ASCII; `default` makes JSON of what is none."""
+    """Return the values as one line of ASCII; `default` converts values that are not JSON."""
     try:
         line = json.dumps(values, default=default, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -28,9 +28,9 @@ def written(values: Any, default: Callable[[Any], Any]) -> str:
 
 
 def repaired(line: str | bytes) -> str:
-    """Return what Python reads as JSON as others do; nothing where Python does not read it.
+    """Return a line that only Python reads as valid JSON for all readers; empty if Python does not read it.
 
-    Of the numbers that JSON lacks, which a guest may answer, the name is left: `"NaN"`, `"Infinity"`.
+    Numbers that JSON lacks, which a guest may answer, become their names: `"NaN"`, `"Infinity"`.
     """
     try:
         return _spelt(json.dumps(json.loads(line, parse_constant=str), separators=(",", ":")))
@@ -39,7 +39,7 @@ def repaired(line: str | bytes) -> str:
 
 
 def located(message: str) -> str:
-    """Put the place before what msgspec says is wrong there: "`seconds`: expected `float`, got `str`"."""
+    """Put the place before msgspec's message: "`seconds`: expected `float`, got `str`"."""
     found = _PLACE.fullmatch(message)
     what, where = (found["what"], found["where"]) if found else (message, "")
     sentence = f"{what[:1].lower()}{what[1:]}"
@@ -48,13 +48,13 @@ def located(message: str) -> str:
 
 @contextlib.contextmanager
 def collected_later() -> Iterator[None]:
-    """Keep Python from looking for garbage while a log is read, which makes no cycles: it took 7 seconds in 10."""
+    """Turn the garbage collector off while a log is read, which makes no cycles: it took 7 of 10 seconds."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        # What was read lives as long as the process: without this, the next collection visits all of it at once.
+        # The objects live as long as the process: without this, the next collection would visit them all.
         gc.freeze()
         if enabled:
             gc.enable()
@@ -63,7 +63,7 @@ def collected_later() -> Iterator[None]:
 def _spelt(line: str) -> str:
     """Replace each half of a surrogate pair by the text of its escape.
 
-    Python holds the byte 0xff of a command line as U+DCFF, which neither another reader nor a report can store.
+    Python reads the byte 0xff of a command line as U+DCFF, which UTF-8 cannot encode.
     """
     if "\\ud" not in line and "\\uD" not in line:
         return line

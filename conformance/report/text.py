@@ -31,7 +31,7 @@ from conformance.report.style import WIDTH, Style
 
 _PLAIN = Style()
 _TOLD = 3
-"""Differences of a case that are told while the run goes on."""
+"""Differences of a case that are shown during the run."""
 
 
 def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
@@ -48,7 +48,7 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def head(run: Run, style: Style = _PLAIN) -> list[str]:
-    """Say what was judged, by what, and how it went: a row for each kernel."""
+    """Return the head: suite and tools, and a row of counts for each kernel."""
     lines = style.wrap(provenance(run), first="SOCKMAP conformance: ", then="  ")
     for accelerator in accelerators(run):
         lines += style.wrap(accelerator, then="  ")
@@ -74,7 +74,7 @@ def kernel_section(run: Run, slug: str, style: Style = _PLAIN) -> list[str]:
 
 
 def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """List every unexpected case; those that differ in nothing but their name share one explanation."""
+    """List every unexpected case; those that differ only in their names share one explanation."""
     cases = run.unexpected()
     if not cases:
         return []
@@ -85,7 +85,7 @@ def unexpected_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def flaky_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """List the cases whose tries disagree, with what each try came to."""
+    """List the cases whose tries disagree, with the result of each try."""
     cases = flaky(run)
     if not cases:
         return []
@@ -112,7 +112,7 @@ def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def absent_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """List the known defects that each kernel should show by its version and did not."""
+    """List the known defects that each kernel's version should show and did not."""
     lines: list[str] = []
     for slug in run.slugs:
         found = absent(run, slug)
@@ -134,7 +134,7 @@ def skipped_section(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def unseen_section(run: Run, style: Style = _PLAIN) -> list[str]:
-    """Say how many selected cases never came to a verdict."""
+    """Return the number of selected cases without a verdict."""
     missing = [(slug, run.unseen(slug)) for slug in run.slugs if run.unseen(slug)]
     if not missing:
         return []
@@ -151,7 +151,7 @@ def verdict_lines(run: Run, style: Style = _PLAIN) -> list[str]:
 
 
 def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
-    """Announce one unexpected case while the run goes on."""
+    """Return the lines about one unexpected case during the run."""
     title = f"{case.verdict.upper()} {run.kernel(case.kernel).title} {case.id}"
     first, *rest = style.wrap(title, then="  ")
     verdict = style.paint(case.verdict.upper(), "bad")

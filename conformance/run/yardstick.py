@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The yardstick that the suite's speed is measured in: fixed work, done on the same machine in the same minute.
 
-It is made of what a run is made of where there is no KVM: an interpreter that computes on one processor, as TCG does,
-and processes that start. It knows nothing of the suite, hence nothing that changes the suite changes it.
+The work is like that of a run without KVM: an interpreter that computes on one processor, as TCG does,
+and processes that start. It is independent of the suite, so no change to the suite changes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 _ROUNDS = 40_000
 _STARTS = 10
 _SAMPLES = 3
-"""Looks at the yardstick at a time; the median counts."""
+"""Measurements of the yardstick at a time; the median counts."""
 
 
 def work() -> float:
@@ -34,7 +34,7 @@ def work() -> float:
 
 
 def look(once: Callable[[], float] = work) -> float:
-    """Return the seconds that the work takes just now."""
+    """Return the seconds that the work takes now."""
     return statistics.median(once() for _ in range(_SAMPLES))
 
 
@@ -50,12 +50,12 @@ class Timed:
 
     @property
     def ratio(self) -> float:
-        """How many yardsticks it took."""
+        """Its duration in yardsticks."""
         return self.seconds / self.yardstick
 
 
 def timed(measure: Callable[[], tuple[float, float]], yardstick: Callable[[], float] = look) -> Timed:
-    """Take a measure, which returns seconds and MiB, between two looks at the yardstick."""
+    """Run a measure, which returns seconds and MiB, between two measurements of the yardstick."""
     before = yardstick()
     seconds, memory = measure()
     return Timed(seconds, (before + yardstick()) / 2, memory)

@@ -37,14 +37,14 @@ def test_instructions_are_encoded(code: bytes, encoded: str) -> None:
 
 
 def test_room_in_the_packet_is_asked_for_before_the_body() -> None:
-    """The jump over the body is taken when the end of the packet is nearer than wanted."""
+    """The body is skipped if the packet is too short."""
     code = asm.if_room(b"", 1, asm.store_byte(asm.R2, 0))
     assert code[16:24] == bytes.fromhex("2d34010000000000")
 
 
 @needs_bpf
 def test_a_program_loads() -> None:
-    """The smallest program there is passes the verifier, which then minds nothing, whatever it minded before."""
+    """The smallest program passes the verifier, with an empty log, whatever the last program's log had."""
     smallest = asm.put(asm.R0, 0) + asm.EXIT
 
     os.close(asm.load_program(FILTER, smallest))
@@ -72,8 +72,8 @@ def test_the_verifier_is_quoted() -> None:
 
 
 @needs_bpf
-def test_what_never_comes_to_verification_is_not_minded() -> None:
-    """A program without instructions is refused before the verifier, whose words about another are not taken for it."""
+def test_a_refusal_before_verification_has_no_log() -> None:
+    """A program without instructions is refused before the verifier runs, and gets no log of another program."""
     asm.verify(FILTER, asm.EXIT)
 
     assert asm.verify(FILTER, b"") == (errno.E2BIG, "")

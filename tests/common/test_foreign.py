@@ -24,7 +24,7 @@ EVERY = "".join(chr(code) for codes in RANGES for code in codes)
 
 @pytest.mark.parametrize("show", [foreign.line, foreign.ktap, foreign.markdown, foreign.markdown_code])
 def test_one_line_stays_one_line(show: object) -> None:
-    """Whatever characters there are, what has to be one line is one, and a terminal obeys nothing in it."""
+    """Text for one line stays one line and has no control characters, whatever the input."""
     assert callable(show)
     assert show(NASTY).isprintable()
     assert show(EVERY).isprintable()
@@ -33,14 +33,14 @@ def test_one_line_stays_one_line(show: object) -> None:
 
 @pytest.mark.parametrize("show", [foreign.visible, foreign.page, foreign.xml])
 def test_a_page_keeps_its_lines_and_tabs(show: object) -> None:
-    """Several lines stay several lines, and of what a terminal obeys there are line feeds and tabs only."""
+    """Several lines stay several lines, and the only control characters are line feeds and tabs."""
     assert callable(show)
     assert {each for each in show(EVERY + NASTY) if not each.isprintable()} == {"\n", "\t"}
     assert show("a\n\tb ä…") == "a\n\tb ä…"
 
 
 def test_a_serial_console_is_no_page_of_carriage_returns() -> None:
-    """A console ends its lines with one or two carriage returns; one in a line would overwrite it, and shows."""
+    """Carriage returns at the end of a console line are dropped; one within a line is shown escaped."""
     assert foreign.page("one\r\ntwo\r\r\nthree\rFOUR\n") == "one\ntwo\nthree\\x0dFOUR\n"
 
 
@@ -70,7 +70,7 @@ def test_code_in_markdown_cannot_end_itself() -> None:
 
 
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error that quotes a guest is one sentence and one hint, whatever it quotes."""
+    """An error that quotes a guest is one line and one hint, whatever it quotes."""
     error = UsageError(f"bad {NASTY}\nconform: all is well", hint=f"see {NASTY}")
     complain(error)
     printed = capsys.readouterr().err
@@ -81,8 +81,8 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert second.isprintable()
 
 
-def test_what_is_said_is_safe_to_print() -> None:
-    """A line of progress that quotes a guest is one line; a stream that lacks a character gets it spelt."""
+def test_printed_lines_are_safe() -> None:
+    """A line of progress that quotes a guest is one line; characters that the stream cannot encode are escaped."""
     bytes_of = io.BytesIO()
     screen = io.TextIOWrapper(bytes_of, encoding="ascii")
     say(f"{NASTY}…", screen)
@@ -100,7 +100,7 @@ def python(code: str, *, out: str = "/dev/stdout", err: str = "/dev/stderr") -> 
 
 
 def test_a_report_on_a_full_disk_is_an_error() -> None:
-    """What a command was asked for must be written: else it is one sentence, and the interpreter ends in peace."""
+    """If a command's output cannot be written, there is one sentence, and the interpreter exits cleanly."""
     code = (
         "import sys\n"
         "from common.errors import ConformError, complain\n"
@@ -115,7 +115,7 @@ def test_a_report_on_a_full_disk_is_an_error() -> None:
 
 
 def test_a_note_on_a_full_disk_is_lost() -> None:
-    """What is said beside the matter may be lost; an error that cannot be told still has its exit code."""
+    """Progress that cannot be written is ignored; an error that cannot be printed still has its exit code."""
     assert python("from common.say import note; note('x'); print('on')", err="/dev/full") == (0, "on\n", "")
     code = "import sys; from common.errors import *; complain(UsageError('x')); print('on'); sys.exit(128)"
     assert python(code, err="/dev/full") == (128, "on\n", "")

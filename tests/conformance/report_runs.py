@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Runs for the tests of reports: what real kernels show, and what sick ones might."""
+"""Runs for the tests of reports: real results, and made-up failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conformance.report.formats import FORMATS
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS = ("plain", "same_map", "parser", "self", "peer")
 """The layouts of the runs that are reported: one more layout of the suite leaves these runs as they are."""
-"""What their reports look like; written anew by `python -m tests.conformance.report_runs`, to be read in the diff."""
+"""The expected reports; `python -m tests.conformance.report_runs` rewrites them, to be reviewed in the diff."""
 
 Observe = Callable[[Case], str]
 
@@ -59,7 +59,7 @@ KERNEL_5_10 = kernel("5.10", "5.10.0-36-amd64", version="5.10.223")
 
 
 def observe_6_12(case: Case) -> str:
-    """Say what 6.12 shows."""
+    """Return the outcome on 6.12."""
     kind, out = case.params["in"], case.params["out"]
     match case.params["mode"]:
         case "send-to-local" if kind.startswith("tcp"):
@@ -74,7 +74,7 @@ def observe_6_12(case: Case) -> str:
 
 
 def observe_5_10(case: Case) -> str:
-    """Say what 5.10 shows."""
+    """Return the outcome on 5.10."""
     kind, out, mode = case.params["in"], case.params["out"], case.params["mode"]
     if any(each.startswith(("unix", "vsock")) for each in (kind, out)):
         return "not-inserted-EOPNOTSUPP"
@@ -122,7 +122,7 @@ def finished(*parts: tuple[KernelEvent, list[CaseEvent]], code: int = 0) -> Run:
 
 
 def planned_for(run: Run) -> dict[str, frozenset[str]]:
-    """Return the ids of the cases that a run has by now, by kernel."""
+    """Return the ids of a run's cases, by kernel."""
     return {slug: frozenset(case.id for case in cases) for slug, cases in run.cases.items()}
 
 
@@ -137,7 +137,7 @@ def old() -> Run:
 
 
 def families_differ() -> Run:
-    """6.12 losing whatever comes in over TCP and IPv6, in one mode."""
+    """6.12 that loses all data received over TCP and IPv6, in one mode."""
     lost: dict[str, Any] = {"verdict": Verdict.FAIL, "observed": "dropped"}
     cases = [
         replace(case, **lost) if (case.params["mode"], case.params["in"]) == ("ingress-to-egress", "tcp6") else case
@@ -183,7 +183,7 @@ SICK: dict[str, dict[str, Any]] = {
         "reason": "known since 6.9",
     },
 }
-"""What is wrong with a sick 6.12, by the name of the case."""
+"""The failures of a made-up 6.12, by the name of the case."""
 
 
 def sick() -> Run:
@@ -202,7 +202,7 @@ def planted() -> Run:
     """Return what a real run of debian:5.10 and debian:6.12 logged, with faults planted in the scenarios.
 
     On 6.12: data sent elsewhere, once only in a clone that had seen other cases (flaky); a warning; a panic; a scenario
-    that raises; a row about a deviation that nobody sees. On both: a warning that a list of known splats knows. Not
+    that raises; a row about a defect that does not show. On both: a warning that a list of known splats knows. Not
     planted are two known defects, and a kind of socket that no guest has.
     """
     return read(GOLDEN / "planted.jsonl")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guest code that makes a kernel sick by its own means, one function for each way; see test_sick_kernels.py."""
+"""Guest code that makes a kernel fail, one function for each way; see test_sick_kernels.py."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LOOKUP, UPDATE, CLOCK = 1, 2, 5
 COPY = 2 << 20
 COPIES = 2
 ROUNDS = 8000
-"""A bound for the verifier, which follows no more than 8192 jumps; time ends the loop."""
+"""A bound for the verifier, which follows at most 8192 jumps; the clock ends the loop."""
 
 FLOOD = 12000
 LINE = 800
-"""So many lines of so many bytes are twice what `log_buf_len=4M` holds."""
+"""Bytes of a line; with the number of lines, twice the size of `log_buf_len=4M`."""
 
 SYS_USERFAULTFD = 323
 SYS_PIDFD_GETFD = 438
@@ -56,7 +56,7 @@ def taint(arguments: dict[str, Any]) -> None:
 
 
 def lock_up(arguments: dict[str, Any]) -> None:
-    """Copy in a BPF program, which runs without preemption, for longer than the watchdog likes."""
+    """Loop in a BPF program, which is not preempted, for longer than the watchdog allows."""
     Path("/proc/sys/kernel/watchdog_thresh").write_text("1")  # a soft lockup is twice that
     array = syscall.create_map(syscall.MAP_TYPES["array"], 4, COPY, 2)
     key = asm.move(asm.R2, asm.STACK) + asm.add(asm.R2, -8)
@@ -78,13 +78,13 @@ def lock_up(arguments: dict[str, Any]) -> None:
 
 
 def warn(arguments: dict[str, Any]) -> None:
-    """Ask what must not be asked (KERNEL_WARNS, groups/attach/cases.py); some time later the kernel warns."""
+    """Run a combination that makes the kernel warn later (KERNEL_WARNS, groups/attach/cases.py)."""
     attach_effect.leave({"attach": "sk_skb_stream_parser", "kind": "tcp4", "map": "sockmap", "way": "detached"})
     _await(b"WARNING: ")
 
 
 def block(arguments: dict[str, Any]) -> None:
-    """Put a socket into a map while its lock is held by a sender who waits for a page that does not come."""
+    """Insert a socket whose lock is held by a sender that waits for a page fault that is never served."""
     Path("/proc/sys/kernel/hung_task_timeout_secs").write_text("1")
     page = mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     faults = _withhold(page)
@@ -92,7 +92,7 @@ def block(arguments: dict[str, Any]) -> None:
     client = socket.create_connection(listener.getsockname())
     sender = threading.Thread(target=client.send, args=(page,))
     sender.start()
-    select.select([faults], [], [])  # now the sender waits, and has locked the socket
+    select.select([faults], [], [])  # now the sender waits, with the socket locked
     rescuer = threading.Thread(target=_let_go, args=(faults,))
     rescuer.start()
     sockmap = syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 1)
@@ -102,13 +102,13 @@ def block(arguments: dict[str, Any]) -> None:
 
 
 def flood(arguments: dict[str, Any]) -> None:
-    """Log more than the kernel's buffer holds."""
+    """Log more than fits in the kernel's buffer."""
     with Path("/dev/kmsg").open("w", buffering=1) as log:
         log.writelines(f"<6>{'x' * LINE}\n" for _ in range(FLOOD))
 
 
 def babble(arguments: dict[str, Any]) -> None:
-    """Say something on the agent's channel that nobody can understand."""
+    """Send bytes on the agent's channel that are no frame."""
     agent = os.getppid()
     links = {number: os.readlink(f"/proc/{agent}/fd/{number}") for number in os.listdir(f"/proc/{agent}/fd")}
     port = next(int(number) for number, link in links.items() if "vport" in link)
@@ -119,7 +119,7 @@ def babble(arguments: dict[str, Any]) -> None:
 
 
 def _withhold(page: mmap.mmap) -> int:
-    """Have nobody get this page until the descriptor that is returned is closed."""
+    """Block page faults on this page until the returned descriptor is closed."""
     faults = ctypes.CDLL(None).syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
     fcntl.ioctl(faults, UFFDIO_API, struct.pack("=QQQ", UFFD_API, 0, 0))
     start = ctypes.addressof(ctypes.c_char.from_buffer(page))
@@ -128,7 +128,7 @@ def _withhold(page: mmap.mmap) -> int:
 
 
 def _let_go(faults: int) -> None:
-    """End the wait once the kernel has complained of it."""
+    """End the wait once the kernel has reported it."""
     _await(b"blocked for more than")
     os.close(faults)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A socket that the guest cannot make is a reason to skip a case, never a fault of the kernel."""
+"""A socket that the guest cannot create is a reason to skip a case, never a fault of the kernel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def kernel(modules: Path | None, **config: str) -> Kernel:
 
 
 def asked(answer: Any, subject: Kernel, case: Case = VSOCK) -> Mapping[str, str]:
-    """Return what a case lacks in a guest that answers so."""
+    """Return what a case lacks in a guest with these answers."""
     return Abilities().lacking(subject, case, lambda *_: Reply(fate=Fate.ANSWERED, value=answer))
 
 
@@ -64,13 +64,13 @@ def indexed(tmp_path: Path, *names: str) -> Path:
 def test_the_reason_names_the_module(
     names: tuple[str, ...] | None, refused: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    """Of a symbol that is `m` the module is what is missing, and why is said."""
+    """For a symbol set to `m` the reason names the missing module."""
     modules = None if names is None else indexed(tmp_path, *names)
     assert asked(ANSWER | {"refused": refused}, kernel(modules, VSOCKETS="m"))["VSOCKETS"] == said
 
 
 def test_a_family_that_is_switched_off_is_named() -> None:
-    """Where no module is to blame, as with ipv6.disable=1, the reason has the symbol and the errno."""
+    """Without a missing module, as with ipv6.disable=1, the reason has the symbol and the errno."""
     case = BY_ID["redirect/sockmap-send-to-local-tcp6-tcp6"]
     lacking = asked({"lacking": {"IPV6": "EAFNOSUPPORT"}}, kernel(None, IPV6="y"), case)
     assert lacking == {"IPV6": "the guest cannot make a socket of CONFIG_IPV6: EAFNOSUPPORT"}
@@ -81,7 +81,7 @@ def test_a_family_that_is_switched_off_is_named() -> None:
 
 
 def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
-    """What is known is not asked again, and no socket is made that no case of this run makes."""
+    """A known answer is not asked again, and only sockets of the run's cases are tried."""
     abilities, history = Abilities(), []
 
     def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
@@ -102,8 +102,8 @@ def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
         Reply(fate=Fate.ANSWERED, value={"lacking": {"UNIX": "x"}}),
     ],
 )
-def test_a_guest_that_talks_nonsense_lacks_nothing(reply: Reply) -> None:
-    """A guest that does not answer, or not about what it was asked, is left to its cases."""
+def test_an_invalid_answer_is_no_lack(reply: Reply) -> None:
+    """A guest without a valid answer is judged by its cases."""
     assert Abilities().lacking(kernel(None), VSOCK, lambda *_: reply) == {}
 
 
@@ -114,19 +114,19 @@ class Unable(ScriptedWorkbench):
     was_asked = False
 
     def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Say what is missing."""
+        """Return what is missing."""
         if self.broken:
             raise KernelError("it does not boot")
         self.was_asked = True
         return asked(ANSWER, kernel(None, VSOCKETS="m"), case) if case is VSOCK else {}
 
     def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Say the same once it was asked."""
+        """Return the same once it was asked."""
         return self.lacking(slug, case) if self.was_asked else {}
 
 
 def test_what_the_guest_cannot_do_is_skipped() -> None:
-    """A case whose socket could not be made is a skip, and the next one like it is not asked."""
+    """A case whose socket could not be created is a skip, and the next one like it is not asked."""
     workbench = Unable(STRAY)
     judgement, record = examine(workbench, SLUG, VSOCK)
     assert (judgement.verdict, record["verdict"]) == (Verdict.SKIP, "skip")
@@ -136,7 +136,7 @@ def test_what_the_guest_cannot_do_is_skipped() -> None:
 
 
 def test_a_case_that_passes_asks_for_nothing() -> None:
-    """What a sound kernel can make is not asked: that would cost each clone its time."""
+    """A case that passes asks the guest nothing: that would cost time in each clone."""
     workbench = Unable(GOOD)
     assert examine(workbench, SLUG, CASE)[0].verdict is Verdict.PASS
     assert not workbench.was_asked
@@ -144,7 +144,7 @@ def test_a_case_that_passes_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("answer", [PANICKED, WARNED])
 def test_a_kernel_in_trouble_is_no_guest_that_lacks_something(answer: Reply) -> None:
-    """A kernel that died or warned answers for that, whatever sockets its guest can make."""
+    """The verdict of a kernel that died or warned stands, whatever sockets its guest lacks."""
     workbench = Unable(answer, answer)
     assert examine(workbench, SLUG, VSOCK)[0].verdict in (Verdict.PANIC, Verdict.SPLAT)
     assert not workbench.was_asked
@@ -158,14 +158,14 @@ def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
 
 
 def test_every_symbol_of_a_socket_is_probed() -> None:
-    """What the guest can be asked about is in needs.toml, and the other way round for what is a family or protocol."""
+    """Each probe has a symbol in needs.toml, and each symbol of a family or protocol has a probe."""
     others = ("BPF", "CRYPTO", "CGROUP", "DEBUG", "NETFILTER", "SECURITY", "MPTCP_IPV6", "PROC_FS", "USER_NS", "NET_NS")
     assert set(able.SYMBOLS) <= set(symbols_needed())
     assert {each for each in symbols_needed() if not each.startswith(others)} <= set(able.SYMBOLS)
 
 
 def test_the_probe_says_what_this_kernel_has() -> None:
-    """A family that there is is not lacking, one that there is not is, and an odd errno is no absence."""
+    """An existing family is not lacking, a missing one is, and an unusual errno is no lack."""
     assert able.lacking({"symbols": ["INET", "UNIX"], "modules": False}) == {"lacking": {}, "refused": {}}
 
 
@@ -173,7 +173,7 @@ def test_the_probe_says_what_this_kernel_has() -> None:
     ("number", "lacks"), [(errno.EAFNOSUPPORT, True), (errno.EADDRNOTAVAIL, True), (errno.EPERM, False)]
 )
 def test_only_absence_is_absence(monkeypatch: pytest.MonkeyPatch, number: int, *, lacks: bool) -> None:
-    """What a kernel refuses for another reason than that it has it not is for the cases."""
+    """A refusal for another reason than a missing kind is left to the cases."""
 
     def fail() -> None:
         raise OSError(number, os.strerror(number))

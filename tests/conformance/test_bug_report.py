@@ -21,7 +21,7 @@ from tests.conformance.observations import flowed
 
 @pytest.mark.parametrize("name", ["sick", "planted", "families_differ"])
 def test_a_case_takes_ten_lines(name: str) -> None:
-    """What was done, expected and observed, on which ground, and how to repeat it: nothing of it is left out."""
+    """The ten lines have action, expectation, observation, ground and the command to repeat the case."""
     run = report_runs.RUNS[name]()
     for case in run.unexpected():
         lines = bug_report(case, run.kernel(case.kernel), f"1. {case.verdict}", Style())
@@ -34,7 +34,7 @@ def test_a_case_takes_ten_lines(name: str) -> None:
 
 
 def test_a_long_case_keeps_what_matters() -> None:
-    """However much differs, the first differences, the ground and the whole command are there."""
+    """However many differences there are, the first ones, the ground and the whole command are shown."""
     case = next(case for case in report_runs.planted().unexpected() if case.verdict is Verdict.FAIL)
     words = ("loses", "bends", "repeats", "delays", "eats")
     differences = tuple(
@@ -52,7 +52,7 @@ def test_a_long_case_keeps_what_matters() -> None:
 
 
 def test_repeated_differences_are_folded() -> None:
-    """Those that differ in numbers, or in the data they are about, are told once, and how many more there are."""
+    """Differences that vary only in numbers or phases are shown once, with the number of others."""
     said = [f"{phase}: wanted nothing on out, got bytes 0-{size}" for phase, size in (("byte", 0), ("burst", 99))]
     assert folded([*said, "wanted send to give 1, got EPIPE"]) == [
         "byte: wanted nothing on out, got bytes 0-0 (burst alike)",
@@ -64,7 +64,7 @@ def test_repeated_differences_are_folded() -> None:
 
 
 def test_sends_that_fail_alike_are_one_difference() -> None:
-    """Sends of a burst that return the same are told in one sentence; a send that fails alone has its number."""
+    """Sends of a burst with the same result are one sentence; a single failing send has its number."""
     observation = flowed("out")
     burst = max(observation["phases"], key=lambda phase: len(phase["send"]))
     count = len(burst["send"])
@@ -83,7 +83,7 @@ def test_sends_that_fail_alike_are_one_difference() -> None:
     assert "wanted send 1 of" in told()[0]
 
 
-def test_while_the_run_goes_on_a_case_says_what_differs() -> None:
+def test_an_unexpected_case_shows_its_differences_during_the_run() -> None:
     """On the terminal an unexpected case has its differences at once, folded."""
     run = report_runs.planted()
     case = next(case for case in run.unexpected() if case.verdict is Verdict.FAIL)

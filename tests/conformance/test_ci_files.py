@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What CI systems are told to run is what the command takes."""
+"""The commands in the files for CI systems are valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHELL = re.compile(r">>?|&&|\|\||;")
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Return the arguments of every ./conform in a file, as far as the shell leaves them to it."""
+    """Return the arguments of every ./conform in a file, as the shell would pass them."""
     found = []
     for line in COMMAND.findall(path.read_text(encoding="utf-8")):
         text = re.sub(r"\$\{\{.*?\}\}|\$\{?\w+\}?", "1", _SHELL.split(line)[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Known defects: strict rows, and verdicts that neither bless a symptom nor miss its end."""
+"""Known defects: strict rows, and verdicts that notice both a symptom and its end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(tmp_path: Path, *rows: str) -> tuple[Deviation, ...]:
 
 @pytest.fixture
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Judgement]:
-    """Judge a reply by deviation rows, where SANE is what is wanted."""
+    """Judge a reply by rows about defects; SANE is the promised answer."""
     path = tmp_path / "sane.toml"
     answers = ", ".join(f'{step} = "{answer}"' for step, answer in SANE.items())
     path.write_text(f'[[rule]]\nid = "sane"\n{ROW}answers = {{ {answers} }}\n')
@@ -53,7 +53,7 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Jud
 
 
 def known_line(reason: str) -> Ground | None:
-    """Return the line of a list that knows a report, if there is one."""
+    """Return the entry of a list that excuses a report, if there is one."""
     return Ground(file="splats", row="line 1", source=Source.LIST, reason=reason) if reason else None
 
 
@@ -107,7 +107,7 @@ ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0
 def test_only_exactly_the_symptom_is_expected(
     judged: Callable[..., Judgement], rows: tuple[str, ...], reply: Reply, verdict: Verdict
 ) -> None:
-    """A symptom is xfail, its absence xpass, anything beside it as wrong as without a row."""
+    """A symptom is xfail, its absence xpass, and any other difference fails as without a row."""
     assert judged(reply, *rows).verdict is verdict
 
 
@@ -125,7 +125,7 @@ def test_only_exactly_the_symptom_is_expected(
 def test_a_defect_is_gone_only_where_its_promise_is_seen_to_hold(
     judged: Callable[..., Judgement], row: str, answers: dict[str, str], verdict: Verdict
 ) -> None:
-    """A step that nobody saw proves nothing, unless a row promises that it is not there."""
+    """A missing step proves nothing, unless a row promises that it is absent."""
     judgement = judged(answered((), **answers), row)
 
     assert judgement.verdict is verdict
@@ -152,7 +152,7 @@ def test_what_is_known_is_not_what_a_kernel_died_of(judged: Callable[..., Judgem
 
 
 def test_a_verdict_names_its_defects(judged: Callable[..., Judgement]) -> None:
-    """An xfail names what shows, an xpass what does not; both say why it is a deviation."""
+    """An xfail names the defects that show, an xpass those that do not; both give the reason."""
     shown = judged(answered((WARNING,), read="nothing"), WARNS, FORGETS)
     gone = judged(answered((WARNING,)), WARNS, FORGETS)
 
@@ -162,8 +162,8 @@ def test_a_verdict_names_its_defects(judged: Callable[..., Judgement]) -> None:
     assert judged(answered(read="half"), FORGETS).deviation == ""
 
 
-def test_a_known_defect_is_told_beside_the_promise(judged: Callable[..., Judgement]) -> None:
-    """What the kernel owes and what it does instead: the steps that deviate, and no others."""
+def test_a_known_defect_is_shown_with_the_promise(judged: Callable[..., Judgement]) -> None:
+    """The promise and the observed answer are shown for the steps that differ, and for no others."""
     told = judged(answered(read="nothing"), FORGETS)
 
     assert (told.verdict, told.expected, told.observed) == (Verdict.XFAIL, "read data", "read nothing")
@@ -215,7 +215,7 @@ def test_every_file_of_deviations_can_be_read() -> None:
 
 
 def test_a_defect_has_one_id() -> None:
-    """In all files together one id is one defect, one defect has one id, and no id has a number behind it."""
+    """Across all files an id names one defect, a defect has one id, and no id ends with a number."""
     groups = {path.parent.name for path in table.HERE.glob("*/defects*.toml")}
     said = {(str(row), row.rule.reason) for group in groups for row in load_all(group)}
 
@@ -224,7 +224,7 @@ def test_a_defect_has_one_id() -> None:
 
 
 def test_a_row_may_show_in_several_ways(tmp_path: Path) -> None:
-    """Each match says what is different about it, and has the rest from the row; a title goes with its commit."""
+    """Each match overrides keys of the row and inherits the rest; a subject belongs to its commit."""
     path = tmp_path / "insert-x.toml"
     path.write_text("""
 [[deviation]]
@@ -266,7 +266,7 @@ def test_a_match_that_is_wrong_is_refused(tmp_path: Path, match: str) -> None:
 
 
 def test_a_row_may_name_a_family_of_its_group(tmp_path: Path) -> None:
-    """Then it speaks of a way out that is added to the family later, too; a family of another group is unknown."""
+    """The row then matches a later member of the family, too; a family of another group is unknown."""
     path = tmp_path / "defects.toml"
     path.write_text(
         '[[deviation]]\nid = "x"\nmatch = { exit = ["closing_alone"] }\nsince = { mainline = "5.10" }\n'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The enrolment and steering cases: the tables answer each, and a kernel that would hang is not asked."""
+"""The enrolment and steering cases: the tables decide each, and a kernel that would hang is not asked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def expected(identity: str, version: str) -> dict[str, str]:
 
 
 def facts(version: str, **config: str) -> KernelFacts:
-    """Return what is known of a kernel."""
+    """Return the facts of a kernel."""
     return KernelFacts(Version.parse(version), config)
 
 
@@ -68,7 +68,7 @@ def test_every_row_decides_something_on_some_kernel(group: str) -> None:
     [("5.10.262", "data: owner"), ("6.1.192", "data: nowhere"), ("7.3.4", "data: nowhere")],
 )
 def test_what_a_listener_in_a_map_accepts(version: str, answer: str) -> None:
-    """A socket accepted from a listener in a map with a verdict receives; that it does not since 6.0 is a defect."""
+    """A socket accepted from a listener in a map with a verdict receives; a loss since 6.0 is a known defect."""
     case = find("enrol/pidfd-listener-sockmap-tcp4-source")
 
     assert answers(case, version)["receive"] == "data: owner"
@@ -101,7 +101,7 @@ def test_pidfd_of_a_thread(version: str, answer: str) -> None:
     ],
 )
 def test_a_kernel_that_would_hang_is_not_asked(version: str, *, hangs: bool) -> None:
-    """iter/unix deadlocks kernels without 4d328dd69538; that is known of a kernel whose configuration is not."""
+    """iter/unix deadlocks kernels without 4d328dd69538, also if the configuration is unknown."""
     reason = unmet(find("enrol/iterator-all-iter_unix-sockmap-unix_dgram-target"), facts(version))
     assert bool(reason) == hangs
     assert not hangs or "deadlock" in str(reason)
@@ -109,7 +109,7 @@ def test_a_kernel_that_would_hang_is_not_asked(version: str, *, hangs: bool) -> 
 
 
 def test_a_kernel_without_yama_is_not_asked_about_it() -> None:
-    """What hangs on a CONFIG symbol is skipped where the symbol is known to be missing."""
+    """A case that needs a CONFIG symbol is skipped if the symbol is known to be missing."""
     config = {"BPF_SYSCALL": "y", "INET": "y"}
     assert "SECURITY_YAMA" in str(unmet(find("enrol/pidfd-refused-yama"), facts("6.12", **config)))
     assert unmet(find("enrol/pidfd-refused-yama"), facts("6.12", **config, SECURITY_YAMA="y")) is None

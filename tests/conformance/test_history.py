@@ -52,7 +52,7 @@ def strip(signs: str) -> CaseHistory:
         ("--", 0, 0, False),
     ],
 )
-def test_a_strip(signs: str, flips: int, flaky: int, noteworthy: bool) -> None:
+def test_a_history(signs: str, flips: int, flaky: int, noteworthy: bool) -> None:
     """Flips are counted over verdicts about the kernel: not over skips, infra and gaps."""
     made = strip(signs)
 

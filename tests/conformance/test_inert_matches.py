@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rows say no more than cases show: nearly every value in a `match` decides some case on some known kernel.
+"""Rows claim no more than cases show: nearly every value in a `match` decides a case on some known kernel.
 
-A value that decides nothing is a claim that nobody ever tested. Rows fitted to a recording are full of them.
+A value that decides nothing is an untested claim. Rows copied from a recording are full of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KERNELS = (
     *("7.0", "7.3.4"),
 )
 SHARE = 0.02
-"""How many of the values may be inert: a family of kinds says more than each kind, and not every twin is asked."""
+"""The share of values that may be inert: a family includes kinds without a case."""
 STEPWISE = [group.name for group in GROUPS.values() if group.judge is None]
 
 Value = tuple[str, str, str]
@@ -33,7 +33,7 @@ Value = tuple[str, str, str]
 
 
 def stated(rules: Iterable[Rule]) -> set[Value]:
-    """Return every value that some row matches, families spelled out."""
+    """Return every value that some row matches, families expanded."""
     return {(rule.id, name, value) for rule in rules for name, values in rule.match.items() for value in values}
 
 
@@ -90,7 +90,7 @@ def test_a_value_that_decides_nothing_is_found(tmp_path: Path) -> None:
 
 
 def test_families_are_no_values() -> None:
-    """What rows say for several values is not what some case has as a value, which it would hide."""
+    """The name of a family is not the value of a parameter, which it would hide."""
     for group in GROUPS:
         values = {value for case in GROUPS[group].cases() for value in case.params.values()}
         assert not values & GROUPS[group].families.keys(), group

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The KTAP report before the judge of KTAP: tools/testing/kunit of the kernel's own tree."""
+"""The KTAP report, read by the kernel's own parser: tools/testing/kunit."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from kernels.apt import Apt
 from kernels.archive import catalogue
 from tests.conformance import report_runs
 
-# Nothing is booted, but the package that holds the parser weighs 150 MB.
+# Nothing is booted, but the package with the parser has 150 MB.
 pytestmark = pytest.mark.vm
 
 BRANCH = "6.12"
 HOME = "tools/testing/kunit"
-"""Where it must lie to run: it looks for the kernel's tree around it."""
+"""Its path in a kernel tree, which it needs to run."""
 STATUS = {Verdict.PASS: "PASS", Verdict.XFAIL: "PASS", Verdict.SKIP: "SKIP"}
-"""What the parser makes of a verdict; of any other, FAIL."""
+"""The parser's status for a verdict; FAIL for any other."""
 
 
 def extract(folder: Path) -> None:
@@ -60,10 +60,10 @@ def kunit() -> Path:
 
 
 def parsed(kunit: Path, text: str, tmp_path: Path) -> dict[str, Any]:
-    """Let the parser read a report: what it understood, its complaints added."""
+    """Let the parser read a report; return its result with its errors."""
     target = tmp_path / "parsed.json"
     command = [sys.executable, "-B", str(kunit), "parse", f"--json={target}"]
-    # Its modules lie beside it, where Python does not look for them under `./conform test`.
+    # Python does not search the parser's folder for modules under `./conform test`.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=environment)
     assert not done.stderr
@@ -82,7 +82,7 @@ def statuses(group: dict[str, Any], *above: str) -> Iterator[tuple[tuple[str, ..
 
 @pytest.mark.parametrize("make", report_runs.RUNS.values(), ids=report_runs.RUNS)
 def test_the_kernels_parser_accepts_it(make: Any, kunit: Path, tmp_path: Path) -> None:
-    """It finds every case under its kernel and group, with the status it should have, and no fault in the report."""
+    """It finds every case under its kernel and group, with the right status, and no error in the report."""
     run: Run = make()
     found = dict(statuses(parsed(kunit, ktap.render(run), tmp_path)))
     judged = {
@@ -94,8 +94,8 @@ def test_the_kernels_parser_accepts_it(make: Any, kunit: Path, tmp_path: Path) -
     assert found == judged | dead
 
 
-def test_the_parser_minds(kunit: Path, tmp_path: Path) -> None:
-    """A report that counts wrong is not accepted: what was found above is no lucky guess."""
+def test_the_parser_finds_an_error(kunit: Path, tmp_path: Path) -> None:
+    """A report with a wrong count is not accepted."""
     text = ktap.render(report_runs.healthy())
     assert "ok 300 " in text
     with pytest.raises(AssertionError, match="Expected test number 300 but found 3000"):

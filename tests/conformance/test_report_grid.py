@@ -38,7 +38,7 @@ def of_mode(shown: tuple[Grid, ...]) -> list[Grid]:
 
 @pytest.mark.parametrize("observe", [observe_6_12, observe_5_10])
 def test_equal_families_and_maps_collapse(observe: Callable[..., str]) -> None:
-    """Where v4 is as v6 and sockmap as sockhash there are four grids of six kinds."""
+    """If v4 equals v6 and sockmap equals sockhash, there are four grids of six kinds."""
     shown = grids(passing(KERNEL_6_12, observe))
     assert [grid.title for grid in shown] == [
         "send-to-local",
@@ -72,7 +72,7 @@ def test_equal_families_and_maps_collapse(observe: Callable[..., str]) -> None:
         ),
     ],
 )
-def test_what_differs_is_told_apart_and_no_more(
+def test_only_differing_families_and_maps_are_expanded(
     chosen: Callable[[dict[str, str]], bool], rows: set[str], columns: set[str], titles: list[str]
 ) -> None:
     """Only the families and map types that differ are expanded, and only in the mode where they do."""
@@ -88,15 +88,15 @@ def test_what_differs_is_told_apart_and_no_more(
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS])
-def test_a_verdict_that_differs_is_told_apart(verdict: Verdict) -> None:
-    """Two cases that showed the same but were judged differently never share a cell."""
+def test_cases_with_different_verdicts_share_no_cell(verdict: Verdict) -> None:
+    """Two cases with the same outcome and different verdicts never share a cell."""
     shown = of_mode(grids(changed(lambda case: case["in"] == "tcp6", verdict=verdict)))
     assert {cell.unexpected or cell.known for cell in shown[0].rows["tcp6"]} == {True}
     assert {cell.unexpected or cell.known for cell in shown[0].rows["tcp4"]} == {False}
 
 
 def test_a_cell_stands_only_for_cases_that_ran() -> None:
-    """One case alone is shown as the one it is, not as all its kinds; a run under way is shown as it will be."""
+    """A single case is shown as its own kind, not as a family; a running run has its final grid."""
     one = [case for case in passing(KERNEL_6_12, observe_6_12) if case.name == f"sockmap-{MODE}-tcp4-udp6"]
     (grid,) = grids(one)
     assert (grid.title, list(grid.rows), grid.columns) == (f"{MODE}, sockmap", ["tcp4"], ("udp6",))
@@ -112,7 +112,7 @@ def test_a_cell_stands_only_for_cases_that_ran() -> None:
 
 
 def test_of_a_case_seen_twice_the_worse_counts() -> None:
-    """A case that failed once is not redeemed by passing again, in either order."""
+    """A case that failed once stays failed even if it also passed, in either order."""
     cases = passing(KERNEL_6_12, observe_6_12)
     bad = replace(cases[0], verdict=Verdict.FAIL, observed="other")
     for order in ([*cases, bad], [bad, *cases]):
@@ -120,7 +120,7 @@ def test_of_a_case_seen_twice_the_worse_counts() -> None:
 
 
 def test_a_case_without_parameters_keeps_its_cell() -> None:
-    """A case that crashed the harness has no parameters in its event, and is shown where it belongs all the same."""
+    """A case that crashed the harness has no parameters in its event, and is still shown in its place."""
     cases = passing(KERNEL_6_12, observe_6_12)
     cases[0] = replace(cases[0], params={}, verdict=Verdict.INFRA, observed="infra")
     first = grids(cases)[0]
@@ -129,7 +129,7 @@ def test_a_case_without_parameters_keeps_its_cell() -> None:
 
 
 def test_no_two_outcomes_look_alike() -> None:
-    """Every outcome among the cases has a glyph of its own, whatever its name, in Unicode and in ASCII."""
+    """Every outcome of the cases has its own glyph, in Unicode and in ASCII."""
     names = [
         *("delivered", "circulates", "native", "refused-EACCES", "refused-EPERM", "dropped", "other", "a new one"),
         *("not-inserted-EOPNOTSUPP", "not-inserted-EINVAL", "not-attached-EINVAL", "no-socket-EAFNOSUPPORT", "another"),
@@ -167,7 +167,7 @@ def test_map_types_of_one_mode_stand_side_by_side() -> None:
 
 
 def test_every_case_has_its_place() -> None:
-    """All cases of the catalogue are in the grids: fully told apart they are as many cells as cases."""
+    """All cases of the catalogue are in the grids: fully expanded, there are as many cells as cases."""
     cases = [replace(judged(KERNEL_6_12, case, "delivered"), observed=case.id) for case in redirect_cases()]
     cells = [
         cell.outcome for grid in grids(cases) for row in (*grid.rows.values(), *grid.extras.values()) for cell in row
@@ -186,7 +186,7 @@ def test_every_outcome_has_a_sign_of_its_own(name: str) -> None:
 
 
 def test_other_groups_take_no_signs() -> None:
-    """What cases of steps observed is no outcome of a redirect, however many there are."""
+    """Observations of stepwise cases get no sign, however many there are."""
     cases = passing(KERNEL_6_12, observe_6_12)
     steps = [
         replace(cases[0], group="teardown", id=f"teardown/{number}", observed=f"step {number}") for number in range(100)

@@ -21,11 +21,13 @@ Browse = Callable[[str, str], str]
 
 @pytest.fixture
 def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
-    """Return what a real browser makes of a page at an anchor."""
+    """Return the page that a real browser renders at an anchor."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("chromium is not installed")
-    folder = tmp_path_factory.mktemp("c")  # short, for the browser makes a socket in it, whose path has 107 characters
+    folder = tmp_path_factory.mktemp(
+        "c"
+    )  # short, because the browser creates a socket in it, whose path is limited to 107 characters
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--dump-dom"]
     here = os.environ | {"TMPDIR": str(folder)}
 
@@ -47,8 +49,8 @@ def test_the_script_runs_under_the_policy(browse: Browse) -> None:
     assert 'placeholder="Find a case"' in browse(page, "")
 
 
-def test_the_script_tells_reasons_in_place(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the drawer of a cell is opened, its reason is there, though the page has it once for all cells."""
+def test_the_script_shows_reasons_in_place(browse: Browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An opened cell shows its reason, though the page has each reason only once."""
     monkeypatch.setattr(html, "_WORDS", -1)
     page = render(report_runs.healthy())
     (cell,) = re.findall('<div id="(cell-[^"]*)"', page)[:1]
@@ -57,7 +59,7 @@ def test_the_script_tells_reasons_in_place(browse: Browse, monkeypatch: pytest.M
 
 @pytest.fixture
 def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Have pages do something once they are loaded, as a reader would."""
+    """Run a script in pages once they are loaded, like a reader's actions."""
     plain = html._file
 
     def do(what: str) -> None:
@@ -70,7 +72,7 @@ ENTER = 'search.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));'
 
 
 def test_the_search_says_what_it_found_and_leads_there(browse: Browse, doing: Callable[[str], None]) -> None:
-    """The number of rows is there to be read, what holds no hit is hidden, and Enter opens and marks the first hit."""
+    """The number of hits is shown, rows without a hit are hidden, and Enter opens and marks the first hit."""
     run = report_runs.healthy()
     names = ("teardown/delete-sockmap-tcp4-in-none-empty", "teardown/delete-sockhash-udp6-in-none-empty")
     cases = [replace(run.cases["debian-6.12"][0], id=name, group="teardown", name=name[9:]) for name in names]
@@ -89,7 +91,7 @@ def test_the_search_says_what_it_found_and_leads_there(browse: Browse, doing: Ca
 
 
 def test_the_comparison_is_in_the_address(browse: Browse, doing: Callable[[str], None]) -> None:
-    """What is compared can be sent as a link, and a link shows what was compared."""
+    """A comparison has its own link, and the link opens the comparison."""
     page = render(report_runs.planted())
     doing('document.title = [chosen("one"), chosen("two"), $("#varying").checked].join(" ");')
     assert "<title>debian-5.10 debian-6.12 true<" in browse(

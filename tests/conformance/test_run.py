@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform run` on real kernels: what it says of healthy ones, and that every planted fault is caught."""
+"""`conform run` on real kernels: healthy ones pass, and every planted fault is caught."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_one_case(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_cache_that_may_only_be_read(tmp_path: Path) -> None:
-    """A cache that was filled and cannot be written any more is a broken host, named before any case is tried."""
+    """A cache that became read-only is a host error, reported before any case is tried."""
     judge = command("run", "--kernel", KERNEL, "-k", CASE)
     frozen = ["unshare", "--mount", "sh", "-c", 'mount --bind -o ro "$0" "$0" && exec "$@"', str(cache.root()), *judge]
     assert conform(*judge[3:], cwd=tmp_path).returncode == 0
@@ -86,7 +86,7 @@ def test_cache_that_may_only_be_read(tmp_path: Path) -> None:
 
 
 def test_plain_pytest(tmp_path: Path) -> None:
-    """A pytest user gets pytest: his options, his summary line, and the matrices below."""
+    """Plain pytest keeps its options and its summary line, with the matrices below."""
     options = ["--kernel", KERNEL, "-k", CASE, "-v", "-p", "no:cacheprovider"]
     arguments = [*command()[:2], "pytest", "conformance", *options]
 
@@ -101,7 +101,7 @@ def test_plain_pytest(tmp_path: Path) -> None:
 
 
 class TestPlantedFaults:
-    """A suite that cannot fail proves nothing: each fault is planted in a copy of the checkout and named."""
+    """Each fault planted in a copy of the checkout is found and named."""
 
     def _run(self, copy: Path, *, case: str = CASE) -> Run:
         done = conform("run", "--kernel", KERNEL, "--results", "out", "-k", case, cwd=copy, root=copy)
@@ -135,7 +135,7 @@ class TestPlantedFaults:
         assert case.observed == "dropped"
 
     def test_duplicate(self, tmp_path: Path) -> None:
-        """Bytes that arrive twice are named, although all that should arrive did."""
+        """Bytes that arrive twice are reported, even if no byte is missing."""
         copy = copy_of_checkout(tmp_path)
         scenario = copy / "conformance/groups/redirect/guest/scenario.py"
         sending = "outcome(self._sender.send, message, socket.MSG_DONTWAIT)"
@@ -148,7 +148,7 @@ class TestPlantedFaults:
         assert "twice" in _explained(run) or "again" in _explained(run)
 
     def test_killed_clone(self, tmp_path: Path) -> None:
-        """A clone that the host kills costs no case: the one it was judging is tried again on its successor."""
+        """A clone that the host kills costs no case: its current case is tried again in another clone."""
         arguments = command("run", "--kernel", KERNEL, "--results", "out", "-k", "sockmap-send-to-egress", "-n", "0")
         process = subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
         log = tmp_path / "out" / "events.jsonl"
@@ -170,7 +170,7 @@ class TestPlantedFaults:
 
 
 class TestInterruption:
-    """However a run ends, nothing of it is left."""
+    """However a run ends, it leaves no process and no temporary file."""
 
     @pytest.mark.parametrize(
         ("number", "code"),

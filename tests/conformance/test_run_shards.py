@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Shards of a real kernel, judged one by one and made whole again."""
+"""Shards of a real kernel, judged one by one and merged."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_a_fence_that_gets_lost_is_sent_again(host: Session) -> None:
 
 @pytest.mark.parametrize("kind", ["newest", "tcp"])
 def test_a_fence_comes_back(kind: str) -> None:
-    """Two hundred times in a row, over UDP and, where a kernel knows no other way, over TCP."""
+    """Two hundred times in a row, over UDP, and over TCP for kernels that need it."""
     with open_host(CODE) as host:
         assert all(ask(host, "fences", test="returns", kind=kind))
         assert kind != "tcp" or ask(host, "fences", test="kind")
@@ -111,7 +111,7 @@ def test_the_process_stays_on_one_cpu(host: Session) -> None:
     assert ask(host, "fences", test="cpu") == 1
 
 
-def test_what_was_queued_before_the_fence_has_arrived_after_it(host: Session) -> None:
+def test_data_queued_before_the_fence_has_arrived_after_it(host: Session) -> None:
     """Fifty redirects wait in fifty backlogs; after one fence all have been sent on."""
     for _ in range(20):
         assert ask(host, "behind") == [1] * 50

@@ -51,7 +51,7 @@ def test_tcp_sends_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LISTENING)
-def test_a_connection_somebody_left_is_not_taken_for_ours(kind: str) -> None:
+def test_a_leftover_connection_is_not_accepted_as_ours(kind: str) -> None:
     """A case killed between connect() and accept() does not spoil the next one."""
     for end in sockets.pair(kind):
         end.close()
@@ -73,7 +73,7 @@ def test_a_kind_that_cannot_be_made_raises_its_errno_and_leaves_nothing(monkeypa
     assert sockets._listeners == {}
 
 
-def test_a_listener_nobody_reaches_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_listener_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the connection is not in the listener's queue, waiting ends, and the listener is not used again."""
     monkeypatch.setattr(sockets, "_ACCEPT_SECONDS", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What pytest prints of a judgement: `-v` and plain pytest show a guest's words, and a terminal obeys none of them."""
+"""pytest's output for a judgement: `-v` and plain pytest show a guest's text without control characters."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is unexpected is tried anew in a fresh clone, both tries are recorded, and the first verdict stands."""
+"""An unexpected case is tried again in a fresh clone, both tries are recorded, and the first verdict stands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _verdicts(record: dict[str, Any]) -> list[tuple[str, bool, int]]:
 
 
 class TestTries:
-    """A verdict that is not as expected."""
+    """Retries of an unexpected verdict."""
 
     def test_what_is_expected_is_tried_once(self) -> None:
         """A case that passes costs one try and no clone."""
@@ -53,16 +53,16 @@ class TestTries:
         assert not record["flaky"]
         assert record["tries"][0]["differences"] == record["differences"]
 
-    def test_what_the_host_did_is_tried_again(self) -> None:
-        """A machine that the host killed, stopped or starved says nothing of its kernel; the next one does."""
+    def test_a_try_that_the_host_broke_is_repeated(self) -> None:
+        """A machine that the host killed, stopped or starved says nothing about its kernel; the next one does."""
         starved = replace(LOST, mishap="this host let it not run")
         workbench, record = _examined(starved, GOOD)
 
         assert workbench.history == ["ask", "close", "ask"]
         assert (record["verdict"], record["flaky"]) == ("pass", False)
 
-    def test_a_host_that_goes_on_is_to_blame(self) -> None:
-        """Where it happens each time, the case is `infra`, whatever the fate of its machine was."""
+    def test_a_host_that_breaks_every_try_is_blamed(self) -> None:
+        """If every try is broken, the case is `infra`, whatever happened to its machine."""
         starved = replace(LOST, mishap="this host let it not run")
         _, record = _examined(starved, starved, starved)
 
@@ -108,7 +108,7 @@ class TestTries:
 
 
 class TestRepetition:
-    """Every case several times."""
+    """--repeat: every case is tried several times."""
 
     def test_the_worst_verdict_stands(self) -> None:
         """One stray message in six tries fails the case, and all tries are counted."""
@@ -153,7 +153,7 @@ class TestRepetition:
 
 
 def test_flaky_cases_are_reported() -> None:
-    """The event log keeps the tries, and the report lists a flaky case with what each came to."""
+    """The event log keeps the tries, and the report lists a flaky case with the result of each."""
     _, record = _examined(GOOD, GOOD, STRAY, GOOD, how=Repetition(repeat=3))
     event = CaseEvent(**{**record, "verdict": Verdict(record["verdict"]), "differences": (), "log": (),
                          "tries": tuple(record["tries"])})  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernels built from source: a source of a few lines, with a Makefile that talks like the kernel's."""
+"""Kernels built from source: a source of a few lines, with a Makefile that prints like the kernel's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = BUILT
 
 
 def test_a_commit_is_built(linux: Path) -> None:
-    """A commit becomes a kernel that says what it was built from, is cached, and leaves the repository as it was."""
+    """The kernel of a commit names its source, is cached, and the repository is unchanged."""
     before, told = everything(linux), list[str]()
     kernel = resolve("tree:.@HEAD", progress=told.append)
     assert (kernel.release, kernel.slug) == (fakes.RELEASE, "tree-linux-head")
@@ -49,7 +49,7 @@ def test_a_commit_is_built(linux: Path) -> None:
     assert listed.title.startswith("linux at ")
 
 
-def test_only_what_differs_is_built_anew(linux: Path) -> None:
+def test_only_changed_files_are_compiled_again(linux: Path) -> None:
     """Another commit in the same tree compiles the file that it changed; the first one stays in the cache."""
     first = resolve("tree:.@HEAD")
     change("net/core/skmsg.c")
@@ -61,8 +61,8 @@ def test_only_what_differs_is_built_anew(linux: Path) -> None:
     assert len(compiled()) == 3
 
 
-def test_the_working_tree_is_built_as_it_lies_there(linux: Path) -> None:
-    """What git tracks is built with its uncommitted changes, which it says; what git does not know is left out."""
+def test_the_working_tree_is_built_with_its_changes(linux: Path) -> None:
+    """Tracked files are built with their uncommitted changes, which the name says; untracked files are left out."""
     clean = resolve("tree:.")
     assert "uncommitted" not in clean.provenance
     change("net/core/skmsg.c")
@@ -104,12 +104,12 @@ def test_what_does_not_build(linux: Path) -> None:
     ],
 )
 def test_first_error(output: list[str], expected: str) -> None:
-    """A compiler's error comes before a linker's, either before what make says, anything before nothing."""
+    """A compiler's error comes before a linker's, either before make's, and any line before none."""
     assert make.first_error(output).startswith(expected)
 
 
 def test_fragments(linux: Path, tmp_path: Path) -> None:
-    """A fragment on top decides, makes another kernel, and must be had: without it there is no kernel to judge."""
+    """A fragment overrides the configuration and changes the digest; a symbol that cannot be set is an error."""
     more, absent, wrong = (tmp_path / name for name in ("more.config", "absent.config", "wrong.config"))
     more.write_text("# why\nCONFIG_IPV6=m\n# CONFIG_TLS is not set\n")
     absent.write_text("CONFIG_ABSENT=y\n")
@@ -142,7 +142,7 @@ def test_missing_tools(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(shutil.which("vng", path=os.path.dirname(sys.executable)) is None, reason="no vng beside Python")
 def test_virtme_configures(linux: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """virtme-ng makes the configuration, ours on top of its own; the same one again is not touched."""
+    """virtme-ng makes the configuration, with our fragments on top; an unchanged one keeps its date."""
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     fragments = [build.FRAGMENTS / "suite.config"]
@@ -183,7 +183,7 @@ def sources(linux: Path, folder: Path, version: str) -> Path:
 
 @fakes.NEEDS_APT
 def test_debian_s_source(linux: Path, tmp_path: Path, archive: fakes.FakeArchive) -> None:
-    """The newest package that answers is fetched once, and is the same source as git has it, executables and all."""
+    """The newest matching package is fetched once, and is imported to git with all file modes."""
     Path("net/core/run").symlink_to("skmsg.c")
     Path("Makefile").chmod(0o755)
     commit("Have a link and an executable")
@@ -211,7 +211,7 @@ def test_debian_s_source(linux: Path, tmp_path: Path, archive: fakes.FakeArchive
 
 
 def test_prune(linux: Path) -> None:
-    """What was built, and the trees it was built in, are thrown away like any kernel."""
+    """Built kernels and their build trees are pruned like any kernel."""
     kernel: Kernel = resolve("tree:.")
     assert kernel.image is not None
     assert inventory.prune() > 0

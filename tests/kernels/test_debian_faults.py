@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Archives that are away, closed, unsigned or tampered with, packages that are broken, and a disk that is full."""
+"""Archives that are unreachable, closed, unsigned or tampered with, broken packages, and a full disk."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ except HostError as error:
 """
 
 
-def test_stale_memory_serves_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
-    """After a day the archive is asked again; if it is away, what was found before serves, and that is said."""
+def test_an_old_resolution_is_used_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
+    """After a day the archive is asked again; if it is unreachable, the earlier resolution is used, with a note."""
     told: list[str] = []
     with stocked.served():
         first = resolve("debian:6.12", progress=told.append)
@@ -83,7 +83,7 @@ def test_no_archive(archive: fakes.FakeArchive) -> None:
 
 @pytest.mark.parametrize("harm", ["truncated", "tampered"])
 def test_harmed_download(stocked: fakes.FakeArchive, own_cache: Path, harm: str) -> None:
-    """A package that is not what the index promises is refused; nothing of it stays, and a sound one is taken later."""
+    """A package that differs from the index is refused; nothing of it stays, and a correct one is accepted later."""
     deb = next(stocked.pool.iterdir())
     sound = deb.read_bytes()
     deb.write_bytes(sound[:-100] if harm == "truncated" else sound[:-100] + bytes(100))
@@ -106,7 +106,7 @@ def test_tampered_index(stocked: fakes.FakeArchive) -> None:
 
 
 class _Guarded(SimpleHTTPRequestHandler):
-    """Serves those who know the password."""
+    """Serves only clients with the password."""
 
     def do_GET(self) -> None:
         """Serve a file, or ask for the password."""
@@ -155,7 +155,7 @@ def test_logins_are_taken_out_of_what_apt_says() -> None:
 
 
 def test_unsigned_archive(stocked: fakes.FakeArchive) -> None:
-    """An archive that nobody signed is not used unless the machine's own sources trust it."""
+    """An unsigned archive is not used unless the machine's own sources trust it."""
     sources = stocked.etc / "sources.list"
     sources.write_text(sources.read_text().replace("[trusted=yes] ", ""))
     with pytest.raises(HostError, match="is not signed"):
@@ -163,7 +163,7 @@ def test_unsigned_archive(stocked: fakes.FakeArchive) -> None:
 
 
 def test_broken_package(archive: fakes.FakeArchive, tmp_path: Path) -> None:
-    """A package that is what the index promises and yet no package is refused with its name."""
+    """A broken package that matches the index is refused with its name."""
     deb = tmp_path / f"linux-image-{fakes.RELEASE}.deb"
     deb.write_bytes(b"no package at all")
     archive.add(deb)
@@ -174,7 +174,7 @@ def test_broken_package(archive: fakes.FakeArchive, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 @pytest.mark.parametrize("kilobytes", [20, 400, 2000], ids=["index", "download", "unpack"])
 def test_full_disk(archive: fakes.FakeArchive, tmp_path: Path, kilobytes: int) -> None:
-    """A disk that fills up at any step of fetching is one sentence and a hint, and nothing stays on it."""
+    """A disk that fills up during a fetch gives one sentence and a hint, and no file is left."""
     folder = f"lib/modules/{fakes.RELEASE}/kernel/net/tls"
     big = {f"{folder}/tls.ko": os.urandom(600_000), f"{folder}/big.ko": bytes(3_000_000)}
     archive.add(fakes.package(tmp_path, f"linux-image-{fakes.RELEASE}", big))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A clone that is started before anybody asks for it: taken, if nothing has happened meanwhile, and never left over."""
+"""A clone that is started ahead: used if its template is still the newest, and never left over."""
 
 from __future__ import annotations
 

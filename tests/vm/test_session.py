@@ -96,7 +96,7 @@ def test_packages_without_init_are_packages(session: Session) -> None:
     [("fail", "no such cell"), ("set_", "not JSON serializable"), ("leave", "SystemExit: 3"), ("none", "no attribute")],
 )
 def test_an_exception_is_data(session: Session, function: str, words: str) -> None:
-    """Whatever a function raises, or returns that is not JSON, comes back as a traceback with its source line."""
+    """An exception, or a result that is not JSON, comes back as a traceback with its source line."""
     reply = session.call(f"code:{function}", {}, deadline=5.0)
     assert reply.fate is Fate.RAISED
     assert words in reply.error
@@ -104,8 +104,8 @@ def test_an_exception_is_data(session: Session, function: str, words: str) -> No
     assert session.call("code:twice", {"n": 1}, deadline=5.0).value == 2
 
 
-def test_nothing_may_pass_where_nobody_watches(session: Session) -> None:
-    """Without a window of the kernel log the answer says that there was none, and the next one has its own again."""
+def test_a_reply_without_a_kernel_log_says_so(session: Session) -> None:
+    """An answer without a window of the kernel log says so, and the next one has its window again."""
     session.drain()
     assert not session.call("code:echo", {}, deadline=5.0, watch=False).log_complete
     assert session.call("code:echo", {}, deadline=5.0).log_complete
@@ -117,7 +117,7 @@ def test_tracebacks_show_the_source(session: Session) -> None:
 
 
 def test_a_dead_worker_is_data_and_is_replaced(session: Session) -> None:
-    """A worker that is killed says by what, and the next call has another one."""
+    """The error of a killed worker names the signal, and the next call has another worker."""
     before = session.call("code:echo", {}, deadline=5.0).value["pid"]
     reply = session.call("code:die", {}, deadline=5.0)
     assert (reply.fate, reply.error) == (Fate.RAISED, "the worker died of SIGSEGV")
@@ -125,7 +125,7 @@ def test_a_dead_worker_is_data_and_is_replaced(session: Session) -> None:
 
 
 def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
-    """A call that does not return in time is OVERRAN, says where it was, and nothing of it goes on."""
+    """A call that does not return in time is OVERRAN, with its kernel stack, and none of its processes runs on."""
     pid = session.call("code:echo", {}, deadline=5.0).value["pid"]
     child = session.call("code:offspring", {}, deadline=5.0).value
     reply = session.call("code:hang", {}, deadline=0.1)
@@ -137,7 +137,7 @@ def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
 
 
 def test_a_thread_that_goes_on_does_not_keep_the_agent_from_answering(session: Session) -> None:
-    """It may have the agent's processor for good: the agent moves to where the case ended."""
+    """If a spinning thread holds the agent's processor, the agent moves to another one."""
     agent = session.call("code:leave_thread", {}, deadline=5.0)
     assert agent.fate is Fate.ANSWERED
     assert not session.usable
@@ -145,7 +145,7 @@ def test_a_thread_that_goes_on_does_not_keep_the_agent_from_answering(session: S
 
 
 def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second load sends what differs, drops what is gone, and the new code runs."""
+    """A second load sends changed modules, drops removed ones, and the new code runs."""
     sent = []
     ask = session._ask
 
@@ -177,7 +177,7 @@ def test_nothing_survives_close() -> None:
 
 
 class FakeBody(NoGuest):
-    """A process that will die, and what it is going to have printed."""
+    """A process that will die, with its last output."""
 
     def __init__(self, words: str) -> None:
         self.control, self.guest = socket.socketpair()
@@ -190,15 +190,15 @@ class FakeBody(NoGuest):
         """Of each second another of its threads does."""
 
     def starved(self) -> tuple[float, float]:
-        """Return what it has waited."""
+        """Return the seconds it has waited."""
         return self.share * time.monotonic(), (self.share + self.other) * time.monotonic()
 
     def console(self) -> str:
-        """Return the last words."""
+        """Return the last output."""
         return self._words
 
     def printed(self) -> int:
-        """Return how long they are."""
+        """Return its length."""
         return len(self._words)
 
     def complaint(self) -> str:
@@ -225,7 +225,7 @@ class FakeBody(NoGuest):
     ],
 )
 def test_a_machine_that_exits_is_data(words: str, fate: Fate, error: str) -> None:
-    """A panic is told from a mere loss by the console, whose tail comes along."""
+    """The console distinguishes a panic from a loss; the reply has its tail."""
     body = FakeBody(words)
     session = Session(body, INFO)
     body.process.kill()
@@ -238,7 +238,7 @@ def test_a_machine_that_exits_is_data(words: str, fate: Fate, error: str) -> Non
 
 
 def test_a_silent_machine_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that neither answers nor dies is killed when deadline and grace are over."""
+    """A machine that neither answers nor dies is killed after deadline and grace."""
     monkeypatch.setattr("vm.session.GRACE", 0.05)
     body = FakeBody("")
     session = Session(body, INFO)
@@ -248,7 +248,7 @@ def test_a_silent_machine_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_starved_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the host lets a machine run a tenth of the time, its deadline is ten times as far away."""
+    """If the host runs a machine a tenth of the time, its deadline is ten times as long."""
     monkeypatch.setattr("vm.session.GRACE", 0.05)
     body = FakeBody("")
     body.share = 0.9
@@ -258,7 +258,7 @@ def test_a_starved_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_that_never_ran_is_no_hung_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the host lets a machine not run at all, the wait ends all the same, and the host is to blame."""
+    """If the host does not run a machine at all, the wait ends, and the host is blamed."""
     monkeypatch.setattr("vm.session.GRACE", 0.01)
     monkeypatch.setattr("vm.patience.CEILING", 8)
     body = FakeBody("")
@@ -271,7 +271,7 @@ def test_a_machine_that_never_ran_is_no_hung_kernel(monkeypatch: pytest.MonkeyPa
 def test_the_agent_asks_whether_it_was_starved(
     session: Session, monkeypatch: pytest.MonkeyPatch, share: float, seconds: float, fate: Fate
 ) -> None:
-    """When the agent's deadline has passed, what the host kept from it is added, and only that."""
+    """After the agent's deadline, the time that the host did not run it is added, and only that."""
     monkeypatch.setattr(session._body, "starved", lambda: (share * time.monotonic(),) * 2)
     reply = session.call("code:nap", {"seconds": seconds}, deadline=0.2)
     assert reply.fate is fate
@@ -279,12 +279,12 @@ def test_the_agent_asks_whether_it_was_starved(
 
 
 def test_what_arrived_too_late_to_be_waited_for_is_read(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that came in time counts, though we did not get round to it before the deadline was over."""
+    """An answer that came in time counts, even if it is read after the deadline."""
     send = session._send
 
     def send_and_stall(request: dict[str, Any], wait: Patience) -> None:
         send(request, wait)
-        # The answer is there, and we are late to look.
+        # The answer is there, and is read late.
         select.select([session._body.control], [], [], 60)
         wait_until(lambda: wait.left <= 0, "the wait is over")
 

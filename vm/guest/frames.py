@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Length-prefixed JSON on a byte stream: the language of the control channel, at both of its ends."""
+"""Length-prefixed JSON on a byte stream: the protocol of the control channel, for both ends."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 HEADER = struct.Struct(">2sI")
 MARK = b"\xf5\x0a"
-"""Begins every frame, so that noise is known for what it is at once: no UTF-8 text has such a byte."""
+"""Begins every frame, so that noise is recognised at once: no UTF-8 text has such a byte."""
 LIMIT = 64 << 20
 CHUNK = 1 << 16
 
 
 class FramingError(ValueError):
-    """What arrived is not a frame."""
+    """The received bytes are not a frame."""
 
 
 def _refuse(constant: str) -> None:
@@ -33,20 +33,20 @@ def encode(message: Any) -> bytes:
 
 
 class FrameBuffer:
-    """Collect bytes as they come, give back whole messages."""
+    """Collect received bytes and return whole messages."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        """Take frames of so many bytes at most."""
+        """Accept frames up to a number of bytes."""
         self._pending = bytearray()
         self._limit = limit
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished frame there are."""
+        """The number of bytes of an unfinished frame."""
         return len(self._pending)
 
     def feed(self, chunk: bytes) -> None:
-        """Add what was read."""
+        """Add received bytes."""
         self._pending += chunk
 
     def pop(self) -> dict[str, Any] | None:

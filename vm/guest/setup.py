@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What every guest needs, whoever is its init: the loopback and room for maps and sockets."""
+"""Set up the loopback and the limits for maps and sockets, in every guest."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def raise_loopback() -> None:
 
 
 def raise_limits() -> None:
-    """Lift what would get in a case's way: before 5.11 BPF maps are charged to RLIMIT_MEMLOCK."""
+    """Raise the limits of a case: before 5.11 BPF maps are charged to RLIMIT_MEMLOCK."""
     unlimited = resource.RLIM_INFINITY
     for limit, value in ((resource.RLIMIT_MEMLOCK, unlimited), (resource.RLIMIT_NOFILE, FILES)):
-        with contextlib.suppress(ValueError, PermissionError):  # where we are not init, somebody may have set less
+        with contextlib.suppress(ValueError, PermissionError):  # without CAP_SYS_RESOURCE the hard limit stays
             resource.setrlimit(limit, (value, value))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The process that calls functions for the agent, so that a case that hangs or dies takes only it along."""
+"""The process that calls functions for the agent, so that a case that hangs or dies kills only this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vm.guest.frames import Channel, FramingError, encode
 PR_SET_PDEATHSIG = 1
 KILL_SECONDS = 1.0
 OOM_SCORE = "1000"
-"""Without memory the case goes first, not the agent."""
+"""Without memory the kernel kills the case first, not the agent."""
 
 ABOVE_AGENT = 2
 """The real-time priority of a worker while it answers; the agent has 1.
@@ -34,14 +34,14 @@ translation buffer, which is what an emulated processor takes the longest over.
 """
 
 CLOSERS = ("close", "tear_down", "__exit__")
-"""Where a case that is to be left standing is stopped: the first of these that guest code calls."""
+"""A case that is held for a shell stops before the first of these functions that guest code calls."""
 
 
 class Worker:
     """The agent's side of one worker: a child process in a session of its own."""
 
     def __init__(self, close_in_child: list[int], *, above: bool = False) -> None:
-        """Fork it; `above` says that the agent has a real-time priority, which the worker's answers are to exceed."""
+        """Fork it; `above`: the agent has a real-time priority, and the worker needs a higher one while it answers."""
         self._above = above
         request_reader, request_writer = os.pipe()
         answer_reader, answer_writer = os.pipe()
@@ -62,9 +62,9 @@ class Worker:
         self._pidfd = os.pidfd_open(self.pid)
 
     def call(self, request: dict[str, Any], deadline: float, more: Callable[[], float]) -> dict[str, Any]:
-        """Pass a request on and return the worker's answer, or what became of the worker.
+        """Pass a request on and return the worker's answer, or how the worker died.
 
-        When the deadline has passed, `more` says how many seconds to wait on.
+        When the deadline has passed, `more` returns the seconds to wait on.
         """
         if self._above:
             _schedule(self.pid, os.SCHED_OTHER, 0)
@@ -105,7 +105,7 @@ class Worker:
         return "\n".join(lines)
 
     def reap(self) -> str:
-        """Reap a dead worker and say what it died of."""
+        """Reap a dead worker and return the cause of its death."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -114,7 +114,7 @@ class Worker:
         return f"the worker died of {signal.Signals(-code).name}" if code < 0 else f"the worker exited with {code}"
 
     def kill(self) -> bool:
-        """End the worker and its children; one that is stuck in the kernel is left to it, and False returned."""
+        """Kill the worker and its children; return False if it is stuck in the kernel."""
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(self.pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ def _serve(channel: Channel, agent: int, *, above: bool) -> NoReturn:
 
 
 def _schedule(pid: int, policy: int, priority: int) -> None:
-    """Change how a process is scheduled; one that may not have a priority answers without."""
+    """Change a process's scheduling policy; ignored if that is not permitted."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(pid, policy, os.sched_param(priority))
 
@@ -164,7 +164,7 @@ def _perform(function: str, arguments: dict[str, Any]) -> bytes:
     try:
         module, _, name = function.partition(":")
         value = getattr(importlib.import_module(module), name)(arguments)
-        # A thread that it could not end may spin in the kernel, beside all that comes after it.
+        # A thread that could not be killed may still spin in the kernel.
         if spent := threading.active_count() > 1:
             _bring_here(os.getppid())
         return encode({"fate": "answered", "value": value, "spent": spent})
@@ -173,9 +173,9 @@ def _perform(function: str, arguments: dict[str, Any]) -> bytes:
 
 
 def _bring_here(pid: int) -> None:
-    """Have a process run where we do: it may be waiting for a processor that is never given back.
+    """Move a process to our processor: its own may be blocked by a spinning thread.
 
-    Nobody else may help it: on 6.12.117 the agent was seen to wait for minutes beside an idle processor.
+    The kernel need not do that: on 6.12.117 the agent waited for minutes while another processor was idle.
     """
     with contextlib.suppress(OSError):
         os.sched_setaffinity(pid, {ctypes.CDLL(None).sched_getcpu()})

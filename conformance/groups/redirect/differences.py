@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sentences for everything a redirect did otherwise than an outcome says, what was wanted first."""
+"""Sentences for all differences between an observation and an outcome, expected value first."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Span = tuple[int, int]
 
 
 class Boundaries(StrEnum):
-    """What becomes of the boundaries between messages."""
+    """How boundaries between messages arrive."""
 
     KEPT = "kept"
     """One message received for each message sent."""
     MERGED = "merged"
-    """A message received is one or more messages sent, whole: sk_msg_recvmsg() reads on over queued messages."""
+    """A received message is one or more whole messages: sk_msg_recvmsg() reads over queued messages."""
     FREE = "free"
-    """A stream was on the way."""
+    """Arbitrary, because the data passed a stream."""
 
 
 def setup_differences(expected: Expectation, seen: Seen) -> Iterator[str]:
-    """Compare the making of sockets, the attaching and the inserting, up to the first step that came out otherwise."""
+    """Compare the creation of sockets, attaching and inserting, up to the first difference."""
     if expected.sockets != seen.sockets:
         yield from _compare_each("making the sockets of", expected.sockets, seen.sockets)
     elif expected.attach != seen.attach:
@@ -48,7 +48,7 @@ def flow_differences(params: Params, outcome: Outcome, seen: Seen) -> Iterator[s
 
 
 def receiver(params: Params, outcome: Outcome) -> str | None:
-    """Return the role on which an outcome delivers, None if on none."""
+    """Return the role that receives the data in an outcome, None if none does."""
     if outcome.where is Where.NOWHERE:
         return None
     if outcome.where is Where.NATIVE:
@@ -140,7 +140,7 @@ def _arrivals(params: Params, outcome: Outcome, phase: Phase) -> Iterator[str]:
 
 
 def _foreign(role: str, messages: Iterable[Message]) -> Iterator[str]:
-    """Name what a socket received that is no byte of this phase."""
+    """Yield a sentence for data that was not sent in this phase."""
     for message in messages:
         if isinstance(message, str):
             what = "the end of the stream" if message == "eof" else message.removeprefix("!")
@@ -154,7 +154,7 @@ def _foreign(role: str, messages: Iterable[Message]) -> Iterator[str]:
 
 
 def _loss(role: str, span: Span, phase: Phase, arrived: Sequence[Span]) -> str:
-    """Say that bytes arrived nowhere: cut off the end of a message, or lost."""
+    """Return a sentence for missing bytes: cut off the end of a message, or lost."""
     begin, end = span
     ends = list(accumulate(phase.sent))
     starts = [0, *ends[:-1]]
@@ -172,10 +172,10 @@ def _elsewhere(role: str, wanted: str | None, spans: Sequence[Span], arrived: Se
 
 
 def _boundary(params: Params, outcome: Outcome, role: str) -> Boundaries:
-    """Tell what becomes of boundaries on the way to a socket."""
+    """Return how boundaries arrive at a socket."""
     kind = KINDS[params["in" if role.startswith("in") else "out"]]
     from_stream = params["mode"].startswith("ingress-") and KINDS[params["in"]].stream
-    # What the program lets pass in the end is queued like a redirect to the receive side.
+    # Data that the program passes in the end is queued like a redirect to the receive side.
     local = outcome.where is Where.MODE and (params["mode"].endswith("-to-local") or outcome.laps > 1)
     if from_stream or (kind.stream and not local):
         return Boundaries.FREE
@@ -215,7 +215,7 @@ def _flatten(messages: Iterable[Message]) -> list[Span]:
 
 
 def _subtract(spans: Sequence[Span], taken: Iterable[Span]) -> list[Span]:
-    """Return what is in `spans` and not in `taken`."""
+    """Return the parts of `spans` that are not in `taken`."""
     left = list(spans)
     for begin, end in taken:
         left = [
@@ -228,7 +228,7 @@ def _subtract(spans: Sequence[Span], taken: Iterable[Span]) -> list[Span]:
 
 
 def _repeated(spans: Sequence[Span]) -> list[Span]:
-    """Return what a socket had received already when it came again."""
+    """Return the spans that a socket received again."""
     again: list[Span] = []
     for number, span in enumerate(spans):
         fresh = _subtract([span], spans[:number])

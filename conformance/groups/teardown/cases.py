@@ -69,9 +69,9 @@ STATES: Final = {
     "target": ("none", "redirected", "backlog", "reader"),
     "both": ("none", "passed", "redirected"),
 }
-"""The states the data can be in."""
+"""The states of the data for each part."""
 OUT: Final = ("close", "delete", "destroy", "disconnect", "replace")
-"""The ways out, asked of everything."""
+"""Ways out that are asked for all parts and states."""
 SHUT: Final = (
     "shut_rd", "shut_wr", "shut_both", "peer_shut_rd", "peer_shut_wr", "peer_shut_both", "peer_close", "peer_reset",
 )  # fmt: skip
@@ -114,14 +114,14 @@ _FEW: Final = {
         "target": ("redirected",),
     },
 }
-"""The states asked of all but the ways out."""
+"""The states asked for changes that are no ways out."""
 _RESET: Final = ("tcp6", "unix_stream")
 _MUTE: Final = ("shut_wr", "shut_both", "peer_shut_rd", "peer_shut_both", "peer_close", "peer_reset")
 _DEAF: Final = ("peer_shut_rd", "peer_shut_both")
 _ONE_OF_TWINS: Final = ("tcp4", "udp6", "unix_stream", "unix_dgram", "vsock_stream", "vsock_seqpacket")
 _OTHER_TWINS: Final = ("tcp6", "udp4", *_ONE_OF_TWINS[2:])
 _MAP: Final = {kind: MAPS[number % len(MAPS)] for number, kind in enumerate(KINDS)}
-"""The type of map that a kind is asked in where the type plays no part."""
+"""The type of map for a kind, in cases where the type does not matter."""
 
 
 @cache
@@ -151,7 +151,7 @@ def _relatives() -> Iterator[Case]:
 
 
 def possible(exit_: str, kind: str, part: str, data: str) -> bool:
-    """Whether there is such a thing."""
+    """Whether the combination is possible."""
     return not any(
         (
             part == "both" and exit_ == "disconnect",
@@ -176,6 +176,6 @@ def _case(exit_: str, map_: str, kind: str, part: str, data: str) -> Case:
     role, program = PARTS[part]
     params = {"exit": exit_, "map": map_, "kind": kind, "role": role, "program": program, "data": data}
     name = f"{exit_}-{map_}-{kind}-{part}-{data}"
-    # Before a sender counts as stuck, TCP's own timers have run.
+    # A sender counts as stuck only after TCP's timers have run.
     deadline = 10.0 if data in ("backlog", "sender") else 1.0
     return Case("teardown", name, "conformance.groups.teardown.guest.scenario:run", params, deadline)

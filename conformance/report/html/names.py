@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Names as a page needs them: anchors that last, text that is safe to look at, sets of cases in a few words."""
+"""Names in the page: stable anchors, safe text, short labels for sets of cases."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from markupsafe import Markup, escape
 from common.foreign import visible
 
 _FEW = 3
-"""So many exceptions are told as such."""
+"""Values that a label may except, as in `all but`."""
 _CITED = re.compile(
     r'\b(?P<commit>[0-9a-f]{12,40})(?= "|[,)])|(?P<address>https://(?:[a-z0-9-]+\.)*kernel\.org/[\w./@+%~?=&-]*\w)',
     re.ASCII,
 )
-"""A commit where it is cited: before its subject, or in a list of facts. Or where a reader finds more about one."""
+"""A cited commit: before its subject, or in a list of facts; or an address at kernel.org."""
 _MANY = 10
-"""So many values are named."""
+"""Values that a label names at most."""
 
 
 def cited(text: str) -> Markup:
@@ -36,7 +36,7 @@ def cited(text: str) -> Markup:
 class Anchors:
     """The ids of cases in one page: the case's own, `group/name`, and `group/name@kernel` on a kernel.
 
-    They hold a `/`, which no id of the page's own does. An id that HTML would not take is bent, and stays unique.
+    They have a `/`, which other ids of the page have not. An id that HTML does not allow is changed, and stays unique.
     """
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class Anchors:
 
 
 class Reasons:
-    """Sentences of reasons, each told once in the page and elsewhere referred to by its number.
+    """Sentences of reasons; the page has each once and refers to it by number.
 
-    Hundreds of reasons are made of the same few sentences: told in full each time they would be half of a large page.
+    Hundreds of reasons are made of the same few sentences: repeated in full they would be half of a large page.
     """
 
     def __init__(self) -> None:
@@ -78,17 +78,17 @@ class Reasons:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a label says of one parameter."""
+    """The part of a label about one parameter."""
 
     words: str
     full: bool
-    """It takes every value there is, so it does not matter."""
+    """It covers all values, so it can be left out."""
 
 
 def labels(chosen: Iterable[Mapping[str, str]], among: Mapping[str, Collection[str]]) -> list[list[Part]]:
-    """Describe cases by their parameters, in as few lines as folding finds; `among` is every value of each that varies.
+    """Describe cases by their parameters, in few lines; `among` has all values of each varying parameter.
 
-    Each line is a product: every combination of the values it names is meant.
+    Each line stands for all combinations of the values that it names.
     """
     order = {name: {value: at for at, value in enumerate(values)} for name, values in among.items()}
     items = {tuple(frozenset([params[name]]) for name in among) for params in chosen}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Prove that a socket is in a map: redirect data through it, and see that its owner can use it as before.
 
-A proof has a map to enrol in and a TCP pair, near and far. The enrolled socket has an owner and a peer. In the role
+The setup has a map to enrol in and a TCP pair, near and far. The enrolled socket has an owner and a peer. In the role
 `target` nothing runs on the enrolled socket, and what far sends to near is redirected to it: the peer gets it. In the
 role `source` the map has the program: what the peer sends to the enrolled socket is redirected to near, far gets it.
 """
@@ -25,9 +25,9 @@ _DEADLINE = 4.0
 _GRACE = 0.5
 """More than twice TCP's shortest timeout."""
 SHORT_GRACE = 0.1
-"""Enough where much is lost on some kernels: what is not would only have to pass the fences."""
+"""A shorter grace for cases in which some kernels lose much: data that is not lost only has to pass the fences."""
 _COUNTERPART = "tcp4"
-"""The one kind that can be IN and OUT on every kernel that has maps of sockets."""
+"""The only kind that can be IN and OUT on every kernel with maps of sockets."""
 
 
 class EnrolSetup:
@@ -39,7 +39,7 @@ class EnrolSetup:
         self.drains: dict[str, Callable[[], Messages]] = {}
         """What returns the data that waits on each socket, by its name."""
         self._thrifty = False
-        """Whether a child is asked for data only where some is missing: asking costs more than all other looks."""
+        """Whether a child is asked for data only if some is missing: asking is the most expensive look."""
         self._waiting = b""
         self._dropped = 0
         self.grace = _GRACE
@@ -49,13 +49,13 @@ class EnrolSetup:
         self._refused = False
         """Whether the map did not take what was to be enrolled."""
         self.duplicate = -1
-        """A descriptor that this process has of it beside its owner's."""
+        """This process's duplicate of the owner's descriptor."""
         owned.callback(self.close_duplicate)
         near, self._far = owned.pair(_COUNTERPART)
         self.watch("near", near, _COUNTERPART)
         self.watch("far", self._far, _COUNTERPART)
         self.map = self.new_map()
-        """Where to enrol, at key 0."""
+        """The map to enrol in, at key 0."""
         other = self.new_map()
         self._state = State(owned)
         targets, sources = (self.map, other) if self.role == "target" else (other, self.map)
@@ -64,7 +64,7 @@ class EnrolSetup:
         other.insert(near)
 
     def make_child(self, *, private: bool = False) -> Child:
-        """Return a child of this case alone, or the one that is kept; nothing of the case is left in it in the end."""
+        """Return a child for this case only, or the shared one, which keeps nothing of the case."""
         self.child = child.lent(self.fixture, private=private)
         return self.child
 
@@ -96,12 +96,12 @@ class EnrolSetup:
         self.face(owner, client)
 
     def introduce(self, owner: Child | socket.socket, peer: socket.socket) -> None:
-        """Say whose socket is going to be enrolled; closes the peer in the end."""
+        """Set the owner and the peer of the socket to enrol; the peer is closed in the end."""
         self.cookie = owner.cookie if isinstance(owner, Child) else sockets.cookie_of(owner)
         self.face(owner, peer)
 
     def face(self, owner: Child | socket.socket | None, peer: socket.socket) -> None:
-        """Say who talks to whom; nobody owns a socket that is not accepted yet."""
+        """Set the peer; a socket before accept(2) has no owner."""
         self.peer = self.fixture.own(peer)
         self.watch("peer", peer)
         if owner is not None:
@@ -126,7 +126,7 @@ class EnrolSetup:
         self.drains[name] = drain
 
     def watch_duplicate(self) -> None:
-        """Look for data on the duplicate, too."""
+        """Read from the duplicate, too."""
         self.watch("duplicate", self.duplicate)
 
     def close_duplicate(self) -> None:
@@ -149,19 +149,19 @@ class EnrolSetup:
             self.steps[f"lookup{suffix}"] = (self.map if target is None else target).whose(key, self.cookie)
 
     def redirected(self, meanwhile: Callable[[], None] | None = None) -> str:
-        """Redirect data through the enrolled socket, twice if something is to be done `meanwhile`; `"data: WHERE"`."""
+        """Redirect data through the enrolled socket, twice with `meanwhile` in between; returns `"data: WHERE"`."""
         return self._deliver(partial(traffic.send, self._far if self.role == "target" else self.peer), meanwhile)
 
     def sent(self) -> str:
-        """Have the owner send, which no program sees; `"data: WHERE"`."""
+        """Have the owner send, for which no program runs; returns `"data: WHERE"`."""
         return self._deliver(self._send)
 
     def received(self) -> str:
-        """Have the peer send to the owner; `"data: WHERE"`."""
+        """Have the peer send to the owner; returns `"data: WHERE"`."""
         return self._deliver(partial(traffic.send, self.peer))
 
     def let_wait(self, sending: Callable[[bytes], object] | None = None) -> None:
-        """Have the peer send to the owner, and leave the data in the queue; the next look finds it first."""
+        """Have the peer send to the owner, and leave the data in the queue; the next read gets it first."""
         self._waiting = traffic.payload()
         (sending or partial(traffic.send, self.peer))(self._waiting)
         self.settle()
@@ -169,7 +169,7 @@ class EnrolSetup:
     def prove(self, suffix: str = "") -> None:
         """Redirect data, and have the owner use the socket wherever the program does not interfere.
 
-        The last step finds whatever its owner got without being meant to.
+        The last step also finds data that the owner must not get.
         """
         self._thrifty = True
         self.steps[f"redirect{suffix}"] = self.redirected()
@@ -202,7 +202,7 @@ class EnrolSetup:
         return self.landed(parts) if answer == "ok" else answer
 
     def landed(self, sent: Mapping[str, bytes] | None = None) -> str:
-        """Wait until the kernel is at rest, and say where what waited, and what was sent, came out."""
+        """Wait until the kernel is at rest, and return which sockets got the waiting and the sent data."""
         parts = dict(sent or {})
         if self._waiting:
             parts, self._waiting = {"queued": self._waiting, **parts}, b""
