@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -122,3 +123,17 @@ def test_a_results_folder_is_no_link(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="is a symbolic link") as refused:
         Claim(tmp_path / "link")
     assert "leads to" in refused.value.hint
+
+
+@pytest.mark.parametrize("write", [outfile.create, outfile.replace])
+def test_a_disk_that_is_full_keeps_no_half_of_a_file(write: Callable[[Path, bytes], None], tmp_path: Path) -> None:
+    """A trace that ends in the middle would pass for a whole one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(tmp_path / "trace.txt", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert not list(tmp_path.iterdir())
