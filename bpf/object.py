@@ -23,7 +23,7 @@ _MAP_DEFINITION = struct.Struct("=5I")
 
 @dataclass(frozen=True, slots=True)
 class MapDefinition:
-    """What BPF_MAP_CREATE needs; the numbers are the kernel's."""
+    """The arguments of BPF_MAP_CREATE; the numbers are the kernel's."""
 
     type: int
     key_size: int
@@ -49,8 +49,8 @@ class CompiledProgram:
 
 
 def read(path: Path) -> CompiledProgram:
-    """Return the only program in the object `path`; HostError if it is not what the loader can load."""
-    # 60 ms, and only a run that compiles needs it.
+    """Return the only program in the object `path`; HostError if the loader cannot load it."""
+    # the import takes 60 ms, and only a compiling run needs it
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cases: what a SOCKMAP kernel must do."""
+"""The conformance suite for SOCKMAP and SOCKHASH."""
 
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A private apt: the machine's own Debian archive, more suites of it, and nothing of the machine touched.
+"""A private apt: the machine's own Debian archive with more suites; the machine's apt is left alone.
 
 apt fetches and verifies: signatures with the keyring the machine trusts for that archive, indexes and packages by
 their checksums. Which archive, and how to reach it, is read from the machine's own sources and apt.conf.
@@ -27,10 +27,10 @@ Fields = dict[str, str]
 ETC = Path("/etc/apt")
 HELPER = Path("/usr/lib/apt/apt-helper")
 
-# An orphan would hold apt's lock against the next run.
+# A leftover apt would hold its lock against the next run.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL")
 
-# What a stanza says that ours says otherwise.
+# Fields of a stanza that we replace.
 _DROPPED = {"enabled", "types", "uris", "suites", "components", "architectures", "languages", "targets", "pdiffs"}
 _OPTIONS = {"arch": "architectures", "lang": "languages", "target": "targets"}
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)")
@@ -73,16 +73,16 @@ pkgCacheFile::Generate "false";
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One archive the machine knows, with the options it knows it by."""
+    """One archive of the machine's sources, with its options."""
 
     uri: str
     options: tuple[tuple[str, str], ...]
     suites: tuple[str, ...]
     login: str = field(default="", repr=False)
-    """`user:password`, if its address has one; it is for apt's eyes only."""
+    """`user:password`, if its address has one; only apt may see it."""
 
     def stanza(self) -> str:
-        """Return it as a deb822 stanza that asks for kernels' indexes and nothing else."""
+        """Return it as a deb822 stanza for the indexes with kernels only."""
         fields = {
             "Types": "deb",
             "URIs": self.uri,
@@ -108,7 +108,7 @@ class Index:
 
 
 class Apt:
-    """An apt of our own below the cache directory."""
+    """Our own apt below the cache directory."""
 
     def __init__(self, etc: Path | None = None) -> None:
         self.home = cache.root() / "apt"
@@ -117,11 +117,11 @@ class Apt:
 
     @property
     def fingerprint(self) -> str:
-        """What identifies the archives: an index made from others is worth nothing."""
+        """A fingerprint of the archives: an index of other archives is not valid."""
         return hashlib.sha256(self._sources().encode()).hexdigest()[:16]
 
     def update(self) -> list[str]:
-        """Fetch and verify the indexes; returns apt's complaints about archives it could not reach or believe.
+        """Fetch and verify the indexes; returns apt's errors about archives that it could not reach or verify.
 
         A suite that the archive lacks is not an error. Earlier indexes stay valid while the archive is unreachable.
         """
@@ -132,7 +132,7 @@ class Apt:
             (self.home / "sources" / "debian.sources").write_text(self._sources())
             for path in self.home.glob("offers-*.json"):
                 if path.name != f"offers-{self.fingerprint}.json":
-                    path.unlink()  # of other sources; older versions of the suite kept logins there
+                    path.unlink()  # of other sources; older versions of this suite stored logins there
             _write_secret(self.home / "auth.conf", self._logins())
         done = self._run([_tool("apt-get"), "--config-file", str(self.home / "apt.conf"), "update"])
         return complaints(done.stdout + done.stderr)
@@ -148,11 +148,11 @@ class Apt:
                     yield Index(archive.uri, suite, release.get("suite", suite), packages)
 
     def text(self, index: Index) -> bytes:
-        """Return the text of an index, however apt keeps it."""
+        """Return the text of an index, in whatever compression apt stores it."""
         return subprocess.run([_tool(HELPER), "cat-file", str(index.packages)], capture_output=True, check=True).stdout
 
     def download(self, uri: str, sha256: str, target: Path) -> None:
-        """Fetch a file and verify it; HostError if it cannot be fetched or is not what the index promised."""
+        """Fetch a file and verify it; HostError if it cannot be fetched or differs from the index."""
         # fmt: off
         done = self._run([
             _tool(HELPER), "--config-file", str(self.home / "apt.conf"),
@@ -171,7 +171,7 @@ class Apt:
         raise HostError(f"cannot download {uri}: {reason[-1]}", hint=REACH_HINT)
 
     def _logins(self) -> str:
-        """Return apt_auth.conf(5): the machine's own, which ours takes the place of, and what addresses have."""
+        """Return the text of apt_auth.conf(5): the machine's own, which ours replaces, and the logins of addresses."""
         own = self._etc / "auth.conf"
         lines = [own.read_text(errors="replace")] if own.is_file() and os.access(own, os.R_OK) else []
         for archive in self.archives:
@@ -233,7 +233,7 @@ def archives(etc: Path) -> list[Archive]:
 
 
 def complaints(output: str) -> list[str]:
-    """Return what `apt-get update` says of archives it could not reach or believe; a missing suite is not among it."""
+    """Return the errors of `apt-get update` about unreachable or unverified archives; missing suites are no errors."""
     serious = ("Failed to fetch", "GPG error", "signature")
     said = _MESSAGE.findall(output)
     return [
@@ -260,19 +260,19 @@ def _parted(address: str) -> tuple[str, str]:
 
 
 def _without_logins(text: str) -> str:
-    """Return a text that apt printed without the logins in its addresses: of a proxy, perhaps."""
+    """Return apt's output without the logins in addresses, e.g. of a proxy."""
     return _LOGIN_ANYWHERE.sub(r"\g<scheme>", text)
 
 
 def _write_secret(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, from the first byte on."""
+    """Write a file that only this user may read, from the first byte on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(text)
 
 
 def _families() -> tuple[tuple[set[str], tuple[str, ...]], ...]:
-    """For the main and the security archive: names that identify it, and the suites to ask it for."""
+    """For the main and the security archive: its names, and its suites."""
     names = tomllib.loads(Path(__file__).with_name("suites.toml").read_text())
     releases, every = names["releases"], [*names["releases"], *names["rolling"], *names["aliases"]]
     main = {f"{name}{suffix}" for name in every for suffix in ("", "-updates", "-backports", "-proposed-updates")}
@@ -321,7 +321,7 @@ def _one_line(line: str) -> Fields:
 
 
 def _list_name(uri: str) -> str:
-    """Return apt's name for the file that holds what `uri` held."""
+    """Return apt's file name for the content of `uri`."""
     kept = uri.partition("://")[2] or uri.partition(":")[2]
     return quote(kept.rpartition("@")[2], safe="/:+~.-,;=()'").replace("_", "%5f").replace("/", "_")
 

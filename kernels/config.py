@@ -44,7 +44,7 @@ def missing(config: Mapping[str, str], symbols: Iterable[str]) -> list[str]:
 
 
 def check_bootable(kernel: Kernel) -> None:
-    """Raise KernelError naming every symbol and module without which no case at all can be judged.
+    """Raise KernelError naming every missing symbol and module that all cases need.
 
     A kernel whose configuration is unknown passes: the boot will tell.
     """

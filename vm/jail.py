@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a QEMU may do: little, for a guest that breaks out of its machine is QEMU.
+"""Restrict QEMU: a guest that breaks out of its machine has QEMU's rights.
 
-A seccomp filter of QEMU's own keeps it from starting programs and gaining privileges. Started by root, it runs as a
+QEMU's own seccomp filter keeps it from starting programs and gaining privileges. Started by root, it runs as a
 user that owns nothing but the memory of its guest. Everything it needs reaches it as an open file, so it has no use for
 paths either, and a cache below /root may stay closed to it.
 """
@@ -23,7 +23,7 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 """See `-sandbox` in qemu(1)."""
 
 USER = 65432
-"""Of no name and no process, on Debian and most others; no file is its but the memory of our guests."""
+"""A user id without name or process on Debian and most others; it owns no file but the memory of guests."""
 
 KVM = Path("/dev/kvm")
 _CAPABILITIES = (0, 6, 7)
@@ -32,14 +32,14 @@ _CAPABILITIES = (0, 6, 7)
 
 @cache
 def sandbox(qemu: str) -> tuple[str, ...]:
-    """Return the option that shuts QEMU in; nothing where QEMU was built without seccomp."""
+    """Return the sandbox option; nothing if QEMU was built without seccomp."""
     known = subprocess.run([qemu, "-sandbox", SANDBOX, "-version"], capture_output=True, check=False)
     return ("-sandbox", SANDBOX) if not known.returncode else ()
 
 
 @cache
 def user() -> int:
-    """Return whom a QEMU runs as that root starts; 0 where we are not root, or may not become anybody else."""
+    """Return the user for a QEMU started by root; 0 if we are not root, or cannot change the user."""
     if os.geteuid():
         return 0
     effective = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
@@ -49,7 +49,7 @@ def user() -> int:
 
 
 def options(runner: int) -> list[str]:
-    """Return setpriv(1)'s options to become a user for good; none for 0."""
+    """Return setpriv(1)'s options to become a user irrevocably; none for 0."""
     if not runner:
         return []
     group = KVM.stat().st_gid if KVM.exists() else 0
@@ -65,7 +65,7 @@ def options(runner: int) -> list[str]:
 
 @contextlib.contextmanager
 def memory(path: Path, *, create: bool = False) -> Iterator[int]:
-    """Open a guest's memory for QEMU; it is whom QEMU runs as that has to own it."""
+    """Open a guest's memory for QEMU; it must belong to QEMU's user."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     with disk.explained(path):
         descriptor = os.open(path, flags, 0o600)
@@ -78,7 +78,7 @@ def memory(path: Path, *, create: bool = False) -> Iterator[int]:
 
 
 def runner(command: Sequence[str], descriptor: int | None = None) -> int:
-    """Return whom to run QEMU as, its guest's memory being open as `descriptor`.
+    """Return the user to run QEMU as; its guest's memory is open as `descriptor`.
 
     That is who owns the memory, for the cache may be another user's that root was told to use; and root where KVM, or
     QEMU itself, is only for root.
@@ -101,7 +101,7 @@ def _may_use_kvm() -> bool:
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[int]:
-    """Open a file for QEMU, which opens it again as another user: one that may not is copied to memory."""
+    """Open a file for QEMU, which reopens it as another user: if that user may not read it, copy it to memory."""
     with path.open("rb") as file:
         if not user() or os.fstat(file.fileno()).st_mode & stat.S_IROTH:
             yield file.fileno()
@@ -113,6 +113,6 @@ def readable(path: Path) -> Iterator[int]:
 
 
 def _maps(name: str) -> bool:
-    """Whether a user namespace has our user."""
+    """Whether the user namespace maps QEMU's user."""
     lines = (line.split() for line in Path("/proc/self", name).read_text().splitlines())
     return any(int(first) <= USER < int(first) + int(count) for first, _, count in lines)

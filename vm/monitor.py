@@ -26,16 +26,16 @@ class Monitor:
         self._owed = 0
         self._value: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
-        """What QEMU told of its own accord, as far as it has been read."""
+        """Events that QEMU has sent and that were read."""
         self._answered = False
 
     def post(
         self, execute: str, arguments: Mapping[str, Any] | None = None, *, descriptors: Sequence[int] = ()
     ) -> None:
-        """Give a command without waiting; its failure is raised by the next `execute`."""
+        """Send a command without waiting; the next `execute` raises its failure."""
         message = json.dumps({"execute": execute, "arguments": arguments or {}}).encode()
         self._owed += 1
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its exit is noticed by whoever waits
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the waiting thread notices its exit
             self._connection.settimeout(ANSWER_SECONDS)
             socket.send_fds(self._connection, [message], descriptors)
 
@@ -47,7 +47,7 @@ class Monitor:
         descriptors: Sequence[int] = (),
         patience: float = ANSWER_SECONDS,
     ) -> dict[str, Any]:
-        """Give a command and return its answer; QmpError if it or one posted before failed, or on silence."""
+        """Send a command and return its answer; QmpError if it or an earlier posted one failed, or on a timeout."""
         self.post(execute, arguments, descriptors=descriptors)
         end = time.monotonic() + patience
         while self._owed:
@@ -55,7 +55,7 @@ class Monitor:
         return self._value
 
     def listen(self) -> None:
-        """Take in what has been said so far; QMP needs no other upkeep."""
+        """Read all pending messages."""
         with contextlib.suppress(QmpError):
             while True:
                 self._read(0.0)
@@ -68,7 +68,7 @@ class Monitor:
 
     @property
     def answered(self) -> bool:
-        """Whether QEMU has ever answered a command: it does not before it has set up the whole machine."""
+        """Whether QEMU has ever answered a command: it answers only after it has set up the machine."""
         self.listen()
         return self._answered
 

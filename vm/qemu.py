@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One QEMU process: it owns no file, and it cannot outlive us."""
+"""One QEMU process: it owns no file, and it cannot outlive this process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vm.monitor import Monitor, QmpError
 from vm.patience import Waits, starvation
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
-"""RAM that is a shared file stays where it is; the state is only the devices, some 400 KiB."""
+"""RAM in a shared file is not copied; the state has only the devices, some 400 KiB."""
 
 KEEP_THE_DEAD = {"reboot": "shutdown", "shutdown": "pause"}
-"""A guest that resets or powers off stays as it is, for its memory to be read."""
+"""A guest that resets or powers off is paused, so that its memory can be read."""
 
 AUTOPSY_SECONDS = 2.0
 DUMP_SECONDS = 60.0
@@ -39,7 +39,7 @@ SHUTDOWN_REASONS = {
 
 
 CRASHES = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP}
-"""Signals that QEMU brings upon itself; then its guest may have had a part in it. A full disk makes it SIGBUS."""
+"""Signals that QEMU causes itself; its guest may be the reason. A full disk makes it SIGBUS."""
 
 
 def with_parent_death_signal(command: list[str], runner: int = 0) -> list[str]:
@@ -61,7 +61,7 @@ _running: weakref.WeakSet[Qemu] = weakref.WeakSet()
 
 
 def end_all() -> None:
-    """Kill every QEMU of this process, so that whoever waits for one hears of it; from any thread."""
+    """Kill every QEMU of this process, so that threads that wait for one return; may be called from any thread."""
     for qemu in list(_running):
         qemu.process.kill()
 
@@ -107,7 +107,7 @@ class Qemu:
             self._monitor.post("migrate-incoming", {"uri": f"fd:{state}"})
 
     def _started(self, command: list[str], inherited: list[int]) -> subprocess.Popen[bytes]:
-        """Start the process; HostError, with everything let go of, if that fails."""
+        """Start the process; if that fails, close everything and raise HostError."""
         try:
             return subprocess.Popen(
                 with_parent_death_signal(command, self._runner),
@@ -125,15 +125,15 @@ class Qemu:
             raise unstarted("QEMU", error) from error
 
     def console(self) -> str:
-        """Return all the guest has printed."""
+        """Return the console output of the guest."""
         return content(self.serial)
 
     def printed(self) -> int:
-        """Return how many bytes the guest has printed, and QEMU about it."""
+        """Return the number of bytes that guest and QEMU have printed."""
         return os.fstat(self.serial).st_size + os.fstat(self._stderr).st_size
 
     def complaint(self) -> str:
-        """Return why it ended, or what QEMU itself said last."""
+        """Return why QEMU ended, or its last line of output."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason
         return self.mishap() or self._last_word()
@@ -142,7 +142,7 @@ class Qemu:
         return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
 
     def mishap(self) -> str:
-        """Return what befell QEMU that is nothing its guest could do; or nothing."""
+        """Return what the host did to QEMU (a kill, a stop); empty if nothing."""
         status = self.process.poll()
         if status is not None and status < 0 and -status not in CRASHES:
             return f"QEMU was killed by {signal.Signals(-status).name}"
@@ -153,7 +153,7 @@ class Qemu:
         return ""
 
     def starved(self) -> Waits:
-        """Return for how long it has waited for a processor."""
+        """Return the seconds for which it has waited for a processor."""
         return starvation(self.process.pid)
 
     def save(self, state: Path, deadline: float = 30.0) -> None:
@@ -175,16 +175,16 @@ class Qemu:
         raise QmpError("QEMU did not save the guest in time")
 
     def keep(self) -> int:
-        """From now on keep the memory of a guest that dies; the descriptor returned gets ready when that happens."""
+        """From now on keep the memory of a guest that dies; the returned descriptor becomes readable then."""
         self._monitor.post("set-action", KEEP_THE_DEAD)
         return self._monitor.fileno()
 
     def ended(self) -> bool:
-        """Whether the guest no longer runs, kept or not."""
+        """Whether the guest has stopped running."""
         return bool(self._monitor.shutdown_reason())
 
     def autopsy(self) -> None:
-        """Have a kernel that answers nothing print where it is: an NMI, which it takes for a reason to panic.
+        """Make a silent kernel print where it is, by an NMI that makes it panic.
 
         It works with interrupts off too; see `unknown_nmi_panic` in Documentation/admin-guide/kernel-parameters.txt.
         """
@@ -203,7 +203,7 @@ class Qemu:
     def dump(self, path: Path) -> None:
         """Write the guest's memory as an ELF core, for crash and drgn; QmpError if that fails.
 
-        As large as the guest's memory; the guest stands still meanwhile.
+        The file is as large as the guest's memory; the guest is paused meanwhile.
         """
         try:
             with _opened(path) as descriptor:
@@ -215,7 +215,7 @@ class Qemu:
             raise
 
     def debug(self, path: Path) -> None:
-        """Stop the guest and have gdb's protocol spoken on a Unix socket at `path`; QmpError if that fails."""
+        """Stop the guest and start a gdb stub on a Unix socket at `path`; QmpError if that fails."""
         self._monitor.execute("stop")
         # QEMU may not write where the user wants the socket, so it is handed a bound one.
         with socket.socket(socket.AF_UNIX) as stub:
@@ -228,7 +228,7 @@ class Qemu:
         self._monitor.execute("human-monitor-command", {"command-line": "gdbserver chardev:gdb"})
 
     def close(self) -> None:
-        """Kill it and let go of everything; may be called twice."""
+        """Kill it and close everything; may be called twice."""
         if self.exited < 0:
             return
         self.process.kill()
@@ -241,7 +241,7 @@ class Qemu:
 
 
 def unstarted(name: str, error: OSError) -> HostError:
-    """Say why a program does not start."""
+    """Return why a program does not start."""
     if isinstance(error, FileNotFoundError):
         return HostError(f"{error.filename} is not installed", hint="apt install util-linux")
     return HostError(f"{name} cannot be started: {error.strerror}", hint="is there memory, and room for processes?")
@@ -264,6 +264,6 @@ def _is_stopped(pid: int) -> bool:
 
 
 def content(descriptor: int) -> str:
-    """Return what a file in memory holds."""
+    """Return the content of a memory file."""
     size = os.fstat(descriptor).st_size
     return os.pread(descriptor, size, 0).decode(errors="replace")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's root: Debian's python3, the part of its library a case may want, and the agent, as one initramfs."""
+"""The guest's root: Debian's python3, the part of its library that cases may use, and the agent, as one initramfs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INIT = f"PYTHONHASHSEED=0 rdinit={PYTHON} -- -SsP /init.py"
 
 DIRECTORIES = ("proc", "sys", "dev", "tmp", "run", "root", "modules")
 DEVICES = (("console", 5, 1), ("null", 1, 3), ("urandom", 1, 9))
-"""What the kernel and the interpreter open before devtmpfs is mounted."""
+"""Devices that the kernel and the interpreter open before devtmpfs is mounted."""
 
 UNWANTED = re.compile(
     r"""(?x)
@@ -32,7 +32,7 @@ UNWANTED = re.compile(
     | turtle\.py | pydoc\.py | doctest\.py | _pydecimal\.py | _pyio\.py
     ) $ """
 )
-"""Top-level names of the library that no case needs: two thirds of it, unpacked anew at every cold boot."""
+"""Top-level names of the library that no case needs: two thirds of it, which every cold boot would unpack."""
 
 UNWANTED_EXTENSIONS = re.compile(
     r"_(ssl|hashlib|sqlite3|curses.*|tkinter|decimal|codecs_.*|test.*|xx.*|asyncio|dbm|gdbm|lzma|bz2|multibytecodec)\.|"
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 
 class Writer(Protocol):
-    """Takes a root's members: CpioWriter, FolderWriter."""
+    """Writes the members of a root: CpioWriter, FolderWriter."""
 
     def directory(self, name: str) -> None:
         """Add a directory."""
@@ -70,18 +70,18 @@ class Writer(Protocol):
         """Add a character device."""
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether there is such a member."""
+        """Return whether there is such a member."""
 
 
 def write_root(stream: BinaryIO, python: Path = PYTHON) -> None:
-    """Write the root image; HostError where python3 is missing."""
+    """Write the root image; HostError if python3 is missing."""
     writer = CpioWriter(stream)
     fill_root(writer, python)
     writer.close()
 
 
 def fill_root(writer: Writer, python: Path = PYTHON) -> None:
-    """Write the members of the root; HostError where python3 is missing."""
+    """Write the members of the root; HostError if python3 is missing."""
     facts = _describe(python)
     library = Path(facts["library"])
     for name in DIRECTORIES:
@@ -154,7 +154,7 @@ def _is_test(path: Path) -> bool:
 
 
 def _write_modules(writer: Writer, facts: dict[str, Any], sources: list[Path]) -> None:
-    """Ship only bytecode: the guest would compile on every cold boot, slowly."""
+    """Write only bytecode: otherwise the guest would compile on every cold boot."""
     magic = bytes.fromhex(facts["magic"])
     missing = []
     for source in sources:

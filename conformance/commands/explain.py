@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform explain`: what a case does, what is expected of a kernel at each step and why, without booting anything."""
+"""`conform explain`: print what a case does, and what a kernel must answer at each step and why; boots nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kernels.version import Version
 _OLDEST: Final = Version(5, 10)
 _WIDTH: Final = 80
 _NAMED: Final = 3
-"""So many cases are named where several, or none, are meant."""
+"""Cases named in the error for a pattern that matches several, or none."""
 _CONTROL: Final = "The control, in the same clone: the same scenario on sockets that were never in a map"
 _COMPARED: Final = (
     "A step above that is expected `as the control` answers what the same step answers here; where the control has no "
@@ -44,7 +44,7 @@ _REDIRECT: Final = ("socket", "attach", "insert", "redirect")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a step answers on one kernel, and by which row."""
+    """The answer of a step on one kernel, and the deciding row."""
 
     step: str
     answer: str
@@ -60,7 +60,7 @@ def explain(options: argparse.Namespace) -> int:
 
 
 def case_named(pattern: str) -> Case:
-    """Return the only case that a glob of ids, or of names, means; UsageError names some where none or several are."""
+    """Return the only case that a glob matches, by id or name; UsageError names some if there are none or several."""
     every = {case.id: case for case in cases()}
     if pattern in every:
         return every[pattern]
@@ -77,7 +77,7 @@ def case_named(pattern: str) -> Case:
 
 
 def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
-    """Return what is known of the kernel asked about, and how to call it."""
+    """Return the facts about the kernel asked about, and its name."""
     if options.kernel and options.version:
         raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
     if options.kernel:
@@ -120,7 +120,7 @@ def _command(case: Case) -> list[str]:
 
 
 def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:
-    """Yield the steps of the case, then those of its control that rows speak of, if any do."""
+    """Yield the steps of the case, then those of its control that rows name."""
     before: set[str] = set()
     every = expected(case, facts)
     control = [answer for answer in every if steps.of_control(answer.step)]
@@ -136,7 +136,7 @@ def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:
 
 
 def expected(case: Case, facts: KernelFacts) -> list[Answer]:
-    """Return the answer of each step, in order; of a step that is absent on this kernel, too, if it is on others."""
+    """Return the answer of each step, in order; also of a step that is absent on this kernel only."""
     decided = GROUPS[case.group].decided
     if decided is not None:
         return [Answer(step, rule.outcome, rule) for step, rule in decided(case, facts)]
@@ -147,7 +147,7 @@ def expected(case: Case, facts: KernelFacts) -> list[Answer]:
 
 
 def history(case: Case, step: str) -> list[tuple[Version, Answer]]:
-    """Return what a step of a case answers from which mainline version on, where that changes; oldest first."""
+    """Return the answers of a step and the mainline versions at which they begin; oldest first."""
     found: list[tuple[Version, Answer]] = []
     for version in _turns(case):
         answer = _answer(case, step, version)
@@ -166,7 +166,7 @@ def _answer(case: Case, step: str, version: Version) -> Answer | None:
 
 
 def _turns(case: Case) -> list[Version]:
-    """Return the mainline versions with which some row about the case begins or ends."""
+    """Return the mainline versions at which a row about the case begins or ends."""
     if GROUPS[case.group].decided is not None:
         rules: Iterable[Rule] = (rule for name in _REDIRECT for rule in table(name).rules)
     else:
@@ -181,7 +181,7 @@ def _unasked(need: Ground, style: Style) -> list[str]:
 
 
 def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], style: Style) -> list[str]:
-    """Explain one step: its answer, its words, why, which row says so, and what other kernels answer.
+    """Explain one step: its answer, words, reason, row, and the answers of other kernels.
 
     `before` holds the rows that were explained already, and grows.
     """
@@ -221,7 +221,7 @@ def _words(answer: str) -> str:
 
 
 def _otherwise(turns: Sequence[tuple[Version, Answer]], now: Answer, version: Version) -> Iterator[str]:
-    """Yield what other kernels answer, by mainline version."""
+    """Yield the answers of other kernels, by mainline version."""
     for number, (first, answer) in enumerate(turns):
         if answer.answer == now.answer:
             continue
@@ -234,7 +234,7 @@ def _otherwise(turns: Sequence[tuple[Version, Answer]], now: Answer, version: Ve
 
 
 def _beginning(rule: Rule, version: Version) -> Mapping[str, str]:
-    """Return since when a row decides; that of another row that ended counts where it began earlier itself."""
+    """Return the version at which a row begins to decide, which may be the end of another row."""
     since = rule.as_ground(()).since
     return since if since[MAINLINE] == str(version) else {MAINLINE: str(version)}
 
@@ -257,7 +257,7 @@ def _defects(case: Case, facts: KernelFacts, style: Style) -> list[str]:
 
 
 def symptoms(row: Deviation) -> Iterator[str]:
-    """Yield how a defect shows."""
+    """Yield the symptom of a defect."""
     if row.answers:
         answers = ", ".join(f"{step}: {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
         gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
@@ -285,6 +285,6 @@ def _commit(ground: Ground) -> str:
 
 
 def bound_words(bound: Mapping[str, str]) -> str:
-    """Say a bound: `6.4, 6.1.32 on 6.1`."""
+    """Return a bound in words: `6.4, 6.1.32 on 6.1`."""
     branches = [f"{first} on {branch}" for branch, first in bound.items() if branch != MAINLINE]
     return ", ".join([first_on(bound), *branches])

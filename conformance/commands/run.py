@@ -27,17 +27,17 @@ from conformance.run.session import hold
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
 _LISTING = ("--collect-only", "--co", "-h", "--help")
-"""pytest's options that judge nothing."""
+"""pytest's options that run no tests."""
 
 
 def run(options: argparse.Namespace, parse: Parse) -> int:
-    """Judge the kernels asked for and return the exit code; `parse` reads the command line of an earlier sitting."""
+    """Judge the chosen kernels and return the exit code; `parse` reads the command line of a resumed run."""
     lists = any(each in _LISTING for each in options.pytest_arguments)
     native = lists or any(each.startswith("-v") for each in options.pytest_arguments)
     before, claim = None, None
     with ExitStack() as stack:
         if options.resume:
-            # Claimed before it is read: another run may be writing it.
+            # Claim the folder before reading it: another run may be writing it.
             claim = stack.enter_context(Claim(Path(options.resume), again=True))
             asked = options
             options, before = resume.recall(options.resume, _only_resuming(options, parse))
@@ -67,7 +67,7 @@ def _judged(options: argparse.Namespace, recorder: RunRecorder, *, native: bool)
 
 
 def _report(results: Path | None, loudness: int, run: Run, style: Style) -> Sequence[str]:
-    """Return the report, with the evidence named as it is found from the current directory."""
+    """Return the report, with evidence paths relative to the current directory."""
     run = located(run, results) if results is not None else run
     if loudness >= 0:
         return report_lines(run, style)
@@ -76,12 +76,12 @@ def _report(results: Path | None, loudness: int, run: Run, style: Style) -> Sequ
 
 
 def swapped(code: ExitCode) -> ExitCode:
-    """Return the code for a bisection that looks for the commit that fixed something."""
+    """Return the exit code for a bisection that looks for a fix."""
     return {ExitCode.OK: ExitCode.UNEXPECTED, ExitCode.UNEXPECTED: ExitCode.OK}.get(code, code)
 
 
 def _only_resuming(options: argparse.Namespace, parse: Parse) -> Parse:
-    """Return what reads the command line of an earlier sitting; UsageError if this one asks for anything else."""
+    """Return the parser for the resumed run's command line; UsageError if this command line has other options."""
     looks = ("color", "loudness", "yes", "no_install")
     alone = parse(["run", "--resume", options.resume])
     if any(value != getattr(alone, name) for name, value in vars(options).items() if name not in looks):

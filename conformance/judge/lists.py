@@ -13,7 +13,7 @@ kernel's report must match somewhere.
              6.12       any 6.12.y                    all    every kernel
 
 All four annotations are required, except in an allow list, where none is: it says what to run, not what is broken.
-An entry that is past its `until`, or names no case there is, is an error, so that no list outlives its reasons.
+An entry that is past its `until`, or matches no case, is an error, so that no list outlives its reasons.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class Entry:
     until: dt.date | None = None
 
     def names(self, case_id: str) -> bool:
-        """Whether it speaks of a case, `group/name`; whole components only."""
+        """Whether it matches a case, `group/name`; whole components only."""
         wanted, given = self.pattern.split("/"), case_id.split("/")
         return len(wanted) <= len(given) and all(map(fnmatchcase, given, wanted))
 
     def excuses(self, title: str) -> bool:
-        """Whether it speaks of a report of this title."""
+        """Whether it matches a report with this title."""
         return re.search(self.pattern, title) is not None
 
     @property
@@ -87,13 +87,13 @@ class Entry:
         return f"{self.file}, line {self.line}"
 
     def as_ground(self, prefix: str = "") -> Ground:
-        """Return the line as what a verdict rests on."""
+        """Return the line as the ground of a verdict."""
         return Ground(
             file=self.file, row=f"line {self.line}", source=Source.LIST, reason=f"{prefix}{self}", link=self.link
         )
 
     def __str__(self) -> str:
-        """Return why, with the link and the day on which the reason ends to count."""
+        """Return the reason, with the link and the day on which it expires."""
         until = f"until {self.until}" if self.until else ""
         rest = ", ".join(filter(None, [self.link, until]))
         return f"{self.reason} ({rest})" if rest else self.reason
@@ -109,7 +109,7 @@ class Lists:
     splats: tuple[Entry, ...] = ()
 
     def selects(self, case_id: str) -> bool:
-        """Whether any kernel shall be asked this case."""
+        """Whether the case is selected for any kernel."""
         return self.allow is None or any(entry.names(case_id) for entry in self.allow)
 
     def refusal(self, case_id: str, version: Version) -> Ground | None:
@@ -124,7 +124,7 @@ class Lists:
         return replace(named.as_ground(), reason="not on the allow list for this kernel")
 
     def known(self, title: str, version: Version) -> Ground | None:
-        """Return why a report of this title is no news from this kernel; None if it is."""
+        """Return the reason that excuses a report with this title on this kernel; None if there is none."""
         entries = (entry for entry in self.splats if version in entry.kernels and entry.excuses(title))
         return next((entry.as_ground() for entry in entries), None)
 

@@ -9,7 +9,7 @@ from conformance.report.events import Run
 
 
 def exit_code_of(run: Run) -> ExitCode:
-    """Say what a run that was neither interrupted nor broken came to: see `./conform run --help`."""
+    """Return the exit code of a run that was neither interrupted nor broken: see `./conform run --help`."""
     counts = run.counts()
     if any(counts[verdict] for verdict in Verdict if not verdict.expected and verdict is not Verdict.INFRA):
         return ExitCode.UNEXPECTED

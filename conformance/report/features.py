@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Since which kernel there is what, as machines read it (JSON, which is YAML too): derived from runs, not expectations.
+"""The first kernel with each feature, as JSON (which is YAML, too): derived from runs, not from expectations.
 
 A feature is a row of `features.toml`: the cases of a group whose parameters `match` share it under its `name`, in which
 `{parameter}` stands for its value. A kernel has the feature if all of them gave one of the answers in `shown_by`, by
@@ -32,7 +32,7 @@ _ANSWERED = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.XPASS)
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What shows a feature."""
+    """One row of features.toml."""
 
     name: str
     group: str
@@ -40,7 +40,7 @@ class _Row:
     shown_by: Mapping[str, list[str]]
 
     def speaks_of(self, case: CaseEvent) -> bool:
-        """Tell whether the case is about this feature."""
+        """Return whether the case is about this feature."""
         wanted = ((name, [value] if isinstance(value, str) else value) for name, value in self.match.items())
         return case.group == self.group and all(case.params.get(name) in values for name, values in wanted)
 
@@ -72,7 +72,7 @@ def _answers(case: CaseEvent) -> Iterator[tuple[str, bool]]:
     given: Mapping[str, Any] = {"outcome": case.observed, **((case.observation or {}).get("steps") or {})}
     for row in _rows():
         if row.speaks_of(case):
-            # A case has not every step on every kernel: what a kernel refused it is not asked any further.
+            # A case may lack steps on a kernel: after a refusal it stops.
             yield row.name.format(**case.params), all(given.get(step) in those for step, those in row.shown_by.items())
 
 

@@ -16,24 +16,24 @@ class Known:
     """One defect, and the cases that show it."""
 
     name: str
-    """The id of its row; empty where only a list of known splats excuses a case."""
+    """The id of its row; empty if only a list of known splats excuses a case."""
     reason: str
     """What is wrong, then commits and links. The first version is left out: it differs from branch to branch."""
     cases: tuple[CaseEvent, ...]
     places: tuple[str, ...] = ()
     """Its row: the file and the id in it."""
     title: str = ""
-    """What is wrong, in one sentence; empty where the reason says it."""
+    """What is wrong, in one sentence; empty if the reason serves as title."""
     cves: tuple[str, ...] = ()
     """Its CVE numbers."""
 
     @property
     def example(self) -> str:
-        """The id of a case that shows it: of those that show little else the shortest."""
+        """The id of an example: the shortest among the cases that show few other defects."""
         return min(self.cases, key=lambda case: (len(defects_of(case)), len(case.id), case.id)).id
 
     def by_kernel(self) -> Counter[str]:
-        """Return how many cases show it, by the kernel's slug."""
+        """Return the number of cases that show it, by the kernel's slug."""
         return Counter(case.kernel for case in self.cases)
 
 
@@ -43,14 +43,14 @@ def known_defects(cases: Iterable[CaseEvent]) -> list[Known]:
     for case in cases:
         for ground in defects_of(case):
             name = ground.row if ground.source is Source.DEFECT else ""
-            # What has no name is what its reason is.
+            # A defect without a name is identified by its reason.
             found.setdefault((name, "" if name else ground.reason), []).append((case, ground))
     known = [_known(name, shown) for (name, _), shown in sorted(found.items())]
     return sorted(known, key=lambda each: not each.cves)
 
 
 def defects_of(case: CaseEvent) -> tuple[Ground, ...]:
-    """Return the defects that a case is about; the lines of lists that excuse it where it is about none.
+    """Return the defects of a case, or else the entries of lists that excuse it.
 
     The log of an older suite has no grounds, only the names of defects and one reason for all.
     """

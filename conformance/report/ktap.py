@@ -22,7 +22,7 @@ _DIRECTIVES = {
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """One line of result, what is nested in it, and the diagnostics above it."""
+    """One result line, its nested results, and the diagnostics above it."""
 
     name: str
     passed: bool
@@ -60,7 +60,7 @@ def _case(kernel: KernelEvent, case: CaseEvent) -> _Result:
 
 
 def _level(results: Sequence[_Result], about: Iterable[str] = ()) -> Iterator[str]:
-    """Yield one level of nesting; what is below it is set in by two blanks."""
+    """Yield one level of nesting; nested levels are indented by two blanks."""
     yield "KTAP version 1"
     yield from _diagnostics(about)
     yield f"1..{len(results)}"

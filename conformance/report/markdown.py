@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The report in GitHub's Markdown: for the summary of a CI job, where what went wrong comes first."""
+"""The report in GitHub's Markdown: for the summary of a CI job, with failures first."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _kernels(run: Run) -> Iterator[str]:
 
 
 def _unexpected(run: Run) -> Iterator[str]:
-    """Yield every unexpected case; those that differ in nothing but their name share one explanation."""
+    """Yield every unexpected case; those that differ only in their names share one explanation."""
     cases = run.unexpected()
     if cases:
         yield from ("", f"### UNEXPECTED: {len(cases)}")
@@ -112,7 +112,7 @@ def _known(run: Run) -> Iterator[str]:
 
 
 def _absent(run: Run) -> Iterator[str]:
-    """Yield the known defects that each kernel should show by its version and did not."""
+    """Yield the known defects that each kernel's version should show and did not."""
     rows = [
         (_text(run.kernel(slug).title), _text(each.text), "fixed?" if each.fixed else "not seen")
         for slug in run.slugs
@@ -155,7 +155,7 @@ def _provenance(run: Run) -> Iterator[str]:
 
 
 def _counts(cases: Sequence[CaseEvent], instead: str = "") -> tuple[str, ...]:
-    """Return how many cases there are, how many came to each verdict that is expected, and how many were not."""
+    """Return the number of cases, of each expected verdict, and of unexpected cases."""
     counts = Counter(case.verdict for case in cases)
     bad = sum(not case.verdict.expected for case in cases)
     told = instead or (str(bad) if bad else "")
@@ -164,7 +164,7 @@ def _counts(cases: Sequence[CaseEvent], instead: str = "") -> tuple[str, ...]:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield a table; what counts is set to the right."""
+    """Yield a table; numbers are aligned to the right."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'|'.join('---:' if head in (*_COUNTS, 'time') else '---' for head in heads)}|"
     yield from (f"| {' | '.join(map(str, row))} |" for row in rows)

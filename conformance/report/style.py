@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a report looks: colour only where asked, plain ASCII where nothing else can be shown, never over 80 columns."""
+"""The style of reports: optional colour, plain ASCII if the stream needs it, never over 80 columns."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _ANSI = {
     "bad": "1;37;41",
     "fault": "31",
 }
-# Punctuation of the report's own sentences, where the stream cannot show it.
+# ASCII replacements for the report's own punctuation.
 _ASCII = str.maketrans({"…": "~", "─": "-", "█": "#", "░": "."})
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What the reader's medium can show."""
+    """The capabilities of the output."""
 
     colour: bool = False
     unicode: bool = True
@@ -40,7 +40,7 @@ class Style:
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
-        """Find out what a stream can show; https://no-color.org comes before https://force-color.org."""
+        """Detect the capabilities of a stream; https://no-color.org overrides https://force-color.org."""
         forced = os.environ.get("FORCE_COLOR", "") not in ("", "0")
         able = stream.isatty() and os.environ.get("TERM") != "dumb"
         colour = not os.environ.get("NO_COLOR") and (forced or able)
@@ -52,7 +52,7 @@ class Style:
         return cls(colour, True, *calls)
 
     def paint(self, text: str, *names: str) -> str:
-        """Colour text but for the blanks behind it; names as in the table above."""
+        """Colour text except for trailing blanks; names as in the table above."""
         codes = ";".join(_ANSI[name] for name in names if name)
         bare = text.rstrip()
         return f"\x1b[{codes}m{bare}\x1b[0m{text[len(bare) :]}" if self.colour and codes and bare else text
@@ -62,7 +62,7 @@ class Style:
         return here(text, self.program)
 
     def show(self, text: str) -> str:
-        """Return foreign text as one line that is safe to print, in characters that the medium has."""
+        """Return foreign text as one line that is safe to print, in characters that the stream can encode."""
         text = foreign.line(text)
         return text if self.unicode else text.translate(_ASCII).encode("ascii", "replace").decode()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a case's record travels from the process that examined it to the controller: as a pytest user property."""
+"""Pass a case's record from the process that examined it to the controller, as a pytest user property."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from conformance.report.events import CaseEvent
 RECORD = "conform"
 """The user property's name."""
 FAULT = "conform-fault"
-"""The name of another: what keeps this host from judging any case, as a sentence and a hint."""
+"""The name of the property for a host error: a sentence and a hint."""
 
 
 def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -> CaseEvent | None:
     """Return the event of a finished test, or None while there is none; `specs` is slug to spec.
 
-    A test that ended without leaving a record (its worker crashed, a fixture raised, somebody marked it `skip`) becomes
+    A test that ended without leaving a record (its worker crashed, a fixture raised, it was marked `skip`) becomes
     `infra`: a case that was to run is never silently absent. So does one that passed, but whose teardown failed.
     """
     record = _property(report, RECORD)
@@ -49,7 +49,7 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
 
 
 def fault_of(report: pytest.TestReport) -> HostError | None:
-    """Return what broke the host, or which table is wrong, if a test met with that."""
+    """Return the host error of a test, if there is one."""
     found = _property(report, FAULT)
     return HostError(found[0], hint=found[1]) if found is not None else None
 
@@ -59,7 +59,7 @@ def _property(report: pytest.TestReport, wanted: str) -> Any:
 
 
 def unjudged(nodeid: str, sentence: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
-    """Return the event of a case that came to no verdict, and why."""
+    """Return the event of a case without a verdict, with the reason."""
     slug, case = named(nodeid, specs)
     record = {
         "kernel": slug,

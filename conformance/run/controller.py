@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The hooks of the process that owns a run: they have kernels made ready and results gathered."""
+"""Pytest hooks of the controlling process: make the kernels ready and gather the results."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Controller:
             return (yield)
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
-        """Hear that a case begins, be it in a worker."""
+        """Pass on that a case begins, also in a worker."""
         slug, case = named(nodeid, specs_of(self._config))
         if slug:
             self.recorder.begun(slug, case.id)
@@ -85,13 +85,13 @@ class Controller:
                 pytest.exit(lines_of(error), returncode=int(error.exit_code))
 
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Remember what broke the session, for the command to tell."""
+        """Remember the error that broke the session, for the command to report."""
         self.recorder.fault = excinfo.value
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Remember which signal ended the run; sessions that stop themselves come here too, with other types.
+        """Remember which signal ended the run; pytest's own stops come here, too.
 
-        So does one whose time is up: that is no interruption.
+        So does a passed deadline. Neither is an interruption.
         """
         codes: dict[type[BaseException], ExitCode] = {
             KeyboardInterrupt: ExitCode.INTERRUPTED,
@@ -100,7 +100,7 @@ class Controller:
         self.recorder.interrupted = codes.get(type(excinfo.value))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Remember what keeps cases from being collected: without them the session ends."""
+        """Remember the error of a failed collection, which ends the session."""
         if report.failed:
             last = report.longreprtext.strip().rpartition("\n")[2].removeprefix("E ").strip()
             hint = "see more with: pytest conformance --collect-only"
@@ -125,7 +125,7 @@ class Controller:
                 terminalreporter.write_line(line)
 
     def _give_up_the_rest(self) -> None:
-        """Where time is up, have every case that was not judged say so."""
+        """When the time is up, record every remaining case as not judged."""
         if time.monotonic() < self.recorder.expires or self.recorder.interrupted is not None:
             return
         for nodeid in self._selected:
@@ -137,14 +137,14 @@ class Controller:
         self.recorder.add(replace(event, at=self._seconds()))
 
     def _seconds(self) -> float:
-        """Return how long the run takes so far, its earlier sittings included."""
+        """Return the seconds of the run so far, with those before it was resumed."""
         return round(self.recorder.earlier + time.monotonic() - self.recorder.began, 3)
 
     def _distributed(self) -> bool:
         return bool(getattr(self._config.option, "tx", None))
 
     def _prepare(self, specs: Mapping[str, str]) -> None:
-        """Make the kernels ready unless the command did; ends the session where that cannot be done."""
+        """Make the kernels ready unless the command did; ends the session if that fails."""
         if self.recorder.workbench is not None:
             return
         try:
@@ -175,7 +175,7 @@ def planned_among(nodeids: Iterable[str], slugs: Iterable[str]) -> Planned:
 
 
 def _asks_for_cases(config: pytest.Config) -> bool:
-    """Tell from the command line whether this session collects cases; xdist's controller collects nothing itself."""
+    """Return, from the command line, whether this session collects cases; xdist's controller collects none itself."""
     cases = Path(__file__).resolve().parents[1] / "cases"
     paths = (Path(argument.split("::")[0]).resolve() for argument in config.args)
     return not config.option.collectonly and any(

@@ -24,10 +24,10 @@ from kernels.resolve import amend, parse
 from vm.machine import MachineKind, MachineOptions
 
 _WORKER_MEMORY = 150
-"""MiB a worker takes beside its guest's memory: pytest and QEMU itself."""
+"""MiB that a worker takes besides its guest's memory: pytest and QEMU itself."""
 
 _RENAMED = {"--trace": "--conform-trace"}
-"""What is called otherwise under pytest, which has an option of that name."""
+"""Options with another name under pytest, which has its own option of that name."""
 
 
 def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = None, but: Container[str] = ()) -> None:
@@ -51,7 +51,7 @@ def add_pytest_options(add: Callable[..., Any]) -> None:
 def by_slug(specs: Sequence[str]) -> dict[str, str]:
     """Return slug to spec in the order given; of two different specs with one slug the second gets a number.
 
-    A spec that means nothing gets a slug too: whoever resolves it says what is wrong with it.
+    An invalid spec gets a slug, too: resolving it reports the error.
     """
     named: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
@@ -100,8 +100,8 @@ def machine_options(namespace: Any, preload: tuple[str, ...]) -> MachineOptions:
 
 
 def repetition(namespace: Any) -> Repetition:
-    """Read from a parsed command line how often a case is tried."""
-    # Who says how often, or wants every case for itself, gets just that of every case.
+    """Return the repetition options of a parsed command line."""
+    # With --tries, --repeat or --isolation case, every case is tried exactly so.
     asked = namespace.conform_tries, namespace.conform_repeat, namespace.conform_until_fail or None
     return Repetition(
         tries=namespace.conform_tries or Repetition().tries,
@@ -113,7 +113,7 @@ def repetition(namespace: Any) -> Repetition:
 
 
 def evidence_request_of(namespace: Any) -> EvidenceRequest | None:
-    """Read from a parsed command line what a bad case is run once more for; UsageError where that has no place."""
+    """Return the evidence options of a parsed command line; UsageError if there is no results folder for it."""
     if not (namespace.conform_trace or namespace.conform_dump):
         return None
     if not namespace.conform_results:
@@ -124,7 +124,7 @@ def evidence_request_of(namespace: Any) -> EvidenceRequest | None:
 
 
 def workers(namespace: Any) -> int:
-    """Return how many machines the processors and the memory of this host allow at a time."""
+    """Return the number of machines that processors and memory of this host allow."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") >> 20
     by_memory = memory // (int(namespace.conform_memory) + _WORKER_MEMORY)
     by_cpus = len(os.sched_getaffinity(0)) // int(namespace.conform_cpus)
@@ -138,12 +138,12 @@ def lists_of(namespace: Any) -> Lists:
 
 
 def shard_of(namespace: Any) -> Shard:
-    """Read from a parsed command line which share of the cases is to be judged; all of them unless told otherwise."""
+    """Return the share of a parsed command line; by default all cases."""
     return Shard.parse(namespace.conform_shard or "1/1")
 
 
 def wanted_of(namespace: Any, expression: str) -> Wanted:
-    """Read from a parsed command line which cases it wants, `expression` being what it says with -k."""
+    """Return the case selection of a parsed command line; `expression` is that of -k."""
     return Wanted(
         globs=tuple(dict.fromkeys(namespace.conform_case or ())),
         expression=expression or "",
@@ -154,7 +154,7 @@ def wanted_of(namespace: Any, expression: str) -> Wanted:
 
 
 def expression_of(namespace: Any) -> str:
-    """Return the -k of a parsed command line, which it may leave to pytest."""
+    """Return the -k of a parsed command line, which may be among pytest's arguments."""
     rest: list[str] = namespace.pytest_arguments
     words = [value for option, value in pairwise(rest) if option == "-k"]
     words += [each[2:] for each in rest if each.startswith("-k") and len(each) > 2]
@@ -162,15 +162,15 @@ def expression_of(namespace: Any) -> str:
 
 
 def collects_elsewhere(namespace: Any) -> bool:
-    """Tell whether a parsed command line has pytest collect something else than the suite's cases."""
+    """Return whether a parsed command line makes pytest collect anything but the suite's cases."""
     rest: list[str] = namespace.pytest_arguments
     return any(Path(each.split("::")[0]).exists() for each in rest if not each.startswith("-"))
 
 
 def chosen_of(namespace: Any) -> Chosen | None:
-    """Choose the cases that a parsed command line wants; UsageError where there are none.
+    """Select the cases of a parsed command line; UsageError if there are none.
 
-    What else it tells pytest may take some of them away. None where it has pytest collect something else.
+    Other pytest arguments may remove some of them. None if pytest collects something else.
     """
     if collects_elsewhere(namespace):
         return None

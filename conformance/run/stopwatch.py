@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a scenario's time goes, measured in the guest: sent by `conformance.commands.profile`, no part of a run.
+"""Measure the time of a scenario's functions in the guest: sent by `conformance.commands.profile`, not used in a run.
 
-Only calls of functions written in C are timed, for these make the system calls, and only while they run: what is
+Only functions written in C are timed, because they make the system calls, and only while they run: what is
 left of a case is Python. The hook costs nothing inside of them, but it makes Python slower; so a case is run a
 second time without it, and what that run took is the total.
 """
@@ -23,7 +23,7 @@ _COMMANDS = {
 """Commands of bpf(2) by their numbers."""
 
 _LEAST = 2e-5
-"""Seconds; a function that took less in all is not worth a line."""
+"""Seconds; a function that took less in total gets no line."""
 
 
 class Stopwatch:
@@ -32,10 +32,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.spent: dict[str, list[float]] = {}
         self._begun: list[list[float]] = []
-        """For each C function that runs: when it began, and the seconds in those it led to."""
+        """For each running C function: its start, and the seconds spent in functions that it called."""
 
     def hook(self, frame: FrameType, event: str, argument: Any) -> None:
-        """Be what sys.setprofile() calls."""
+        """Called by sys.setprofile()."""
         now = time.perf_counter()
         if event == "c_call":
             self._begun.append([time.perf_counter(), 0.0])
@@ -43,7 +43,7 @@ class Stopwatch:
             begin, inner = self._begun.pop()
             if self._begun:
                 self._begun[-1][1] += now - begin
-            if not inner:  # one that called Python code took its time, not the kernel's
+            if not inner:  # time in called Python code is not the kernel's
                 self.add(_named(argument, frame), now - begin)
 
     def add(self, name: str, seconds: float) -> None:
@@ -53,7 +53,7 @@ class Stopwatch:
         entry[1] += seconds
 
     def around(self, function: Callable[..., int], command: int) -> Callable[..., int]:
-        """Wrap a function of ctypes, which no hook sees; argument `command` is the number of the system call."""
+        """Time a function of ctypes, for which Python calls no hook; argument number `command` is the bpf(2) command."""
 
         def timed(*arguments: Any) -> int:
             begin = time.perf_counter()

@@ -26,7 +26,7 @@ ALLOWED = {
     "kernels/inventory.py:prunable": "of files, for a person",
     "vm/session.py:greet": "what a guest sets its clock to",
     "vm/guest/agent.py:_hello": "what the guest's clock was set to",
-    "vm/guest/agent.py:_mend_clock": "whether a case has set the guest's clock",
+    "vm/guest/agent.py:_restore_clock": "whether a case has set the guest's clock",
     "vm/template.py:retire": "of files, kept for weeks",
 }
 """Functions that need the wall clock."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Files that are something else than they should be: nothing waits for a pipe, or reads a device for ever."""
+"""Pipes and devices in place of files: no reader blocks on a pipe, or reads a device without end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _in_time() -> Iterator[None]:
-    """Fail a test that waits for ever."""
+    """Fail a test that blocks."""
 
     def late(*_: object) -> None:
         raise AssertionError("it still waits")
@@ -38,7 +38,7 @@ def _in_time() -> Iterator[None]:
 
 @pytest.fixture(name="pipe")
 def _pipe(tmp_path: Path) -> Path:
-    """Return a results folder whose log is a pipe, to which nobody writes."""
+    """Return a results folder whose log is a pipe without a writer."""
     folder = tmp_path / "results" / "night"
     folder.mkdir(parents=True)
     os.mkfifo(folder / NAME)
@@ -98,7 +98,7 @@ class TestWhatSomebodyWrote:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(closed: str, tmp_path: Path) -> None:
-    """What we open takes no standard stream's place, and a sentence for one stream is not said on another."""
+    """A file that we open gets no standard stream's descriptor, and text for one stream is not written to another."""
     code = (
         "import os, subprocess, sys\n"
         "from common import streams\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a run writes goes where it says, whatever links somebody has planted there."""
+"""A run writes only to the named files, whatever links are planted there."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _secret(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
-    """The old content is there until the new one is, and nothing is left beside it."""
+    """The old content stays until the new one is complete, and no temporary is left."""
     outfile.replace(tmp_path / "x", b"one")
     outfile.replace(tmp_path / "x", b"two")
     assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"x": b"two"}
 
 
 def test_a_link_is_refused(tmp_path: Path, secret: Path) -> None:
-    """A link where a report goes is an error that says so, and what it leads to stays."""
+    """A link in place of a report is an error that says so, and its target is unchanged."""
     (tmp_path / "report").symlink_to(secret)
     with pytest.raises(HostError, match=r"cannot write the report .*: it is a symbolic link"):
         report.store(tmp_path / "report", b"x")
@@ -47,7 +47,7 @@ def test_a_link_is_refused(tmp_path: Path, secret: Path) -> None:
 
 
 def test_a_link_below_dev_is_refused(secret: Path) -> None:
-    """Everybody may write to /dev/shm: a link there is planted like any other."""
+    """Every user may write to /dev/shm: a link there is refused like any other."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         link = Path(folder) / "report.html"
         link.symlink_to(secret)
@@ -118,7 +118,7 @@ def test_a_file_of_the_evidence_is_no_link(tmp_path: Path, secret: Path) -> None
 
 
 def test_a_results_folder_is_no_link(tmp_path: Path) -> None:
-    """A folder named with --results that is a link is refused, with a hint to what may be named."""
+    """A folder named with --results that is a link is refused, with a hint which names are accepted."""
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(HostError, match="is a symbolic link") as refused:
         Claim(tmp_path / "link")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the injection of faults needs: a ward to inject them in, and a table of what came of them.
+"""Support for injected faults: a workbench to inject them into, and a table of their outcomes.
 
-`--faults N` makes N tries of each fault whose moment or place is drawn; which ones those are is printed with the table.
+`--faults N` makes N tries of each fault with a random moment or place.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CASES = tuple(
     for case in redirect_cases()
     if case.name.startswith("sockmap-ingress-to-egress-") and case.params["in"] == "tcp4"
 )
-"""Of one kind: whatever is not a pass was not the kernel's fault."""
+"""Cases of one kind that pass on this kernel: any other verdict comes from the fault."""
 
 
 @dataclass(slots=True)
 class FaultCount:
-    """What came of one fault."""
+    """The outcome of one fault."""
 
     fault: str
     tries: int = 0
@@ -56,29 +56,29 @@ TALLY = pytest.StashKey[list[FaultCount]]()
 
 @dataclass(slots=True)
 class FaultyWorkbench:
-    """One workbench, the faults drawn for it, and the row they are counted in."""
+    """A workbench, its random faults, and the row in which they are counted."""
 
     workbench: Workbench
     row: FaultCount
     tries: int
-    """As asked for; 0 where nobody asked."""
+    """The number of --faults; 0 without the option."""
     random: random.Random
 
     def judge(self, case: Case) -> Judgement:
-        """Examine a case and note its verdict."""
+        """Examine a case and record its verdict."""
         judgement, _ = examine(self.workbench, SLUG, case)
         self.row.verdicts[str(judgement.verdict)] += 1
         return judgement
 
     def judge_until(self, over: Callable[[], bool]) -> list[Judgement]:
-        """Examine cases one after the other until `over`, and then some more."""
+        """Examine cases until `over`, and then some more."""
         judgements = []
         while not over():
             judgements += [self.judge(self.random.choice(CASES))]
         return judgements + [self.judge(case) for case in CASES[:3]]
 
     def draws(self, usual: int, *, share: int = 1) -> Iterator[int]:
-        """Number the tries: `usual` ones, or that `share` of those asked for. Each is right if the next is come to."""
+        """Yield the numbers of the tries: `usual` ones, or 1/`share` of --faults. Reaching the next makes one right."""
         for number in range(max(1, self.tries // share) if self.tries else usual):
             self.row.tries += 1
             yield number
@@ -86,7 +86,7 @@ class FaultyWorkbench:
 
 
 def strike(delay: float, deed: Callable[[], object]) -> threading.Thread:
-    """Do something after so many seconds, while the caller goes on."""
+    """Run a function after some seconds, in a thread."""
     timer = threading.Timer(delay, deed)
     timer.start()
     return timer
@@ -99,7 +99,7 @@ def machines() -> list[int]:
 
 @contextmanager
 def apart(folder: Path) -> Iterator[None]:
-    """Have temporary files go to a folder of our own, where nobody else leaves any."""
+    """Put temporary files into our own folder, which no other process uses."""
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
@@ -109,7 +109,7 @@ def apart(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Become the parent of what our children leave behind, so that a census finds it."""
+    """Become the parent of orphaned descendants, so that a census finds them."""
     prctl = ctypes.CDLL(None).prctl
     assert not prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -119,9 +119,9 @@ def adopting() -> Iterator[None]:
 
 
 def census(*, shared: bool = False) -> dict[str, list[str]]:
-    """Return what somebody could leave behind: processes, descriptors, files of any type.
+    """Return everything that could be left behind: processes, descriptors, files of any type.
 
-    In a `shared` cache others come and go, so nobody looks there.
+    A `shared` cache is left out, because others use it.
     """
     links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     kept = {"locks", "templates"}
@@ -142,13 +142,13 @@ def _command_line(pid: int) -> str:
 
 
 def left_over(before: dict[str, list[str]], *, shared: bool = False) -> list[str]:
-    """Return what is there now and was not."""
+    """Return the additions since an earlier census."""
     now = census(shared=shared)
     return [f"{kind}: {each}" for kind in now for each in (Counter(now[kind]) - Counter(before[kind])).elements()]
 
 
 def table(rows: list[FaultCount]) -> list[str]:
-    """Show what came of the faults."""
+    """Print the outcomes of the faults."""
     lines = [f"{'fault':44} {'tries':>5} {'right':>5} {'leftovers':>9}  verdicts"]
     for row in rows:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in row.verdicts.most_common())
@@ -157,7 +157,7 @@ def table(rows: list[FaultCount]) -> list[str]:
 
 
 def only_lost(judgements: list[Judgement], words: str, most: int = 1) -> None:
-    """Assert that all is well but for `most` cases, which had no machine any more, for the reason that is told."""
+    """Assert that all cases pass except `most`, which lost their machine for the given reason."""
     others = [each for each in judgements if each.verdict is not Verdict.PASS]
     assert len(others) <= most, others
     assert all(each.verdict in (Verdict.LOST, Verdict.INFRA) and words in each.differences[0] for each in others), (
@@ -166,7 +166,7 @@ def only_lost(judgements: list[Judgement], words: str, most: int = 1) -> None:
 
 
 def copy_template(source: Path, target: Path) -> None:
-    """Copy a template as it is, dates and holes included."""
+    """Copy a template with its dates and holes."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in source.iterdir():

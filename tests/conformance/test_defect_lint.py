@@ -49,7 +49,7 @@ def test_a_defect_has_a_case_that_shows_it() -> None:
 
 
 def test_a_report_is_named_by_its_functions() -> None:
-    """A pattern that matches whatever a kernel says excuses every bug there is."""
+    """A pattern that matches every report would excuse every bug."""
     for row in rows():
         for pattern in filter(None, (row.splat, row.chain, row.where)):
             text = pattern.pattern
@@ -59,8 +59,8 @@ def test_a_report_is_named_by_its_functions() -> None:
             assert all(re.search(r"[a-z]{4}", part) for part in text.split("|")), (row, pattern.pattern)
 
 
-def test_a_defect_that_was_mended_has_an_end() -> None:
-    """A row whose commit is titled as a fix, or has a CVE number, ends in the version that has it, or begins there."""
+def test_a_fixed_defect_has_an_end() -> None:
+    """A row whose commit is a fix, or has a CVE number, ends or begins with that commit's version."""
     for row in rows():
         rule = row.rule
         fixes = re.search(r"\b[Ff]ix|[Rr]eject|[Dd]isallow|[Pp]revent", rule.subject)
@@ -69,7 +69,7 @@ def test_a_defect_that_was_mended_has_an_end() -> None:
 
 
 FIRST_WITH = {
-    # Commits that mended one thing and brought what the row is about.
+    # Commits that fixed one defect and introduced that of the row.
     "929e30f93125": "6.19.4",
     "c5d2177a72a1": "5.16",
     "901546fd8f9c": "6.4",
@@ -78,7 +78,7 @@ FIRST_WITH = {
 
 
 def test_a_hazard_is_a_known_defect_with_the_same_bounds() -> None:
-    """What would end a machine is told as a defect, and shown by one case that is asked all the same."""
+    """A hazard is listed as a known defect, and one case that shows it is asked nevertheless."""
     for need in needs.load(needs.NEEDS):
         if not need.hazard:
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The judge, on observations made by hand: what is right passes, and every planted fault is named."""
+"""The judge, on observations made by hand: correct ones pass, and every planted fault is named."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_what_is_expected_passes(name: str, version: str, outcome: str, observat
     assert judgement.reason
 
 
-def test_every_outcome_is_told_from_every_other() -> None:
-    """What is right for one case passes no case of the same shape that expects something else."""
+def test_every_outcome_is_distinguished_from_every_other() -> None:
+    """The right observation for one case fails every other case with the same parameters and another expectation."""
     for name, version, outcome, observation in RIGHT:
         for each_case in redirect_cases():
             judgement = judge(each_case, facts(version), observation)
@@ -118,7 +118,7 @@ def plant(change: Callable[[Observation], object]) -> Callable[[], Observation]:
 
 
 def arrivals(change: Callable[[list[Any]], object], role: str = "out_peer") -> Callable[[], Observation]:
-    """Return a good egress observation whose burst arrived otherwise on one socket."""
+    """Return a good egress observation with another arrival of the burst on one socket."""
     return plant(lambda phase: change(phase["received"][role]))
 
 
@@ -201,7 +201,7 @@ FAULTS: dict[str, tuple[Callable[[], Observation], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_fails_and_is_named(fault: str) -> None:
-    """Every way a redirect can go wrong has its sentence, what was wanted first."""
+    """Every fault of a redirect has its sentence, with the expected value first."""
     observation, sentence = FAULTS[fault]
     judgement = judged(EGRESS, observation())
     assert judgement.verdict is Verdict.FAIL
@@ -238,8 +238,8 @@ def test_nothing_may_arrive_anywhere_of_what_was_dropped(role: str) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_was_seen_instead_has_a_name(observation: Observation, observed: str) -> None:
-    """An unexpected outcome that is some case's promise is called by that name, anything else `other`."""
+def test_an_unexpected_outcome_has_a_name(observation: Observation, observed: str) -> None:
+    """An unexpected outcome that other cases promise is called by its name, anything else `other`."""
     judgement = judged(EGRESS, observation)
     assert (judgement.verdict, judgement.observed) == (Verdict.FAIL, observed)
 
@@ -341,7 +341,7 @@ def broken() -> Iterator[tuple[str, object]]:
     ("what", "observation"), list(broken()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_a_malformed_observation_is_infra_and_never_passes(what: str, observation: object) -> None:
-    """The judge raises on nothing, and what it cannot read it does not call good."""
+    """The judge never raises, and an unreadable observation never passes."""
     judgement = judged(EGRESS, observation)
     assert judgement.verdict is Verdict.INFRA
     assert judgement.differences[0].startswith("the observation is malformed")
@@ -371,7 +371,7 @@ def test_the_judge_knows_the_phases_and_laps_of_the_scenario() -> None:
 
 
 def test_judging_is_fast() -> None:
-    """Five kernels are 3680 judgements: a millisecond for each, generous here, is too slow to bear."""
+    """Five kernels are 3680 judgements: a millisecond for each is the limit."""
     observation = flowed("out_peer")
     judged(EGRESS, observation)
     begin = time.process_time()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The event log: what is written is what is read, and what is damaged is refused or left off."""
+"""The event log: a log is read as it was written, and damage is refused or cut off."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def events(run: Run) -> Iterator[Event]:
-    """List the events a run is made of."""
+    """List the events of a run."""
     yield run.start
     for slug, kernel in run.kernels.items():
         yield kernel
@@ -51,7 +51,7 @@ def events(run: Run) -> Iterator[Event]:
 
 @pytest.fixture(name="log")
 def _log(tmp_path: Path) -> Path:
-    """Write the log of a sick run."""
+    """Write the log of a run with failures."""
     path = tmp_path / "results" / NAME
     with EventLog(path) as log:
         for event in events(report_runs.sick()):
@@ -61,7 +61,7 @@ def _log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", report_runs.RUNS)
 def test_reading_a_log_gives_back_the_run(name: str, tmp_path: Path) -> None:
-    """A run survives the way through the log unchanged, and the directory is as good as the file."""
+    """A run is read back unchanged, by the name of the log or of its folder."""
     run = report_runs.RUNS[name]()
     with EventLog(tmp_path / NAME) as log:
         for event in events(run):
@@ -72,7 +72,7 @@ def test_reading_a_log_gives_back_the_run(name: str, tmp_path: Path) -> None:
 
 
 def test_foreign_text_is_one_ascii_line() -> None:
-    """Whatever a console holds is one line of ASCII and comes back; a byte that is no character comes back spelt."""
+    """Any console text is one line of ASCII and is read back; an invalid byte comes back escaped."""
     foreign = "a\n\x1b[2J\u2028…\U0001f600\\ud800\\"
     event = replace(report_runs.sick().unexpected()[0], console=f"{foreign}\udcff{foreign}")
     line = encode(event)
@@ -82,8 +82,8 @@ def test_foreign_text_is_one_ascii_line() -> None:
     assert decode(line) == replace(event, console=f"{foreign}\\udcff{foreign}")
 
 
-def test_what_only_python_writes_is_json_to_others() -> None:
-    """A guest that answers NaN costs the log no line, and a line of an older suite that holds such is read as well."""
+def test_values_that_only_python_writes_are_valid_json() -> None:
+    """NaN in a guest's answer does not break the log, and such a line of an older suite can be read."""
     event = replace(report_runs.sick().unexpected()[0], observation={"waited": math.nan, "name": "NaN \udcff"})
     line = encode(event)
     assert "NaN," not in line
@@ -93,7 +93,7 @@ def test_what_only_python_writes_is_json_to_others() -> None:
         assert decode(each) == replace(event, observation={"waited": "NaN", "name": "NaN \\udcff"})
 
 
-def test_a_log_of_another_age_is_read(log: Path) -> None:
+def test_a_log_of_an_older_or_newer_suite_is_read(log: Path) -> None:
     """A field that an older suite did not write has its default, and one that a newer suite writes is ignored."""
     case, *_ = read(log).cases["debian-6.12"]
     line = json.loads(encode(case))
@@ -117,8 +117,8 @@ _JSON = st.recursive(_ATOMS, lambda inner: st.lists(inner) | st.dictionaries(st.
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1 << 16), st.integers(0, 80))
-def test_no_bytes_are_too_odd_for_a_reader(junk: bytes, place: int, length: int) -> None:
-    """Of a log with whatever bytes in it a reader makes a run, or says in one sentence which line is wrong."""
+def test_any_bytes_give_a_run_or_a_sentence(junk: bytes, place: int, length: int) -> None:
+    """Reading a log with any bytes gives a run, or one sentence that names the wrong line."""
     sound = "".join(f"{line}\n" for line in _few()).encode()
     depth, place = place, place % len(sound)
     for content in (junk, sound[:place] + junk + sound[place + length :], b'{"x":' + b"[" * depth + junk + b"\n"):
@@ -127,8 +127,8 @@ def test_no_bytes_are_too_odd_for_a_reader(junk: bytes, place: int, length: int)
 
 @settings(max_examples=100, deadline=None)
 @given(_JSON, st.integers(0, 3), st.integers(0, 40))
-def test_no_value_is_too_odd_for_a_reader(value: object, number: int, field: int) -> None:
-    """Whatever the value of any field is, a reader makes a run, or says in one sentence which line is wrong."""
+def test_any_value_gives_a_run_or_a_sentence(value: object, number: int, field: int) -> None:
+    """Reading a log with any value in any field gives a run, or one sentence that names the wrong line."""
     lines = [json.loads(line) for line in _few()]
     lines[number][sorted(lines[number])[field % len(lines[number])]] = value
     _read_or_refused("".join(f"{json.dumps(each)}\n" for each in lines).encode())
@@ -149,7 +149,7 @@ def _read_or_refused(content: bytes) -> None:
 
 
 def test_reading_costs_a_few_calls_a_line(tmp_path: Path) -> None:
-    """Python is not called for the fields of a line, and does not look for garbage: 20,000 cases take half a second."""
+    """Reading calls no Python code per field and no garbage collection: 20,000 cases take half a second."""
     run = report_runs.sick()
     written: list[Event] = [run.start, *(case for _ in range(5) for case in run.cases["debian-6.12"])]
     with EventLog(tmp_path / NAME) as log:

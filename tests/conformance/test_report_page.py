@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the web page tells a stranger: links, known defects, cells that are not whole."""
+"""Parts of the web page: links, known defects, incomplete cells."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tests.conformance.test_report_html import Page
     ],
 )
 def test_commits_are_linked(text: str, linked: list[str]) -> None:
-    """A commit that is cited leads to kernel.org, as an address there does; nothing else becomes a link."""
+    """A cited commit and an address at kernel.org become links; nothing else does."""
     page = Page(f"<p>{cited(text)}</p>")
     assert [each["href"] for each in page.every("a")] == linked
     assert page.text == text
 
 
-def test_a_known_defect_is_told_with_what_was_expected() -> None:
-    """Of an xfail the page shows what the kernel owes and what it did instead."""
+def test_a_known_defect_is_shown_with_the_promise() -> None:
+    """For an xfail the page shows the promise and what the kernel did instead."""
     run = report_runs.healthy()
     case, *_ = run.cases["debian-6.12"]
     other = next(each for each in catalogue() if each.group == "teardown")
@@ -54,7 +54,7 @@ def test_a_known_defect_is_told_with_what_was_expected() -> None:
 
 
 def test_a_cell_shows_that_some_of_its_cases_never_ran() -> None:
-    """A sign that stands for four cases, of which three were run, says so; one whose cases all ran does not."""
+    """A cell for four cases of which three were run says so; a complete cell does not."""
     run = report_runs.healthy()
     dropped = [case for case in run.cases["debian-6.12"] if case.id.endswith("sockmap-ingress-to-local-udp4-tcp4")]
     assert len(dropped) == 1
@@ -65,7 +65,7 @@ def test_a_cell_shows_that_some_of_its_cases_never_ran() -> None:
     assert part["aria-label"] == "delivered (1 of 8 cases not run)"
 
 
-def test_what_is_unexpected_is_on_a_narrow_screen() -> None:
+def test_the_unexpected_count_is_on_a_narrow_screen() -> None:
     """The column of unexpected cases is the next after the kernel's name: a narrow screen leaves out the release."""
     text = render(report_runs.planted())
     table = text[text.index('<table class="counts">') :]

@@ -17,7 +17,7 @@ pytestmark = needs_bpf
 SIZES = {"byte": 1, "kilobyte": 1024, "burst": 8189}
 NOWHERE: dict[str, set[str]] = {phase: set() for phase in SIZES}
 BUDGET = 100
-"""How often the flake test runs a case drawn at random."""
+"""Runs of random cases in the flake test."""
 
 
 @pytest.fixture(name="host", scope="module")
@@ -37,7 +37,7 @@ def cases() -> list[dict[str, str]]:
 
 
 def merged(messages: list[Any]) -> list[Any]:
-    """Return the segments of all messages, those that continue each other made one."""
+    """Return the segments of all messages, with adjacent ones joined."""
     found: list[Any] = []
     for segment in (segment for message in messages for segment in message):
         if found and isinstance(segment, list) and isinstance(found[-1], list) and sum(found[-1]) == segment[0]:
@@ -60,12 +60,12 @@ def where(observation: Any) -> dict[str, set[str]]:
 
 
 def everywhere(name: str) -> dict[str, set[str]]:
-    """Return what `where` gives when every phase was received by one socket and no other."""
+    """Return the result of `where` if one socket received every phase."""
     return {phase: {name} for phase in SIZES}
 
 
 def receiver(case: dict[str, str]) -> str | None:
-    """Return who receives according to the support matrix of 5.15 and later; None if the sender is refused."""
+    """Return the receiving role by the support matrix of 5.15 and later; None if sending is refused."""
     source, target, mode = case["in"][:3], case["out"][:3], case["mode"]
     out = {"self": "in", "peer": "in_peer"}.get(case["layout"], "out")
     if mode.startswith("send") and source != "tcp":
@@ -101,7 +101,7 @@ def test_the_whole_matrix_is_as_the_running_kernel_should_have_it(host: Session)
 
 
 def test_random_cases_come_out_alike_every_time(host: Session) -> None:
-    """What is observed is a property of the kernel, not of the moment: nothing differs but recv() boundaries."""
+    """Repeated observations differ only in recv() boundaries."""
     chosen = random.Random(1).choices(cases(), k=BUDGET)
     first, second = (ask(host, "many", cases=chosen) for _ in range(2))
     for case, one, other in zip(chosen, first, second, strict=True):
@@ -113,7 +113,7 @@ def test_random_cases_come_out_alike_every_time(host: Session) -> None:
 
 
 def test_message_boundaries_are_kept_where_the_socket_has_them(host: Session) -> None:
-    """Sixteen datagrams are sixteen entries; redirected to a receive queue they have become one."""
+    """Sixteen datagrams are sixteen entries; redirected to a receive queue they are one."""
     egress = observe(host, **{"in": "unix_dgram"})["phases"][2]
     assert [sum(length for _, length in message) for message in egress["received"]["out_peer"]] == egress["sent"]
     local = observe(host, **{"in": "unix_dgram", "mode": "ingress-to-local"})["phases"][2]
@@ -143,7 +143,7 @@ def test_what_comes_back_to_the_program_ends_after_two_laps(host: Session) -> No
 
 
 def test_an_impossible_socket_is_observed_as_its_errno() -> None:
-    """A kind this kernel cannot make ends the case there, the other pair still made."""
+    """A kind that this kernel cannot create ends the case there; the other pair is still created."""
     without = """
 def broken(arguments):
     sockets.SORTS["tcp4"] = (*sockets.SORTS["tcp4"][:2], ("192.0.2.1", 0))
@@ -151,7 +151,7 @@ def broken(arguments):
 """
     with open_host(without) as host:
         case = cases()[0] | {"in": "tcp4", "out": "udp4"}
-        # The fences, where this kernel needs TCP for them, were made before.
+        # Fences that need TCP exist already.
         observe(host)
         assert ask(host, "broken", cases=[case])[0] == {
             "socket": {"in": "EADDRNOTAVAIL", "out": "ok"},
@@ -178,7 +178,7 @@ def listening(arguments):
 
 
 def test_every_attempt_to_attach_is_observed() -> None:
-    """Where sk_skb_verdict is unknown, as on 5.10, stream_verdict is tried and both answers are told."""
+    """Where sk_skb_verdict is unknown, as on 5.10, stream_verdict is tried, too, and both answers are recorded."""
     old = """
 from bpf.guest import syscall
 def old(arguments):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A workbench without machines: it answers what it was told to, and says when a clone was thrown away."""
+"""A workbench without machines: it gives scripted answers, and records when a clone is closed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PANICKED = Reply(fate=Fate.PANICKED, console="Kernel panic - not syncing: sysrq 
 
 
 class ScriptedWorkbench(Workbench):
-    """Gives one answer after the other; an error is raised."""
+    """Gives scripted answers; an error among them is raised."""
 
     def __init__(self, *answers: Reply | ConformError) -> None:
         super().__init__({}, MachineOptions())
@@ -59,19 +59,19 @@ class ScriptedWorkbench(Workbench):
         return answer
 
     def lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Make any socket."""
+        """Lack nothing."""
         return {}
 
     def known_lacking(self, slug: str, case: Case) -> Mapping[str, str]:
-        """Know of nothing that cannot be made."""
+        """Know of no lack."""
         return {}
 
     def decoded(self, slug: str, reply: Reply) -> Reply:
-        """Know nothing of lines."""
+        """Decode nothing."""
         return reply
 
     def read_late_log(self) -> Reply | None:
-        """Say what a healthy machine has to add."""
+        """Return an empty log."""
         answer, self.late = self.late, None
         return answer
 
@@ -80,12 +80,12 @@ class ScriptedWorkbench(Workbench):
         return self.flaws.pop(0) if self.flaws else ""
 
     def close(self) -> None:
-        """Note that the clone is gone."""
+        """Record that the clone is closed."""
         self.history.append("close")
 
 
 class OneMachine(ScriptedWorkbench):
-    """Has a machine that gives one answer after the other."""
+    """Has a machine with scripted answers."""
 
     ask = Workbench.ask
     read_late_log = Workbench.read_late_log
@@ -106,7 +106,7 @@ class Scripted:
         self.usable = True
 
     def load(self, bundle: Bundle) -> None:
-        """Take nothing over."""
+        """Load nothing."""
 
     def call(
         self,
@@ -123,21 +123,21 @@ class Scripted:
         return answer
 
     def drain(self) -> list[LogLine]:
-        """Have said nothing."""
+        """Return an empty log."""
         return []
 
     def place(self, path: str, content: bytes) -> None:
-        """Have no files."""
+        """Place nothing."""
 
     def shell(self, command: list[str], environment: Mapping[str, str], size: list[int], keys: int, screen: int) -> int:
-        """Have no programs."""
+        """Run no shell."""
         return 127
 
     def debug(self, path: Path) -> None:
-        """Have no kernel."""
+        """Debug nothing."""
 
     def dump(self, path: Path) -> None:
-        """Write what memory there is; nothing of a machine that is gone."""
+        """Write a fake dump; HostError after the machine is closed."""
         assert self.usable
         path.write_text("core")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every test of kernels has a cache of its own; those that fetch have an archive or a source of their own."""
+"""Every test of kernels has its own cache; tests that fetch have their own archive or source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeArchive:
-    """An archive with nothing in it, which apt's sources name."""
+    """An empty archive, which apt's sources name."""
     made = fakes.FakeArchive(tmp_path / "archive")
     monkeypatch.setattr(apt, "ETC", made.etc)
     return made
@@ -30,7 +30,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fakes.FakeArchiv
 
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tools that a real kernel would take, which are not wanted here."""
+    """Replaces the tools for building a real kernel, which are not needed here."""
 
     def configure(tree: Path, fragments: tuple[Path, ...], log: Path) -> None:
         wanted = build._wanted(fragments)
@@ -44,7 +44,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository with a kernel, in which the user stands."""
+    """A git repository with a kernel, as current directory."""
     root = tmp_path / "linux"
     (root / "net/core").mkdir(parents=True)
     (root / "Makefile").write_text(MAKEFILE.replace("@RELEASE@", fakes.RELEASE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Patches that a kernel is built with: diffs, mails and mailboxes, in all the forms that people send."""
+"""Patches for a kernel: diffs, mails and mailboxes, in all usual forms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = BUILT
 
 
 def test_patches(linux: Path, tmp_path: Path) -> None:
-    """A diff, a mail and an mbox are applied in their order, and the same state is the same kernel however it came."""
+    """A diff, a mail and an mbox are applied in their order, and equal sources give the same kernel."""
     plain = tmp_path / "plain.diff"
     plain.write_text(change("net/core/sock_map.c"))
     commit("bpf: Count to three")
@@ -47,7 +47,7 @@ def test_patches(linux: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["crlf", "p0", "mail-crlf", "gz", "base64"])
 def test_forms_of_patches(linux: Path, tmp_path: Path, form: str) -> None:
-    """A patch is applied as it comes out of a mailbox, a web page or another tool than git."""
+    """A patch from a mailbox, a web page or another tool than git can be applied."""
     patch = tmp_path / "fix.patch"
     change("net/core/sock_map.c")
     diff = git("diff", "--no-prefix") if form == "p0" else git("diff")
@@ -66,7 +66,7 @@ def test_forms_of_patches(linux: Path, tmp_path: Path, form: str) -> None:
 
 
 def test_a_thread_is_its_series(linux: Path, tmp_path: Path) -> None:
-    """Of a thread as a mailbox the patches are applied by their numbers, and not what a reviewer suggests."""
+    """From a thread as a mailbox, the patches are applied by their numbers, and a reviewer's suggestion is not."""
     mails = []
     for number, (old, new) in enumerate([("int one", "int first"), ("int first", "int second")], 1):
         mails.append(f"From a Mon Sep 17 00:00:00 2001\nFrom: a <a@invalid>\nSubject: [PATCH v2 {number}/2] n\n\n"
@@ -84,7 +84,7 @@ def test_a_thread_is_its_series(linux: Path, tmp_path: Path) -> None:
 
 
 def test_a_patch_that_does_not_apply(linux: Path, tmp_path: Path) -> None:
-    """It is named with the place, and the kernel cannot be judged: a bisection goes on. What is none is wrong usage."""
+    """The error names the patch and the place, and a bisection skips the commit. Another file is wrong usage."""
     patch = tmp_path / "fix.patch"
     patch.write_text(change("net/core/sock_map.c"))
     error = failure(f"tree:.,patch={patch}")

@@ -48,12 +48,12 @@ def test_resolve(stocked: fakes.FakeArchive) -> None:
 
 @pytest.mark.parametrize("wanted", ["6.12", "6.12.95", "6.12.95+deb12", "6.12.95-1", "bookworm", "oldstable"])
 def test_names(stocked: fakes.FakeArchive, wanted: str) -> None:
-    """A kernel answers to its branch, version, ABI, package version, and its suite's two names."""
+    """A kernel is found by branch, version, ABI, package version, and both names of its suite."""
     assert resolve(f"debian:{wanted}").release == fakes.RELEASE
 
 
 def test_newest_wins(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
-    """Of several kernels of a branch the newest is taken; a metapackage and a real-time kernel are none."""
+    """The newest kernel of a branch is taken; metapackages and real-time kernels do not count."""
     stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
     stocked.add(
         fakes.package(tmp_path, "linux-image-6.12-amd64", {}),
@@ -102,8 +102,8 @@ def test_split_packages(archive: fakes.FakeArchive, tmp_path: Path) -> None:
     assert modules.names(kernel.modules, release) == {"tls"}
 
 
-def test_half_a_kernel_is_none(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
-    """A kernel whose modules have left the archive is passed over for one that is whole."""
+def test_an_incomplete_kernel_is_skipped(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
+    """A kernel whose modules have left the archive is skipped for a complete one."""
     stocked.add(
         fakes.package(tmp_path, "linux-image-6.12.99+deb12-amd64", {}),
         version="6.12.99-1",
@@ -151,7 +151,7 @@ def test_remembered(stocked: fakes.FakeArchive) -> None:
 
 
 def test_inventory(stocked: fakes.FakeArchive, tmp_path: Path, own_cache: Path) -> None:
-    """What is cached and what is offered can be listed; what was not used lately, or all, can be thrown away."""
+    """Cached and offered kernels can be listed; unused ones, or all, can be pruned."""
     stocked.add(fakes.image_package(tmp_path, OTHER), version="6.12.90-1")
     old, new = inventory.fetch("debian:6.12.90"), inventory.fetch("debian:6.12")
     assert {(kernel.release, kernel.specs) for kernel in inventory.cached()} == {
@@ -214,8 +214,8 @@ def test_order() -> None:
 @pytest.mark.vm
 @pytest.mark.parametrize("branch", ["5.10", "6.12", "7.3"])
 def test_the_real_archive(branch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest, the default and the newest kernel come from the machine's own archive, fit to be judged."""
-    monkeypatch.undo()  # what was fetched before serves
+    """The oldest, the default and the newest kernel come from the machine's own archive, ready to be judged."""
+    monkeypatch.undo()  # an earlier download is used
     kernel = resolve(f"debian:{branch}")
     assert kernel.version.branch == branch
     assert kernel.version.sublevel > 0
@@ -232,7 +232,7 @@ def test_the_real_archive(branch: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_apt_dies_with_us(tmp_path: Path) -> None:
-    """Whoever is killed while apt works leaves no apt behind, which would hold its lock against the next run."""
+    """A run that is killed while apt works leaves no apt behind, which would hold its lock against the next run."""
     fifo = tmp_path / "pid"
     os.mkfifo(fifo)
     command = ["sh", "-c", f"echo $$ > {fifo}; exec sleep 1000"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel images: told from other files, and opened."""
+"""Kernel images: recognised and extracted."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file to be."""
+    """The path of a file to create."""
     return tmp_path / "image"
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_extract(path: Path, tmp_path: Path, compression: str) -> None:
-    """The kernel inside a bzImage comes out as it went in, however it was compressed."""
+    """The kernel inside a bzImage is extracted unchanged, with every compression."""
     inner = fakes.vmlinux()
     path.write_bytes(fakes.bzimage(COMPRESSIONS[compression](inner)))
     vmlinux.extract(path, tmp_path / "vmlinux")
-    # Without compression nothing says where the kernel ends and the appended size begins.
+    # Without compression the end of the kernel is unknown; the appended size follows it.
     assert (tmp_path / "vmlinux").read_bytes()[: len(inner)] == inner
 
 
 def test_unknown_compression(path: Path, tmp_path: Path) -> None:
-    """A payload nothing here can undo is said to be one: the bzImage itself may still boot."""
+    """An unknown compression is reported as such: the bzImage itself may still boot."""
     path.write_bytes(fakes.bzimage(b"\x02\x21\x4c\x18" + bytes(600)))
     with pytest.raises(vmlinux.UnsupportedError, match="02 21 4c 18"):
         vmlinux.extract(path, tmp_path / "vmlinux")
@@ -95,7 +95,7 @@ def test_kind(path: Path, content: bytes, kind: ImageKind) -> None:
 
 
 def test_facts(path: Path) -> None:
-    """A vmlinux tells its banner, its build id, its configuration and whether QEMU can start it."""
+    """Banner, build id, configuration and PVH note of a vmlinux are read."""
     path.write_bytes(fakes.vmlinux(config=fakes.CONFIG))
     assert vmlinux.banner(path) == fakes.BANNER
     assert vmlinux.build_id(path) == bytes(range(20)).hex()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What test_nested_kvm.py runs inside of a guest that has a working /dev/kvm; prints one JSON object.
+"""Run by test_nested_kvm.py inside of a guest with a working /dev/kvm; prints one JSON object.
 
 `python -m tests.vm.nested RESULTS KERNEL...` makes a template and two clones of each kernel under KVM. It asks
 the clones for their clock and for random bytes, and judges about ten cases with `conform run`.
@@ -29,7 +29,7 @@ def ask(arguments):
 
 
 def asked(spec: str) -> dict[str, Any]:
-    """Return what two clones of a kernel say, and what their template is like."""
+    """Return the answers of two clones of a kernel, and facts about their template."""
     kernel = resolve(spec)
     options = MachineOptions(accelerator="kvm", preload=("vsock_loopback",))
     bundle = {"nested_question": CODE}
@@ -57,7 +57,7 @@ def asked(spec: str) -> dict[str, Any]:
 
 
 def judged(spec: str, results: str) -> dict[str, Any]:
-    """Return how some cases went."""
+    """Return the verdicts of some cases."""
     # fmt: off
     command = [
         sys.executable, "-P", "-m", "conformance", "run",

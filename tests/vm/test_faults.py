@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whatever befalls a machine in the middle of a call is told as what it is, and the next machine is sound."""
+"""Every fault of a machine during a call gets the right fate, and the next machine is sound."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ DEADLINE = 0.3
 """Short, so that hangs cost little; scaled by the machine's factor like any."""
 
 REPLACEMENT = 1.0
-"""Seconds until a new machine has answered: of the processor, for the tests must not care what else it does."""
+"""Seconds until a new machine has answered: of processor time, so that other load does not matter."""
 
 CROWD = 15
 
 BUNDLE = {"sick": (Path(__file__).parent / "sick.py").read_text()}
-"""Guest code that makes a machine sick, one function for each way."""
+"""Guest code that breaks a machine, one function for each way."""
 
 
 @pytest.fixture(name="subject", scope="module")
@@ -123,7 +123,7 @@ def test_a_killed_qemu_is_a_loss_that_names_the_signal(machine: Session) -> None
 
 
 def test_a_stopped_qemu_is_a_loss_and_is_killed(machine: Session) -> None:
-    """QEMU under SIGSTOP cannot be asked anything; the deadline ends it, and its kernel is not said to hang."""
+    """A QEMU stopped by SIGSTOP is killed at the deadline, and its kernel is not reported as hung."""
     process = _qemu(machine).process
     reply = _while_it_runs(machine, lambda: process.send_signal(signal.SIGSTOP))
     assert reply.fate is Fate.LOST
@@ -132,7 +132,7 @@ def test_a_stopped_qemu_is_a_loss_and_is_killed(machine: Session) -> None:
 
 
 def _talking(content: bytes) -> socket.socket:
-    """Return a socket on which something says `content` and then hangs up."""
+    """Return a socket that gets `content` and is then closed."""
     ours, theirs = socket.socketpair()
 
     def talk() -> None:
@@ -155,7 +155,7 @@ def _talking(content: bytes) -> socket.socket:
     ids=["text", "noise", "no-object", "no-fate"],
 )
 def test_garbage_on_the_channel_is_a_loss_at_once(machine: Session, noise: bytes, words: str) -> None:
-    """What is no frame, or no answer, is told in one sentence, without waiting for a deadline."""
+    """Bytes that are no frame, or no answer, give one sentence, without waiting for the deadline."""
     other, machine._body.control = machine._body.control, _talking(noise)
     machine._count = 2
     with other:
@@ -182,7 +182,7 @@ def test_no_case_has_the_priority_of_an_answer(machine: Session) -> None:
 
 
 def test_a_thread_left_behind_spends_the_machine(machine: Session) -> None:
-    """A case answers although one of its threads is stuck; the next one is not for that machine."""
+    """A case answers although one of its threads is stuck; the next case gets another machine."""
     assert machine.call("sick:echo", {}, deadline=5.0).fate is Fate.ANSWERED
     assert machine.usable
     assert machine.call("sick:leave_a_thread", {}, deadline=5.0).fate is Fate.ANSWERED
@@ -197,8 +197,8 @@ def test_a_dead_agent_is_a_loss_that_names_the_signal(machine: Session) -> None:
     assert reply.seconds < 5
 
 
-def test_a_frozen_agent_has_the_kernel_tell_where_it_is(machine: Session) -> None:
-    """When nobody answers, an NMI makes the kernel print its stack; that panic is ours, the fate is OVERRAN."""
+def test_a_stopped_agent_gives_the_stack_of_the_kernel(machine: Session) -> None:
+    """If the agent is silent, an NMI makes the kernel print its stack; that panic is ours, the fate is OVERRAN."""
     reply = machine.call("sick:freeze_agent", {}, deadline=DEADLINE)
     assert reply.fate is Fate.OVERRAN
     assert "the guest does not answer" in reply.error
@@ -207,7 +207,7 @@ def test_a_frozen_agent_has_the_kernel_tell_where_it_is(machine: Session) -> Non
 
 
 def test_a_worker_that_cannot_be_killed_is_overrun_with_backtraces(machine: Session) -> None:
-    """A thread stuck in the kernel beyond SIGKILL is named; the stacks of all blocked tasks are in the log window."""
+    """A thread that SIGKILL cannot end is named; the stacks of all blocked tasks are in the log window."""
     reply = machine.call("sick:never_wake", {}, deadline=DEADLINE)
     assert reply.fate is Fate.OVERRAN
     assert "it cannot be killed" in reply.error
@@ -219,7 +219,7 @@ def test_a_worker_that_cannot_be_killed_is_overrun_with_backtraces(machine: Sess
     assert not machine.usable
 
 
-def test_a_worker_out_of_memory_is_told_with_the_kernels_words(machine: Session) -> None:
+def test_a_worker_out_of_memory_quotes_the_kernel(machine: Session) -> None:
     """Memory exhausted by a case kills the case, not the agent; its error quotes the kernel, the machine is spent."""
     reply = machine.call("sick:fill_memory", {}, deadline=20.0)
     assert reply.fate is Fate.RAISED
@@ -229,7 +229,7 @@ def test_a_worker_out_of_memory_is_told_with_the_kernels_words(machine: Session)
 
 @pytest.mark.parametrize("end", ["return", "die", "hang"])
 def test_a_fork_bomb_is_only_its_cases(machine: Session, end: str) -> None:
-    """With no process id left the agent still answers, and what a dead worker left behind is swept away."""
+    """With no process id left the agent still answers, and the processes of a dead worker are killed."""
     reply = machine.call("sick:fork_bomb", {"end": end}, deadline=DEADLINE if end == "hang" else 20.0)
     assert reply.fate is {"return": Fate.ANSWERED, "die": Fate.RAISED, "hang": Fate.OVERRAN}[end], reply.error
     if end == "die":
@@ -237,8 +237,8 @@ def test_a_fork_bomb_is_only_its_cases(machine: Session, end: str) -> None:
         _assert_sound(machine)
 
 
-def test_a_jump_of_the_clock_is_mended(machine: Session) -> None:
-    """A case that sets the clock is judged by its deadline all the same, and the next case has the right time."""
+def test_a_jump_of_the_clock_is_undone(machine: Session) -> None:
+    """A case that sets the clock keeps its deadline, and the next case has the right time."""
     reply = machine.call("sick:set_clock", {"to": 2e9}, deadline=5.0)
     assert reply.fate is Fate.ANSWERED
     assert reply.seconds < 5
@@ -259,7 +259,7 @@ def test_a_slow_host_is_no_hung_kernel(machine: Session) -> None:
 
     def slow_down() -> None:
         process = _qemu(machine).process
-        while not stop.is_set():  # a quarter of the processor; with much less it would in truth not answer
+        while not stop.is_set():  # a quarter of the processor; with much less it would not answer at all
             process.send_signal(signal.SIGSTOP)
             stop.wait(0.06)
             process.send_signal(signal.SIGCONT)
@@ -284,7 +284,7 @@ def _crowd(processor: int) -> list[subprocess.Popen[bytes]]:
 
 
 def test_a_starved_machine_is_no_hung_kernel(machine: Session) -> None:
-    """The time for which a crowded host keeps QEMU from running does not count, however much longer it all takes."""
+    """Time for which a busy host does not run QEMU does not count, however long it is."""
     pid = _qemu(machine).process.pid
     processor = min(os.sched_getaffinity(0))
     for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -296,7 +296,7 @@ def test_a_starved_machine_is_no_hung_kernel(machine: Session) -> None:
         while (reply := machine.call("sick:compute", {"times": times}, deadline=DEADLINE)).fate is Fate.ANSWERED:
             if reply.seconds > slow:
                 break
-            # Its template was made when the host was busier than now, and it is quicker than its factor says.
+            # Its template was made on a busier host, so the machine is faster than its factor.
             times += times // 2
     finally:
         for each in crowd:
@@ -305,7 +305,7 @@ def test_a_starved_machine_is_no_hung_kernel(machine: Session) -> None:
     assert reply.fate is Fate.ANSWERED, reply
 
 
-def test_the_last_words_have_what_led_to_the_panic(machine: Session) -> None:
+def test_the_console_has_the_log_before_the_panic(machine: Session) -> None:
     """The console has what the kernel logged in the case, not only the panic."""
     reply = machine.call("sick:warn_and_crash", {}, deadline=5.0)
     assert reply.fate is Fate.PANICKED
@@ -313,7 +313,7 @@ def test_the_last_words_have_what_led_to_the_panic(machine: Session) -> None:
 
 
 def test_a_trace_shows_the_functions_of_the_call(machine: Session) -> None:
-    """A call that is to be traced comes back with the function graph of what matches, and tracing is off again."""
+    """A traced call returns the function graph of the matching functions, and tracing is off again."""
     reply = machine.call("sick:touch_sockmap", {}, deadline=5.0, evidence=Evidence(trace=SOCKMAP_PATHS))
     assert reply.fate is Fate.ANSWERED, reply.error
     assert "sock_map_alloc" in reply.trace
@@ -341,7 +341,7 @@ def test_a_panic_under_trace_prints_the_trace(machine: Session) -> None:
     ("function", "fate"),
     [("warn_and_crash", Fate.PANICKED), ("freeze_agent", Fate.OVERRAN)],
 )
-def test_a_dump_has_the_memory_of_the_dead(machine: Session, tmp_path: Path, function: str, fate: Fate) -> None:
+def test_a_dump_has_the_memory_of_a_dead_guest(machine: Session, tmp_path: Path, function: str, fate: Fate) -> None:
     """Dead or hung, the guest's memory is written: an ELF core with the note that crash and drgn need."""
     core = tmp_path / "core"
     reply = machine.call(f"sick:{function}", {}, deadline=DEADLINE, evidence=Evidence(dump=core))

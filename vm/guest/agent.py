@@ -22,18 +22,18 @@ from vm.guest.worker import Worker
 PORT = "ctl"
 CALIBRATION_ROUNDS = 20_000
 CALIBRATIONS = 4
-"""The fastest of so many says what the machine can do; their mean, what it does while the host is busy."""
+"""Calibrations: the fastest is the machine's speed; the mean, its speed while the host is busy."""
 
 STRETCH = 4.0
-"""How many times slower than in its template a machine may get before a call that takes long is a hang."""
+"""How many times slower than in its template a machine may be before a slow call counts as a hang."""
 
 SLOW = 1.5
 LEAST_EXTENSION = 0.05
-"""Seconds; for less it is not worth waiting on."""
+"""Seconds of the shortest extension."""
 
 FORK_SECONDS = 10.0
 AUTOPSY_SECONDS = 5.0
-"""What killing a worker and logging backtraces may take, all in all."""
+"""Seconds for killing a worker and logging backtraces, in total."""
 
 CLOCK_SLACK = 1.0
 """Seconds the clock may be off after a call before it counts as tampered with."""
@@ -43,7 +43,7 @@ class Agent:
     """One per machine; the host asks one thing at a time."""
 
     def __init__(self, channel: Channel, *, alone: bool = False) -> None:
-        """Serve on `channel`; `alone` says that all other processes but init's are the cases'."""
+        """Serve on `channel`; `alone`: all other processes except init belong to cases."""
         self._channel = channel
         self._alone = alone
         self._pace: float | None = None
@@ -74,7 +74,7 @@ class Agent:
             self._worker.kill()
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Introduce ourselves; a guest also learns what time it is, and will see to it that this stays so."""
+        """Answer `hello`; a guest also sets its clock, and corrects it after each call."""
         if request.get("clock") is not None:
             time.clock_settime(time.CLOCK_REALTIME, request["clock"])
             self._epoch = time.time() - time.monotonic()
@@ -89,7 +89,7 @@ class Agent:
         return {"seconds": self._pace}
 
     def _load(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take over changed modules; their old versions go, and the worker that may have imported them."""
+        """Load changed modules; drop the old ones, and the worker that may have imported them."""
         if self._finder.update(request["names"], request["sources"]):
             self._drop_worker(request)
         self._worker = self._worker or self._fork()
@@ -111,16 +111,16 @@ class Agent:
         elif answer["fate"] == "overran" and not self._drop_worker(request):
             sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
             answer["error"] = "\n".join((answer["error"], autopsy.stacks(worker.pid), sentence))
-        self._mend_clock()
+        self._restore_clock()
         answer |= trace | kmsg.window()
         if answer["fate"] == "died" and (words := autopsy.killer(worker.pid, answer["log"])):
             answer |= {"error": f"{answer['error']}: {words}", "spent": True}
         return answer
 
     def _patience(self, request: dict[str, Any]) -> Callable[[], float]:
-        """Return what says, once a deadline has passed, how much longer to wait because the host is slow just now.
+        """Return a function that returns how much longer to wait after the deadline because the host is slow.
 
-        The host knows for how long it kept this machine from running. What else slows us down only a measurement tells.
+        The host knows for how long it kept this machine from running. Other slowness is measured.
         """
         begin, deadline = time.monotonic(), float(request["deadline"])
 
@@ -145,10 +145,10 @@ class Agent:
         return float((self._channel.receive() or {}).get("starved", 0.0))
 
     def _extend(self, request: dict[str, Any], seconds: float) -> None:
-        """Tell the host that the answer will take so much longer."""
+        """Tell the host by how many seconds the answer will be late."""
         self._channel.send({"id": request["id"], "extend": seconds})
 
-    def _mend_clock(self) -> None:
+    def _restore_clock(self) -> None:
         """Undo what a case did to the clock, for the cases after it."""
         if self._epoch is not None and abs(time.time() - time.monotonic() - self._epoch) > CLOCK_SLACK:
             time.clock_settime(time.CLOCK_REALTIME, self._epoch + time.monotonic())
@@ -165,17 +165,17 @@ class Agent:
         return terminal.relay(self._channel, request)
 
     def _replace_worker(self, request: dict[str, Any]) -> None:
-        """Replace a dead worker, without whatever it left behind, in sessions of its own too."""
+        """Replace a dead worker, and kill all its leftover processes, also those in other sessions."""
         self._worker = None
         self._extend(request, FORK_SECONDS)
         if self._alone:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)  # kill(2) spares init and us
-        with contextlib.suppress(OSError):  # the next call will say so
+                os.kill(-1, signal.SIGKILL)  # kill(2) with -1 spares init and this process
+        with contextlib.suppress(OSError):  # the next call will report it
             self._worker = self._fork()
 
     def _fork(self) -> Worker:
-        """Start a worker; after a fork bomb it takes init a while to reap what was swept away."""
+        """Start a worker; after a fork bomb, init needs a while to reap the killed processes."""
         end = time.monotonic() + FORK_SECONDS
         while True:
             try:

@@ -16,12 +16,12 @@ MARK = 200
 
 LINES = 10_000
 TEXT = 1 << 20
-"""Lines and characters of one window that are kept. A kernel may log more, but the first of it is what matters, and
-whoever looks for reports in it takes a millisecond for each."""
+"""Lines and characters kept of one window. A kernel may log more, but the first lines matter most, and the search for
+reports takes a millisecond for each line."""
 
 
 def parse(record: bytes) -> list[Any] | None:
-    """Turn a `/dev/kmsg` record into [sequence, level, microseconds, text]; None if it is none."""
+    """Turn a `/dev/kmsg` record into [sequence, level, microseconds, text]; None if it is invalid."""
     head, separator, rest = record.partition(b";")
     fields = head.split(b",")
     if not separator or len(fields) < 3:
@@ -34,7 +34,7 @@ def parse(record: bytes) -> list[Any] | None:
 
 
 class KernelLog:
-    """What the kernel said since it was last asked."""
+    """The kernel log since the last window."""
 
     def __init__(self, path: str = "/dev/kmsg", tainted: str = "/proc/sys/kernel/tainted") -> None:
         self._log = _open(path)
@@ -45,7 +45,7 @@ class KernelLog:
         self._taint = self._read_taint()
 
     def begin(self, what: str) -> None:
-        """Begin a window with a mark in the log; what was said before it belongs to nobody's window."""
+        """Begin a window with a mark in the log; earlier records belong to no window."""
         self._count += 1
         self._mark = f"conform: begin {self._count}: {what}"[:MARK].rstrip()
         self._write(self._mark)
@@ -53,15 +53,15 @@ class KernelLog:
     def window(self) -> dict[str, Any]:
         """End the window that was begun, if any, and return what is new since the last one.
 
-        `before` holds the records above its mark, `log` those below, both without marks; `log_complete` tells whether
-        all were seen, and `taint` has the bits that were set.
+        `before` holds the records above its mark, `log` those below, both without marks; `log_complete` is False
+        if records were lost, and `taint` has the new bits.
         """
         end = f"conform: end {self._count}"
         if self._mark:
             self._write(end)
         lines, complete, dropped = self._read_lines()
         marks = [self._mark, end] if self._mark else []
-        # A kernel that limits what user space may log (printk.devkmsg) drops marks: then all is the window's.
+        # A kernel that limits logging by user space (printk.devkmsg) drops marks: then the window has all records.
         start = next((number for number, line in enumerate(lines) if line[3] in marks[:1]), 0)
         self._mark = ""
         taint = self._read_taint()
@@ -72,7 +72,7 @@ class KernelLog:
         return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new, **told}
 
     def _read_lines(self) -> tuple[list[list[Any]], bool, int]:
-        """Return the first of the new lines, whether those are all, and how many came too late to be kept."""
+        """Return the first new lines, whether they are complete, and the number of dropped ones."""
         if self._log is None:
             return [], False, 0
         lines: list[list[Any]] = []
@@ -113,13 +113,13 @@ class KernelLog:
 
 
 class Unread:
-    """No kernel log: nothing may pass on it. For who wants to know what reading it costs."""
+    """Reads no kernel log, so no case can pass: for measuring the cost of reading it."""
 
     def begin(self, what: str) -> None:
         """Do nothing."""
 
     def window(self) -> dict[str, Any]:
-        """Return that nothing was read."""
+        """Return an incomplete, empty window."""
         return {"log_complete": False}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Attach programs to maps in every way, and see what the map holds afterwards. No socket is involved.
+"""Attach programs to maps in every way, and query the map afterwards. No socket is involved.
 
 Each function is a scenario. Answers are `"ok"` or an errno; of a query `none`, `first` or `second`, the program held.
 """
@@ -25,7 +25,7 @@ _NO_DESCRIPTOR = (1 << 32) - 1
 
 @scenario
 def types(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Attach a `program` of any kind to a `map`, as each attach type there is, by hand and by a link.
+    """Attach a `program` of any type to a `map`, as each attach type, by hand and by a link.
 
     `load` is there if it cannot be loaded, `available` if even root is forbidden to, each alone.
     """
@@ -121,7 +121,7 @@ def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
 
 @scenario
 def targets(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Attach, as `attach`, to `what` is no map of sockets."""
+    """Attach, as `attach`, to `what`, which is no map of sockets."""
     number = TYPES[params["attach"]]
     loaded = counting(params["attach"], "first").descriptor
     target = _TARGETS[params["what"]](keep)
@@ -139,7 +139,7 @@ def create(keep: Fixture, target: int, loaded: int, number: int) -> tuple[str, i
 
 
 def holder(target: int, attach_type: str, names: Mapping[int, str] | None = None) -> str:
-    """Say which program a map holds: `none`, `first`, `second`, `another`, or the errno of the query."""
+    """Return which program a map holds: `none`, `first`, `second`, `another`, or the errno of the query."""
     found = outcome(links.query, target, TYPES[attach_type])
     if isinstance(found, str):
         return found
@@ -155,13 +155,13 @@ def _put(keep: Fixture, way: str, target: int, attach_type: str, which: str) -> 
 
 
 def _count(target: int, number: int) -> str:
-    """Ask how many programs a map holds, without room for their ids."""
+    """Query the number of programs of a map, without a buffer for their ids."""
     found = outcome(links.query, target, number, 0, 0)
     return found if isinstance(found, str) else str(len(found))
 
 
 def _held_when_closed(target: int, kind: str) -> str:
-    """Attach a program of which nobody else has a descriptor."""
+    """Attach a program, and close its last descriptor."""
     loaded = asm.load_program(CONTEXTS[fixture.family(kind)], asm.put(asm.R0, 1) + asm.EXIT)
     try:
         links.attach(target, loaded, TYPES[kind])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Enrol sockets by BPF iterators: over another map, and over all TCP, UDP or UNIX sockets there are."""
+"""Enrol sockets by BPF iterators: over another map, and over all TCP, UDP or UNIX sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SPARSE = 1024
 _ROUNDS = 10
 """Pairs of sockets to open and close during iterations."""
 _ENOUGH = 8 * _ENTRIES
-"""Reads after which an iterator will never end."""
+"""Reads after which an iterator counts as endless."""
 
 
 def _load(setup: EnrolSetup, hook: str, enrolled: Map) -> Orders:
@@ -66,7 +66,7 @@ def _load_for(setup: EnrolSetup, peer: socket.socket, cookie: bytes) -> Orders:
     if peer.family == socket.AF_UNIX:
         orders.give(cookie=int.from_bytes(cookie, sys.byteorder))
     else:
-        # Before 5.12 iterators know no cookies, and ports alone are shared with connections that linger.
+        # Before 5.12 iterators have no cookies, and lingering connections may share the ports.
         orders.give(port=peer.getpeername()[1], remote=peer.getsockname()[1], family=peer.family)
     return orders
 

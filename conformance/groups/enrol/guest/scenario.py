@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The five ways a socket gets into a map, each proved by what then can be done with the socket. See `setup`.
+"""The five ways to insert a socket into a map, each proved by using the socket afterwards. See `setup`.
 
 The Observation is `{"steps": {name: answer}}`, the steps in the order they were taken; a step that could not be
 reached is absent; `available` is the only one where this kernel or guest has no such socket, and says why. Steps named

@@ -34,9 +34,9 @@ _TALKERS: Final = 2
 _WARM_UP: Final = 0.5
 """Seconds."""
 _PATIENCE: Final = 10.0
-"""Seconds until a thread that should have ended is stuck, and what is kept is: two vsock sockets may wait for 8."""
+"""Seconds until a thread counts as stuck, and an object as leaked: two vsock sockets may take 8."""
 _SLACK: Final = 64
-"""Objects that a cache may have gained: what is drawn is not the same before and after."""
+"""Objects that a slab cache may gain: the random actions differ before and after."""
 _LARGEST: Final = 4096
 _RUNS: Final = "stuck running"
 _WAITS_FOR_US: Final = "stuck in futex_"
@@ -44,7 +44,7 @@ _SYSRQ: Final = "/proc/sysrq-trigger"
 _RUNNING_AND_BLOCKED: Final = "lw"
 """Documentation/admin-guide/sysrq.rst: the stacks of all CPUs and of blocked tasks."""
 _BUDGETS: Final = (0, 1 << 10, 1 << 40)
-# Those that make sockets would be in each other's way at the listeners; replacing is done here.
+# Threads that create sockets would compete for the listeners, so replacing is done here.
 _WAYS: Final = tuple(way for way in WAYS if way not in ("namespace-destroyed", "replace"))
 
 
@@ -63,14 +63,14 @@ class HammerSetup:
         return self.ends[which * 2 : which * 2 + 2]
 
     def renew(self, which: int) -> None:
-        """Put a new pair in the place of one."""
+        """Replace a pair by a new one."""
         old = self.pair(which)
         self.ends[which * 2 : which * 2 + 2] = sockets.pair(self._kinds[which])
         if old:
             end(self._kinds[which], *old)
 
     def renew_maps(self) -> None:
-        """Put new maps and programs in the place of the old ones."""
+        """Replace the maps and programs by new ones."""
         old, self.maps = self.maps, self._new_maps()
         old.close()
 
@@ -86,7 +86,7 @@ class HammerSetup:
 
     def _new_maps(self) -> MapPair:
         made = MapPair(self._kinds[0], self._map_type, parser=self._parser)
-        # Now: several threads that needed it at once would load it more than once.
+        # Load it now: concurrent threads would load it more than once.
         assert made.spare
         return made
 
@@ -102,14 +102,14 @@ class Stress:
         self.failures: list[str] = []
 
     def run(self, seconds: float) -> str:
-        """Let the threads loose; `"ended"`, or what became of them."""
+        """Run the threads; returns `"ended"`, or which threads failed or are stuck."""
         self._end = time.monotonic() + seconds
         actions = [self._break] * _BREAKERS + [self._talk] * _TALKERS + [self._wait]
         threads = [
             threading.Thread(target=self._do, args=(action, random.Random(f"{self._seed} {number}")), daemon=True)
             for number, action in enumerate(actions)
         ]
-        # Whoever makes fences stays on one processor with what it starts; who spins must not keep us from saying so.
+        # Creating fences pins this thread and its children to one processor; a spinning thread must not block this one.
         ours = os.sched_getaffinity(0)
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
         for thread in threads:
@@ -126,7 +126,7 @@ class Stress:
     def _do(self, action: Callable[[HammerSetup, random.Random], None], rng: random.Random) -> None:
         try:
             while time.monotonic() < self._end:
-                # Closed or full by somebody else's doing; poll() says ValueError to a closed one.
+                # Another thread closed or filled it; poll() raises ValueError for a closed one.
                 with suppress(OSError, ValueError, IndexError):
                     action(rng.choice(self._setups), rng)
         except Exception as error:
@@ -138,7 +138,7 @@ class Stress:
             Member(setup.maps, *setup.pair(which)).leave(way)
         with suppress(OSError):
             setup.maps.enter(rng.choice(setup.ends), target=rng.choice(rng.choice(self._setups).ends))
-        # Making sockets and programs is for one at a time.
+        # Only one thread at a time creates sockets and programs.
         with self._turn:
             setup.renew(which)
             if way in ENDS_MAPS:
@@ -165,10 +165,10 @@ class Stress:
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
-    """Stress maps with sockets of the kinds `in` and `out` for `seconds`, as `seed` has it."""
+    """Stress maps with sockets of the kinds `in` and `out` for `seconds`, with actions chosen by `seed`."""
     kinds = params["in"], params["out"]
     steps: Steps = {}
-    # Here, so that they are on one processor as for everybody else, and no thread makes them that ends.
+    # Created here, so that they use one processor as in other cases, and outlive the threads.
     fences()
     with netns.inside(netns.ours()), closing(Lister()) as lister:
         try:
@@ -184,7 +184,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
 
 
 def _stress(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> bool:
-    """Set up, let threads loose, and clean up; whether this kernel inserts such sockets."""
+    """Set up, run the threads, and clean up; returns whether this kernel inserts such sockets."""
     parsers = (False, True) if sockets.is_tcp(kinds[0]) else (False,)
     setups: list[HammerSetup] = []
     try:
@@ -199,7 +199,7 @@ def _stress(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> 
         steps["threads"] = stress.run(seconds)
         steps["traffic"] = "flowed" if stress.received else "none"
     finally:
-        # What a thread is stuck in may be kept from being closed, too; this process is not used again.
+        # Sockets of a stuck thread may not be closable; this process is not used again.
         if "stuck" not in steps.get("threads", ""):
             for setup in setups:
                 setup.close()
@@ -208,14 +208,14 @@ def _stress(kinds: tuple[str, str], seed: str, seconds: float, steps: Steps) -> 
 
 
 def _culprits(stuck: Collection[str]) -> list[str]:
-    """Leave out who waits for one of the others: for its turn, or for what one that never rests may have."""
+    """Return the threads that others wait for: leave out those that wait for a turn, or for a busy thread."""
     if _RUNS in stuck:
         return [_RUNS]
     return sorted(where for where in stuck if not where.startswith(_WAITS_FOR_US)) or sorted(stuck)
 
 
 def _log_backtraces() -> None:
-    """Have the kernel log where everybody is, for whoever wants to know why."""
+    """Have the kernel log the stacks of all tasks."""
     with suppress(OSError):
         for key in _RUNNING_AND_BLOCKED:
             procfs.write(_SYSRQ, key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Everything user space can ask of a SOCKMAP or SOCKHASH, right and wrong, with TCP sockets in it."""
+"""All bpf(2) commands on a SOCKMAP or SOCKHASH with TCP sockets, right and wrong ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _BOTH = maps.NOEXIST | maps.EXIST
 
 @scenario
 def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Carry out one case; `params`: `map`, `about`, a name in `ABOUT`, whose functions say what the steps are."""
+    """Carry out one case; `params`: `map`, `about`, a name in `ABOUT`, whose functions document the steps."""
     steps |= ABOUT[params["about"]](InsertSetup(params["map"], fixture))
 
 
 def _update(flags: int) -> Callable[[InsertSetup], Steps]:
-    """Insert with flags where nothing is and where another socket is, and see who is there afterwards."""
+    """Insert with flags into an empty and a used slot, and look the slot up afterwards."""
 
     def update(case: InsertSetup) -> Steps:
         table, first, second = case.map(), case.connected(), case.connected()
@@ -53,7 +53,7 @@ def _range(case: InsertSetup) -> Steps:
 
 
 def _full(case: InsertSetup) -> Steps:
-    """Fill a map of two, and go on."""
+    """Fill a map with two entries, then insert more."""
     table, end, other = case.map(2), case.connected(), case.connected()
     steps = {"first": table.insert(end), "second": table.insert(end, 1)}
     steps["third"] = table.insert(end, 2)
@@ -92,7 +92,7 @@ def _keys_of(size: int) -> Callable[[InsertSetup], Steps]:
 
 
 def _walk(table: int, size: int, keys: list[bytes]) -> str:
-    """Tell which keys there are, as numbers in `keys`, whatever their order."""
+    """Return the keys found, as numbers in `keys`, in sorted order."""
     found: list[str] = []
     at: bytes | None = None
     try:
@@ -124,7 +124,7 @@ def _one_slot_program(case: InsertSetup) -> Steps:
 
 
 def _many_slots(case: InsertSetup) -> Steps:
-    """Insert one socket in every slot; each entry is one of its own."""
+    """Insert one socket in every slot; each entry is independent."""
     table, end = case.map(4), case.connected()
     steps = {f"insert {n}": table.insert(end, n) for n in range(4)}
     steps["delete 1"] = table.delete(1)
@@ -133,7 +133,7 @@ def _many_slots(case: InsertSetup) -> Steps:
 
 
 def _many_maps(case: InsertSetup) -> Steps:
-    """Insert one socket in several maps, one of the other type; each entry is one of its own."""
+    """Insert one socket in several maps, one of the other type; each entry is independent."""
     all_maps, end = [case.map(), case.map(), case.other_map()], case.connected()
     steps = {f"insert {n}": table.insert(end) for n, table in enumerate(all_maps)}
     steps["delete 0"] = all_maps[0].delete()
@@ -142,7 +142,7 @@ def _many_maps(case: InsertSetup) -> Steps:
 
 
 def _replaced(case: InsertSetup) -> Steps:
-    """Replace a socket by another, and that by one of another kind; who is replaced is free again."""
+    """Replace a socket by another, and that by one of another kind; a replaced socket can be inserted again."""
     table, first, second = case.map(), case.connected(), case.connected()
     third = states.make("udp4", "bound", case.fixture)
     ends = (first, second, third)
@@ -152,7 +152,7 @@ def _replaced(case: InsertSetup) -> Steps:
 
 
 def _lookup(case: InsertSetup) -> Steps:
-    """Look up what is not there yet, there, not there any more; with flags."""
+    """Look a socket up before insertion, after it, and after deletion; and with flags."""
     table, end = case.map(), case.connected()
     steps = {"empty": table.whose(0, end), "insert": table.insert(end), "used": table.whose(0, end)}
     steps["lock"] = attempt(maps.lookup, table, key(0), 8, maps.LOCK)
@@ -161,14 +161,14 @@ def _lookup(case: InsertSetup) -> Steps:
 
 
 def _delete(case: InsertSetup) -> Steps:
-    """Delete nothing, something, and that again; then insert anew."""
+    """Delete an empty slot, a used one, and that again; then insert again."""
     table, end = case.map(), case.connected()
     steps = {"empty": table.delete(), "insert": table.insert(end), "used": table.delete()}
     return steps | {"again": table.delete(), "insert again": table.insert(end)}
 
 
 def _next_key(case: InsertSetup) -> Steps:
-    """Ask for the key after none, after one that is there, after one that is not, after the last."""
+    """Ask for the key after none, after a used one, after an unknown one, and after the last."""
     table, end = case.map(3), case.connected()
     steps = {"empty": following(table, None), "empty after 1": following(table, 1)}
     steps |= {"insert": table.insert(end, 1), "first": following(table, None)}
@@ -183,7 +183,7 @@ def _lookup_and_delete(case: InsertSetup) -> Steps:
 
 
 def _batch(command: str) -> Callable[[InsertSetup], Steps]:
-    """Do a command on several entries at once, and see whether they are still there."""
+    """Run a batch command on several entries, and look them up afterwards."""
 
     def batch(case: InsertSetup) -> Steps:
         table, end = case.map(), case.connected()
@@ -195,7 +195,7 @@ def _batch(command: str) -> Callable[[InsertSetup], Steps]:
 
 
 def _pointers(case: InsertSetup) -> Steps:
-    """Point to nowhere."""
+    """Pass pointers to unmapped memory."""
     table, end = case.map(), case.connected()
     return {
         "key": attempt(maps.update, table, None, value(end)),
@@ -216,7 +216,7 @@ def _both(case: InsertSetup) -> tuple[Map, Map, socket.socket]:
 
 
 def _order(case: InsertSetup) -> Steps:
-    """Be wrong in two ways at once: which is told? `A, B` names what is wrong."""
+    """Make two mistakes at once, and see which one decides the errno; `A, B` names the mistakes."""
     unfit, fit, out = states.make("tcp4", "fresh", case.fixture), case.connected(), 1 << 20
     table, other = case.map(), case.fixture.pipe()
     reading = case.map(flags=maps.RDONLY)
@@ -243,7 +243,7 @@ def _order(case: InsertSetup) -> Steps:
 
 
 def _order_busy(case: InsertSetup) -> Steps:
-    """Be wrong in a second way with a socket that another map's program keeps out."""
+    """Make a second mistake with a socket that carries another map's program."""
     _, table, busy = _both(case)
     other, third = case.connected(), case.connected()
     steps = {
@@ -256,7 +256,7 @@ def _order_busy(case: InsertSetup) -> Steps:
     }
     steps |= {f"fill {n}": table.insert(case.connected(), n) for n in (0, 2, 3)}
     steps |= {"busy, full": table.insert(busy, 4), "lookup": table.whose(1, other)}
-    # What was refused for another reason must not have been bound to the program.
+    # A socket refused for another reason must not carry the program.
     steps["noexist"] = table.insert(third, 1, maps.NOEXIST)
     return steps | {"full": table.insert(third, 4), "still free": _both(case)[0].insert(third, 1)}
 
@@ -276,4 +276,4 @@ ABOUT: dict[str, Callable[[InsertSetup], Steps]] = {
     **{f"keys-of-{size}": _keys_of(size) for size in (1, 2, 4, 8, 16, 40, 256, 511, 512)},
     **{f"batch-{command.replace('_', '-')}": _batch(command) for command in maps.BATCHES},
 }
-"""What a case can be about."""
+"""The topics of cases."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Threads that wait in one system call, and what becomes of them.
+"""Threads that wait in one system call, and their results.
 
 Whether one waits is observed, not guessed: it waits when the kernel says that the thread sleeps in a system call with
-the first argument that it was given. So "sleeps" needs no deadline, and nobody who was merely slow is called a sleeper.
+the first argument that it was given. So "sleeps" needs no deadline, and a slow thread is not taken for a sleeping one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from conformance.guestlib.answers import comes_true, error_name
 from conformance.guestlib.traffic import Messages
 
 WAITS: Final = "waits"
-"""The answer of one that waits still."""
+"""The answer of a thread that still waits."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.recv.argtypes = _LIBC.send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -38,13 +38,13 @@ _EVENTS = {
     select.POLLRDHUP: "rdhup",
 }
 _PATIENCE = 2.0
-"""Seconds in which a thread gets to its system call, or back from one."""
+"""Seconds within which a thread enters its system call, or returns from it."""
 _WORD = 64
-"""Descriptors that a word of a set of select(2) has room for."""
+"""Descriptors per word of a select(2) set."""
 
 
 class PollDescriptor(ctypes.Structure):
-    """What poll(2) takes."""
+    """The argument of poll(2)."""
 
     _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
@@ -53,11 +53,11 @@ class Waiter:
     """A thread in one system call."""
 
     def __init__(self, call: Callable[[], int], first: int, tell: Callable[[int], str]) -> None:
-        """Have `call` made, whose system call has `first` for its first argument; `tell` says what came of it."""
+        """Start a thread for `call`, whose system call has `first` as first argument; `tell` describes its result."""
         self._call, self._first, self._tell = call, first, tell
         self._answer = ""
         self._id = 0
-        # A signal to be interrupted by, and to go on from.
+        # A signal that interrupts the call and is then ignored.
         signal.signal(signal.SIGUSR2, lambda *_: None)
         signal.siginterrupt(signal.SIGUSR2, True)
         self._thread = threading.Thread(target=self._run)
@@ -65,17 +65,17 @@ class Waiter:
         self.rest()
 
     def answer(self) -> str:
-        """Return what came of it, or `WAITS`."""
+        """Return the result, or `WAITS`."""
         self.rest()
         return self._answer or WAITS
 
     def rest(self) -> None:
-        """Let the thread run until it has its answer, or sleeps."""
+        """Wait until the thread has its answer, or sleeps."""
         if not comes_true(lambda: self._answer or self._asleep(), _PATIENCE, partial(time.sleep, 0.0002)):
             raise TimeoutError("a thread neither waits nor comes back")
 
     def end(self) -> None:
-        """Interrupt it, wherever it is; TimeoutError if not even that helps."""
+        """Interrupt the thread; TimeoutError if it does not end."""
         if not comes_true(lambda: not self._thread.is_alive(), _PATIENCE, self._interrupt):
             raise TimeoutError("a thread cannot be interrupted")
 
