@@ -53,7 +53,7 @@ class Stopwatch:
         entry[1] += seconds
 
     def around(self, function: Callable[..., int], command: int) -> Callable[..., int]:
-        """Time a function of ctypes, for which Python calls no hook; argument number `command` is the bpf(2) command."""
+        """Time a function of ctypes, which Python calls no hook for; argument `command` is the bpf(2) command."""
 
         def timed(*arguments: Any) -> int:
             begin = time.perf_counter()
