@@ -311,16 +311,13 @@ fixture.WHEN_WRONG.append(discard)
 
 def meet(child: Child, kind: str) -> socket.socket:
     """Have a child own a socket of a kind, and return what it is connected to."""
-    peer = sockets.bound(kind)
-    if not sockets.connects(kind):
-        try:
-            peer.connect(child.own("connect", kind, peer.getsockname()))
-        except BaseException:
-            peer.close()
-            raise
+    with ExitStack() as unfinished:
+        peer = unfinished.enter_context(sockets.bound(kind))
+        if sockets.connects(kind):
+            peer.listen(1)
+            peer.settimeout(PATIENCE)
+            child.own("connect", kind, peer.getsockname())
+            return sockets.tune(peer.accept()[0], kind)
+        peer.connect(child.own("connect", kind, peer.getsockname()))
+        unfinished.pop_all()
         return peer
-    with peer as listener:
-        listener.listen(1)
-        listener.settimeout(PATIENCE)
-        child.own("connect", kind, listener.getsockname())
-        return sockets.tune(listener.accept()[0], kind)

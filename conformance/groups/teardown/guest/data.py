@@ -151,7 +151,7 @@ def _applied(case: TeardownSetup) -> str:
 def _reader(case: TeardownSetup) -> str:
     """Have a thread wait for data, and check that it does not hold the socket lock."""
     case.wait(reader=Reader(case.end))
-    other = look(case.end)
+    other = look(case.end.fileno())
     if other.answer() == WAITS:
         # Another thread may hold the lock for a moment only.
         case.settle()

@@ -130,7 +130,7 @@ def pollers(end: socket.socket) -> dict[str, Waiter]:
     chosen = (ctypes.c_uint64 * (descriptor // _WORD + 1))()
     chosen[descriptor // _WORD] = 1 << descriptor % _WORD
     return {
-        "poll": _poll(descriptor, -1),
+        "poll": look(descriptor, -1),
         "select": Waiter(
             lambda: int(_LIBC.select(descriptor + 1, chosen, None, None, None)), descriptor + 1, lambda _: "in"
         ),
@@ -139,12 +139,8 @@ def pollers(end: socket.socket) -> dict[str, Waiter]:
     }
 
 
-def look(end: socket.socket) -> Waiter:
-    """Return a thread that polls the socket without waiting; it waits none the less if it finds the socket locked."""
-    return _poll(end.fileno(), 0)
-
-
-def _poll(descriptor: int, milliseconds: int) -> Waiter:
+def look(descriptor: int, milliseconds: int = 0) -> Waiter:
+    """Return a thread that polls a socket, without limit if that is -1; it waits, too, where the socket is locked."""
     polled = PollDescriptor(descriptor, select.POLLIN, 0)
     address = ctypes.addressof(polled)
     return Waiter(lambda: int(_LIBC.poll(address, 1, milliseconds)), address, lambda _: events(polled.revents))
