@@ -344,3 +344,13 @@ class TestCost:
         )  # fmt: skip
 
         assert done.stdout == "128\n"
+
+    def test_pytest_is_imported_after_the_machine_has_started(self) -> None:
+        """Importing it takes longer than starting the machine; `hold` imports it in between."""
+        program = "import sys, conformance.commands.run; print(*({'pytest', 'xdist', 'pygments'} & set(sys.modules)))"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+
+        assert done.stdout == "\n"
