@@ -216,6 +216,13 @@ def _bound_disconnected(kind: str, keep: ExitStack) -> socket.socket:
     return end
 
 
+def _to_itself(kind: str, keep: ExitStack) -> socket.socket:
+    """Connect a socket to its own address: of TCP that is a simultaneous open (RFC 9293, 3.5) with one socket."""
+    end = _bound(kind, keep)
+    end.connect(end.getsockname())
+    return end
+
+
 def _syn_sent(kind: str, keep: ExitStack) -> socket.socket:
     listener = _listening(kind, keep)
     end = _fresh(kind, keep)
@@ -306,7 +313,7 @@ _STATES: dict[str, State] = {
     state.__name__.removeprefix("_"): state
     for state in (
         _fresh, _bound, _listening, _accepted, _connected, _shut_wr, _shut_both, _refused, _disconnected,
-        _bound_disconnected, _syn_sent, _syn_recv, _closing, _fallback, _unlistened,
+        _bound_disconnected, _syn_sent, _syn_recv, _closing, _fallback, _to_itself, _unlistened,
     )
 }  # fmt: skip
 

@@ -20,14 +20,15 @@ _ENDS: Final = (
 )  # fmt: skip
 _TCP: Final = (
     *_ENDS, "unlistened", "reset", "disconnected", "syn_sent", "syn_recv", "fin_wait1", "closing", "last_ack",
-    "time_wait", "closed_second",
+    "time_wait", "closed_second", "to_itself",
 )  # fmt: skip
 _UDP: Final = (
     "fresh", "bound", "connected", "established", "unread", "shut_both", "peer_closed", "refused", "disconnected",
-    "bound_disconnected",
+    "bound_disconnected", "to_itself",
 )  # fmt: skip
 _UNIX_DGRAM: Final = (
     "fresh", "bound", "connected", "established", "unread", "shut_both", "peer_closed", "refused", "disconnected",
+    "to_itself",
 )  # fmt: skip
 _FEW: Final = ("fresh", "bound", "listening", "established", "accepted")
 
