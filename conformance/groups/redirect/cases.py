@@ -71,6 +71,7 @@ PLAIN: Final = "plain"
 LAYOUTS: Final[Mapping[str, Layout]] = {
     PLAIN: Layout(),
     "same_map": Layout(words="IN and OUT in one map"),
+    "member": Layout(words="IN in a map without programs first"),
     "parser": Layout(
         modes=tuple(name for name, mode in MODES.items() if mode is _INGRESS), words="stream parser and stream verdict"
     ),

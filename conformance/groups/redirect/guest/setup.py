@@ -44,7 +44,8 @@ class RedirectSetup:
         self.state = State(self._fixture, key=key, flags=self._flags)
         if not self._attach(source, self.state.load("msg" if self.sends else "skb", self._map, targets)):
             return False
-        self.inserted["in"] = source.insert(self.ends["in"])
+        first = self._fixture.map(self._map).insert(self.ends["in"]) if self._layout == "member" else "ok"
+        self.inserted["in"] = source.insert(self.ends["in"]) if first == "ok" else first
         self.inserted["out"] = targets.insert(self.target, key)
         return {*self.inserted.values()} == {"ok"}
 
