@@ -17,7 +17,7 @@ from kernels.kernel import Kernel
 from vm.death import DeadMachineError
 from vm.machine import MachineInfo, MachineKind
 from vm.monitor import QmpError
-from vm.patience import Waits, starvation
+from vm.patience import Waits, major_faults, starvation
 from vm.qemu import content, with_parent_death_signal
 from vm.session import Session
 
@@ -105,6 +105,10 @@ class LocalAgent(NoGuest):
             waits = [starvation(pid), max((starvation(int(each)) for each in workers), default=(0.0, 0.0))]
             return max(least for least, _ in waits), sum(most for _, most in waits)
         return 0.0, 0.0
+
+    def faults(self) -> int:
+        """Return how often the agent has waited for memory that was taken from it."""
+        return major_faults(self._process.pid)
 
     def close(self) -> None:
         """End it."""

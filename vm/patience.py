@@ -23,6 +23,11 @@ CEILING = 32
 
 STARVED = "this host let its machine run for less than the time that the machine was given"
 
+SQUEEZED = "this host is short of memory: it made the machine wait {} times for memory to be read back from disk"
+_OFTEN = 10
+"""Major faults a second. A machine has some 50 in its life, and a few hundred more where nothing of it was cached."""
+_MANY = 1000
+
 Waits = tuple[float, float]
 """Seconds in which a process had work and no processor: at least, and at most."""
 
@@ -30,13 +35,19 @@ Waits = tuple[float, float]
 class Patience:
     """One wait, from now on."""
 
-    def __init__(self, seconds: float, starved: Callable[[], Waits] = lambda: (0.0, 0.0)) -> None:
-        """Wait for so many seconds in which the machine runs, or could; `starved` says how long it could not so far."""
+    def __init__(
+        self, seconds: float, starved: Callable[[], Waits] = lambda: (0.0, 0.0), faults: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Wait for so many seconds in which the machine runs, or could.
+
+        `starved` says how long it could not so far, `faults` how often it has waited for memory on disk.
+        """
         self._begin = time.monotonic()
         self._seconds = seconds
         self._granted = 0.0
         self._starved = starved
         self._before = starved()
+        self._faults, self._faults_before = faults, faults()
         self._overtime = OVERTIME
 
     def extend(self, seconds: float) -> None:
@@ -71,6 +82,14 @@ class Patience:
         least = self._starved()[0] - self._before[0]
         return passed - least < self._seconds + self._granted
 
+    @property
+    def blame(self) -> str:
+        """Say what the host did if the wait is over without the machine having had what it needs; else nothing."""
+        if self.unfair:
+            return STARVED
+        passed, faults = time.monotonic() - self._begin, self._faults() - self._faults_before
+        return SQUEEZED.format(faults) if faults >= max(_MANY, _OFTEN * passed) else ""
+
     def overtime(self) -> bool:
         """Whether to read what arrived when the wait was over; we may have been kept from it ourselves."""
         self._overtime -= 1
@@ -97,3 +116,11 @@ def starvation(pid: int) -> Waits:
             else:
                 others.append(seconds)
     return max(first, *others), first + max(others)
+
+
+def major_faults(pid: int) -> int:
+    """Return how often a process has waited for memory that was on disk: proc(5), /proc/PID/stat, majflt."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[9])
+    except (OSError, LookupError, ValueError):
+        return 0

@@ -18,7 +18,7 @@ from common.errors import HostError
 from vm import jail
 from vm.guest.agent import PORT
 from vm.monitor import Monitor, QmpError
-from vm.patience import Waits, starvation
+from vm.patience import Waits, major_faults, starvation
 
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 """RAM in a shared file is not copied; the state has only the devices, some 400 KiB."""
@@ -155,6 +155,10 @@ class Qemu:
     def starved(self) -> Waits:
         """Return the seconds for which it has waited for a processor."""
         return starvation(self.process.pid)
+
+    def faults(self) -> int:
+        """Return how often it has waited for memory that the host had taken from it."""
+        return major_faults(self.process.pid)
 
     def save(self, state: Path, deadline: float = 30.0) -> None:
         """Stop the guest and write its state; its RAM is in the file already. QmpError if that fails.

@@ -22,7 +22,7 @@ from vm.guest.bundle import digest
 from vm.guest.frames import CHUNK, FrameBuffer, FramingError, encode
 from vm.machine import NO_EVIDENCE, Bundle, Evidence, Fate, LogLine, MachineInfo, Reply
 from vm.monitor import QmpError
-from vm.patience import STARVED, Patience, Waits, never
+from vm.patience import Patience, Waits, never
 
 GRACE = 1.0
 """Seconds that the agent may take beyond what was asked of it."""
@@ -86,6 +86,9 @@ class Body(Protocol):
 
     def starved(self) -> Waits:
         """Return for how long in all it has waited for a processor."""
+
+    def faults(self) -> int:
+        """Return how often it has waited for memory on disk."""
 
     def autopsy(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
@@ -257,7 +260,7 @@ class Session:
 
     def _ask(self, request: dict[str, Any], patience: float, read: Callable[[dict[str, Any]], _T]) -> _T:
         """Send a request and return its answer as `read` does; `patience`, in seconds, counts as Patience says."""
-        wait = Patience(patience, self._body.starved)
+        wait = Patience(patience, self._body.starved, self._body.faults)
         self._send(request, wait)
         while True:
             answer = self._take(wait) or {}
@@ -340,7 +343,7 @@ class Session:
             if other in ready:
                 return False
             if left <= 0:
-                raise self._died(Fate.OVERRAN, blame=STARVED if wait.unfair else "")
+                raise self._died(Fate.OVERRAN, blame=wait.blame)
 
     def _died(self, fate: Fate = Fate.LOST, why: str = "", blame: str = "") -> DeadMachineError:
         """Let a dying machine finish its last words, take them and end it; `blame` is the host's part in it."""

@@ -117,6 +117,10 @@ class SilentBody(NoGuest):
         self._words = words
         self.words_size = len(words)
 
+    def faults(self) -> int:
+        """Return nothing."""
+        return 0
+
     def console(self) -> str:
         """Return nothing."""
         return self._words

@@ -84,3 +84,16 @@ def test_extensions_are_below_the_ceiling(clock: Clock) -> None:
         wait.extend(1000.0)
     assert ends(clock, wait) == pytest.approx(10 * EXTENSION_LIMIT * CEILING, abs=0.5)
     assert wait.unfair
+
+
+@pytest.mark.parametrize(
+    ("faults", "seconds", "squeezed"),
+    [(999, 10.0, False), (1000, 10.0, True), (1000, 120.0, False), (1300, 120.0, True)],
+)
+def test_a_machine_whose_memory_was_taken(clock: Clock, faults: int, seconds: float, squeezed: bool) -> None:
+    """Memory that has to be read from disk again and again is the host's fault; a template read once is not."""
+    read = iter((50, 50 + faults))
+    wait = Patience(seconds, clock.starved, lambda: next(read))
+    ends(clock, wait)
+
+    assert wait.blame == (patience.SQUEEZED.format(faults) if squeezed else "")

@@ -163,6 +163,25 @@ def test_only_changed_modules_travel(session: Session, monkeypatch: pytest.Monke
     assert "No module named 'guestlib'" in session.call("code:gone", {}, deadline=5.0).error
 
 
+def test_a_clock_of_the_guest_that_stands_still() -> None:
+    """A case that ends is answered, and one that does not is over by the host's clock; so is the machine."""
+    still = "import time; now = time.monotonic(); time.monotonic = lambda: now; time.time = lambda: 0.0; "
+    session = Session(LocalAgent((*AGENT[:-1], still + AGENT[-1])), INFO)
+    with contextlib.closing(session):
+        session.greet(10.0)
+        session.calibrate(0.0)
+        session.load(BUNDLE)
+        assert session.info.factor == 1.0
+        assert session.call("code:twice", {"n": 4}, deadline=5.0).value == 8
+
+        begin = time.monotonic()
+        reply = session.call("code:nap", {"seconds": 600}, deadline=0.5)
+
+        assert reply.fate is Fate.OVERRAN
+        assert time.monotonic() - begin < 30
+        assert not session.usable
+
+
 def test_nothing_survives_close() -> None:
     """Closing ends agent, worker and the worker's children, and may be done twice."""
     session = Session(LocalAgent(AGENT), INFO)
@@ -192,6 +211,10 @@ class FakeBody(NoGuest):
     def starved(self) -> tuple[float, float]:
         """Return the seconds it has waited."""
         return self.share * time.monotonic(), (self.share + self.other) * time.monotonic()
+
+    def faults(self) -> int:
+        """Return nothing."""
+        return 0
 
     def console(self) -> str:
         """Return the last output."""
