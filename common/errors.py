@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     BROKEN = 128
     INTERRUPTED = 130
     UNREAD = 141
-    """The reader of standard output went away: as a shell reports what SIGPIPE ended."""
+    """The reader of standard output went away: the status that a shell gives a process killed by SIGPIPE."""
     TERMINATED = 143
 
 

@@ -60,7 +60,7 @@ def choose(spec: Spec, offered: Catalogue) -> Offer:
 
 
 def nearest(wanted: str, offers: Sequence[Offer], count: int = 4) -> list[str]:
-    """Return specs of existing kernels closest to a version that does not exist, or the suites there are."""
+    """Return specs of existing kernels closest to a version that does not exist, or the existing suites."""
     try:
         version = Version.parse(wanted)
     except ValueError:
@@ -70,7 +70,7 @@ def nearest(wanted: str, offers: Sequence[Offer], count: int = 4) -> list[str]:
         same_branch.sort(key=lambda offer: abs(offer.version.sublevel - version.sublevel))
         return list(dict.fromkeys(f"debian:{offer.abi}" for offer in same_branch))[:count]
     branches = {(offer.version.major, offer.version.minor) for offer in offers}
-    # The branches on either side, in the order kernels came out.
+    # The branches before and after it, in the order of release.
     below = sorted(branch for branch in branches if branch < (version.major, version.minor))
     above = sorted(branch for branch in branches if branch > (version.major, version.minor))
     return [f"debian:{major}.{minor}" for major, minor in [*below[-(count // 2) :], *above[: count // 2]]]

@@ -150,7 +150,7 @@ class Template:
     def verify(self, *, closely: bool = False) -> None:
         """Raise DamagedTemplateError unless the files are those that were saved.
 
-        Memory is some 200 MB: its checksum is only computed where the file's date cannot vouch for it, that is when
+        Memory is some 200 MB: its checksum is only computed if the file's date is not enough, that is when
         it was touched, or when the host was booted since and may have lost writes; or to look `closely`.
         """
         dated = not closely and self.boot_id == BOOT_ID.read_text().strip()

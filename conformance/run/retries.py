@@ -68,16 +68,16 @@ class Try:
     fresh: bool = False
     """Whether in a clone that had seen no other case."""
     flawed: bool = False
-    """Whether the host killed, stopped or starved its clone, or changed its template: it says nothing of the kernel."""
+    """Whether the host killed, stopped or starved its clone, or changed its template: it proves nothing."""
     hasty: bool = False
-    """Whether it looked for something that is missing for a shorter time than usual."""
+    """Whether it looked for missing data for a shorter time than usual."""
     times: int = 1
     seconds: float = 0.0
-    """All times together, from request to answer."""
+    """Seconds of all times together, from request to answer."""
 
     @property
     def outcome(self) -> tuple[Verdict, str]:
-        """What tries can disagree on."""
+        """The part of a try that tries can disagree on."""
         return self.judgement.verdict, self.judgement.observed
 
     def record(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Try:
 
 
 def gathered(tries: Iterable[Try]) -> list[Try]:
-    """Count tries in a row that are equal in all they say, so that a million of them take the room of one."""
+    """Merge equal tries in a row, so that a million of them take the room of one."""
     found: list[Try] = []
     for each in tries:
         last = found[-1] if found else None
@@ -109,12 +109,12 @@ def gathered(tries: Iterable[Try]) -> list[Try]:
 
 
 def worst(tries: Sequence[Try]) -> Try:
-    """Return the try whose verdict stands for all; of equally bad ones the first."""
+    """Return the deciding try: the worst, and among equals the first."""
     return max(_sound(tries), key=lambda each: _SEVERITY.index(each.judgement.verdict))
 
 
 def disagree(tries: Iterable[Try]) -> bool:
-    """Tell whether the tries came to different outcomes."""
+    """Return whether the tries have different outcomes."""
     return len({each.outcome for each in _sound(tries)}) > 1
 
 

@@ -81,11 +81,11 @@ def test_a_refusal_before_verification_has_no_log() -> None:
 
 @needs_bpf
 def test_a_program_for_a_function_that_is_not_there() -> None:
-    """It never comes to the kernel."""
+    """The error comes before the kernel is called."""
     with pytest.raises(LookupError, match="no_such_function"):
         asm.load_program(Context(26, 24, function="no_such_function"), asm.EXIT)
 
 
-def test_a_context_is_never_two() -> None:
+def test_no_two_contexts_are_equal() -> None:
     """No two names stand for the same kind of program."""
     assert len(set(CONTEXTS.values())) == len(CONTEXTS)

@@ -68,7 +68,7 @@ def test_a_tracepoint_is_found_by_its_typedef() -> None:
 
 @pytest.mark.parametrize("name", ["absent", "unction", "functio", "structure"])
 def test_what_is_no_function_is_not_found(name: str) -> None:
-    """Neither a part of a name nor the name of something else will do."""
+    """Neither a part of a name nor the name of another object is found."""
     blob = Blob()
     blob.add(STRUCT, "structure")
     blob.add(FUNC, "function")
@@ -96,7 +96,7 @@ def test_records_that_go_on_beyond_the_end_are_refused() -> None:
 
 
 def test_what_is_no_btf_is_refused() -> None:
-    """The magic number decides."""
+    """A wrong magic number is refused."""
     with pytest.raises(ValueError, match="BTF begins with 0x0"):
         Btf(bytes(64))
 

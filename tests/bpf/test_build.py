@@ -75,7 +75,7 @@ def test_hashes_are_those_of_the_objects() -> None:
 
 
 def test_what_is_built_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second start pays for no compiler and no ELF reader."""
+    """A second start runs no compiler and no ELF reader."""
     first = build.programs_module()
 
     def refuse(*arguments: object, **options: object) -> None:
@@ -87,7 +87,7 @@ def test_what_is_built_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("own_cache")
 def test_a_changed_source_or_header_is_another_entry(sources: Callable[[str], Path]) -> None:
-    """The cache goes by content, headers beside the programs included."""
+    """The cache key has the content of sources and headers."""
     folder = sources(GOOD)
     entries = {build.build(folder)["one"]}
     entries.add(build.build(sources(GOOD + "\n"))["one"])

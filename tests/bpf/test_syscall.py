@@ -54,7 +54,7 @@ def fails(number: int) -> Any:
 
 
 def test_an_array_map_gives_back_what_was_put_in(keep: Callable[[int], int]) -> None:
-    """Keys and values reach the kernel where it expects them."""
+    """Keys and values are passed to the kernel correctly."""
     fd = keep(syscall.create_map(ARRAY, 4, 4, 3))
     syscall.update(fd, 2, 0xDEADBEEF)
     syscall.update(fd, 0, 1)

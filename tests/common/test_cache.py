@@ -111,8 +111,8 @@ def test_killed_builder_is_survived(home: Path) -> None:
     assert list((home / "things" / "one").iterdir()) == []
 
 
-def test_taken_lock_is_told(home: Path) -> None:
-    """Who does not want to wait for a lock is told that it is taken."""
+def test_taken_lock_is_reported(home: Path) -> None:
+    """A caller that does not wait for a lock learns that it is taken."""
     with cache.lock("key") as first, cache.lock("key", wait=False) as second, cache.lock("other", wait=False) as third:
         assert (first, second, third) == (True, False, True)
 
@@ -174,7 +174,7 @@ def test_forbidden_cache_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/proc", "/proc/self/nosuch", "/dev/null", "/var/" + "x" * 300])
 def test_odd_caches_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache where nothing can be made is one sentence, which names it."""
+    """A cache that cannot be created is one sentence with its name."""
     monkeypatch.setenv("XDG_CACHE_HOME", place)
     with pytest.raises(HostError, match="cannot write") as caught, cache.lock("x"):
         pass
@@ -192,7 +192,7 @@ def test_names_that_nobody_can_quote_are_explained(place: str, monkeypatch: pyte
 
 
 def test_a_user_without_a_home_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may run as a number that no account has."""
+    """A container may run as a user id without an account."""
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("os.path.expanduser", str)
     with pytest.raises(HostError, match="there is no home directory") as caught:

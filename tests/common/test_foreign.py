@@ -45,7 +45,7 @@ def test_a_serial_console_is_no_page_of_carriage_returns() -> None:
 
 
 def test_xml_survives_any_text() -> None:
-    """What goes into an element or an attribute comes out of a parser again."""
+    """Text in an element or an attribute is unchanged after parsing."""
     root = ET.Element("case", name=foreign.xml(NASTY))
     root.text = foreign.xml(EVERY)
     again = ET.fromstring(ET.tostring(root, encoding="unicode"))

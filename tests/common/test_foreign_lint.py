@@ -98,5 +98,5 @@ def test_nothing_goes_around_the_functions() -> None:
 
 
 def test_every_exception_is_needed() -> None:
-    """A place that is listed exists."""
+    """Every listed place exists."""
     assert ALLOWED.keys() <= {where for where, _, _ in calls()}

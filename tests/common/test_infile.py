@@ -49,13 +49,13 @@ class TestLogs:
     """The log of a results folder is a file."""
 
     def test_a_pipe_is_not_waited_for(self, pipe: Path) -> None:
-        """A folder of somebody's CI cannot keep `report` and `history` waiting."""
+        """A pipe in a folder of results does not block `report` and `history`."""
         for attempt in (lambda: read(pipe), lambda: read(pipe / NAME), lambda: stored_runs(pipe.parent)):
             with pytest.raises(UsageError, match=f"cannot read the event log {pipe / NAME}: it is a pipe or a device"):
                 attempt()
 
     def test_a_device_is_not_read(self, tmp_path: Path) -> None:
-        """/dev/zero is one line that fills the memory."""
+        """/dev/zero in place of a log does not fill the memory."""
         (tmp_path / NAME).symlink_to("/dev/zero")
 
         with pytest.raises(UsageError, match="it is a pipe or a device"):
@@ -69,7 +69,7 @@ class TestLogs:
             read(tmp_path / "pipe")
 
     def test_a_name_that_is_too_long(self) -> None:
-        """The system's words are the sentence."""
+        """The sentence has the system's message."""
         with pytest.raises(UsageError, match=r"cannot read the event log x*: File name too long"):
             read(Path("x" * 300))
         with pytest.raises(UsageError, match=r"cannot read the folder x*: File name too long"):
@@ -89,7 +89,7 @@ class TestWhatSomebodyWrote:
             lists.read_lists((), ("/dev/zero",), (), universe=())
 
     def test_nesting_without_an_end(self, tmp_path: Path) -> None:
-        """Brackets that exhaust Python's stack are no TOML."""
+        """Brackets that exhaust Python's stack are an error in the TOML."""
         (tmp_path / "deep.toml").write_text("kernels = " + "[" * 5000)
 
         with pytest.raises(UsageError, match=r"deep\.toml is not TOML: it is nested too deeply"):

@@ -57,7 +57,7 @@ def test_a_link_below_dev_is_refused(secret: Path) -> None:
 
 
 def test_what_is_created_must_be_new(tmp_path: Path, secret: Path) -> None:
-    """Neither a file nor a link, though it leads nowhere yet, is taken over."""
+    """An existing file or link, even a dangling one, is refused."""
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for path in (secret, tmp_path / "link"):
         with pytest.raises(FileExistsError):
@@ -78,7 +78,7 @@ def test_a_device_is_written_straight(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [NAME, summary.NAME, comparison.NAME])
 def test_a_link_in_the_results_is_not_followed(name: str, tmp_path: Path, secret: Path) -> None:
-    """The log, the summary and the comparison never end up elsewhere."""
+    """The log, the summary and the comparison are never written elsewhere."""
     results = tmp_path / "results"
     results.mkdir()
     (results / name).symlink_to(secret)
@@ -108,7 +108,7 @@ def test_evidence_stays_in_the_results(part: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_evidence_is_no_link(tmp_path: Path, secret: Path) -> None:
-    """Nor is any of its files."""
+    """No file of the evidence is a link."""
     folder = tmp_path / artifacts.folder_of(BAD.kernel, BAD.id)
     folder.mkdir(parents=True)
     (folder / artifacts.SERIAL).symlink_to(secret)

@@ -151,7 +151,7 @@ def test_a_kernel_in_trouble_is_no_guest_that_lacks_something(answer: Reply) -> 
 
 
 def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
-    """A guest that cannot be asked what it lacks excuses nothing."""
+    """If no machine answers what the guest lacks, the failure stands."""
     workbench = Unable(STRAY, STRAY)
     workbench.broken = True
     assert examine(workbench, SLUG, VSOCK)[0].verdict is Verdict.FAIL

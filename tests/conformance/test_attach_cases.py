@@ -31,7 +31,7 @@ def find(identity: str) -> Case:
 
 
 def test_cases_by_question() -> None:
-    """A case that vanishes is noticed."""
+    """A removed case is noticed."""
     assert Counter(case.params["question"] for case in ALL) == {
         "types": 102,
         "pair": 128,
@@ -59,7 +59,7 @@ def test_the_guest_knows_what_is_asked_for() -> None:
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
-    """On every kernel the tables say what each case comes to."""
+    """The tables decide each case on every kernel."""
     assert not [case.id for case in ALL if not answers(case, version)]
 
 
@@ -71,7 +71,7 @@ def test_every_row_decides_something_on_some_kernel(group: str) -> None:
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
-    """A change without a commit is a rumour."""
+    """A version-dependent row without a commit cannot be checked."""
     rows = [*versioned("attach"), *versioned("update_from_bpf")]
     assert len(rows) > 100
     assert rumours(rows) == []
@@ -116,7 +116,7 @@ def test_when_an_answer_changes(identity: str, step: str, changes: str) -> None:
 
 
 def test_what_root_may_not_load_is_skipped() -> None:
-    """A kernel that is locked down has not answered."""
+    """A kernel under lockdown has given no answer."""
     case = find("attach/types-sockmap-fentry")
     facts = KernelFacts(Version.parse("6.12.117"), {})
 

@@ -29,8 +29,8 @@ def test_a_run_is_measured_between_two_looks() -> None:
     assert not list(looks)
 
 
-def test_one_slow_look_is_none() -> None:
-    """Of three looks at a time the median counts."""
+def test_one_slow_measurement_is_ignored() -> None:
+    """Of three measurements the median counts."""
     looks = iter([0.2, 9.0, 0.3])
     assert look(lambda: next(looks)) == 0.3
 
@@ -43,7 +43,7 @@ def test_the_yardstick_is_fixed_work() -> None:
 
 
 def test_what_got_slower_is_said() -> None:
-    """More than a tenth is, with both figures; a tenth is not."""
+    """A slowdown of more than a tenth is reported with both figures; a tenth is not."""
     now = Figures(2, 0.3, {"one": 5.0, "redirect": 43.9, "broken": 80.0, "new": 1.0})
     assert list(compared(KEPT, now)) == [
         "slower by more than a tenth: one 25% (4.00, now 5.00 yardsticks)",
@@ -54,7 +54,7 @@ def test_what_got_slower_is_said() -> None:
 
 
 def test_another_machine_is_named() -> None:
-    """Ratios do not make two processors of four."""
+    """Figures of a machine with another number of CPUs are not compared."""
     first, *_ = compared(KEPT, Figures(4, 0.2, {"one": 4.0}))
     assert first == "the figures kept were measured on 2 processors, these on 4: compare with care"
 
@@ -75,7 +75,7 @@ def test_figures_survive(tmp_path: Path) -> None:
      "[ratio]\none = true", "other = 1", "one = ", "yardstick = inf", "\xff"],
 )  # fmt: skip
 def test_figures_that_make_no_sense(text: str, tmp_path: Path) -> None:
-    """They are refused in a sentence that says which."""
+    """They are refused in a sentence that names the figure."""
     path = tmp_path / "benchmark.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=r"the figures benchmark\.toml are not as"):
@@ -83,7 +83,7 @@ def test_figures_that_make_no_sense(text: str, tmp_path: Path) -> None:
 
 
 def test_the_figures_kept_are_readable() -> None:
-    """Every figure in the repository is one of a measure there is."""
+    """Every stored figure belongs to an existing measure."""
     kept = read()
     assert kept.ratios.keys() <= {measure.name for measure in MEASURES}
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_measured(arguments: list[str], sentence: str, capsys: py
 
 
 def test_growth() -> None:
-    """What one more kernel costs is the difference, divided."""
+    """The cost of one more kernel is the difference, divided by their number."""
     found = {"select": [Timed(1.0, 0.5)], "select_five": [Timed(3.0, 0.5)], "one": [Timed(1.0, 0.5)]}
     assert growths(found) == ["selecting: 2.00 s more for 4 more kernels, 0.5000 s or 1.0000 yardsticks each"]
 

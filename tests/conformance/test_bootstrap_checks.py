@@ -67,7 +67,7 @@ def test_speed_is_shown(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["speed"]) == 1
 
 
-def test_who_selects_tests_waits_for_no_benchmark(tools: Path) -> None:
+def test_selected_tests_run_without_the_benchmark(tools: Path) -> None:
     """Arguments for pytest leave it out, unless it is named."""
     assert main(["--", "-k", "boot"]) == 0
     assert called(tools)[-1].startswith("pytest")

@@ -34,7 +34,7 @@ def test_the_nearest_kernels_on_both_sides_prove_a_boundary(branch: str, pair: t
 
 
 def test_every_boundary_has_a_case_and_a_row() -> None:
-    """Each is after 6.12, of a commit, and names a case there is."""
+    """Each is after 6.12, has a commit, and names an existing case."""
     known = {case.id for case in cases()}
     assert len(boundaries()) >= 30
     for each in boundaries():
@@ -63,7 +63,7 @@ def test_every_proof_is_of_a_boundary_and_straddles_it() -> None:
 
 
 def test_a_wrong_proof_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row with a key too many, or too few, is one sentence."""
+    """A row with an unknown or a missing key gives one sentence."""
     path = tmp_path / "proved.toml"
     path.write_text('[[proof]]\ncommit = "66efd3368ae1"\n')
     monkeypatch.setattr(module, "PROVED", path)

@@ -37,7 +37,7 @@ def test_ids_are_unique_and_plain_enough_for_every_format() -> None:
 
 
 def test_names_say_map_mode_in_and_out_or_layout() -> None:
-    """Names are a promise: scripts and allow lists hold them."""
+    """Names are stable: scripts and allow lists use them."""
     names = [case.name for case in redirect_cases()]
     assert names[0] == "sockmap-send-to-local-tcp4-tcp4"
     assert "sockhash-ingress-to-egress-vsock_seqpacket-unix_dgram" in names
@@ -57,7 +57,7 @@ def test_an_extra_layout_is_about_one_kind() -> None:
 
 
 def test_parser_is_asked_where_a_parser_can_run() -> None:
-    """A stream parser belongs to what a socket receives."""
+    """A stream parser runs only for what a socket receives."""
     modes = {case.params["mode"] for case in redirect_cases() if case.params["layout"] == "parser"}
     assert modes == {"ingress-to-egress", "ingress-to-local"}
 
@@ -69,7 +69,7 @@ def test_kinds_and_families() -> None:
 
 
 def test_roles_follow_the_layout() -> None:
-    """Where the target is one of IN's own ends there is no second pair."""
+    """If the target is IN or its peer, there is no second pair."""
     assert roles("plain") == roles("parser") == ("in", "in_peer", "out", "out_peer")
     assert set(roles("self")) == set(roles("peer")) == {"in", "in_peer"}
     assert MODES["send-to-local"].native == "in_peer"

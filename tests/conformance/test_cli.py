@@ -29,7 +29,7 @@ class TestBadInput:
         return sentence
 
     def test_unknown_spec(self, tmp_path: Path) -> None:
-        """A spec of no known sort is wrong usage."""
+        """A spec of an unknown kind is wrong usage."""
         assert "redhat:9" in self._refused("run", "--kernel", "redhat:9", cwd=tmp_path, code=128)
 
     def test_path_that_is_not_there(self, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ class TestBadInput:
         assert str(tmp_path) in self._refused("run", "--kernel", str(tmp_path), cwd=tmp_path, code=125)
 
     def test_unknown_option(self, tmp_path: Path) -> None:
-        """An option nobody knows is named."""
+        """An unknown option is named."""
         assert "--kernels" in self._refused("run", "--kernels", "x", cwd=tmp_path, code=128)
 
     @pytest.mark.parametrize(("option", "value"), [("--cpus", "0"), ("--memory", "16"), ("--memory", "-5")])
@@ -66,7 +66,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("option", ["--tries", "--repeat"])
     def test_tries_that_judge_nothing(self, option: str, tmp_path: Path) -> None:
-        """A case that is not tried even once would be silently absent."""
+        """--tries 0 would judge nothing, and is refused."""
         assert option in self._refused("run", option, "0", cwd=tmp_path, code=128)
 
     def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ class TestBadInput:
         assert "file" in done.stderr
 
     def test_standard_output_that_is_closed(self, tmp_path: Path) -> None:
-        """Nobody listens, and the exit code still tells."""
+        """With standard output closed the exit code is still right."""
         quiet = ["sh", "-c", 'exec "$@" >&-', "sh", *command("run", "--kernel", "host", "-k", "nonesuch")]
 
         done = subprocess.run(quiet, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, check=False)

@@ -105,7 +105,7 @@ class TestWhatIsUnderstood:
         assert sorted(cli.parse(["run", *words]).conform_kernel) == ["one", "two"]
 
     def test_without_a_kernel(self) -> None:
-        """The default is chosen later, as before."""
+        """Without --kernel the default is chosen later."""
         options = cli.parse(["run", "--", "one"])
 
         assert (options.conform_kernel, options.pytest_arguments) == (None, ["one"])
@@ -133,7 +133,7 @@ class TestWhatIsUnderstood:
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("config", "doctor", "benchmark", "test")])
     def test_every_help_has_examples(self, name: str) -> None:
-        """Whoever reads it can begin by pasting; the examples are understood."""
+        """Every help has examples, and the parser accepts them."""
         text = top("")[1][name].format_help()
         lines = [line.strip() for line in text.partition("examples:\n")[2].partition("\n\n")[0].splitlines()]
         found = [line.partition("  #")[0].partition(" |")[0].split() for line in lines if line.startswith("./conform")]
@@ -171,7 +171,7 @@ class TestColour:
         self, option: tuple[str, ...], surroundings: dict[str, str], colours: bool,
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        """A pipe gets colour only where it is asked for."""
+        """A pipe gets colour only on request."""
         log = write(report_runs.old(), tmp_path / "log")
         for name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.setenv(name, surroundings.get(name, ""))
@@ -182,7 +182,7 @@ class TestColour:
         assert ("\x1b[" in done.stdout) is colours
 
     def test_of_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A terminal gets it unless it is dumb."""
+        """A terminal gets colour unless it is dumb."""
         for name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name, raising=False)
         ours, theirs = os.openpty()
@@ -208,7 +208,7 @@ class TestDefaultsOfTheUser:
         return settings.applied(arguments, cli.parse, top("")[1])
 
     def test_are_behind_the_command(self) -> None:
-        """What is not given is taken from the file."""
+        """An option that is not given is taken from the file."""
         assert self._applied("run") == [
             "run", "--color=never", "--kernel=a", "--kernel=b", "--memory=1024", "--quick", "-n1", "--quiet",
         ]  # fmt: skip
@@ -223,7 +223,7 @@ class TestDefaultsOfTheUser:
         ],
     )  # fmt: skip
     def test_give_way_to_the_command_line(self, words: list[str], gone: str) -> None:
-        """What is given replaces what the file says, lists included."""
+        """A given option replaces that of the file, lists included."""
         found = self._applied("run", *words)
 
         assert gone not in found
@@ -268,14 +268,14 @@ class TestDefaultsOfTheUser:
         assert self._applied("run") == ["run", "-k", ""]
 
     def test_are_nowhere_for_a_user_without_a_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A container may run as a number that no account has."""
+        """A container may run as a user id without an account."""
         monkeypatch.delenv("XDG_CONFIG_HOME")
         monkeypatch.setattr("os.path.expanduser", str)
 
         assert self._applied("run") == ["run"]
 
     def test_are_not_read_from_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The current directory may be a kernel tree that nobody vouches for."""
+        """The current directory may be an untrusted kernel tree."""
         settings.path().unlink()
         (tmp_path / "config.toml").write_text("[run]\nkernel = 'evil'\n")
         (tmp_path / "pyproject.toml").write_text("[tool.conform]\nkernel = 'evil'\n")
@@ -299,7 +299,7 @@ class TestListing:
         assert all(len(line) <= 80 for line in text.splitlines())
 
     def test_some(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Chosen cases are told by their ids, or as JSON."""
+        """Selected cases are listed by their ids, or as JSON."""
         chosen = ["--case", "redirect/sockmap-*", "-k", "tcp4-udp4 and not parser"]
         assert cli.main(["list", *chosen]) == 0
         ids = capsys.readouterr().out.split()
@@ -312,7 +312,7 @@ class TestListing:
 
 
 def test_history_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A program reads the verdict of each case in each run."""
+    """The JSON has the verdict of each case in each run."""
     write(report_runs.healthy(), tmp_path / "a")
     write(report_runs.sick(), tmp_path / "b")
 

@@ -104,7 +104,7 @@ class TestInAGuest:
             assert (done.returncode, done.stdout) == (code, shown)
 
     def test_standard_input_of_a_command(self, tmp_path: Path) -> None:
-        """It has its end, too."""
+        """The command gets the end of standard input, too."""
         done = subprocess.run(
             command("shell", "--kernel", KERNEL, "--", "sh", "-c", "cat > /dev/null; echo end"), cwd=tmp_path,
             env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120, check=False,

@@ -48,7 +48,7 @@ class TestEmpty:
         assert seen > 80
 
     def test_where_it_means_something(self) -> None:
-        """No kernel parameter and no expression are what they were."""
+        """An empty --append and an empty expression stay valid."""
         options = cli.parse(["run", "--append", "", "-k", ""])
 
         assert (options.conform_append, options.k) == ("", "")

@@ -61,12 +61,12 @@ def mixed(*tries: TryResult) -> Side:
     ],
 )
 def test_what_has_become_of_a_case(base: Side, head: Side, change: Change) -> None:
-    """Every change there is, and what is too rare to be one."""
+    """Every change, and differences that are too rare to be one."""
     assert classify(base, head) is change
 
 
 def test_strictly_a_promise_of_head_alone_is_a_regression() -> None:
-    """Who wants what base did gets no change excused by a version number."""
+    """With --strict a change that only head's version promises is a regression."""
     assert classify(always(GOOD), always(OTHERWISE), strict=True) is Change.REGRESSION
 
 
@@ -84,7 +84,7 @@ def sides(draw: st.DrawFn, opinions: st.SearchStrategy[Opinion] = OPINIONS) -> S
 
 @given(sides(), sides(), st.randoms())
 def test_the_order_of_tries_does_not_matter(base: Side, head: Side, chance: st.DataObject) -> None:
-    """Only the first one is special, because it was chosen."""
+    """Only the first try is special, because it was selected."""
     shuffled = list(head.tries)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     before = classify(base, head)
@@ -111,14 +111,14 @@ def test_a_kernel_has_not_regressed_from_itself(side: Side) -> None:
 
 
 @given(sides(), sides(st.just(Opinion.PROMISED)))
-def test_who_keeps_every_promise_has_not_regressed(base: Side, head: Side) -> None:
+def test_a_kernel_that_keeps_every_promise_has_not_regressed(base: Side, head: Side) -> None:
     """A regression needs something wrong."""
     assert classify(base, head) is not Change.REGRESSION
 
 
 @given(sides(), sides())
 def test_a_regression_was_seen_when_it_was_repeated(base: Side, head: Side) -> None:
-    """What was wrong once and never again fails nobody."""
+    """A result that was wrong once and never again is no regression."""
     if classify(base, head) is Change.REGRESSION:
         assert any(symptom.opinion is Opinion.WRONG for symptom in head.counted)
 

@@ -112,7 +112,7 @@ def test_a_patch_without_commits_cannot_be_bisected() -> None:
 
 
 def test_commits_are_what_a_bisection_starts_from() -> None:
-    """Kernels built from git know better than their version."""
+    """For kernels built from git the commits are used, not the versions."""
     base, head = (replace(each, package={"commit": letter * 40}) for each, letter in ((BASE, "a"), (HEAD, "b")))
 
     assert f"git bisect start {'b' * 12} {'a' * 12} &&" in bisect_command(base, head, compared().of(Change.FIX)[0])
@@ -123,7 +123,7 @@ def _kernel(event: KernelEvent, config: dict[str, str]) -> Kernel:
 
 
 def test_what_differs_between_the_kernels() -> None:
-    """Of configurations the symbols, by name."""
+    """Differing configuration symbols are named."""
     kernels = (_kernel(BASE, {"INET": "y", "TLS": "m"}), _kernel(HEAD, {"INET": "y", "VSOCKETS": "m"}))
 
     said = unlike(BASE, HEAD, kernels)
@@ -133,7 +133,7 @@ def test_what_differs_between_the_kernels() -> None:
 
 
 def test_one_kernel_is_like_itself() -> None:
-    """Nothing differs where the digest is one."""
+    """Kernels with equal digests have no differences."""
     assert unlike(BASE, BASE, (None, None)) == ("nothing: both are one kernel, byte for byte",)
 
 
@@ -157,7 +157,7 @@ class TestFolders:
     GONE_HEAD = replace(HEAD, spec="./gone/head")
 
     def test_two_folders(self, tmp_path: Path) -> None:
-        """A regression exits 1, and what could not be repeated is said to be so."""
+        """A regression exits 1, and cases that could not be repeated are named."""
         base, head = write(tmp_path / "base", self.GONE, WAS), write(tmp_path / "head", self.GONE_HEAD, NOW)
 
         done = conform("compare", str(base), str(head), "--results", "out", cwd=tmp_path)
@@ -170,7 +170,7 @@ class TestFolders:
         assert [each["change"] for each in stored[0]["cases"]].count("fix") == 1
 
     def test_one_folder_with_itself(self, tmp_path: Path) -> None:
-        """What is as wrong as before fails nobody."""
+        """A case that still fails is no regression."""
         folder = write(tmp_path / "base", self.GONE, NOW)
 
         done = conform("compare", str(folder), str(folder / NAME), cwd=tmp_path)
@@ -232,7 +232,7 @@ class TestFolders:
         [("--again", "-1", "-1"), ("--denylist", "nowhere", "nowhere"), ("--patch", "x", "--patch")],
     )
     def test_wrong_usage(self, option: str, value: str, culprit: str, tmp_path: Path) -> None:
-        """Told before anything is judged."""
+        """Wrong usage is reported before anything is judged."""
         done = conform("compare", "debian:6.1", "debian:6.12", option, value, cwd=tmp_path)
 
         assert done.returncode == 128

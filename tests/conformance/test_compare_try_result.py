@@ -39,7 +39,7 @@ def splat(number: int) -> CaseEvent:
 
 
 def test_a_redirect_is_its_outcome() -> None:
-    """What the judge calls it counts, not the numbers it is made of."""
+    """The outcome's name counts, not the numbers in the observation."""
     assert dict(try_result(event()).answers) == {"outcome": "delivered"}
 
 
@@ -52,7 +52,7 @@ def test_expectations_only_annotate() -> None:
 
 
 def test_what_is_no_outcome_says_how_it_misses_the_nearest() -> None:
-    """Misdelivered is another symptom than delivered, and says where."""
+    """A misdelivery is another result than a delivery, and names the socket."""
     symptom = try_result(event(Verdict.FAIL, observation=flowed("out_peer")))
 
     assert symptom != try_result(event())
@@ -70,7 +70,7 @@ def test_a_splat_is_its_title() -> None:
 
 
 def test_steps_are_their_answers() -> None:
-    """Only those that differ are told."""
+    """Only differing steps are shown."""
     one = try_result(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
     other = try_result(event(group="insert", observation={"steps": {"insert": "EOPNOTSUPP", "lookup": "cookie"}}))
 
@@ -79,7 +79,7 @@ def test_steps_are_their_answers() -> None:
 
 
 def test_steps_that_only_one_has() -> None:
-    """A step that is not there is told by the other side."""
+    """A step that only one side has is shown for both."""
     one = try_result(event(group="insert", observation={"steps": {"insert": "ok", "lookup": "cookie"}}))
     other = try_result(event(group="insert", observation={"steps": {"insert": "ok"}}))
 
@@ -103,5 +103,5 @@ def test_a_known_splat_is_still_one() -> None:
 
 
 def test_a_skipped_case_was_not_asked() -> None:
-    """It is no answer either."""
+    """A skip is no answer of the kernel."""
     assert not try_result(event(Verdict.SKIP, observation=None, reason="CONFIG_UNIX is not set")).judged

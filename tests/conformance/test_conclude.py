@@ -39,14 +39,14 @@ def test_a_scenario_that_raises_is_the_harness_s_fault_unless_the_kernel_complai
 
 
 def test_a_panic_is_titled_from_the_console() -> None:
-    """The last witness of a panic names it."""
+    """A panic gets its title from the console."""
     reply = Reply(fate=Fate.PANICKED, console="x\n[    5.1] Kernel panic - not syncing: sysrq triggered crash\n")
 
     assert "Kernel panic - not syncing: sysrq triggered crash" in conclude(CASE, FACTS, reply).differences[0]
 
 
 def test_a_panic_is_called_by_its_cause() -> None:
-    """What the kernel died of comes first on the console, the panic last."""
+    """The cause of a panic comes first on the console, the panic last."""
     console = "[    5.0] kernel BUG at net/core/skmsg.c:102!\n[    5.1] RIP: 0010:sk_msg_trim+0x1/0x2\n"
     console += "[    5.2] Call Trace:\n[    5.3]  tcp_bpf_sendmsg+0x1/0x2\n[    5.4] Kernel panic - not syncing: Fatal"
     sentence = conclude(CASE, FACTS, Reply(fate=Fate.PANICKED, console=console)).differences[0]
@@ -55,7 +55,7 @@ def test_a_panic_is_called_by_its_cause() -> None:
 
 
 def test_what_was_said_between_two_cases_names_both() -> None:
-    """A late report is not lost, and is not put at one case's door."""
+    """A late report is not lost, and is not blamed on one case."""
     judgement = conclude(CASE, FACTS, Reply(fate=Fate.ANSWERED, value={}, before=(WARNING,)), previous="insert/tcp4")
 
     assert judgement.verdict is Verdict.SPLAT
@@ -130,7 +130,7 @@ def test_a_taint_by_modules_or_the_user_does_not_count(bit: int) -> None:
 @pytest.mark.parametrize(("bit", "words"), [(4, "machine check"), (5, "bad page"), (7, "died"), (9, "warned"),
                                             (14, "soft lockup"), (25, "flag 25")])  # fmt: skip
 def test_a_taint_that_tells_of_trouble_is_a_splat(bit: int, words: str) -> None:
-    """Beside a harmless flag too, and if nobody knows what it means."""
+    """The same with a harmless flag besides, and for an unknown flag."""
     found = trouble_of(Reply(fate=Fate.ANSWERED, value={}, taint=1 << bit | 1 << 12))
 
     assert found is not None
@@ -138,7 +138,7 @@ def test_a_taint_that_tells_of_trouble_is_a_splat(bit: int, words: str) -> None:
 
 
 def test_an_unread_log_is_never_a_pass() -> None:
-    """Without the whole log there is no knowing: infra."""
+    """Without the whole log the verdict is infra."""
     reply = Reply(fate=Fate.ANSWERED, value={}, log_complete=False)
 
     assert conclude(CASE, FACTS, reply).verdict is Verdict.INFRA

@@ -53,7 +53,7 @@ class TestPruning:
     """`kernels prune` removes nothing without consent."""
 
     def test_lists_and_refuses(self, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Without a terminal somebody must have said --yes."""
+        """Without a terminal --yes is needed."""
         assert cli.main(["kernels", "prune"]) == 128
 
         found = capsys.readouterr()
@@ -77,14 +77,14 @@ class TestPruning:
         assert cli.main(["kernels", "prune"]) == 0, "there was nothing to ask about"
 
     def test_days_keep_what_was_used(self, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """What is used within the last days is not even listed."""
+        """Kernels used within the given days are not listed."""
         assert cli.main(["kernels", "prune", "--days", "2"]) == 0
         assert "templates/abc" not in capsys.readouterr().out
         assert cached.exists()
 
     @pytest.mark.parametrize(("answer", "code", "stays"), [("", 128, True), ("n", 128, True), ("y", 0, False)])
     def test_at_a_terminal(self, answer: str, code: int, stays: bool, cached: Path, tmp_path: Path) -> None:
-        """There is a question, and only a yes is one."""
+        """There is a question, and only `yes` is consent."""
         returned, shown = at_a_terminal(command("kernels", "prune"), answer, tmp_path)
 
         assert returned == code, shown
@@ -121,7 +121,7 @@ class TestTheRunningKernel:
         assert not list(tmp_path.iterdir())
 
     def test_other_kernels_need_no_consent(self, tmp_path: Path) -> None:
-        """A machine in a VM harms nobody: the kernel is looked for at once."""
+        """A VM needs no consent: the kernel is resolved at once."""
         (tmp_path / "image").touch()
 
         assert "--yes" not in conform("run", "./image", cwd=tmp_path).stderr
@@ -157,7 +157,7 @@ class TestPackages:
         assert ("install them with apt-get? [Y/n]" in shown) is (terminal and not yes)
 
     def test_a_commit_that_is_not_there_needs_none(self, tmp_path: Path) -> None:
-        """It is looked for before five packages are installed."""
+        """A missing commit is reported before packages are installed."""
         subprocess.run(["git", "init", "-q", tmp_path], check=True)
 
         with pytest.raises(ConformError, match="has no commit nosuch"):

@@ -174,7 +174,7 @@ class TestEventOf:
         assert "unconditional skip" in event.differences[0]
 
     def test_a_passing_setup_is_no_event(self) -> None:
-        """Only what came to a verdict is an event."""
+        """Only a case with a verdict is an event."""
         assert event_of(self._report(when="setup"), SPECS, "./conform run") is None
 
 

@@ -38,7 +38,7 @@ class TestDurations:
 
     @pytest.mark.parametrize("text", ["", "0", "0s", "-5", "soon", "1.2.3s", "5d", "30s10m", "inf"])
     def test_refused(self, text: str) -> None:
-        """What is no duration, or none at all, is named."""
+        """An invalid or zero duration is named."""
         with pytest.raises(UsageError, match="not a duration"):
             seconds_of(text)
 
@@ -69,17 +69,17 @@ class TestAlarm:
         assert signal.getsignal(signal.SIGALRM) is before
 
     def test_it_ends_a_wait(self) -> None:
-        """Whatever the main thread waits for, it does so no longer."""
+        """The alarm ends every wait of the main thread."""
         with pytest.raises(DeadlinePassed), alarm(time.monotonic() + 0.05):
             threading.Event().wait(60)
 
     def test_a_time_that_is_past(self) -> None:
-        """An alarm that is late rings at once."""
+        """An alarm for a past time fires at once."""
         with pytest.raises(DeadlinePassed), alarm(time.monotonic() - 1):
             threading.Event().wait(60)
 
     def test_the_outer_one_goes_on(self) -> None:
-        """An inner alarm that did not ring leaves the outer one as it was."""
+        """An inner alarm that did not fire restores the outer one."""
 
         def wait() -> None:
             with alarm(time.monotonic() + 60):

@@ -28,7 +28,7 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dic
 
 
 def test_open_defects_come_first_and_of_those_the_ones_with_a_number() -> None:
-    """What upstream should read stands at the top."""
+    """Open defects come first, those with a CVE number before others."""
     order = [(not each.open, not each.cves) for each in catalogue()]
 
     assert order == sorted(order)
@@ -67,7 +67,7 @@ def test_a_kernel_has_the_defects_of_its_version(
 
 
 def test_only_open_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the newest known kernel has, and nothing that it has not."""
+    """Only defects of the newest known kernel are listed."""
     found = listed(capsys, "--open")
 
     assert "child-deaf" in found

@@ -142,8 +142,8 @@ def test_a_report_is_excused_by_its_chain_of_functions(
     assert judged(answered((told,)), f'{WARNS}\nchain = "{chain}"').verdict is verdict
 
 
-def test_what_is_known_is_not_what_a_kernel_died_of(judged: Callable[..., Judgement]) -> None:
-    """Of several reports the first that no row speaks of is named."""
+def test_a_known_report_is_not_the_cause_of_death(judged: Callable[..., Judgement]) -> None:
+    """Of several reports the first unknown one is named."""
     died = "BUG: kernel NULL pointer dereference, address: 00000000000002a0\nRIP: 0010:__sk_msg_recvmsg+0x3e3/0x4e0\n"
     reply = Reply(fate=Fate.PANICKED, console=f"{WARNING.text}\n---[ end trace 0 ]---\n{died}")
 
@@ -199,7 +199,7 @@ def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgem
     ],
 )
 def test_a_row_that_is_wrong_is_refused(tmp_path: Path, row: str, sentence: str) -> None:
-    """A row says what the symptom is, and nothing that nobody reads."""
+    """A row without a symptom, or with an unknown key, is refused."""
     with pytest.raises(UsageError) as refused:
         load(tmp_path, row)
 
@@ -208,7 +208,7 @@ def test_a_row_that_is_wrong_is_refused(tmp_path: Path, row: str, sentence: str)
 
 
 def test_every_file_of_deviations_can_be_read() -> None:
-    """Each is about a group there is, and each row about a case there is."""
+    """Each file belongs to an existing group, and each row matches an existing case."""
     for path in table.HERE.glob("*/defects*.toml"):
         group = path.parent.name
         assert load_all(group), path.name

@@ -28,7 +28,7 @@ def paths_in(page: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_exists(page: str) -> None:
-    """A file that moves takes its mentions along."""
+    """Every path in the pages exists."""
     missing = [path for path in paths_in(page) if not any(ROOT.glob(path.rstrip("/"))) and ROOT / path not in MADE]
 
     assert missing == []

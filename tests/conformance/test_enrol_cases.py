@@ -36,7 +36,7 @@ def facts(version: str, **config: str) -> KernelFacts:
 
 
 def test_cases_by_way() -> None:
-    """A case that vanishes is noticed."""
+    """A removed case is noticed."""
     ways = Counter(case.params.get("way", case.group) for case in ALL)
     assert ways == {
         "own": 48,
@@ -52,13 +52,13 @@ def test_cases_by_way() -> None:
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
-    """On every kernel the tables say what each case comes to."""
+    """The tables decide each case on every kernel."""
     assert not [case.id for case in ALL if not expected(case.id, version)]
 
 
 @pytest.mark.parametrize("group", ["enrol", "steer"])
 def test_every_row_decides_something_on_some_kernel(group: str) -> None:
-    """A row that never wins is a row that nobody ever saw to hold."""
+    """Every row decides a case on some kernel."""
     rules = itertools.chain.from_iterable(steps.table(group).rules.values())
     assert {rule.id for rule in rules} == deciding(group, KERNELS)
 
@@ -117,7 +117,7 @@ def test_a_kernel_without_yama_is_not_asked_about_it() -> None:
 
 @pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])
 def test_every_step_is_judged(version: str) -> None:
-    """Any one answer otherwise than expected, or missing, fails its case."""
+    """A case fails if any one answer is wrong or missing."""
     known = facts(version)
     for case in ALL[::13]:
         right = expected(case.id, version)
@@ -129,6 +129,6 @@ def test_every_step_is_judged(version: str) -> None:
 
 
 def test_no_such_socket_is_a_skip() -> None:
-    """Where the guest has no such socket there is nothing to judge."""
+    """A case is a skip if the guest has no such socket."""
     case = find("enrol/own-sockmap-vsock_stream-target-descriptor")
     assert judge(case, facts("6.12"), {"steps": {"available": "ENODEV"}}).verdict is Verdict.SKIP

@@ -68,7 +68,7 @@ def test_a_file_of_evidence_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_each_try_has_its_part_of_the_log(tmp_path: Path) -> None:
-    """Who reads the log sees which try said what."""
+    """The log shows which try logged which line."""
     event = replace(BAD, tries=(TRY, {**TRY, "verdict": Verdict.PASS, "fresh": True, "log": ()}))
 
     text = (tmp_path / store(tmp_path, event) / "log.txt").read_text(encoding="utf-8")
@@ -109,7 +109,7 @@ class TestTheRecorder:
         assert len(list((tmp_path / "cases").rglob("command.txt"))) == 1
 
     def test_that_cannot_be_written(self, tmp_path: Path) -> None:
-        """It is told in one sentence, once, and the run goes on."""
+        """A failure to write is reported once, and the run goes on."""
         screen = io.StringIO()
         recorder = self._recorder(tmp_path)
         recorder.reporter = PlainReporter(screen)
@@ -173,7 +173,7 @@ class TestOneMoreRun:
         return {path.name: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
 
     def test_a_trace(self, tmp_path: Path) -> None:
-        """What was traced is headed by what that run came to."""
+        """The trace begins with the verdict of its run."""
         workbench = ScriptedWorkbench(replace(STRAY, trace="0) sk_psock_init(); /* ret=0 */\n"))
 
         files = self._collected(tmp_path, workbench, trace=True)
@@ -192,7 +192,7 @@ class TestOneMoreRun:
 
     @pytest.mark.parametrize("replies", [[WARNED], [STRAY, WARNED]], ids=["at-once", "late"])
     def test_a_dump_of_a_guest_that_warned(self, tmp_path: Path, replies: list[Reply]) -> None:
-        """A guest that nobody will ask again is dumped before it goes."""
+        """A guest that warned is dumped before it is closed."""
         workbench = OneMachine(*replies)
 
         collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, dump=True))

@@ -113,7 +113,7 @@ class TestTheLastCase:
         return record
 
     def test_a_late_splat_is_seen(self) -> None:
-        """It turns the last case red, and names it as the one before."""
+        """A late splat fails the last case, and names it."""
         record = self._examined(Reply(fate=Fate.ANSWERED, value=0, log=(WARNING,)))
 
         assert record["verdict"] == "splat"
@@ -164,7 +164,7 @@ class TestTemplateThatChanged:
         assert "its ram has changed" in record["tries"][0]["differences"][0]
 
     def test_twice_is_infra(self) -> None:
-        """If that happens again there is no verdict, and above all no `lost`."""
+        """If that happens twice the verdict is infra, and not lost."""
         record = self._examined(LOST, LOST, flaws=["its ram has changed"] * 2)
 
         assert record["verdict"] == "infra"

@@ -134,13 +134,13 @@ def test_a_line_that_means_nothing_is_refused(tmp_path: Path, line: str, complai
 
 
 def test_an_expired_entry_of_an_allow_list_is_refused_too(tmp_path: Path) -> None:
-    """What is annotated is checked, required or not."""
+    """Annotations of an allow list are checked although they are optional."""
     with pytest.raises(UsageError, match="expired"):
         read(tmp_path, allow="insert # for a while; until=2020-01-01")
 
 
 def test_a_splat_list_holds_expressions(tmp_path: Path) -> None:
-    """An expression that is none is refused with its line."""
+    """An invalid expression is refused with its line."""
     with pytest.raises(UsageError, match="line 1: not a regular expression"):
         read(tmp_path, splats=f"WARN[ # {NOTES}")
 

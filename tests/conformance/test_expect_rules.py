@@ -61,7 +61,7 @@ def load(tmp_path: Path, text: str) -> RuleTable:
     ],
 )
 def test_a_malformed_row_is_refused_with_file_and_row(tmp_path: Path, text: str, complaint: str) -> None:
-    """A table says what its author meant or it does not load."""
+    """A malformed row is an error that names file and row."""
     with pytest.raises(UsageError) as error:
         load(tmp_path, row(id='"zero"') + text)
     assert str(error.value).startswith("table.toml, row 2")
@@ -79,7 +79,7 @@ def test_a_malformed_row_is_refused_with_file_and_row(tmp_path: Path, text: str,
     ],
 )
 def test_a_malformed_file_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
-    """What stands beside the rows counts too."""
+    """Unknown keys besides the rows are refused."""
     with pytest.raises(UsageError, match=complaint.replace("(", r"\(").replace(")", r"\)")):
         load(tmp_path, text)
 

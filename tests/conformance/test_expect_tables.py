@@ -88,7 +88,7 @@ def test_every_case_has_an_expectation_with_a_reason_on_every_kernel(version: st
 
 
 def test_a_kernel_older_than_the_tables_is_refused() -> None:
-    """Where the tables say nothing the suite says so instead of guessing."""
+    """A kernel older than the tables is refused."""
     with pytest.raises(KernelError, match=r"says nothing of .* 4\.13") as error:
         expected_outcome(case("sockmap-send-to-local-tcp4-tcp4"), facts("4.13"))
     assert "begin at" in error.value.hint

@@ -55,7 +55,7 @@ def test_every_step_has_words(group: str) -> None:
 
 
 def test_no_words_are_unused() -> None:
-    """What no step needs is gone with the step."""
+    """Every entry of words.toml is used by some step."""
     used = {(group, *key) for group in GROUPS for step in steps_of(group) for key in words.used_by(group, step)}
     used |= {
         (group, "value", f"{name} {value}")
@@ -78,7 +78,7 @@ def test_every_case_says_what_it_does(group: str) -> None:
 
 
 def test_numbers_and_parts_of_names_are_put_together() -> None:
-    """A number stands where N does, a qualifier behind what it qualifies."""
+    """N is replaced by the number, and a qualifier follows its step."""
     assert words.step_words("insert", "bit 13") == "create a map with flag bit 13 set"
     assert words.step_words("enrol", "scope-2-child") == "steal with Yama's ptrace_scope at 2, from a child process"
     assert words.step_words("attach", "deleted: data").endswith("which program ran, after the entry was deleted")
@@ -127,7 +127,7 @@ def test_the_control_comes_last_under_its_own_heading() -> None:
 
 
 def test_a_case_without_a_control_has_no_such_heading() -> None:
-    """Nor a word about one."""
+    """A case without a control has no heading for it."""
     lines = explanation(case_named("insert/sockmap-tcp4-listening"), facts("6.12.117"), "6.12.117", STYLE)
 
     assert "control" not in " ".join(lines)
@@ -195,7 +195,7 @@ def test_known_defects_say_where_they_are_in_force() -> None:
 
 
 def test_a_case_that_is_not_asked_says_so() -> None:
-    """With what this kernel lacks, and the row."""
+    """The explanation names what the kernel lacks, and the row."""
     kernel = KernelFacts(Version.parse("6.12.9"), {"INET": "n", "BPF_SYSCALL": "y"})
     text = " ".join(explanation(case_named(PASSED), kernel, "x", STYLE))
 
@@ -204,7 +204,7 @@ def test_a_case_that_is_not_asked_says_so() -> None:
 
 
 def test_a_bound_is_said_with_its_branches() -> None:
-    """Mainline first."""
+    """The mainline version comes first."""
     assert bound_words({"mainline": "6.4", "6.1": "6.1.32"}) == "6.4, 6.1.32 on 6.1"
 
 
@@ -223,8 +223,8 @@ def test_a_glob_means_one_case() -> None:
         ("\0", "there is no case", "list the cases with"),
     ],
 )
-def test_a_name_that_means_no_case_is_told_with_a_hint(pattern: str, sentence: str, hint: str) -> None:
-    """Several are too many, none has neighbours."""
+def test_a_name_of_no_case_is_refused_with_a_hint(pattern: str, sentence: str, hint: str) -> None:
+    """For several cases or none, the error names some ids."""
     with pytest.raises(UsageError) as refused:
         case_named(pattern)
 
@@ -247,6 +247,6 @@ def test_a_wrong_kernel_is_refused(capsys: pytest.CaptureFixture[str], arguments
 
 
 def test_without_a_kernel_it_is_the_newest(capsys: pytest.CaptureFixture[str]) -> None:
-    """The one up to which the tables were seen to hold."""
+    """Without --version the newest verified kernel is explained."""
     assert explain(argparse.Namespace(case=PASSED, kernel=None, version=None)) == 0
     assert "the newest kernel that the tables know" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_a_reader_that_goes_away_ends_a_command_in_silence(arguments: tuple[str,
 
 
 def test_the_help_of_the_tests_is_read_by_nobody(tmp_path: Path) -> None:
-    """`./conform test` is a program of its own, with the same manners."""
+    """`./conform test` is a separate program with the same behaviour."""
     assert _gone("conformance.host.checks", ("--help",), tmp_path) == (ExitCode.UNREAD, "")
 
 

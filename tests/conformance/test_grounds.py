@@ -150,7 +150,7 @@ def test_grounds_travel_to_the_log_and_back() -> None:
 
 
 def test_a_log_without_grounds_is_read() -> None:
-    """Logs from before there were any are as good as ever."""
+    """Logs of older suites without grounds can be read."""
     old = report_runs.healthy().cases["debian-6.12"][0]
     line = json.loads(encode(old))
     del line["grounds"]
@@ -196,7 +196,7 @@ def test_a_row_is_told_for_the_branch() -> None:
 
 @pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"features", "html"}))
 def test_a_report_names_the_rows_of_a_failure(name: str) -> None:
-    """Whoever reads of a failure finds file and id of its row."""
+    """A report of a failure has file and id of the row."""
     judged = judge(LOCAL, facts("6.12.107"), flowed("out_peer"))
     run = report_runs.sick()
     bad = run.unexpected()[0]

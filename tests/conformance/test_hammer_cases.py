@@ -49,7 +49,7 @@ def test_every_pair_is_hammered() -> None:
     [("threads", "stuck in pipe_read"), ("traffic", "none"), ("kept", "1 BPF map"), ("memory", "99 slab kmalloc-1k")],
 )
 def test_what_does_not_stand_fails(step: str, answer: str) -> None:
-    """A thread that is stuck, a silence, or something left fails the pair."""
+    """A stuck thread, no traffic, or a leak fails the pair."""
     case = find("hammer", "udp4-udp6")
     assert judge(case, facts("6.12.117"), {"steps": STOOD}).verdict is Verdict.PASS
     assert judge(case, facts("6.12.117"), {"steps": STOOD | {step: answer}}).verdict is Verdict.FAIL
@@ -57,7 +57,7 @@ def test_what_does_not_stand_fails(step: str, answer: str) -> None:
 
 @pytest.mark.parametrize(("pair", "version"), [("udp4-vsock_stream", "6.1.192"), ("unix_dgram-tcp4", "5.10.262")])
 def test_a_pair_that_a_map_does_not_take_is_not_hammered(pair: str, version: str) -> None:
-    """The kernel says no, as it should, and that is all."""
+    """The map refuses the socket as expected, and nothing is hammered."""
     judgement = judge(find("hammer", pair), facts(version), {"steps": {"insert": "EOPNOTSUPP"}})
     assert judgement.verdict is Verdict.PASS
 
@@ -101,7 +101,7 @@ def test_two_readers_of_udp_may_kill_the_kernels_that_let_them(version: str, ver
 
 
 def test_a_run_is_repeated_by_its_seed() -> None:
-    """What is printed beside a failure leads to the same draws."""
+    """The command printed with a failure has the same seed."""
     command = repeat_command(parsed("--stress", "5", "--seed", "77"))
 
     assert "--stress=5.0" in command

@@ -64,7 +64,7 @@ def test_values_of_a_stepwise_group_decide_something(group: str) -> None:
 
 @pytest.mark.parametrize("name", ["socket", "attach", "insert", "redirect"])
 def test_values_of_the_redirect_tables_decide_something(name: str) -> None:
-    """So do those of the tables that the redirect group has to itself."""
+    """The same for the tables of the redirect group."""
     table = expectation.table(name)
     decisions = (
         (rule, params)

@@ -194,7 +194,7 @@ def test_the_clock_jumps(faulty: FaultyWorkbench) -> None:
 
 @pytest.mark.parametrize("end", ["return", "die", "hang"])
 def test_process_ids_run_out(faulty: FaultyWorkbench, end: str) -> None:
-    """A case that leaves no process id to others is the last that notices."""
+    """A case that uses up all process ids does not affect later cases."""
     for _ in faulty.draws(1, share=10):
         verdict = faulty.judge(_sick("sick:fork_bomb", 1.0 if end == "hang" else 20.0, end=end)).verdict
         assert verdict is (Verdict.HANG if end == "hang" else Verdict.INFRA)

@@ -55,18 +55,18 @@ def test_the_guest_knows_every_state_kind_and_topic_and_has_none_that_nobody_ask
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
-    """On every kernel the tables say what each case comes to."""
+    """The tables decide each case on every kernel."""
     assert not [case.name for case in insert_cases() if not answers(case, version)]
 
 
 def test_every_row_decides_something_on_some_kernel() -> None:
-    """A row that never wins is a row that nobody ever saw to hold."""
+    """Every row decides a case on some kernel."""
     rules = itertools.chain.from_iterable(steps.table("insert").rules.values())
     assert {rule.id for rule in rules} == deciding("insert", (*KERNELS, "5.15.1", "6.4"))
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
-    """A change without a commit is a rumour."""
+    """A version-dependent row without a commit cannot be checked."""
     rows = list(versioned("insert"))
     assert len(rows) >= 12
     assert rumours(rows) == []
@@ -105,7 +105,7 @@ def test_where_answers_change(name: str, step: str, changes: str) -> None:
 
 
 def test_what_cannot_be_made_is_not_inserted() -> None:
-    """Where there is no such socket no further step is expected."""
+    """Without such a socket no further step is expected."""
     assert answers(find("sockmap-vsock_dgram-fresh"), "6.12.117") == {"make": "ENODEV"}
     assert answers(find("sockmap-udplite4-bound"), "7.3.4") == {"make": "EPROTONOSUPPORT"}
     assert answers(find("sockhash-vsock_seqpacket-established"), "5.10.262") == {"make": "ESOCKTNOSUPPORT"}
@@ -123,7 +123,7 @@ def test_what_cannot_be_made_is_not_inserted() -> None:
     ],
 )
 def test_a_kernel_without_the_symbol_is_not_asked(missing: str, name: str) -> None:
-    """What a kernel was built without is skipped, and the symbol is named."""
+    """A case that needs a missing symbol is skipped, and the symbol is named."""
     case = find(name)
     symbols = "BPF_SYSCALL BPF_STREAM_PARSER INET IPV6 UNIX VSOCKETS VSOCKETS_LOOPBACK MPTCP MPTCP_IPV6 TLS CRYPTO_GCM"
     everything = dict.fromkeys(f"{symbols} AF_KCM CGROUP_BPF".split(), "y")

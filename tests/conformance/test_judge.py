@@ -210,7 +210,7 @@ def test_a_planted_fault_fails_and_is_named(fault: str) -> None:
 
 
 def test_a_single_fault_gives_a_single_sentence() -> None:
-    """A reader is told once: faults that have one cause do not cascade."""
+    """Faults with one cause give one sentence."""
     for fault, (observation, _) in FAULTS.items():
         differences = judged(EGRESS, observation()).differences
         assert len(differences) == (2 if fault == "corrupted" else 1), (fault, differences)
@@ -252,7 +252,7 @@ def test_local_delivery_may_merge_messages_but_never_split_one() -> None:
 
 
 def test_a_stream_source_may_run_once_for_several_messages_but_not_more_often() -> None:
-    """TCP may put a burst into one skb; it cannot make more of it."""
+    """TCP may merge a burst into one skb, but not split it into more."""
     name = "sockmap-ingress-to-egress-tcp4-tcp4"
     observation = flowed("out_peer")
     for runs, verdict in ((1, Verdict.PASS), (8, Verdict.PASS), (9, Verdict.FAIL), (0, Verdict.FAIL)):
@@ -295,7 +295,7 @@ def test_a_wrong_row_makes_the_judge_fail(tmp_path: Path, monkeypatch: pytest.Mo
     assert (judgement.verdict, judgement.expected, judgement.observed) == (Verdict.FAIL, "dropped", "delivered")
 
 
-def test_a_newer_kernel_is_judged_and_told_so() -> None:
+def test_a_newer_kernel_is_judged_with_a_note() -> None:
     """The reason of every judgement says by which kernel it was judged."""
     assert "99.0 is newer than" in judged(EGRESS, flowed("out_peer"), "99.0").reason
     assert "newer" not in judged(EGRESS, flowed("out_peer")).reason

@@ -84,7 +84,7 @@ def test_where_a_log_is_cut_into_pieces_does_not_matter(size: int) -> None:
 
 
 def test_a_report_is_handed_over_as_soon_as_it_has_ended() -> None:
-    """Whoever watches a console need not wait for its end."""
+    """A report is returned before the console ends."""
     scanner = Scanner()
 
     assert scanner.feed("[    1.000000] WARNING: CPU: 0 PID: 1 at a.c:7 b+0x1/0x2\n[    1.000001] ---[ end tra") == ()
@@ -101,7 +101,7 @@ def test_a_report_keeps_its_whole_text() -> None:
 
 
 def test_the_cause_comes_before_the_panic() -> None:
-    """The first report of a panicked kernel's console is what it died of."""
+    """The first report on a panicked kernel's console is the cause."""
     for fixture in REAL:
         if "serial console" in (FOLDER / f"{fixture.name}.log").read_text().partition("\n")[0]:
             family = find_reports(fixture.text.splitlines())[0].family
@@ -118,12 +118,12 @@ def test_one_warning_has_one_title_on_every_kernel() -> None:
 
 @pytest.mark.parametrize("family", sorted({header.family for header in HEADERS}))
 def test_every_family_has_a_log(family: str) -> None:
-    """No family is only believed to work."""
+    """Every family of reports has a sample."""
     assert any(family in {each for each, _, _ in fixture.expected} for fixture in FIXTURES)
 
 
-def test_a_kernel_gone_mad_does_not_fill_our_memory() -> None:
-    """Of a report that never ends only so much is kept."""
+def test_an_endless_report_does_not_fill_the_memory() -> None:
+    """Only a limited part of an endless report is kept."""
     (report,) = find_reports(["BUG: it has begun", *["and goes on"] * 100_000])
 
     assert len(report.text.splitlines()) == LONGEST
@@ -131,13 +131,13 @@ def test_a_kernel_gone_mad_does_not_fill_our_memory() -> None:
 
 @given(st.text())
 def test_any_noise_is_survived(noise: str) -> None:
-    """Whatever a console prints, the scanner has no opinion that raises."""
+    """The scanner never raises, whatever a console prints."""
     find_reports([noise, f"BUG: {noise}", f"[    1.000000] {noise}"])
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 99999), st.integers(0, 4096))
 def test_a_title_does_not_depend_on_addresses_and_numbers(address: int, number: int, offset: int) -> None:
-    """Two runs of one trouble have one title."""
+    """Two runs with the same warning have the same title."""
     title = normalise(
         f"BUG: KFENCE: use of {address:#x} in sk_psock_drop+{offset:#x}/0x1000 by CPU#{number} after {number} jiffies"
     )

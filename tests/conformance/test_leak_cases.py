@@ -42,7 +42,7 @@ def test_nothing_is_left_wherever_there_is_such_a_way(name: str, version: str, s
 
 @pytest.mark.parametrize("step", ["kept", "memory"])
 def test_a_leak_fails_its_case_and_is_named(step: str) -> None:
-    """What the counters found stands in the report as it is."""
+    """The report has the counters' finding unchanged."""
     case = leak_cases()[0]
     facts = KernelFacts(Version.parse("6.12.117"), {})
 
@@ -63,6 +63,6 @@ def test_more_rounds_have_more_time() -> None:
 
 
 def test_too_few_rounds_are_refused() -> None:
-    """Fewer rounds than tell a leak from noise would let leaks pass."""
+    """With too few rounds leaks cannot be distinguished from noise."""
     with pytest.raises(UsageError, match=f"--rounds: must be at least {FEWEST_ROUNDS}, not 7"):
         parse(["run", "--rounds", "7"])

@@ -83,7 +83,7 @@ def test_one_kernel_is_hammered(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> None:
-    """One that is built already is judged once."""
+    """A kernel that is not built from source is judged once."""
     asked = _read(tmp_path, 'kernels = ["debian:7.3", "source:7.3"]\npresets = ["fast", "debug"]')
 
     assert asked.kernels == ("debian:7.3", "source:7.3,preset=fast", "source:7.3,preset=debug")
@@ -127,7 +127,7 @@ def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> Non
     ],
 )
 def test_what_is_wrong_is_named(text: str, culprit: str, tmp_path: Path) -> None:
-    """With the file it is in, and what would be right."""
+    """The error names the file and a right value."""
     with pytest.raises(UsageError) as caught:
         _read(tmp_path, text)
 

@@ -44,7 +44,7 @@ def test_shares_are_even() -> None:
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", "1/4/2", ""])
 def test_what_is_no_share(text: str) -> None:
-    """The option and what it was given are named."""
+    """The error names the option and its value."""
     with pytest.raises(UsageError, match="--shard"):
         Shard.parse(text)
 
@@ -150,7 +150,7 @@ class TestEvidence:
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
     def test_a_log_does_not_say_what_is_written(self, tmp_path: Path) -> None:
-        """An id that leads out of the results folder is no folder's name."""
+        """An id that leads out of the results folder is refused."""
         self.leave(tmp_path / "1")
 
         kept, left = merged_evidence(tmp_path / "1", tmp_path / "out", case="../../../up")
@@ -194,13 +194,13 @@ class TestMerge:
         assert conform("merge", "whole", "--output", "again", cwd=tmp_path).returncode == 0
 
     def test_a_bad_share_makes_a_bad_run(self, tmp_path: Path) -> None:
-        """What is unexpected in one of them is so in the whole."""
+        """An unexpected verdict of one share is unexpected in the merged run."""
         parts = [write(tmp_path / "1", "1/2", NAMES[:5]), write(tmp_path / "2", "2/2", NAMES[5:6], Verdict.FAIL)]
 
         assert conform("merge", *parts, "--output", "whole", cwd=tmp_path).returncode == 1
 
     def test_a_missing_share_is_no_success(self, tmp_path: Path) -> None:
-        """A job that died must not make the night green."""
+        """A run with a missing share is no success."""
         parts = [write(tmp_path / "1", "1/3", NAMES[:5]), write(tmp_path / "3", "3/3", NAMES[5:])]
 
         done = conform("merge", *parts, "--output", "whole", cwd=tmp_path)
@@ -232,7 +232,7 @@ class TestMerge:
         assert (done.returncode, done.stderr.splitlines()[0]) == (128, "conform: 1 and 2 are the same run")
 
     def test_two_suites(self, tmp_path: Path) -> None:
-        """Both are named, each with a run of its own."""
+        """Both suites are named, each with its run."""
         write(tmp_path / "1", "1/2", NAMES[:5], suite="aaaaaaaaaaaa")
         write(tmp_path / "2", "2/2", NAMES[5:], suite="bbbbbbbbbbbb")
 
@@ -243,13 +243,13 @@ class TestMerge:
         )
 
     def test_shares_of_different_divisions(self, tmp_path: Path) -> None:
-        """Halves and thirds make no whole."""
+        """Shares of different N cannot be merged."""
         parts = [write(tmp_path / "1", "1/2", NAMES[:5]), write(tmp_path / "3", "3/3", NAMES[5:])]
 
         assert conform("merge", *parts, "--output", "whole", cwd=tmp_path).returncode == 128
 
     def test_the_parts_are_not_overwritten(self, tmp_path: Path) -> None:
-        """Not even by a slip of the finger."""
+        """The output folder must not be one of the inputs."""
         part = write(tmp_path / "1", "1/1", NAMES)
 
         assert conform("merge", part, "--output", "1", cwd=tmp_path).returncode == 128

@@ -34,7 +34,7 @@ def test_every_pair_is_hammered_and_the_seed_is_logged(tmp_path: Path) -> None:
     assert not [case.id for case in cases if case.seconds < float(case.params["seconds"])]
 
 
-def test_nobody_hammers_who_is_not_asked_to(tmp_path: Path) -> None:
+def test_without_stress_nothing_is_hammered(tmp_path: Path) -> None:
     """Without --stress there are no such cases."""
     done = conform("run", "--kernel", "debian:6.12", "-k", "test_hammer", cwd=tmp_path)
 

@@ -107,7 +107,7 @@ class TestPatterns:
             assert found == wanted
 
     def test_patterns_add_up(self) -> None:
-        """A case that several name is asked once, in the suite's order."""
+        """A case that several patterns match is asked once, in the suite's order."""
         assert _chosen("survive", ONE, "survive/*") == [ONE, *_chosen("survive")]
 
     def test_a_printed_id_names_its_case_only(self) -> None:
@@ -119,7 +119,7 @@ class TestPatterns:
             assert not set(each) & set("*?[]'\" ")
 
     def test_a_pattern_that_is_an_id(self) -> None:
-        """What looks like a pattern is none where there is a case of that id."""
+        """Text that is the id of a case is not read as a pattern."""
         names = matcher(["g/[ab]"], ["g/[ab]", "g/a"])
 
         assert names("g/[ab]")
@@ -205,13 +205,13 @@ class TestErrors:
 
     @pytest.mark.parametrize("expression", ["((", "a and", "not", "a b", "a !"])
     def test_an_expression_that_cannot_be_read(self, expression: str) -> None:
-        """With what pytest has against it."""
+        """The error quotes pytest's message."""
         sentence, _ = self._refused(expression=expression)
 
         assert "is not an expression: at column" in sentence
 
     def test_an_expression_without_an_end(self) -> None:
-        """Parentheses that exhaust Python's stack are told as such."""
+        """Parentheses that exhaust Python's stack are an error that says so."""
         assert self._refused(expression="(" * 5000)[0] == "the expression of -k is nested too deeply"
 
     def test_cases_that_need_stress(self) -> None:
@@ -245,7 +245,7 @@ class TestErrors:
         assert not list(tmp_path.iterdir())
 
     def test_of_a_matrix(self, tmp_path: Path) -> None:
-        """Its night is not begun either, whether file or command line is wrong."""
+        """A matrix does not start either, whether file or command line is wrong."""
         config = tmp_path / "conform.toml"
         of_file, of_option = "conform.toml: 'cases': 'nosuch' names no case", "--case nosuch names no case"
         for cases_, arguments, said in (('["nosuch"]', (), of_file), ("[]", ("--case", "nosuch"), of_option)):
@@ -262,7 +262,7 @@ class TestErrors:
             assert list(tmp_path.iterdir()) == [config]
 
     def test_plain_pytest(self, tmp_path: Path) -> None:
-        """It says the same, once, although its workers choose for themselves."""
+        """Plain pytest prints the same error once, although its workers select for themselves."""
         arguments = ("conformance", "--case", "redirect/nosuch", "-n", "2", "-p", "no:cacheprovider")
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *arguments],
@@ -332,8 +332,8 @@ class TestCost:
 
         assert answer < max(0.5, 4 * reference)
 
-    def test_no_match_is_told_before_the_imports(self, tmp_path: Path) -> None:
-        """What only a run needs (workers, machines, reports) is not there yet."""
+    def test_no_match_is_reported_before_the_imports(self, tmp_path: Path) -> None:
+        """Modules that only a run needs (workers, machines, reports) are not imported yet."""
         program = (
             "import sys; from conformance.cli import main; code = main(['run', '-k', 'nonesuch']);"
             "print(code, *({'conformance.run.controller', 'xdist', 'conformance.run.machine_pool'} & set(sys.modules)))"

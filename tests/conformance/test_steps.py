@@ -204,7 +204,7 @@ def test_the_answers_of_the_control_are_expected(
 
 
 @pytest.mark.usefixtures("_controlled")
-def test_a_known_deviation_outranks_the_control() -> None:
+def test_a_known_defect_outranks_the_control() -> None:
     """If a known defect gives another answer than the control, the case must give that answer."""
     control = {"data": "so", "poll": "in"}
     seen = {"steps": {"insert": "ok", "poll": "out"}, "control": control}
@@ -214,7 +214,7 @@ def test_a_known_deviation_outranks_the_control() -> None:
 
 
 @pytest.mark.usefixtures("_table")
-def test_a_failure_tells_of_the_steps_that_were_wrong_only() -> None:
+def test_a_failure_shows_only_the_wrong_steps() -> None:
     """What is expected, what was observed and why are about the difference."""
     judgement = judge_steps(CASE, facts("6.1.1"), {"steps": {"make": "ok", "insert": "EBUSY"}})
     assert (judgement.expected, judgement.observed) == ("insert EOPNOTSUPP", "insert EBUSY")
@@ -222,7 +222,7 @@ def test_a_failure_tells_of_the_steps_that_were_wrong_only() -> None:
 
 
 def test_the_judge_hands_every_group_but_redirect_to_the_steps() -> None:
-    """A real case with a real row passes through the front door."""
+    """A real case with a real row passes through the public function."""
     case = next(case for case in insert_cases() if case.name == "sockmap-tcp4-fresh")
     seen = {"make": "ok", "state": "CLOSE", "insert": "EOPNOTSUPP"}
     assert judge(case, facts("6.12.117"), {"steps": seen}).verdict is Verdict.PASS

@@ -120,7 +120,7 @@ def test_what_a_file_is_that_is_no_kernel(tmp_path: Path, content: bytes, told: 
 
 
 def test_a_tar_is_a_tar(tmp_path: Path) -> None:
-    """So it is with an archive."""
+    """An archive is named, too."""
     (tmp_path / "vmlinux").write_bytes(fakes.vmlinux())
     with tarfile.open(tmp_path / "file", "w") as archive:
         archive.add(tmp_path / "vmlinux", "vmlinux")

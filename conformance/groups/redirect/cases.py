@@ -61,7 +61,7 @@ class Layout:
     target_peer: str = "out_peer"
     """The role at the target's other end."""
     modes: tuple[str, ...] = tuple(MODES)
-    """The modes in which the layout means something."""
+    """The modes in which the layout makes sense."""
     words: str = ""
     """What the layout is, for the legend of the grids."""
 
@@ -88,7 +88,7 @@ def roles(layout: str) -> tuple[str, ...]:
 
 @cache
 def redirect_cases() -> tuple[Case, ...]:
-    """List the redirect cases, neighbours sharing program, map type and IN kind."""
+    """List the redirect cases; adjacent cases share program, map type and IN kind."""
     return tuple(_redirect())
 
 
