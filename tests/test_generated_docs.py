@@ -13,7 +13,7 @@ from tests import generated_docs
 
 @pytest.mark.parametrize("page", generated_docs.pages(), ids=lambda page: page.name)
 def test_every_page_is_up_to_date(page: Path) -> None:
-    """A page equals what would be written."""
+    """Every page equals its generated content."""
     text = page.read_text(encoding="utf-8")
 
     assert generated_docs.written(text) == text, "run: .venv/bin/python -m tests.generated_docs"
@@ -27,7 +27,7 @@ def test_every_part_stands_in_a_page() -> None:
 
 
 def test_every_group_has_a_row() -> None:
-    """Each group stands in the table, with a promise that is a sentence."""
+    """Each group has a row in the table, and its promise is a sentence."""
     rows = generated_docs.cases().splitlines()[2:]
 
     assert [row.split("`")[1] for row in rows] == list(GROUPS)
@@ -41,6 +41,6 @@ def test_every_command_has_its_help() -> None:
 
 
 def test_a_part_that_nothing_makes_is_an_error() -> None:
-    """A misspelt marker is no part that stays empty."""
+    """A misspelt marker is an error."""
     with pytest.raises(KeyError):
         generated_docs.written("<!-- generated: nonsense -->\n<!-- /generated -->")

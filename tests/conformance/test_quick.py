@@ -82,7 +82,7 @@ def test_no_case_is_chosen_in_vain(version: str) -> None:
 
 
 def test_every_kind_and_every_group_is_asked() -> None:
-    """The choice is blind to no kind of socket and no group."""
+    """The choice includes every kind of socket and every group."""
     picked = [case for case in ASKED if case.id in choice_for("6.12.117").ids]
 
     assert {case.group for case in picked} == GROUPS.keys() - {"hammer"}
@@ -117,7 +117,7 @@ def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_a_choice_that_cannot_be_read_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever is in the cache: half a file, or none of ours."""
+    """A damaged or foreign file in the cache is replaced."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     some, kernel = ASKED[:50], facts("6.12.117")
     first = quick_choice(some, kernel)

@@ -61,7 +61,7 @@ def test_what_should_show_and_does_not_is_told() -> None:
 
 
 def test_a_report_lists_them_by_kernel() -> None:
-    """Text and Markdown say which seem fixed and which no case came to see."""
+    """Text and Markdown say which defects seem fixed and which could not be seen."""
     run = run_with(SHOWN, NUMBERED, GONE)
     text, markdown = "\n".join(report_lines(run)), render(run)
 

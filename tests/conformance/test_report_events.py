@@ -227,7 +227,7 @@ def test_a_damaged_line_is_refused(log: Path, damage: object, said: str) -> None
 
 
 def test_another_schema_is_refused(log: Path) -> None:
-    """A log of a schema this reader does not know is not guessed at."""
+    """A log of an unknown schema is refused."""
     log.write_text(log.read_text().replace('"schema":1', '"schema":2', 1))
     with pytest.raises(UsageError, match="line 1: schema 2; this suite reads schema 1"):
         read(log)
@@ -255,7 +255,7 @@ def test_an_unwritable_log_is_a_host_error(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_a_host_error() -> None:
-    """A line that cannot be stored is told, never lost in silence."""
+    """A line that cannot be stored is an error."""
     log = EventLog(Path("/dev/full"))
     with log, pytest.raises(HostError, match="No space left"):
         log.write(report_runs.START)

@@ -98,7 +98,7 @@ def test_a_kernel_nobody_knows_is_like_the_others() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"pace": 1, "cases": [1]}', b'{"pace": "x", "cases": {}}'])
 def test_a_damaged_file_misleads_nobody(damage: bytes) -> None:
-    """What is kept may be cut or foreign; then nothing is known."""
+    """A damaged or foreign file of durations is ignored."""
     run = slow_at_the_end()
     remember(run)
     (cache.root() / "durations" / "debian-6.12.json").write_bytes(damage)

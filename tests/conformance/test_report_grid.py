@@ -159,7 +159,7 @@ def test_the_legend_explains_every_glyph_shown() -> None:
 
 
 def test_map_types_of_one_mode_stand_side_by_side() -> None:
-    """A grid stands beside another only where the two belong together."""
+    """Two grids stand side by side only if they are map types of one mode, or two modes."""
     cases = changed(lambda case: case["map"] == "sockhash", observed="dropped")
     drawn = lines(grids(cases), marks(cases), Style())
     assert any(f"{MODE}, sockmap" in line and f"{MODE}, sockhash" in line for line in drawn)

@@ -289,7 +289,7 @@ def test_a_log_cannot_reach_the_page() -> None:
 
 
 def test_strange_ids_stay_apart() -> None:
-    """Ids that are no anchors are bent into some, each its own."""
+    """Ids that are no valid anchors get valid, unique ones."""
     run = report_runs.healthy()
     cases = run.cases["debian-6.12"]
     for number, name in enumerate(("a b", "a\tb", "a_b", "main", 'x"y')):

@@ -57,7 +57,7 @@ def test_the_example_shows_little_else() -> None:
 
 
 def test_what_a_list_excuses_has_no_name() -> None:
-    """Its reason is all there is, and another reason is another row."""
+    """A list's excuse has only a reason; another reason is another row."""
     found = known_defects([case("a", "n", PROMISE, LINE), case("a", "m", replace(LINE, reason="y"))])
 
     assert [(each.name, each.reason) for each in found] == [("", "x"), ("", "y")]
@@ -76,7 +76,7 @@ def test_a_log_without_rows_has_names_and_a_reason() -> None:
 
 
 def test_a_defect_that_was_reworded_is_one() -> None:
-    """Logs of two suites may say it otherwise; its id is what counts."""
+    """Logs of two suites may word a defect differently; the id identifies it."""
     (deaf,) = known_defects([case("a", "n", DEAF), case("b", "n", replace(DEAF, reason="recv(2) hears nothing"))])
 
     assert deaf.reason == "recv(2) is deaf; recv(2) hears nothing"

@@ -152,7 +152,7 @@ def test_unexpected_cases_appear_above_the_screen() -> None:
 
 
 def test_nothing_of_a_tall_screen_is_left_below_a_short_report() -> None:
-    """The screen goes even where the report does not cover it."""
+    """The screen is erased also where the report does not cover it."""
     run, short = report_runs.healthy(), report_runs.finished()
     with terminal() as (stream, written):
         reporter = LiveReporter(stream)
@@ -222,7 +222,7 @@ def test_the_view_stays_with_one_kernel_until_it_is_done() -> None:
 
 @pytest.mark.parametrize("kind", [PlainReporter, LiveReporter])
 def test_a_reporter_never_raises(kind: type[PlainReporter | LiveReporter]) -> None:
-    """A closed stream, and events before their time, are nobody's trouble."""
+    """A closed stream or an early event raises nothing."""
     with terminal() as (stream, _):
         reporter = kind(stream)
     run = report_runs.healthy()
@@ -282,8 +282,8 @@ def test_each_verdict_is_shown_with_v() -> None:
     assert all(any(f" {name} " in line for line in shown) for name in ids[:20])
 
 
-def test_nothing_is_told_before_the_end_if_asked_for() -> None:
-    """With -q there is what is left of the run, and that is all."""
+def test_nothing_is_printed_before_the_end_with_q() -> None:
+    """With -q only the report is printed."""
     stream = io.StringIO()
     play(report_runs.sick(), choose(stream, lambda run, style: ["the end"], loudness=-1))
     assert stream.getvalue() == "the end\n"

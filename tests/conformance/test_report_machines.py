@@ -97,7 +97,7 @@ class TestJunit:
         assert properties["repeat"].endswith("--case redirect/sockmap-send-to-egress-tcp4-udp6")
 
     def test_what_never_ran_is_no_success(self) -> None:
-        """Cases that were selected and never judged are an error of their own."""
+        """Selected cases that were never judged are a separate error."""
         run = report_runs.healthy()
         del run.cases[CASES][300:]
         error = ET.fromstring(junit.render(run)).find(".//testcase[@name='judges-all-cases']/error")
@@ -147,7 +147,7 @@ class TestKcidb:
         assert [each["present"] for each in report["incidents"]] == [True, True, False, False]
 
     def test_a_kernel_that_does_not_boot_is_there(self) -> None:
-        """It has a build, and a test `boot` that ended in error."""
+        """Such a kernel has a build, and a test `boot` with an error."""
         report = json.loads(kcidb.render(report_runs.sick()))
         (boot,) = [each for each in report["tests"] if each["path"] == "boot"]
         assert boot["status"] == "ERROR"

@@ -134,7 +134,7 @@ def finished(run: Run, **changes: object) -> Run:
 
 
 def test_the_last_line_is_the_verdict() -> None:
-    """The last line says in words and numbers what the run came to."""
+    """The last line has the verdict of the run in words and numbers."""
     assert report_lines(report_runs.healthy())[-1] == "Nothing unexpected. 736 cases: 736 pass, 14.2 s"
     assert report_lines(report_runs.families_differ())[-1] == "24 UNEXPECTED. 736 cases: 712 pass, 24 fail, 14.2 s"
     assert " ".join(verdict_lines(report_runs.sick())).startswith("3 UNEXPECTED, debian:5.10 could not be judged. 736 ")
@@ -161,7 +161,7 @@ def test_a_kernel_that_was_not_judged_is_never_fine() -> None:
 
 
 def test_other_groups_are_counted() -> None:
-    """Cases that have no grid are still told, by group."""
+    """Cases without a grid are counted by group."""
     run = report_runs.healthy()
     run.add(replace(run.cases["debian-6.12"][0], group="insert", name="x", id="insert/x"))
     assert "insert     1     1     -    -          -" in report_lines(run)

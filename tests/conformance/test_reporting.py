@@ -121,7 +121,7 @@ def test_two_kernels_of_one_name_stay_two() -> None:
 
 
 def test_a_case_judged_twice_counts_once_as_the_worse() -> None:
-    """No later log makes an unexpected verdict go away."""
+    """A later log does not replace an unexpected verdict by an expected one."""
     good, bad = report_runs.healthy(), report_runs.sick()
     assert good.kernels["debian-6.12"].digest == bad.kernels["debian-6.12"].digest
     for runs in ([good, bad], [bad, good]):

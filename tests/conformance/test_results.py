@@ -85,7 +85,7 @@ class TestTheFolderOfARun:
         assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
     def test_a_run_that_never_began_leaves_nothing(self, tmp_path: Path) -> None:
-        """What was made for nothing is gone; what was there before stays."""
+        """A folder made for the run is removed; an existing one stays."""
         Claim(tmp_path / "new").release()
         (tmp_path / "old").mkdir()
         Claim(tmp_path / "old").release()
@@ -104,7 +104,7 @@ class TestTheFolderOfARun:
             RunRecorder(results=tmp_path).begin({})
 
     def test_what_is_no_folder(self, tmp_path: Path) -> None:
-        """A file, or nothing to go on with, is named."""
+        """A file, or a folder without a run to resume, is named."""
         (tmp_path / "file").touch()
         with pytest.raises(HostError, match="file: Not a directory"):
             Claim(tmp_path / "file")
@@ -132,7 +132,7 @@ class TestANewFolder:
         assert Path("conform-results/.gitignore").read_text() == "*\n"
 
     def test_nothing_stays_of_a_run_that_left_nothing(self) -> None:
-        """Wrong usage makes no folders, and does not take away those of others."""
+        """Wrong usage creates no folder, and removes none."""
         with new_folder():
             pass
         assert not Path("conform-results").exists()
@@ -158,7 +158,7 @@ class TestANewFolder:
         assert "--results DIR" in caught.value.hint
 
     def test_latest_is_never_somebodys_own(self) -> None:
-        """A file that is called so is left alone."""
+        """A user's file of that name is left alone."""
         Path("conform-results").mkdir()
         Path("conform-results/latest").write_text("mine")
         with new_folder() as folder:
@@ -177,14 +177,14 @@ class TestTheLastLines:
         return run
 
     def test_of_a_whole_run(self) -> None:
-        """There is nothing to go on with."""
+        """A finished run has no command to resume it."""
         run = self._run(seen=736, finish=FinishEvent(exit_code=0, seconds=1.0))
 
         assert closing_lines(Path("a b"), run) == ["", "results: 'a b'", "page:    ./conform report 'a b' --open"]
 
     @pytest.mark.parametrize("finish", [None, FinishEvent(exit_code=130, seconds=1.0, interrupted=True)])
     def test_of_an_interrupted_run(self, finish: FinishEvent | None) -> None:
-        """The command that goes on with it is there to be pasted."""
+        """The command that resumes the run can be pasted."""
         lines = closing_lines(Path("out"), self._run(seen=100, finish=finish))
 
         assert lines[1:] == [
@@ -237,7 +237,7 @@ def test_the_page_is_written_beside_the_log(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_resuming_waits_for_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that is under way is not gone on with by a second one."""
+    """A running run cannot be resumed by a second process."""
     begun(tmp_path)
     with Claim(tmp_path, again=True):
         assert cli.main(["run", "--resume", str(tmp_path)]) == 128

@@ -41,7 +41,7 @@ class TestRecall:
     """The facts about the interrupted run, from its log."""
 
     def test_options_are_those_of_the_run(self, tmp_path: Path) -> None:
-        """Kernels and selection come from the log, the folder from whoever asks."""
+        """Kernels and selection come from the log, the folder from the new command line."""
         _log(tmp_path, _case("a"))
 
         options, run = resume.recall(str(tmp_path), cli.parse)
@@ -58,7 +58,7 @@ class TestRecall:
         ],
     )
     def test_what_does_not_fit_is_refused(self, start: RunEvent, sentence: str, tmp_path: Path) -> None:
-        """Half a run by one suite and half by another would be a run by neither."""
+        """A run of another suite, or with another kernel, is not resumed."""
         _log(tmp_path, start=start)
 
         with pytest.raises(UsageError, match=sentence):
@@ -78,7 +78,7 @@ class TestRecall:
             resume.check_kernels(run, {})
 
     def test_other_options_are_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """What would make the rest differ from what is done cannot be asked for."""
+        """Options that would change the remaining cases are refused."""
         _log(tmp_path, _case("a"))
 
         assert cli.main(["run", "--resume", str(tmp_path), "--memory", "1024"]) == 128
@@ -94,7 +94,7 @@ class TestWhatIsDone:
     """A judged case is not judged again."""
 
     def test_only_verdicts_count(self) -> None:
-        """Infra is no judgement; a failure is one."""
+        """Infra cases are judged again; failures are not."""
         run = Run(START)
         for event in (_case("a"), _case("b", Verdict.FAIL), _case("c", Verdict.INFRA)):
             run.add(event)

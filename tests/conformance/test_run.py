@@ -122,7 +122,7 @@ class TestPlantedFaults:
         assert (case.expected, case.observed) == ("dropped", "delivered")
 
     def test_wrong_slot(self, tmp_path: Path) -> None:
-        """A program that redirects to a slot nobody is in is seen to drop."""
+        """A program that redirects to an empty slot is reported as dropping."""
         copy = copy_of_checkout(tmp_path)
         program = copy / "bpf/programs/sk_skb_redirect_map.bpf.c"
         source = program.read_text()

@@ -49,7 +49,7 @@ def canaries(folder: Path) -> str:
 
 
 def test_the_poison_works(poisoned: Path) -> None:
-    """A Python that does import from the current directory leaves its word."""
+    """A Python that imports from the current directory is detected."""
     careless = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     subprocess.run([sys.executable, "-c", "import argparse"], cwd=poisoned, env=careless, check=False)
     assert "argparse" in canaries(poisoned)

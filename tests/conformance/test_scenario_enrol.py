@@ -185,11 +185,11 @@ def test_a_connection_that_is_early_is_enrolled(host: Session) -> None:
 
 
 def test_the_child_sets_and_gets_options(host: Session) -> None:
-    """It defers accept(2) on its listener, and tells that it does."""
+    """The child sets TCP_DEFER_ACCEPT on its listener and reads it back."""
     assert ask(host, "deferred")
 
 
-def test_a_stolen_stranger_is_seen(host: Session) -> None:
+def test_a_stolen_wrong_socket_is_seen(host: Session) -> None:
     """A descriptor of another socket is not taken for the owner's."""
     seen = steps(host, "stolen from a stranger", **PLAIN)
     assert seen["identity"] == "cookie False, kcmp different"
@@ -197,7 +197,7 @@ def test_a_stolen_stranger_is_seen(host: Session) -> None:
 
 
 def test_an_insertion_that_did_not_happen_is_seen(host: Session) -> None:
-    """The kernel's word that it inserted is not taken for the deed."""
+    """A kernel that reports success and does not insert is found out."""
     seen = steps(host, "not inserted", way="own", map="sockmap", kind="udp4", role="target", by="descriptor")
     assert (seen["insert"], seen["lookup"]) == ("ok", "ENOENT")
     assert "nowhere" in seen["redirect"] or "near" in seen["redirect"]
@@ -219,7 +219,7 @@ def test_data_that_is_not_what_was_sent_is_seen(host: Session, fault: str, redir
 
 @needs_tracing
 def test_an_iterator_that_did_not_run_is_seen(host: Session) -> None:
-    """A copy is judged by what is in it."""
+    """A copy is judged by its content."""
     params = {"way": "iterator", "variant": "copy", "from": "sockmap", "map": "sockhash", "kind": "udp4"}
     seen = steps(host, "not iterated", **params, role="source")
     assert (seen["copied"], seen["lookup"], seen["redirect"]) == ("0", "ENOENT", "data: owner")
@@ -240,7 +240,7 @@ def test_the_child_process_keeps_nothing(host: Session) -> None:
 
 
 def test_a_descriptor_in_flight_outlives_its_sender(host: Session) -> None:
-    """Killed and reaped, a sender has still sent."""
+    """A descriptor sent before its sender was killed and reaped is received."""
     assert ask(host, "moved") == [True, "late"]
 
 
@@ -250,6 +250,6 @@ def test_a_thread_has_descriptors_of_its_own(host: Session) -> None:
 
 
 def test_cgroups_are_removed(host: Session) -> None:
-    """With the process that lived in them the cgroups go."""
+    """The cgroups are removed with their process."""
     params = {"way": "sock_ops", "variant": "plain", "map": "sockmap", "kind": "tcp4", "side": "active"}
     assert ask(host, "gone", params=params | {"role": "target"}) == [True, False]

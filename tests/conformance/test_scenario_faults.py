@@ -108,7 +108,7 @@ def test_everything_twice() -> None:
 
 @pytest.mark.parametrize("out", ["unix_dgram", "tcp6"])
 def test_two_messages_swapped(out: str) -> None:
-    """Order is seen in datagrams and in a stream."""
+    """A changed order is seen in datagrams and in a stream."""
     with open_host(DOUBLES) as host:
         seen = ask(host, "planted", fault="swapped", cases=[CASE | {"out": out}])
     arrived = [segment for message in seen["phases"][2]["received"]["out_peer"] for segment in message]

@@ -86,7 +86,7 @@ def arrived(seen: Any, role: str = "out_peer") -> list[int]:
 
 
 def test_a_case_that_loses_nothing_is_not_cut(host: Session) -> None:
-    """It is the same with a limit as without, and the limit ends with it."""
+    """The result equals that with the full grace, and the limit ends with the case."""
     seen = limited(host, "nothing")
 
     assert (arrived(seen), seen["cut"], seen["after"]) == ([1, 1, 16], 0, True)
@@ -122,7 +122,7 @@ def test_the_last_phase_may_be_slow(host: Session) -> None:
 
 
 def test_nothing_comes_into_the_next_case(host: Session) -> None:
-    """What a case gave up on cannot reach the sockets of the next one."""
+    """Late data of a case cannot reach the sockets of the next one."""
     limited(host, "all")
     seen = limited(host, "nothing")
 
@@ -139,7 +139,7 @@ def test_each_message_that_comes_back_is_followed(host: Session) -> None:
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, 5.0, float("nan"), float("inf")])
 def test_a_limit_has_limits(host: Session, limit: float) -> None:
-    """What is no sensible limit is refused."""
+    """An invalid limit is refused."""
     with pytest.raises(AssertionError, match=r"a limit is 0\.01 to 1\.0 seconds"):
         limited(host, "nothing", limit=limit)
 

@@ -73,14 +73,14 @@ def test_tcp_is_in_the_state_the_case_is_named_after(host: Session, kind: str, s
 
 
 def test_an_entry_that_is_another_socket_is_told(host: Session) -> None:
-    """The cookie is compared, not taken for granted."""
+    """The cookie is compared with that of the inserted socket."""
     case = next(case for case in insert_cases() if case.name == "sockhash-map-any")
     steps: dict[str, Any] = run(host, case)[0]
     assert (steps["empty then"], steps["used then"]) == ("cookie 1", "cookie 2")
 
 
 def test_every_answer_is_the_same_in_whatever_order_the_cases_are_asked(host: Session) -> None:
-    """An answer depends on no timer, no order and no luck."""
+    """An answer does not depend on timers, order or chance."""
     cases = local()
     first = run(host, *cases)
     assert run(host, *reversed(cases)) == first[::-1]

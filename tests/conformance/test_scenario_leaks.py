@@ -152,17 +152,17 @@ def test_sockets_are_listed_by_kind_and_state(host: Session, kind: str, names: l
 
 
 def test_what_another_process_has_open_is_not_ours(host: Session) -> None:
-    """On a host others load programs too; what they have open nobody leaked."""
+    """On a host, programs that other processes have open are no leaks."""
     assert ask(host, "of_others") == [0, 1]
 
 
 def test_the_catalogue_and_the_guest_know_the_same_ways(host: Session) -> None:
-    """No way is left out, and none asked for that the guest does not know."""
+    """Catalogue and guest have the same ways out."""
     assert ask(host, "known") == sorted(WAYS)
 
 
 def test_ways_out_leave_nothing(host: Session) -> None:
-    """A way out can be gone over and over, and nothing countable is left."""
+    """Each way out can be repeated, and no countable object is left."""
     ways = ["destroy", "replace-by-itself", "owner-killed", "in-flight"]
     for way, steps in ask(host, "ways", kind="udp4", ways=ways).items():
         assert (way, steps["way"], steps["kept"]) == (way, "ok", "balanced")

@@ -84,7 +84,7 @@ def fixture_host() -> Iterator[Session]:
 
 
 def test_a_fence_that_gets_lost_is_sent_again(host: Session) -> None:
-    """On a kernel that loses messages a fence still comes back, and soon."""
+    """On a kernel that loses messages a fence still returns, and soon."""
     assert all(ask(host, "fences", test="lossy"))
 
 
@@ -102,7 +102,7 @@ def test_a_late_byte_is_not_taken_for_the_fence(host: Session) -> None:
 
 
 def test_a_fence_that_does_not_come_back_is_reported(host: Session) -> None:
-    """A way that is cut ends the wait after the timeout."""
+    """A fence on a broken path ends after the timeout."""
     assert ask(host, "fences", test="cut") == [False]
 
 

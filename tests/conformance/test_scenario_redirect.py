@@ -121,7 +121,7 @@ def test_message_boundaries_are_kept_where_the_socket_has_them(host: Session) ->
 
 
 def test_the_program_counts_what_it_saw(host: Session) -> None:
-    """Runs and bytes are those of the phase, dropped ones apart."""
+    """Runs and bytes are counted per phase, with dropped ones separate."""
     runs = [phase["runs"] for phase in observe(host, **{"in": "udp4"})["phases"]]
     assert [(each["pass"], each["pass_bytes"], each["drop"]) for each in runs] == [
         (1, 1, 0),
@@ -201,7 +201,7 @@ def test_nothing_stays_open(host: Session) -> None:
 
 
 def test_nothing_stays_open_after_an_exception() -> None:
-    """An exception in the middle of a case closes what the case had made."""
+    """An exception during a case closes all its sockets and maps."""
     failing = """
 def failing(arguments):
     def fail(*arguments):

@@ -22,7 +22,7 @@ def no_listeners() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", LOCAL)
 def test_the_ends_of_a_pair_are_connected_both_ways(kind: str) -> None:
-    """Either end reaches the other and nobody else."""
+    """Either end reaches the other, and no other socket."""
     first, second = sockets.pair(kind)
     with first, second:
         first.send(b"one")

@@ -25,12 +25,12 @@ def described(*received: bytes | str) -> list[traffic.Segments | str]:
 
 
 def test_messages_in_order_are_one_segment_each() -> None:
-    """What arrives as it was sent is described as it was sent."""
+    """Messages that arrive unchanged are described by one segment each."""
     assert described(*MESSAGES) == WHOLE
 
 
 def test_a_stream_is_one_segment_wherever_it_is_cut() -> None:
-    """Where a stream is cut by recv() changes no byte's place."""
+    """The boundaries of recv() do not matter in a stream."""
     assert described(ALL) == [[[0, len(ALL)]]]
     assert described(ALL[:7], ALL[7:1600], ALL[1600:]) == [[[0, 7]], [[7, 1593]], [[1600, len(ALL) - 1600]]]
 
@@ -45,7 +45,7 @@ def test_a_duplicate_shows_as_the_same_segment_twice(number: int) -> None:
 
 
 def test_reordered_messages_keep_their_offsets() -> None:
-    """Order is what the list of segments shows."""
+    """The list of segments shows the order."""
     order = [3, 0, 2, 1, 6, 5, 4]
     assert described(*[MESSAGES[number] for number in order]) == [WHOLE[number] for number in order]
 
@@ -102,7 +102,7 @@ def fixture_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_an_empty_socket_yields_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
-    """There is nothing to wait for."""
+    """An empty socket yields nothing, without a wait."""
     assert traffic.drain(pair[0].fileno(), stream=False) == []
 
 
@@ -116,7 +116,7 @@ def test_all_datagrams_come_with_their_boundaries(pair: tuple[socket.socket, soc
 
 
 def test_a_message_longer_than_the_buffer_is_marked(pair: tuple[socket.socket, socket.socket]) -> None:
-    """What did not fit is not silently missing."""
+    """A message longer than the buffer is marked as truncated."""
     pair[1].send(bytes(20000))
     assert traffic.drain(pair[0].fileno(), stream=False) == [bytes(1 << 14), "!MSG_TRUNC"]
 
@@ -130,7 +130,7 @@ def test_an_error_is_named_and_does_not_stop_the_drain(pair: tuple[socket.socket
 
 
 def test_the_end_of_a_stream_is_seen_after_its_bytes() -> None:
-    """A peer that has gone is told from one that is silent."""
+    """A closed peer is distinguished from a silent one."""
     first, second = socket.socketpair()
     with first, second:
         second.send(b"last")

@@ -157,7 +157,7 @@ class TestRepeatCommands:
             assert self._repeated(event.repeat) == [(SLUG, case.id)], event.repeat
 
     def test_of_a_bisection(self) -> None:
-        """The command that finds the commit judges each with the one case."""
+        """The command for a bisection judges each commit by the one case."""
         from conformance.compare.model import Change, Difference, Side
 
         base, head = (KernelEvent(spec="x", slug="x", version=version) for version in ("6.12", "6.18"))
@@ -310,7 +310,7 @@ class TestCost:
     """The cost of selecting cases."""
 
     def test_five_kernels_cost_five_times_one(self) -> None:
-        """At most six times, the calls of pytest's own collection included."""
+        """At most six times the calls, pytest's own collection included."""
         items, calls = _collecting(KERNELS[:1])
         all_items, all_calls = _collecting(KERNELS)
 

@@ -17,7 +17,7 @@ NASTY = "\x1b[2J\x07\u202e\ud800\r\nPASSED"
     [(Verdict.SKIP, Skipped), (Verdict.XFAIL, XFailed), (Verdict.FAIL, Failed), (Verdict.INFRA, Failed)],
 )
 def test_pytest_is_given_lines_that_are_safe_to_print(verdict: Verdict, outcome: type[BaseException]) -> None:
-    """The message of every outcome has only line feeds that are ours."""
+    """The message of every outcome has no line feeds from the guest."""
     ground = Ground(file=NASTY, row=NASTY, source=Source.PROMISE, commit=NASTY, subject=NASTY)
     judgement = Judgement(verdict, NASTY, NASTY, NASTY, (NASTY,), grounds=(ground,))
     with pytest.raises(outcome) as raised:

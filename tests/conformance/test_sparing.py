@@ -96,7 +96,7 @@ def test_the_first_are_confirmed_and_the_others_believed() -> None:
 
 
 def test_what_passes_is_not_touched() -> None:
-    """In haste a case that loses nothing passes at its first try."""
+    """A hurried case that loses nothing passes at its first try."""
     kernel = FakeKernel(lambda case, hasty: GOOD if "unix" in case.name else lossy())
     records = judged(kernel)
 
@@ -224,7 +224,7 @@ def test_only_what_showed_twice_is_confirmed() -> None:
 
 @pytest.mark.parametrize("kernels", [1, 2])
 def test_each_kernel_for_itself(kernels: int) -> None:
-    """What one kernel loses says nothing of another."""
+    """A symptom confirmed on one kernel is not confirmed on another."""
     kernel = FakeKernel(lambda case, hasty: lossy())
     records = [examine(kernel, f"kernel-{number}", CASES[0], how=SPARING)[1] for number in range(kernels)]
     records += [examine(kernel, "kernel-0", case, how=SPARING)[1] for case in CASES[1:5]]
@@ -233,7 +233,7 @@ def test_each_kernel_for_itself(kernels: int) -> None:
 
 
 def test_another_path_is_confirmed_again() -> None:
-    """Another mode is another way through the kernel."""
+    """Another mode is another path through the kernel."""
     other = next(case for case in redirect_cases() if case.name == "sockmap-ingress-to-local-udp4-unix_dgram")
 
     def behave(case: Case, hasty: bool) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def test_a_guest_that_counts_strangely_gets_another_try(cut: Any) -> None:
     "arguments", [["--tries", "2"], ["--tries", "5"], ["--repeat", "1"], ["--isolation", "case"], ["--until-fail"]]
 )
 def test_what_was_asked_of_every_case_is_done(arguments: list[str]) -> None:
-    """With tries, repetitions or isolation of one's own nothing is spared."""
+    """With --tries, --repeat or --isolation case no try is spared."""
     assert repetition(parse(["run"])) == Repetition(sparing=True)
     how = repetition(parse(["run", *arguments]))
     assert not how.sparing

@@ -45,7 +45,7 @@ def test_a_row_speaks_of_steps_with_one_outcome_or_with_an_answer_each(tmp_path:
 
 
 def test_absent_takes_a_step_away(tmp_path: Path) -> None:
-    """What is expected to be absent is no step of the case."""
+    """A step that is expected to be absent is no step of the case."""
     table = load(tmp_path, 'match = {}\nanswers = { a = "ok", b = "ok" }', 'match = {}\nanswers = { b = "absent" }')
     assert wanted(table, UNIVERSE[0]) == {"a": "ok"}
 
@@ -90,7 +90,7 @@ def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_row_is_refused(tmp_path: Path, row: str, complaint: str) -> None:
-    """A table says what its author meant or it does not load."""
+    """A malformed row is an error."""
     with pytest.raises(UsageError) as error:
         load(tmp_path, row)
     assert "insert-x.toml, row 1" in str(error.value)
@@ -215,7 +215,7 @@ def test_a_known_defect_outranks_the_control() -> None:
 
 @pytest.mark.usefixtures("_table")
 def test_a_failure_shows_only_the_wrong_steps() -> None:
-    """What is expected, what was observed and why are about the difference."""
+    """Expectation, observation and reason are those of the wrong steps."""
     judgement = judge_steps(CASE, facts("6.1.1"), {"steps": {"make": "ok", "insert": "EBUSY"}})
     assert (judgement.expected, judgement.observed) == ("insert EOPNOTSUPP", "insert EBUSY")
     assert judgement.reason == "because (since 5.10)"

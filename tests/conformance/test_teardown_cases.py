@@ -68,7 +68,7 @@ def test_folded_combinations_are_asked_by_another_case() -> None:
 
 @pytest.mark.parametrize("version", KERNELS)
 def test_every_case_has_expectations(version: str) -> None:
-    """On every kernel the tables say what each case comes to."""
+    """The tables decide each case on every kernel."""
     kernel = facts(version)
     asked = [case for case in teardown_cases() if unmet(case, kernel) is None]
     assert not [case.id for case in asked if not answers(case, version).get("insert")]
@@ -92,7 +92,7 @@ def test_defects_differ_from_the_promises(version: str) -> None:
 
 
 def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
-    """A change without a commit is a rumour."""
+    """A version-dependent row without a commit cannot be checked."""
     paths = [*steps.files("teardown"), *known.files("teardown")]
     rows = [row for path in paths for row in next(iter(tomllib.loads(path.read_text()).values()))]
     ended = [row for row in rows if "until" in row]

@@ -44,7 +44,7 @@ class TestTries:
         assert (record["verdict"], record["tries"], record["flaky"]) == ("pass", [], False)
 
     def test_a_failure_that_repeats_is_no_flake(self) -> None:
-        """The second try is in a fresh clone, and both are there."""
+        """The second try is in a fresh clone, and both are recorded."""
         workbench, record = _examined(STRAY, STRAY)
 
         assert workbench.history == ["ask", "close", "ask"]
@@ -70,7 +70,7 @@ class TestTries:
 
     @pytest.mark.parametrize("first", [STRAY, WARNED, PANICKED])
     def test_a_flaky_case_keeps_its_first_verdict(self, first: Any) -> None:
-        """That it passes the second time is a finding, not an excuse."""
+        """A case that passes the second time is flaky, and not a pass."""
         _, record = _examined(first, GOOD)
 
         assert record["flaky"]
@@ -78,7 +78,7 @@ class TestTries:
         assert [each["verdict"] for each in record["tries"]] == [record["verdict"], "pass"]
 
     def test_each_try_has_its_own_log(self) -> None:
-        """What the kernel said is with the try that it said it in."""
+        """Each try has its own kernel log."""
         _, record = _examined(STRAY, WARNED)
 
         assert (record["verdict"], record["log"]) == ("fail", [])
@@ -93,13 +93,13 @@ class TestTries:
         assert len(record["tries"]) == 5
 
     def test_one_try_is_enough_if_asked_for(self) -> None:
-        """With --tries 1 nothing is tried anew."""
+        """With --tries 1 no case is tried again."""
         workbench, record = _examined(STRAY, how=Repetition(tries=1))
 
         assert (workbench.history, record["verdict"], record["tries"]) == (["ask"], "fail", [])
 
     def test_a_machine_that_cannot_be_had_is_no_try(self) -> None:
-        """The harness's trouble with the second try says nothing of the case."""
+        """A second try that the harness could not make does not count."""
         _, record = _examined(STRAY, ConformError("the run's total deadline has passed"))
         assert (record["verdict"], record["tries"], record["flaky"]) == ("fail", [], False)
 
@@ -119,7 +119,7 @@ class TestRepetition:
         assert record["tries"][0]["seconds"] == pytest.approx(3 * GOOD.seconds)
 
     def test_a_panic_outranks_a_failure(self) -> None:
-        """Whatever came first, the worst is the verdict."""
+        """The worst verdict stands, whichever came first."""
         _, record = _examined(STRAY, PANICKED, STRAY, how=Repetition(repeat=3, tries=1))
 
         assert record["verdict"] == "panic"
@@ -132,20 +132,20 @@ class TestRepetition:
         assert (record["verdict"], record["flaky"]) == ("pass", False)
 
     def test_until_it_fails(self) -> None:
-        """The first unexpected verdict ends the repetitions, and is tried anew."""
+        """The first unexpected verdict ends the repetitions, and is tried again."""
         how = Repetition(repeat=float("inf"), until_fail=True)
         _, record = _examined(*[GOOD] * 200, WARNED, WARNED, how=how)
 
         assert _verdicts(record) == [("pass", False, 200), ("splat", False, 1), ("splat", True, 1)]
 
     def test_until_its_time_is_up(self) -> None:
-        """A case that never fails is tried once at least, and not for ever."""
+        """A case that never fails is tried at least once, and until its time is up."""
         _, record = _examined(GOOD, how=Repetition(repeat=float("inf"), until_fail=True, seconds=0.0))
 
         assert record["verdict"] == "pass"
 
     def test_isolation(self) -> None:
-        """A case of its own clone gets it before, each time."""
+        """With --isolation case each try gets a fresh clone."""
         workbench, record = _examined(GOOD, GOOD, how=Repetition(repeat=2, isolated=True))
 
         assert workbench.history == ["close", "ask", "close", "ask"]

@@ -35,7 +35,7 @@ def _warm_up(*replies: Reply) -> list[Any]:
 
 
 def test_a_healthy_guest_is_fit() -> None:
-    """A guest that answered and logged nothing is what clones are made from."""
+    """A guest that answered and logged nothing may be cloned."""
     _warm_up()
 
 

@@ -124,7 +124,7 @@ def test_fragments(linux: Path, tmp_path: Path) -> None:
 
 
 def test_the_debug_preset(linux: Path) -> None:
-    """It is another kernel, in a tree of its own, with what finds mistakes."""
+    """The debug preset gives another kernel, in its own tree, with debugging options."""
     kernel = resolve("tree:.,preset=debug")
     assert all(kernel.config[symbol] == "y" for symbol in ("KASAN", "PROVE_LOCKING", "DEBUG_KMEMLEAK", "FAILSLAB"))
     assert kernel.digest != resolve("tree:.").digest
@@ -132,7 +132,7 @@ def test_the_debug_preset(linux: Path) -> None:
 
 
 def test_missing_tools(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is missing is said at once, before anything is fetched."""
+    """All missing tools are named together, before anything is fetched."""
     monkeypatch.setattr(make, "PACKAGES", (("x-dev", "", "/no/x.h"), ("make", "", "make"), ("y", "", "no-such-y")))
     error = failure("tree:.")
     assert isinstance(error, HostError)
@@ -156,7 +156,7 @@ def test_virtme_configures(linux: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_make_ends_with_us(linux: Path) -> None:
-    """Killed in the middle of a build, nothing of it runs on."""
+    """After a kill during a build no process of it runs on."""
     change("Makefile", old="all:", new="all:\n\techo $$$$ > ../pid; exec sleep 1000\nold:")
     commit("Hang")
     script = (

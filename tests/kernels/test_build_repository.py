@@ -68,7 +68,7 @@ def test_a_partial_clone_says_what_to_fetch(linux: Path, tmp_path: Path) -> None
 
 
 def test_a_linked_worktree_is_a_repository_too(linux: Path, tmp_path: Path) -> None:
-    """Where `.git` is a file, its repository is found."""
+    """If `.git` is a file, its repository is found."""
     git("worktree", "add", "--quiet", str(tmp_path / "other"))
     assert resolve(f"tree:{tmp_path / 'other'}").digest == resolve("tree:.").digest
 

@@ -51,7 +51,7 @@ def test_a_missing_symbol_is_named(fit: Kernel, symbol: str) -> None:
 
 
 def test_a_missing_module_is_named(fit: Kernel) -> None:
-    """A symbol that is =m is of use only with its module."""
+    """A symbol set to `m` counts only with its module."""
     modular = replace(fit, config={**fit.config, "VIRTIO_PCI": "m"})
     with pytest.raises(KernelError, match=r"lacks virtio_pci\.ko \(CONFIG_VIRTIO_PCI=m\)"):
         config.check_bootable(modular)
@@ -66,5 +66,5 @@ def test_the_host_needs_no_virtio(fit: Kernel) -> None:
 
 
 def test_an_unknown_configuration_passes(fit: Kernel) -> None:
-    """A kernel whose configuration nobody knows is not condemned for it."""
+    """A kernel with an unknown configuration is accepted."""
     config.check_bootable(replace(fit, config={}))

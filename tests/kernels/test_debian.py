@@ -123,7 +123,7 @@ def test_cloud(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
 
 
 def test_unknown_version(stocked: fakes.FakeArchive, tmp_path: Path) -> None:
-    """A version no suite has is refused with the nearest there are."""
+    """An unknown version is refused with the nearest existing ones."""
     stocked.add(fakes.image_package(tmp_path, "6.1.0-50-amd64"), version="6.1.176-1")
     with pytest.raises(UsageError, match=r"no suite of the archive has the kernel 'debian:6.11'") as caught:
         resolve("debian:6.11")

@@ -65,7 +65,7 @@ def test_old_index_serves_when_the_archive_is_away(stocked: fakes.FakeArchive, o
 
 
 def test_unreachable(archive: fakes.FakeArchive) -> None:
-    """An archive that cannot be reached is the machine's trouble, and named."""
+    """An unreachable archive is a host error that names it."""
     with archive.served():
         pass
     with pytest.raises(HostError, match=r"archive does not answer.*127.0.0.1") as caught:
@@ -75,7 +75,7 @@ def test_unreachable(archive: fakes.FakeArchive) -> None:
 
 
 def test_no_archive(archive: fakes.FakeArchive) -> None:
-    """A machine whose apt knows no Debian archive is told so."""
+    """Without a Debian archive in apt's sources the error says so."""
     (archive.etc / "sources.list").write_text("deb http://127.0.0.1:9/other jammy main\n")
     with pytest.raises(HostError, match="name no Debian archive"):
         resolve("debian:6.12")
@@ -98,7 +98,7 @@ def test_harmed_download(stocked: fakes.FakeArchive, own_cache: Path, harm: str)
 
 
 def test_tampered_index(stocked: fakes.FakeArchive) -> None:
-    """An index that is not what the release file promises is not used."""
+    """An index that does not match the release file is not used."""
     index = stocked.root / "dists/bookworm/main/binary-amd64/Packages"
     index.write_bytes(index.read_bytes().replace(b"kmod", b"evil"))
     with pytest.raises(HostError, match="archive does not answer"):

@@ -21,13 +21,13 @@ def symbols(*names: str) -> dict[str, str]:
 
 
 def test_every_fragment_is_of_a_preset() -> None:
-    """No file lies there that no preset uses, and none is missing."""
+    """Every fragment is used by a preset, and none is missing."""
     assert sorted({name for names in build.PRESETS.values() for name in names}) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_symbol_has_its_reason(name: str) -> None:
-    """A symbol stands below a comment, in its paragraph, and only once."""
+    """Every symbol has a comment above it, and occurs only once."""
     text = (build.FRAGMENTS / f"{name}.config").read_text()
     build._check([build.FRAGMENTS / f"{name}.config"])
     found = re.findall(r"^(?:# )?CONFIG_(\w+)(?:=| is not set)", text, re.MULTILINE)
@@ -39,7 +39,7 @@ def test_every_symbol_has_its_reason(name: str) -> None:
 
 
 def test_the_suite_gets_what_it_needs() -> None:
-    """Every symbol without which nothing can be judged is built in."""
+    """Every symbol that all cases need is built in."""
     needs = tomllib.loads((CHECKOUT / "kernels/needs.toml").read_text())
     assert {symbols("suite").get(symbol) for symbol in (*needs["judge"], *needs["boot"])} == {"y"}
 
@@ -54,6 +54,6 @@ def test_every_case_gets_what_it_needs() -> None:
 
 
 def test_fast_takes_nothing_away_that_is_needed() -> None:
-    """What the suite's own fragment turns on, no preset turns off again."""
+    """No preset turns off a symbol of the suite's own fragment."""
     for names in build.PRESETS.values():
         assert symbols("suite").items() <= symbols(*names).items()

@@ -105,7 +105,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("release", ["6/../../../../../x", "6.1/x", "6." + "1" * 5000, "6.1\x1b[31m"])
 def test_a_release_is_a_name(tree: Path, own_cache: Path, release: str) -> None:
-    """What an image calls itself names folders, but cannot choose them."""
+    """The release in an image names folders, but cannot choose a path."""
     (tree / "arch/x86/boot/bzImage").unlink()
     (tree / "vmlinux").write_bytes(fakes.vmlinux(fakes.BANNER.replace(RELEASE, release)))
     with pytest.raises(KernelError, match="is not a kernel release") as caught:
@@ -260,14 +260,14 @@ def test_a_module_that_is_in_the_index_only_is_missing(unpacked: Path) -> None:
 
 
 def test_directory_with_two_kernels(unpacked: Path) -> None:
-    """A directory with several kernels does not say which; the user must."""
+    """A directory with several kernels is refused; the user must choose."""
     write(unpacked, {"boot/vmlinuz-6.1.0-50-amd64": boot_image("6.1.0-50-amd64")})
     with pytest.raises(UsageError, match=r"holds several kernels: 6.1.0-50-amd64, 6.12.95"):
         resolve(str(unpacked))
 
 
 def test_empty_directory(tmp_path: Path) -> None:
-    """A directory that holds no kernel says what would have been one."""
+    """The error for a directory without a kernel says what is accepted."""
     with pytest.raises(KernelError, match="holds no kernel"):
         resolve(str(tmp_path))
 
@@ -362,7 +362,7 @@ def test_host() -> None:
 
 
 def test_cache_in_the_way(tree: Path, own_cache: Path) -> None:
-    """A cache that cannot be written is told, not thrown."""
+    """A cache that cannot be written is one sentence, no traceback."""
     own_cache.parent.mkdir()
     own_cache.write_text("in the way")
     with pytest.raises(ConformError, match=str(own_cache)):

@@ -47,7 +47,7 @@ def rot(entry: Path) -> None:
     ids=["rot", "changed", "gone", "more", "sums"],
 )
 def test_harm_is_seen(entry: Path, harm: Callable[[Path], object], words: str) -> None:
-    """Whatever happens to an entry is told."""
+    """Every change of an entry is found."""
     harm(entry)
     assert words in seal.flaw(entry)
 
@@ -65,7 +65,7 @@ def test_it_is_read_once_a_boot(entry: Path, monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_an_entry_of_an_older_suite_is_sealed(entry: Path) -> None:
-    """What was never sealed is as it is found."""
+    """An entry that was never sealed is sealed as it is."""
     (entry / "sums.json").unlink()
     assert seal.flaw(entry) == ""
     rot(entry)

@@ -28,7 +28,7 @@ from kernels.spec import Preset, SpecSource
     ],
 )
 def test_forms(text: str, source: SpecSource, wanted: str, slug: str) -> None:
-    """Every form of a spec is taken apart and named for test ids."""
+    """Every form of a spec is parsed, and gets its slug."""
     spec = parse(text)
     assert (spec.text, spec.source, spec.wanted, spec.slug) == (text, source, wanted, slug)
     assert spec.cloud == text.endswith("/cloud")

@@ -89,7 +89,7 @@ def test_payload_cut_short(path: Path, tmp_path: Path, compression: str) -> None
     ids=["bzimage", "vmlinux", "program", "module", "script", "empty"],
 )
 def test_kind(path: Path, content: bytes, kind: ImageKind) -> None:
-    """A kernel is told from a program, a module, a script and nothing."""
+    """A kernel is distinguished from a program, a module, a script and an empty file."""
     path.write_bytes(content)
     assert vmlinux.kind(path) == kind
 
@@ -107,7 +107,7 @@ def test_facts(path: Path) -> None:
 
 
 def test_banner_of_a_bzimage(path: Path) -> None:
-    """A bzImage tells its banner without being opened."""
+    """The banner of a bzImage is read without extracting the kernel."""
     path.write_bytes(fakes.bzimage(bytes(600)))
     assert vmlinux.banner(path) == fakes.BANNER
 

@@ -37,7 +37,7 @@ def qemu(folder: Path, script: str) -> Path:
 
 
 def test_kvm_is_chosen_when_a_probe_reached_its_panic(host: Path) -> None:
-    """The kernel under test booted to the panic it must end in."""
+    """KVM is chosen if the probe's kernel booted to its panic."""
     fake = qemu(host, "echo '[ 0.5] Kernel panic - not syncing: VFS: Unable to mount root fs'")
     assert accel.choose("auto", kernel(), fake).name == "kvm"
 
@@ -83,13 +83,13 @@ def test_a_probe_is_made_once(host: Path) -> None:
 
 
 def test_without_a_device_nothing_is_probed(host: Path) -> None:
-    """No /dev/kvm, no probe."""
+    """Without /dev/kvm there is no probe."""
     (host / "kvm").unlink()
     assert "has no" in accel.choose("auto", kernel(), qemu(host, "")).why
     assert not (host / "runs").exists()
 
 
 def test_tcg_on_demand_is_not_probed(host: Path) -> None:
-    """Who asks for TCG gets it."""
+    """`--accel tcg` is not probed."""
     assert accel.choose("tcg", kernel(), qemu(host, "")).name == "tcg"
     assert not (host / "runs").exists()

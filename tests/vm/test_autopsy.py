@@ -25,7 +25,7 @@ def process(tmp_path: Path) -> Path:
 
 
 def test_a_thread_that_runs_is_caught_when_it_leaves_its_processor(process: Path) -> None:
-    """It has no stack until then."""
+    """A running thread has no stack until it leaves its processor."""
     left = threading.Timer(0.1, (process / "7/task/8/stack").write_text, ["[<0>] udp_bpf_recvmsg+0x1/0x2\n"])
     left.start()
 
@@ -41,7 +41,7 @@ def test_a_thread_that_runs_is_caught_when_it_leaves_its_processor(process: Path
 def test_a_thread_that_never_leaves_its_processor_is_not_waited_for(
     process: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are told."""
+    """The stacks of the other threads are returned."""
     monkeypatch.setattr(autopsy, "LOOK_SECONDS", 0.05)
     begin = time.monotonic()
 
@@ -50,5 +50,5 @@ def test_a_thread_that_never_leaves_its_processor_is_not_waited_for(
 
 
 def test_a_process_that_is_gone_has_no_threads(process: Path) -> None:
-    """Nothing is told, and nothing is raised."""
+    """A process that is gone gives no stacks and no exception."""
     assert autopsy.stacks(9, str(process)) == ""

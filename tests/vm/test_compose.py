@@ -117,7 +117,7 @@ def test_a_stock_guest_sees_only_its_own_root(tmp_path: Path, export: str, is_fi
 
 
 def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
-    """What virtme-ng cannot boot is the kernel's fault, in one sentence."""
+    """A file that virtme-ng cannot boot is a KernelError with one sentence."""
     with pytest.raises(KernelError, match=r"cannot boot .*nothing"):
         compose.ask_virtme(Path(sys.executable), tmp_path / "nothing")
 

@@ -47,7 +47,7 @@ def test_the_root_is_named_by_the_agent(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_host_without_python_is_named() -> None:
-    """The guest runs the host's python3."""
+    """Without python3 on the host, the error names it."""
     with pytest.raises(HostError, match="/nowhere/python3"):
         rootfs.write_root(io.BytesIO(), Path("/nowhere/python3"))
 

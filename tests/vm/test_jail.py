@@ -61,7 +61,7 @@ def test_memory_belongs_to_the_user_of_qemu(tmp_path: Path) -> None:
 
 @as_root
 def test_the_owner_of_a_cache_stays_its_owner(tmp_path: Path) -> None:
-    """Root that uses the cache of a user has QEMU run as that user."""
+    """If root uses the cache of a user, QEMU runs as that user."""
     (tmp_path / "ram").touch()
     os.chown(tmp_path / "ram", 1000, 1000)
     with jail.memory(tmp_path / "ram") as descriptor:
@@ -97,7 +97,7 @@ def test_kvm_is_used_by_group_or_by_root(kvm: Path, mode: int, group: int, can: 
 
 @as_root
 def test_a_file_that_only_root_may_read_is_copied(tmp_path: Path) -> None:
-    """A kernel that is for its owner's eyes only boots too."""
+    """A kernel that only its owner may read boots, too."""
     (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
     for mode in (0o644, 0o600):
         (tmp_path / "vmlinux").chmod(mode)
@@ -108,14 +108,14 @@ def test_a_file_that_only_root_may_read_is_copied(tmp_path: Path) -> None:
 
 @as_root
 def test_a_qemu_that_only_root_may_start_runs_as_root(tmp_path: Path) -> None:
-    """Somebody's own build of QEMU may lie where nobody else can reach it."""
+    """A QEMU that only root can execute runs as root."""
     (tmp_path / "qemu").touch(0o755)
     tmp_path.chmod(0o700)
     assert jail.runner([str(tmp_path / "qemu")]) == 0
 
 
 def test_a_qemu_without_seccomp_runs_without(tmp_path: Path) -> None:
-    """Where QEMU was built without it, there is no such option."""
+    """A QEMU built without seccomp gets no such option."""
     for name, code in (("with", 0), ("without", 1)):
         (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
         (tmp_path / name).chmod(0o755)

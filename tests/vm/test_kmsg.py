@@ -117,6 +117,6 @@ def test_overwritten_records_make_the_window_incomplete(fake: FakeLog, monkeypat
 
 
 def test_an_unreadable_log_is_never_complete(tmp_path: Path) -> None:
-    """Without access to the log nothing can be said about it."""
+    """Without access to the log no window is complete."""
     log = KernelLog(str(tmp_path / "none"), str(tmp_path / "none"))
     assert log.window() == {"before": [], "log": [], "log_complete": False, "taint": 0}

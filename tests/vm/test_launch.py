@@ -121,7 +121,7 @@ def test_a_clone_runs_the_kernel(machine: Machine, prepared: Kernel) -> None:
 
 
 def test_a_warm_clone_has_its_worker(machine: Machine) -> None:
-    """What was warmed up in the template need not be sent or started again."""
+    """A warm clone needs no code and no new worker."""
     assert machine.call("probe:echo", {"n": 1}, deadline=5.0).seconds < 0.5 * machine.info.factor
 
 
@@ -176,7 +176,7 @@ def test_changed_code_needs_no_new_template(prepared: Kernel) -> None:
 
 
 def test_changed_code_is_warmed_up_from_the_old_template(prepared: Kernel) -> None:
-    """Preparing again for other code boots nothing."""
+    """Preparing for other guest code needs no boot."""
     said: list[str] = []
     before = template.newest(Plan(prepared, OPTIONS, said.append).key)
     prepare(prepared, OPTIONS, {**BUNDLE, "more": ""}, _warmup, said.append)
@@ -220,7 +220,7 @@ def test_a_damaged_template_is_made_again(prepared: Kernel, name: str, harm: obj
 
 
 def test_a_cold_machine_answers_the_same(prepared: Kernel) -> None:
-    """Without a snapshot everything else is alike."""
+    """A cold machine gives the same answers as a clone."""
     options = MachineOptions(kind=MachineKind.COLD, accelerator="tcg", preload=OPTIONS.preload)
     with contextlib.closing(open_machine(prepared, options)) as machine:
         machine.load(BUNDLE)
@@ -341,7 +341,7 @@ def test_an_unfit_guest_is_not_cloned(fault: str, subject: Kernel, tmp_path: Pat
 
 
 def test_two_runs_build_one_template(subject: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two that need the same template at once, one boots and both get it."""
+    """Of two runs that need the same template, one boots and both use it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     users = [_user(subject, tmp_path, "probe:echo") for _ in range(2)]
     outputs = [user.communicate(timeout=120)[0] for user in users]

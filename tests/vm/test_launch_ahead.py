@@ -52,19 +52,19 @@ def _echoes(kernel: Kernel, started: Booted) -> int:
 
 
 def test_a_clone_that_was_started_ahead_is_taken(prepared: Kernel, started: Booted) -> None:
-    """It is the machine, and no other was started."""
+    """The clone is used, and no other was started."""
     assert _echoes(prepared, started) == 0
 
 
 def test_a_clone_that_has_died_is_replaced(prepared: Kernel, started: Booted) -> None:
-    """Somebody on the host killed it."""
+    """A clone that was killed on the host is replaced."""
     started.qemu.process.kill()
     started.qemu.process.wait()
     assert _echoes(prepared, started) == 1
 
 
 def test_a_clone_of_an_older_template_is_ended(prepared: Kernel, started: Booted) -> None:
-    """Its template was made anew meanwhile."""
+    """A clone of a replaced template is ended."""
     folder = template.newest(Plan(prepared, OPTIONS, lambda sentence: None).key)
     assert folder is not None
     manifest = folder / "manifest.json"

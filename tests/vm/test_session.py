@@ -112,7 +112,7 @@ def test_a_reply_without_a_kernel_log_says_so(session: Session) -> None:
 
 
 def test_tracebacks_show_the_source(session: Session) -> None:
-    """Guest code came as text, yet its tracebacks quote it."""
+    """Tracebacks quote guest code, although it was sent as text."""
     assert 'raise ValueError("no such cell")' in session.call("code:fail", {}, deadline=5.0).error
 
 
@@ -317,7 +317,7 @@ def test_what_arrived_too_late_to_be_waited_for_is_read(session: Session, monkey
 
 
 def test_a_guest_that_never_stops_talking_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens to a guest forever that says all but the answer."""
+    """A guest that sends frames without an answer is ended at its deadline."""
     monkeypatch.setattr("vm.session.GRACE", 0.05)
     body = FakeBody("")
     noise = encode({"id": 0}) * 1000
@@ -363,7 +363,7 @@ def test_a_hung_kernel_is_found_out_soon(monkeypatch: pytest.MonkeyPatch, factor
 
 
 def test_nonsense_from_the_guest_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that answers with rubbish cannot be talked to any more."""
+    """A guest that answers with rubbish is lost."""
     monkeypatch.setattr("vm.session.GRACE", 0.05)
     body = FakeBody("")
     body.guest.send(b"\xff" * 64)

@@ -94,7 +94,7 @@ def change_unseen(path: Path) -> None:
 
 
 def test_to_look_closely_is_to_read_all(folder: Path) -> None:
-    """What its date vouches for is read all the same when a clone has died."""
+    """After a clone has died, the memory is checked even if its date is unchanged."""
     found = Template.read(folder)
     change_unseen(found.ram)
     found.verify()
@@ -103,7 +103,7 @@ def test_to_look_closely_is_to_read_all(folder: Path) -> None:
 
 
 def test_a_touched_file_is_read_before_it_is_believed(folder: Path) -> None:
-    """Another date alone is no damage."""
+    """A changed date alone is no damage."""
     os.utime(folder / "ram", (1, 1))
     Template.read(folder).verify()
 
@@ -134,7 +134,7 @@ def test_a_machine_knows_whether_its_template_is_to_blame(folder: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", '{"info": {"kind": "clone"}}', "[]"])
 def test_a_broken_manifest_is_damage(folder: Path, text: str) -> None:
-    """Whatever is in the manifest's place, it ends in one kind of error."""
+    """Any damage of the manifest gives the same kind of error."""
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DamagedTemplateError, match="manifest"):
         Template.read(folder)
@@ -148,7 +148,7 @@ def test_copies_keep_content_and_holes(folder: Path) -> None:
 
 
 def test_checksums_know_where_data_is(tmp_path: Path) -> None:
-    """The same bytes at another place are another memory."""
+    """The same bytes at another offset give another checksum."""
     for name, offset in (("a", 0), ("b", 1 << 20)):
         with (tmp_path / name).open("wb") as file:
             file.truncate(2 << 20)
