@@ -176,9 +176,9 @@ def _flat(key: str) -> str:
 
 
 def age(made: float) -> float:
-    """Return how many seconds ago something was made, by the clock on the wall.
+    """Return how many seconds ago something was made, by the wall clock.
 
-    A time in the future counts as infinitely old: somebody set the clock back, so the age is unknown.
+    A time in the future counts as infinitely old: the clock was set back, so the age is unknown.
     """
     seconds = time.time() - made
     return seconds if seconds >= 0 else math.inf

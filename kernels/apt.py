@@ -245,7 +245,7 @@ def complaints(output: str) -> list[str]:
 
 
 def unusable(complaints: Sequence[str]) -> HostError:
-    """Say why there is no index, by what apt said: the archive is away, or nobody that we trust has signed it."""
+    """Return why there is no index, by apt's messages: the archive is unreachable, or has no trusted signature."""
     for sign in _UNBELIEVED:
         if said := next((each for each in complaints if sign in each), ""):
             return HostError(f"the Debian archive cannot be trusted: {said}", hint=_TRUST_HINT)

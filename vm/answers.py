@@ -40,7 +40,7 @@ _FATES = {**{str(fate): fate for fate in Fate}, "died": Fate.RAISED, "failed": F
 """A worker that died counts as an exception of the case; the agent has started a new one."""
 
 _SHORT = reprlib.Repr()
-"""How to show what may be nested a thousand levels deep."""
+"""Shows values that may be nested a thousand levels deep."""
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, EVIDENCE, EVIDENCE
 
 _T = TypeVar("_T")

@@ -81,7 +81,7 @@ class Composition:
     def payload(self, image: int, initrd: int) -> list[str]:
         """Return the options that boot the kernel in the open file `image` with the open file `initrd`.
 
-        A restored guest does without: what they load is in its memory already, and loading takes time.
+        A restored guest needs none of them: what they load is in its memory already, and loading takes time.
         """
         # fmt: off
         return [

@@ -38,7 +38,7 @@ class Build:
 
     @classmethod
     def of(cls, run: Run, slug: str) -> Build:
-        """Return what a run had."""
+        """Return the suite and the kernel build of a run."""
         kernel = run.kernel(slug)
         return cls(run.start.suite_commit, kernel.release, kernel.digest)
 

@@ -35,7 +35,7 @@ class Style:
     colour: bool = False
     unicode: bool = True
     program: str = NEUTRAL
-    """What the reader calls this program by, and in any directory:"""
+    """The name by which the reader calls this program, in any directory:"""
     anywhere: str = NEUTRAL
 
     @classmethod
@@ -58,7 +58,7 @@ class Style:
         return f"\x1b[{codes}m{bare}\x1b[0m{text[len(bare) :]}" if self.colour and codes and bare else text
 
     def call(self, text: str) -> str:
-        """Return text of ours with the commands in it as the reader would type them."""
+        """Return our own text, with its commands as the reader would type them."""
         return here(text, self.program)
 
     def show(self, text: str) -> str:

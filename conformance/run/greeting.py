@@ -2,7 +2,7 @@
 """List the descriptors of a case that is set up for a shell; sent by `conform shell`, not used in a run.
 
 This runs in the guest. Scenarios need not cooperate: the sockets are named by the variables, attributes and keys
-are that lead to them where the case is stopped.
+that lead to them where the case is stopped.
 """
 
 from __future__ import annotations

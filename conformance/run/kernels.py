@@ -27,7 +27,7 @@ _PAUSE = 0.05
 def make_ready(
     recorder: RunRecorder, specs: Mapping[str, str], options: MachineOptions, *, start_ahead: bool = False
 ) -> None:
-    """Resolve the kernels of a run and make their templates; raises ConformError where the run cannot be done.
+    """Resolve the kernels of a run and make their templates; raises ConformError if the run cannot go on.
 
     With `start_ahead` this process will ask the cases itself: the machine of a single kernel starts at once.
     """

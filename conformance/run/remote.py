@@ -36,7 +36,7 @@ def at_home(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
 def outlive_lost_machines(session: Any, note: Callable[[str], None]) -> None:
     """Let xdist's session continue without a worker that cannot be restarted.
 
-    xdist replaces a worker that died; where its whole machine is gone that fails, and would end the whole session.
+    xdist replaces a worker that died; if its whole machine is gone that fails, and would end the whole session.
     """
     replace = session._clone_node  # noqa: SLF001 - xdist has no other seam for it
 

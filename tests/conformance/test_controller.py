@@ -129,7 +129,7 @@ class TestEventOf:
         )
 
     def test_a_record_becomes_an_event_once(self) -> None:
-        """The record is taken once its teardown is over too, with the command that repeats the case."""
+        """The record becomes an event after the teardown, with the command that repeats the case."""
         record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
                   "verdict": "pass", "differences": []}  # fmt: skip
 
@@ -179,7 +179,7 @@ class TestEventOf:
 
 
 def test_cases_are_planned_by_kernel() -> None:
-    """Of pytest's node ids those of cases count, each for its own kernel; a kernel without any is not planned."""
+    """Only node ids of cases count, each for its kernel; a kernel without any is not planned."""
     others = [NODE.replace("cloud-", ""), "tests/test_other.py::test_it", "tests/test_other.py::test_it[debian-5.10-x]"]
 
     planned = planned_among([NODE, *others], {"debian-7.3": "debian:7.3", **SPECS})

@@ -47,14 +47,14 @@ def test_there_are_enough_faults_and_the_patch_has_each() -> None:
 
 
 def test_every_kind_and_file_of_fault_is_there() -> None:
-    """No kind is a word without a fault, and the maps, psocks, protocols, parser and pidfds all have some."""
+    """Every kind has a fault, and so have maps, psocks, protocols, the parser and pidfds."""
     assert {fault.kind for fault in faults.faults()} == faults.KINDS
     touched = {fault.file for fault in faults.faults()}
     assert {"net/core/sock_map.c", "net/core/skmsg.c", "net/strparser/strparser.c", "kernel/pid.c"} < touched
 
 
 def test_what_no_fault_touches_is_known() -> None:
-    """A function is touched or listed, and most are touched."""
+    """Every function has a fault or is listed without one, and most have one."""
     left = faults.untouched()
     assert ("net/core/sock_map.c", "sock_map_progs") in left
     assert not {(fault.file, fault.function) for fault in faults.faults()} & set(left)
@@ -73,14 +73,14 @@ def test_what_no_fault_touches_is_known() -> None:
     ],
 )
 def test_a_row_that_is_wrong_is_refused(tmp_path: Path, row: str, sentence: str) -> None:
-    """Data that nobody reads, or that reads as something else, is an error with the row."""
+    """An unknown key or a wrong value is an error that names the row."""
     (tmp_path / "faults.toml").write_text(f"[[fault]]\n{row}")
     with pytest.raises(UsageError, match=re.escape(sentence)):
         faults.load(tmp_path / "faults.toml")
 
 
 def test_faults_are_chosen_by_number_function_or_file() -> None:
-    """A glob means functions and files; one that means nothing is an error."""
+    """A glob matches functions and files; one that matches nothing is an error."""
     assert [fault.number for fault in faults.chosen(["5", "3"])] == [3, 5]
     assert {fault.function for fault in faults.chosen(["sk_psock_init"])} == {"sk_psock_init"}
     assert {fault.file for fault in faults.chosen(["*/udp_bpf.c"])} == {"net/ipv4/udp_bpf.c"}
@@ -159,7 +159,7 @@ def test_a_run_ends_with_the_case_that_finds_the_fault(suite: Callable[..., Benc
 
 
 def test_a_fault_that_no_stage_finds_survives(suite: Callable[..., Bench]) -> None:
-    """Every stage was run, each in a sitting of its own if need be."""
+    """A fault survives only after every stage was run, perhaps in several runs."""
     bench = suite(GOOD, case("b", Verdict.XPASS))
     outcome = None
     while trial.unsettled(FAULT, bench, outcome):
@@ -187,7 +187,7 @@ def test_a_kernel_that_cannot_be_judged_is_no_outcome(suite: Callable[..., Bench
 
 
 def test_a_kernel_without_the_faults_is_no_outcome(suite: Callable[..., Bench]) -> None:
-    """A case that no machine answered tells nothing about a fault."""
+    """A case without an answer says nothing about a fault."""
     assert trial.attempt(FAULT, suite(case("a", Verdict.INFRA)), frozenset()).error == "the run ended without a verdict"
 
 
@@ -218,13 +218,13 @@ def test_a_machine_takes_its_fault_or_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_broken_host_is_an_error(suite: Callable[..., Bench]) -> None:
-    """It says nothing about a fault."""
+    """A broken host is an error, and no outcome of a fault."""
     with pytest.raises(HostError, match="the suite cannot run here"):
         trial.attempt(FAULT, suite(code=128), frozenset())
 
 
 def test_outcomes_are_kept(tmp_path: Path) -> None:
-    """What was tried is not tried again; a damaged file is as none."""
+    """A stored outcome is not tried again; a damaged file is ignored."""
     outcome = Outcome(7, "insert/b", "fail", "x", 1.0, 2)
     trial.save(tmp_path, outcome)
 

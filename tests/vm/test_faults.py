@@ -278,7 +278,7 @@ def test_a_slow_host_is_no_hung_kernel(machine: Session) -> None:
 
 
 def _crowd(processor: int) -> list[subprocess.Popen[bytes]]:
-    """Start as many processes that only compute, each with the same right to this processor."""
+    """Start processes that only compute, all with the same priority on this processor."""
     loop = f"import os; os.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
     return [subprocess.Popen([sys.executable, "-SsEc", loop], start_new_session=True) for _ in range(CROWD)]
 

@@ -59,7 +59,7 @@ def _drop(owner: Child) -> None:
 
 
 def _as_another(owner: Child, drop: Callable[[], object]) -> str:
-    """Steal in a thread that has given something up and ends: credentials set by system call are the thread's."""
+    """Steal in a thread that gives up a right and then ends: credentials set by a raw system call are per thread."""
     answers: list[str] = []
 
     def steal() -> None:

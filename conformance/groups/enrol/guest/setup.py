@@ -37,7 +37,7 @@ class EnrolSetup:
         self.fixture, self.params, self.steps = owned, params, steps
         self.role, self.kind, self.map_type = params["role"], params["kind"], params["map"]
         self.drains: dict[str, Callable[[], Messages]] = {}
-        """What returns the data that waits on each socket, by its name."""
+        """By the name of each socket, the function that reads its waiting data."""
         self._thrifty = False
         """Whether a child is asked for data only if some is missing: asking is the most expensive look."""
         self._waiting = b""
@@ -45,9 +45,9 @@ class EnrolSetup:
         self.grace = _GRACE
         """Seconds to look for missing data although the kernel seems quiescent."""
         self.cookie = b""
-        """Of the socket that is going to be enrolled."""
+        """The cookie of the socket to enrol."""
         self._refused = False
-        """Whether the map did not take what was to be enrolled."""
+        """Whether the map refused the socket."""
         self.duplicate = -1
         """This process's duplicate of the owner's descriptor."""
         owned.callback(self.close_duplicate)
@@ -69,27 +69,27 @@ class EnrolSetup:
         return self.child
 
     def meet(self, owner: Child) -> None:
-        """Have a child own the socket that is going to be enrolled; ImpossibleError if there is none."""
+        """Have a child create the socket to enrol; ImpossibleError if the kernel has no such kind."""
         with fixture.possible(self.steps):
             peer = child.meet(owner, self.kind)
         self.introduce(owner, peer)
 
     def own(self) -> socket.socket:
-        """Own the socket that is going to be enrolled; ImpossibleError if there is none."""
+        """Create the socket to enrol in this process; ImpossibleError if the kernel has no such kind."""
         with fixture.possible(self.steps):
             ours, peer = self.fixture.pair(self.kind)
         self.introduce(ours, peer)
         return ours
 
     def meet_listener(self, owner: Child) -> Any:
-        """Have a child own the listener that is going to be enrolled; return its address."""
+        """Have a child create the listener to enrol; return its address."""
         with fixture.possible(self.steps):
             address = owner.own("listen", self.kind)
         self.cookie = owner.cookie
         return address
 
     def meet_accepted(self, owner: Child, address: Any) -> None:
-        """Connect to the listener of a child, which accepts: from now on these two talk."""
+        """Connect to the listener of a child, which accepts; from now on data is sent over this connection."""
         client = sockets.fresh(self.kind)
         client.connect(address)
         owner.own("accept")
@@ -108,7 +108,7 @@ class EnrolSetup:
             self.owned_by(owner)
 
     def owned_by(self, owner: Child | socket.socket) -> None:
-        """Say who owns the socket that talks to the peer."""
+        """Set the owner of the socket that is connected to the peer."""
         self._send = owner.send if isinstance(owner, Child) else partial(traffic.send, owner)
         if isinstance(owner, Child):
             self.drains["owner"] = owner.receive
@@ -116,7 +116,7 @@ class EnrolSetup:
             self.watch("owner", owner)
 
     def watch(self, name: str, end: int | socket.socket, kind: str = "") -> None:
-        """Look for data on one more socket while it is open, of the enrolled one's kind unless another is given."""
+        """Read from one more socket while it is open; by default it has the kind of the enrolled one."""
         stream = sockets.connects(kind or self.kind)
 
         def drain() -> Messages:
@@ -137,14 +137,14 @@ class EnrolSetup:
         self.duplicate = -1
 
     def insert(self, what: int | socket.socket) -> bool:
-        """Insert what is to be enrolled, and look; whether that succeeded."""
+        """Insert the socket and look it up; return whether that succeeded."""
         self.steps["insert"] = self.map.insert(what)
         self._refused = self.steps["insert"] != "ok"
         self.look()
         return not self._refused
 
     def look(self, suffix: str = "", key: int = 0, target: Map | None = None) -> None:
-        """Look into the map, if it did not refuse, or into another: `"cookie"` if the owner's socket is there."""
+        """Look up in the map, unless it refused, or in another one: `"cookie"` if the owner's socket is there."""
         if target is not None or not self._refused:
             self.steps[f"lookup{suffix}"] = (self.map if target is None else target).whose(key, self.cookie)
 
@@ -167,7 +167,7 @@ class EnrolSetup:
         self.settle()
 
     def prove(self, suffix: str = "") -> None:
-        """Redirect data, and have the owner use the socket wherever the program does not interfere.
+        """Redirect data, and have the owner use the socket in the directions without a program.
 
         The last step also finds data that the owner must not get.
         """
@@ -189,7 +189,7 @@ class EnrolSetup:
         return self.fixture.map(map_type or self.map_type, entries)
 
     def settle(self) -> bool:
-        """Let what is in flight arrive; False if it does not."""
+        """Wait until data in flight has arrived; False if it does not."""
         return fences().round(vsock=sockets.is_vsock(self.kind))
 
     def _deliver(self, sending: Callable[[bytes], str], meanwhile: Callable[[], None] | None = None) -> str:

@@ -33,13 +33,13 @@ _FASTOPEN_WITHOUT_COOKIES = "1543"
 
 
 class SockOpsSetup(EnrolSetup):
-    """A proof about a child in a cgroup, and where it meets its peer."""
+    """The setup for a child in a cgroup, and the listener for its connection."""
 
     def __init__(self, params: Mapping[str, str], owned: Fixture, steps: Steps) -> None:
         super().__init__(params, owned, steps)
         self.active = params["side"] == "active"
         self.owner = self.make_child()
-        # A socket belongs to the cgroup in which it was made: the child enters its own before it opens any.
+        # A socket belongs to the cgroup in which it was created, so the child enters its cgroup first.
         self._cgroups = cgroups_of(self.owner)
         self._listener = owned.enter_context(sockets.bound(self.kind))
         if self.active:
@@ -52,7 +52,7 @@ class SockOpsSetup(EnrolSetup):
             self.address = self.owner.own("listen", self.kind)
 
     def hook(self, where: str, enrolled: Map, how: int = 0, step: str = "", **orders: int) -> Orders:
-        """Attach a program to one of the cgroups; the step says how that went."""
+        """Attach a program to one of the cgroups; the step has the result."""
         program = f"sock_ops_enrol_{self.map_type.removeprefix('sock')}"
         hook = Orders(self.fixture, program, "sock_ops", {"enrolled": enrolled})
         hook.give(**{"port": self.address[1], "callbacks": _ESTABLISHED, **orders})
@@ -64,7 +64,7 @@ class SockOpsSetup(EnrolSetup):
         return hook
 
     def establish(self, where: str = "inner", **orders: int) -> None:
-        """Connect under a program, and say what became of both sockets."""
+        """Connect under a program, and record whether both sockets were inserted."""
         self.listen()
         hook = self.hook(where, self.map, 0, "", **orders)
         self.connect()
@@ -82,7 +82,7 @@ class SockOpsSetup(EnrolSetup):
         self.settle()
 
     def accept(self) -> str:
-        """Have the owner accept; say whose socket was in the map before."""
+        """Let the owner accept the connection; return whose socket was in the map before that."""
         early = self.map.cookie()
         if not self.active:
             self.owner.own("accept")
@@ -121,7 +121,7 @@ def _late(hooked: SockOpsSetup) -> None:
 
 
 def _enrol_twice(hooked: SockOpsSetup, places: Mapping[str, str], how: int) -> None:
-    """Attach two programs at places of the cgroups, each with a map of its own, and see what becomes of the socket."""
+    """Attach two programs at places of the cgroups, each with its own map, and look the socket up in both."""
     enrolled = dict(zip(sorted(places), (hooked.map, hooked.new_map()), strict=True))
     hooked.listen()
     programs = {name: hooked.hook(place, enrolled[name], how, f"attach-{name}") for name, place in places.items()}
@@ -144,7 +144,7 @@ def _occupied(hooked: SockOpsSetup) -> None:
 
 
 def _early(hooked: SockOpsSetup) -> None:
-    """Have data arrive before the connection is accepted: after the handshake, with its end, with its beginning."""
+    """Have data arrive before accept(2): after the handshake, with its last packet, or with the SYN."""
     hooked.listen()
     if hooked.params["data"] == "deferred":
         hooked.owner.command("apply", "setsockopt", socket.IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
@@ -165,7 +165,7 @@ def _early(hooked: SockOpsSetup) -> None:
 
 
 def _unaccepted(hooked: SockOpsSetup) -> None:
-    """Redirect to the enrolled socket before it is accepted, when there is nothing yet to send through."""
+    """Redirect to the enrolled socket before accept(2), when it has no file yet."""
     hooked.establish()
     hooked.grace = SHORT_GRACE
     hooked.steps["redirect-unaccepted"] = hooked.redirected()
@@ -177,10 +177,10 @@ def _unaccepted(hooked: SockOpsSetup) -> None:
 
 
 def _callbacks(hooked: SockOpsSetup) -> None:
-    """Try to enrol at every callback there is, each under a key of its own."""
+    """Try to enrol at every callback, each under its own key."""
     every = hooked.new_map(entries=32)
     if not hooked.active:
-        # The program is to see the listener open; all that opens in the cgroup is what we say.
+        # Attach before listen(2), so that the program sees it; nothing else opens sockets in this cgroup.
         hooked.address = ("", 0)
     hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG)
     hooked.listen()
@@ -188,7 +188,7 @@ def _callbacks(hooked: SockOpsSetup) -> None:
     hooked.connect()
     hooked.accept()
     hooked.use()
-    # Timers may fire on a slow machine, and of what TCP receives in its fast path no header is parsed.
+    # Timers may fire on a slow machine, and TCP's fast path calls no header callback.
     chance = {"rto", "retrans"} if hooked.active else {"rto", "retrans", "parse-hdr"}
     for name in (each for each in CALLBACKS if each not in chance):
         hooked.steps[name] = hook.answer(CALLBACKS[name])
@@ -197,9 +197,9 @@ def _callbacks(hooked: SockOpsSetup) -> None:
 
 
 def _timers(hooked: SockOpsSetup) -> None:
-    """Try to enrol when the retransmission timer fires on a connection nobody answers."""
+    """Try to enrol when the retransmission timer of an unanswered connection fires."""
     every = hooked.new_map(entries=32)
-    # A listener ignores a third that wants to connect, when as many wait as may.
+    # A listener with a full backlog ignores a further connection.
     listener = hooked.fixture.enter_context(sockets.bound(hooked.kind))
     listener.listen(0)
     hooked.address = listener.getsockname()

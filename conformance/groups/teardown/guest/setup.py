@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The setup of one teardown case: the socket, its peer, its map, and the socket that redirects to it.
 
-The socket is IN (its own program runs), OUT (near's program redirects to it what far sends), or both. Every program of
-the socket lets everything pass and counts. The map has a sentinel, too, which is to stay where it is when the
-socket leaves: another socket that carries a verdict of this map and nothing else, so that it is seen when the map is
-freed, which happens some time after nobody holds it any more.
+The socket is IN (its own program runs), OUT (the program of `near` redirects to it what `far` sends), or both. Every
+program of the socket passes all data and counts. The map also has a sentinel: another socket, which stays in the map
+and carries only a verdict of this map. When the map is freed, the sentinel loses that verdict. The kernel frees a map
+some time after its last reference is dropped.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class TeardownSetup(Member):
     def _make_map(self, way_out: str) -> None:
         self.cookie = sockets.cookie_of(self.end)
         self.home = self.fixture.map(self.map_type)
-        # Where it tells nothing, it may be a cheaper one.
+        # If no step needs it, a cheaper socket will do.
         tells = way_out in FREEING
         self.sentinel = self.fixture.pair(_SENTINEL)[0] if tells else self.fixture.own(sockets.bound("udp4"))
         second = fixture.counting("sk_skb_verdict", "second").descriptor
@@ -168,7 +168,7 @@ class TeardownSetup(Member):
         self.fixture.drop(self.namespace)
 
     def like_home(self) -> Map:
-        """Create one more map with the programs of the case."""
+        """Create another map with the programs of the case."""
         target = self.fixture.map(self.map_type)
         _attach_all(target, self.programs)
         return target
@@ -260,7 +260,7 @@ class Redirector:
         return self._state.tallies()[2]
 
     def redirected(self) -> bool:
-        """Whether the program has found somebody to redirect to."""
+        """Whether the program has found a target."""
         return self._state.tallies()[0] > 0
 
     def close(self) -> None:
