@@ -3,7 +3,7 @@
 
 Whatever has its final name is complete, so a run killed at any byte leaves nothing that could be mistaken for a
 result. A temporary lives in `partial/` under the name of the lock its writer holds: if that lock is free, the writer
-is dead and the temporary is rubbish.
+is dead and the temporary can be removed.
 """
 
 from __future__ import annotations

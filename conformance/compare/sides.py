@@ -85,9 +85,9 @@ def judged_now(spec: str, options: argparse.Namespace, results: Path | None, rep
 
 
 def judged_before(text: str, progress: Progress, warn: Progress) -> list[Subject]:
-    """Read what a run came to; its kernels are at hand where their specs still mean the same.
+    """Read the results of a run; a kernel is available if its spec still names the same build.
 
-    `progress` hears what takes time, `warn` what makes the comparison worth less.
+    `progress` is called with a line about each slow step, `warn` with doubts about the comparison.
     """
     run = read(Path(text))
     if interrupted(run):
@@ -132,7 +132,7 @@ def _alive(subjects: Iterator[Subject]) -> Iterator[Subject]:
 
 
 def _at_hand(event: KernelEvent, progress: Progress, warn: Progress) -> Kernel | None:
-    """Resolve the kernel of an old run; None unless it is the very same one."""
+    """Resolve the kernel of an old run; None unless it is the same build."""
     try:
         kernel = resolve(event.spec, progress=progress)
     except ConformError as error:

@@ -3,13 +3,13 @@
 
 A feature is a row of `features.toml`: the cases of a group whose parameters `match` share it under its `name`, in which
 `{parameter}` stands for its value. A kernel has the feature if all of them gave one of the answers in `shown_by`, by
-step (`outcome` is that of a redirect case); it has it not if one of them gave another. A case that was skipped, is
+step (`outcome` is that of a redirect case); it lacks it if one of them gave another. A case that was skipped, is
 flaky or got its kernel into trouble says nothing, and so does one that was not run.
 
     {"feature": "insert/vsock_stream", "since": "6.12.107", "not_in": "6.1.192", "kernels": {"debian-6.1": false, …}}
 
-`since` is the oldest kernel seen that has it, `not_in` the newest seen that has it not; null where none was seen. What
-lies between the two was not asked.
+`since` is the oldest kernel seen that has it, `not_in` the newest seen that lacks it; null if none was seen. Kernels
+between the two were not asked.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ _GRAVEST = (
 def merged(runs: Sequence[Run]) -> Run:
     """Merge runs to one; there must be at least one.
 
-    A kernel in several logs is one kernel if its digest is the same in all of them, else each is one of its own, the
-    later ones with a number behind their slug. A case that several logs judge counts once: an unexpected verdict
+    A kernel in several logs is one kernel if its digest is the same in all of them, else they are separate, and the
+    later ones get a number after their slug. A case that several logs judge counts once: an unexpected verdict
     outranks an expected one, and of two equal ones the later log's counts.
     """
     first, *others = runs

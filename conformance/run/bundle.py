@@ -45,10 +45,10 @@ def plant(modules: Bundle) -> None:
 def warm_up(machine: Machine) -> None:
     """Run some cases of each group, so that a template saved afterwards has paged in and kept what most cases use.
 
-    Raises UnfitError where the kernel does not come through it in good health: that is for the cases to find.
+    Raises UnfitError if the kernel is not healthy afterwards: the cases must find the reason.
     """
     calls = [(_WARM_UP, {"cases": cases}) for cases in _warm_up_cases()]
-    # The last call does nothing; its log is what the kernel said late.
+    # The last call does nothing; its log has the kernel's late lines.
     for function, arguments in (*calls, ("builtins:len", {})):
         if trouble := trouble_of(machine.call(function, arguments, deadline=_WARM_UP_DEADLINE)):
             raise UnfitError(trouble[1])
@@ -56,7 +56,7 @@ def warm_up(machine: Machine) -> None:
 
 @cache
 def _warm_up_cases() -> tuple[list[tuple[str, dict[str, str]]], ...]:
-    """List what to run of each group, and nothing for the programs that belong to none."""
+    """List the cases to run of each group; programs without a group need none."""
     chosen = ([case for case in group.cases() if case.name in group.warm_up] for group in GROUPS.values())
     return (*([(case.scenario, dict(case.params)) for case in cases] for cases in chosen if cases), [])
 

@@ -2,8 +2,8 @@
 """`--quick`: run as few cases as decide every row of the tables for a kernel, for an answer in seconds.
 
 A case decides the rows behind its answers, step by step, and each match of a known defect that it shows,
-except a hang that shows by chance. Beside them every value that a parameter has counts, in the groups whose cases are
-cheap, so that no kind of socket and no way out is left out. A greedy choice takes the case that adds most for its time
+except a hang that shows by chance. In groups with cheap cases it also decides every value of its parameters,
+so that no kind of socket and no way out is left out. A greedy choice takes the case that adds most for its time
 until nothing is left to add; then it drops the cases that the later ones have made superfluous. The choice depends on
 cases, tables and kernel only, and is kept in the cache.
 """

@@ -157,7 +157,7 @@ def test_a_step_has_the_ground_of_its_own_row() -> None:
 
 
 def test_the_page_has_no_empty_line_but_before_a_heading() -> None:
-    """And the command it prints runs this case and no other."""
+    """The printed command runs this case and no other."""
     for case in random.Random(5).sample(cases(), 50):
         lines = explanation(case, facts("6.12.117"), "6.12.117", STYLE)
         after = [lines[number + 1] for number, line in enumerate(lines) if not line]

@@ -3,8 +3,8 @@
 
 Two sockets may get what arrives at a port: `native`, which is bound to it or which the kernel picks from the reuseport
 group, and `chosen`, which the map holds in the beginning. The Observation is `{"steps": {name: answer}}`. A step named
-`to...` says who got a connection or a datagram: `"native"`, `"chosen"`, `"either"` where the kernel draws lots,
-`"nobody"`, or the errno the sender got; `program...` what the kernel said to the program: `"ok"`, errno or
+`to...` says who got a connection or a datagram: `"native"`, `"chosen"`, `"either"` where the kernel chooses at random,
+`"nobody"`, or the errno the sender got; `program...` what the helper returned to the program: `"ok"`, errno or
 `"not called"`.
 """
 

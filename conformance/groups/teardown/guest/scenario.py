@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Take a socket out of a map in every way, in every state of its data, and check what is left.
 
-A case is a case (`kind`, `map`, `role`, `program`), its `data`, a way out (`exit`), and the same questions afterwards.
-The Observation is `{"steps": {name: answer}, "control": {name: answer}}`, in the order they were taken; a step that
-makes no sense any more (the socket is closed, the map is gone) is absent; `available` is the only one where this kernel
-or guest has no such socket. `control` has what sockets answer that were never in a map, and is absent where this kernel
-does not insert such a socket.
+A case has a socket (`kind`, `map`, `role`, `program`), its `data`, and a way out (`exit`); all cases ask the same
+questions afterwards. The Observation is `{"steps": {name: answer}, "control": {name: answer}}`, with the steps in
+order. A step that makes no sense any more (the socket is closed, the map is freed) is absent. If this kernel or guest
+has no such socket, `available` is the only step. `control` has the answers of sockets that were never in a map; it is
+absent if this kernel does not insert such a socket.
 
-- `link`: where links are to be destroyed, whether there are any, `"ok"` or the errno, and then nothing more is asked;
+- `link`: whether the kernel has links to maps, `"ok"` or the errno; without them the case stops;
 - `insert`, `exit`: `"ok"` or the errno;
-- `data`: whether the data got into its state, `"so"`, or what it did instead: `"locked"` if a thread that
-  waits for data keeps all others from the socket, and then nothing more is asked;
-- `kept`: who was in the map while something still kept the socket: a duplicate, an owner, a name of the map;
+- `data`: `"so"` if the data got into its state, else the reason; `"locked"` if a thread that waits for data holds the
+  socket lock, and then the case stops;
+- `kept`: the socket in the map while a duplicate, an owner or a pinned name still kept it;
 - `entry`: `"gone"`, `"there"` or `"replaced"`, if lookup and iteration agree and the sentinel is still in the map;
-- `second`: who is in the other map that the socket is in;
-- `slot`: whether another socket can be inserted there, by BPF_NOEXIST;
-- `poll`: what poll(2) says of the socket; `count`: whether FIONREAD tells the bytes that recv(2) then finds;
-- `queued`: where the data came out that was in flight; `peer`: what else the peer reads, an end or an error;
-- `receive`, `send`: where came out what the peer, and what the socket sent; `redirect`: what far sent;
-- `runs`: whether the socket's own program ran on what was received (sent, for an SK_MSG program);
+- `second`: the socket in the other map that the socket is in;
+- `slot`: whether another socket can be inserted there with BPF_NOEXIST;
+- `poll`: the result of poll(2); `count`: whether FIONREAD agrees with the bytes that recv(2) then returns;
+- `queued`: which socket received the data in flight; `peer`: what else recv(2) on the peer returns, an end or an error;
+- `receive`, `send`, `redirect`: which socket received what the peer, the socket, and `far` sent;
+- `runs`: whether the socket's own program ran for what was received (sent, for an SK_MSG program);
 - `probe`: whether the socket can be inserted into another map with a verdict, `"EBUSY"` if it carries one;
 - `again`: whether the socket can be inserted again, and whether the program then runs;
 - `reader`, `sender`, `pollers`: whether a thread still waits in recv(2), in send(2), in poll(2), select(2) and
-  epoll_wait(2), or what it came back with; `...-then`: after `receive` and `send`;
-- `error`: SO_ERROR; `memory`: whether receive buffers are still charged to the socket once all was read.
+  epoll_wait(2), or the result of its call; `...-then`: after `receive` and `send`;
+- `error`: SO_ERROR; `memory`: whether receive buffers are still charged to the socket after all data was read.
 
 The control is the same scenario on sockets that were never in a map, in the same clone. A way out that touches the map
-alone leaves such a socket as it is, and data that a program let pass or redirected arrives without a program. So many
+alone leaves such a socket as it is, and data that a program passed or redirected arrives without a program. So many
 cases share one control. A process runs each control once and remembers its answers.
 """
 
@@ -48,9 +48,9 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case."""
     observation = _in_map(params)
     if params["program"] == "parser":
-        # The kernel checks a strparser when it frees it, and is to complain while this case can still be blamed.
+        # The kernel checks a strparser when it frees it; its warning must come within the window of this case.
         fixture.reap()
-    # A kernel that does not insert such a socket has nothing that a control could be compared with.
+    # If the kernel does not insert such a socket, there is nothing to compare with a control.
     inserted = observation["steps"].get("insert") == "ok"
     return {**observation, "control": control(params)} if inserted else observation
 
@@ -83,7 +83,7 @@ _FULL: Final = "full"
 _DATA: Final = {"passed": "native", "redirected": "native", "backlog": _FULL, "corked": "none", "applied": "none"}
 """States of the data that need a map: the equivalent state for the control.
 
-What a program corks or redirects out of a full socket is neither sent nor in that socket: it is judged without control.
+Data that a program corks, or redirects out of a full socket, has no equivalent: it is judged without control.
 """
 _STATES: Final[Mapping[str, DataState]] = {**DATA, _FULL: DataState(before=fill)}
 _known: Final[dict[tuple[str, str, str], Steps]] = {}
