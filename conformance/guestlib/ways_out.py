@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import socket
 import stat
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from conformance.guestlib import procfs, sockets, traffic
 from conformance.guestlib.child import Child
 from conformance.guestlib.quiesce import fences
 
+_PATIENCE: Final = 2.0
 WITHOUT_WAITING: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
@@ -124,6 +126,27 @@ def _in_flight(case: Member) -> None:
         case.meanwhile()
 
 
+def _collected(case: Member) -> None:
+    """Close the socket while a message holds it that only its receiver has, which is in the message, too.
+
+    unix_gc() finds that when another UNIX socket closes, and closes all that the message holds, in whatever order: the
+    socket is closed when both pipes are.
+    """
+    outgoing, incoming = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    first, last = os.pipe(), os.pipe()
+    held = [first[1], case.end.fileno(), incoming.fileno(), last[1]]
+    with outgoing, incoming:
+        socket.send_fds(outgoing, [b"!"], held, WITHOUT_WAITING)
+        for _, writer in (first, last):
+            os.close(writer)
+        case.end.close()
+        case.meanwhile()
+    for reader, _ in (first, last):
+        with open(reader, "rb") as closed:
+            if not select.select([closed], [], [], _PATIENCE)[0]:
+                raise TimeoutError("unix_gc() does not close what a message holds")
+
+
 def _in_flight_to_itself(case: Member) -> None:
     """Leave both ends in messages to each other, for the collector of garbage to find."""
     _hand_over(case.end, case.peer)
@@ -191,6 +214,7 @@ WAYS: Final[dict[str, Callable[[Member], object]]] = {
     "duplicate": _last_duplicate,
     "dup2": _dup2,
     "in_flight": _in_flight,
+    "collected": _collected,
     "in_flight_to_itself": _in_flight_to_itself,
     "stolen": _stolen,
     "namespace": _namespace,

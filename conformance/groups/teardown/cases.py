@@ -76,7 +76,7 @@ SHUT: Final = (
     "shut_rd", "shut_wr", "shut_both", "peer_shut_rd", "peer_shut_wr", "peer_shut_both", "peer_close", "peer_reset",
 )  # fmt: skip
 """Changes of the connection."""
-LAST: Final = ("duplicate", "dup2", "in_flight", "stolen", "killed", "namespace", "close_both")
+LAST: Final = ("duplicate", "dup2", "in_flight", "collected", "stolen", "killed", "namespace", "close_both")
 """Other ways to close a socket."""
 OTHERS: Final = ("itself", "detach", "link", "swap", "delete_one", "destroy_one", "unpin", "held")
 """Changes of the map or its programs."""
