@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which sockets this guest can make, whatever the configuration of its kernel says, and which modules were refused."""
+"""Which sockets this guest can make, whatever the configuration of its kernel says, and which modules were refused.
+
+Where nobody has the configuration, also which other features the kernel has.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bpf.guest import assemble, syscall
+from bpf.guest.contexts import CONTEXTS
 from conformance.guestlib import procfs, states
 
 _MODULES = Path("/modules")
@@ -27,12 +32,15 @@ def lacking(arguments: dict[str, Any]) -> dict[str, Any]:
     """
     found = {}
     for symbol in arguments["symbols"]:
+        probe, absent = (_PROBES[symbol], _ABSENT) if symbol in _PROBES else (_FEATURES[symbol], _UNKNOWN)
         try:
-            _PROBES[symbol]()
+            probe()
         except OSError as error:
-            if error.errno in _ABSENT:
-                found[symbol] = errno.errorcode[error.errno]
-    return {"lacking": found, "refused": _refused() if found and arguments["modules"] else {}}
+            number = error.errno or 0
+            if number in absent:
+                found[symbol] = errno.errorcode[number]
+    of_sockets = found.keys() & _PROBES.keys()
+    return {"lacking": found, "refused": _refused() if of_sockets and arguments["modules"] else {}}
 
 
 def _made(kind: str, state: str = "fresh") -> Callable[[], None]:
@@ -70,6 +78,52 @@ _PROBES: dict[str, Callable[[], None]] = {
 }
 SYMBOLS = tuple(_PROBES)
 
+
+def _loaded(name: str) -> Callable[[], None]:
+    def load() -> None:
+        context = CONTEXTS[name]
+        code = assemble.put(assemble.R0, context.answer) + assemble.EXIT
+        os.close(assemble.load_program(context, code))
+
+    return load
+
+
+def _there(path: str) -> Callable[[], None]:
+    def look() -> None:
+        os.stat(path)
+
+    return look
+
+
+def _parser() -> None:
+    """Attach a parser to a map: EOPNOTSUPP without the symbol, and before 5.13 there is not even the map."""
+    program = assemble.load_program(CONTEXTS["sk_skb"], assemble.put(assemble.R0, 0) + assemble.EXIT)
+    try:
+        sockets = syscall.create_map(syscall.MAP_TYPES["sockmap"], 4, 4, 1)
+        try:
+            syscall.attach(sockets, program, "sk_skb_stream_parser")
+        finally:
+            os.close(sockets)
+    finally:
+        os.close(program)
+
+
+_FEATURES: dict[str, Callable[[], None]] = {
+    "BPF_STREAM_PARSER": _parser,
+    # Of the programs of cgroups, those of devices are known only to a kernel with the symbol.
+    "CGROUP_BPF": _loaded("cgroup_device"),
+    "BPF_EVENTS": _loaded("kprobe"),
+    "NETFILTER_BPF_LINK": _loaded("netfilter"),
+    "DEBUG_INFO_BTF": _there("/sys/kernel/btf/vmlinux"),
+    "SECURITY_YAMA": _there("/proc/sys/kernel/yama/ptrace_scope"),
+    "USER_NS": _there("/proc/self/ns/user"),
+    "NET_NS": _there("/proc/self/ns/net"),
+}
+FEATURES = tuple(_FEATURES)
+"""Asked only where the configuration is unknown: it is the better witness, for a faulty kernel may refuse, too."""
+
+_UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
+"""What the kernel says of a program, a map or a file that it does not know."""
 _ABSENT = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOENT)
 """What the kernel says of what it has not; anything else is a matter of the cases."""
 

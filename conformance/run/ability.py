@@ -8,11 +8,11 @@ pay for it with each clone, and what it logs while its first socket is created b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
 import kernels.modules
-from conformance.guestlib.able import SYMBOLS
+from conformance.guestlib.able import FEATURES, SYMBOLS
 from conformance.judge.needs import needs_of
 from conformance.model import Case
 from kernels.kernel import Kernel
@@ -52,7 +52,7 @@ class Abilities:
 
         `ask` calls a function in the guest. ConformError where there is no guest.
         """
-        wanted = _wanted(case)
+        wanted = _wanted(case, SYMBOLS if kernel.config else SYMBOLS + FEATURES)
         unknown = [symbol for symbol in dict.fromkeys(wanted) if symbol not in self._known]
         if unknown:
             reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
@@ -65,15 +65,17 @@ class Abilities:
 
     def known(self, case: Case) -> Mapping[str, str]:
         """Return the same, from earlier answers of the guest only."""
-        return {symbol: why for symbol in _wanted(case) if (why := self._known.get(symbol))}
+        return {symbol: why for symbol in _wanted(case, SYMBOLS + FEATURES) if (why := self._known.get(symbol))}
 
 
-def _wanted(case: Case) -> list[str]:
-    return [need.symbol for need in needs_of(case) if need.symbol in SYMBOLS]
+def _wanted(case: Case, symbols: Container[str]) -> list[str]:
+    return [need.symbol for need in needs_of(case) if need.symbol in symbols]
 
 
 def _why(kernel: Kernel, symbol: str, error: str, refused: Mapping[str, str]) -> str:
     """Say why a socket cannot be created; names the module if there should be one."""
+    if symbol in FEATURES:
+        return f"the guest's kernel seems to be built without CONFIG_{symbol}: {error}"
     module = _MODULES.get(symbol, "")
     if module in refused:
         return f"the guest's kernel refuses its module {module}: {refused[module]}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from conformance.guestlib import able
 from conformance.judge.needs import symbols_needed, unmet
 from conformance.model import Case, KernelFacts, Verdict
 from conformance.run.ability import PROBE, Abilities
+from conformance.run.machine_pool import PRELOAD, Workbench
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel
+from kernels.resolve import resolve
 from kernels.version import Version
 from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedWorkbench
-from vm.machine import Fate, Reply
+from vm.machine import Fate, MachineOptions, Reply
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = KernelFacts(Version(6, 12, 107), {})
@@ -89,7 +92,7 @@ def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
         return Reply(fate=Fate.ANSWERED, value={"lacking": {}, "refused": {}})
 
     for case in (TCP, VSOCK, TCP, VSOCK):
-        assert abilities.lacking(kernel(None), case, ask) == {}
+        assert abilities.lacking(kernel(None, INET="y"), case, ask) == {}
     assert history == [(PROBE, ("INET",)), (PROBE, ("VSOCKETS", "VSOCKETS_LOOPBACK"))]
 
 
@@ -160,8 +163,69 @@ def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
 def test_every_symbol_of_a_socket_is_probed() -> None:
     """Each probe has a symbol in needs.toml, and each symbol of a family or protocol has a probe."""
     others = ("BPF", "CRYPTO", "CGROUP", "DEBUG", "NETFILTER", "SECURITY", "MPTCP_IPV6", "PROC_FS", "USER_NS", "NET_NS")
-    assert set(able.SYMBOLS) <= set(symbols_needed())
+    assert {*able.SYMBOLS, *able.FEATURES} <= set(symbols_needed())
     assert {each for each in symbols_needed() if not each.startswith(others)} <= set(able.SYMBOLS)
+
+
+PARSER = BY_ID["attach/hand-sockmap-parser"]
+CGROUP = BY_ID["enrol/sock_ops-plain-sockmap-tcp4-active-target"]
+
+
+@pytest.mark.parametrize(("case", "symbol"), [(PARSER, "BPF_STREAM_PARSER"), (CGROUP, "CGROUP_BPF")])
+def test_a_kernel_of_unknown_configuration_is_asked_for_features(case: Case, symbol: str) -> None:
+    """A program that the guest's kernel does not know is a skip with its symbol; a configuration is believed."""
+    abilities, questions = Abilities(), []
+
+    def ask(_: str, arguments: Mapping[str, Any]) -> Reply:
+        questions.append(arguments["symbols"])
+        return Reply(fate=Fate.ANSWERED, value={"lacking": {symbol: "EINVAL"}, "refused": {}})
+
+    lacking = abilities.lacking(kernel(None), case, ask)
+    need = unmet(case, FACTS, lacking)
+
+    assert symbol in questions[0]
+    assert need is not None
+    assert need.reason.startswith(
+        f"the guest's kernel seems to be built without CONFIG_{symbol}: EINVAL, which disables"
+    )
+    assert abilities.known(case) == lacking
+    assert symbol not in asked({"lacking": {symbol: "EINVAL"}}, kernel(None, **{symbol: "y"}), case)
+
+
+@pytest.mark.parametrize(
+    ("feature", "number", "lacks"),
+    [
+        ("CGROUP_BPF", errno.EINVAL, True), ("BPF_STREAM_PARSER", errno.EOPNOTSUPP, True),
+        ("CGROUP_BPF", errno.EPERM, False), ("BPF_STREAM_PARSER", errno.ENOMEM, False),
+    ],
+)  # fmt: skip
+def test_features_are_absent_by_what_the_kernel_says_of_the_unknown(
+    monkeypatch: pytest.MonkeyPatch, feature: str, number: int, *, lacks: bool
+) -> None:
+    """EINVAL for a type of program, EOPNOTSUPP for a way to attach; no module is loaded again for that."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setitem(able._FEATURES, feature, fail)
+    monkeypatch.setattr(able, "_refused", lambda: {"x": "asked"})
+    found = able.lacking({"symbols": [feature], "modules": True})
+    assert found == {"lacking": {feature: errno.errorcode[number]} if lacks else {}, "refused": {}}
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("spec", ["debian:6.12", "debian:6.1"])
+def test_debians_kernels_have_every_feature(spec: str) -> None:
+    """The probes find in a guest what its kernel has: a skip by mistake would hide a fault."""
+    subject = resolve(spec)
+    workbench = Workbench({SLUG: subject}, MachineOptions(preload=PRELOAD))
+    with contextlib.closing(workbench):
+        workbench.prepare(SLUG, lambda _: None)
+        symbols = [each for each in able.FEATURES if subject.config.get(each) == "y"]
+        reply = workbench.machine(SLUG).call(PROBE, {"symbols": symbols, "modules": True}, deadline=5.0)
+
+    assert len(symbols) > 5
+    assert reply.value == {"lacking": {}, "refused": {}}
 
 
 def test_the_probe_says_what_this_kernel_has() -> None:
