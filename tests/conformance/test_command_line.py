@@ -295,7 +295,8 @@ class TestListing:
 
         del groups["in"]
         assert sum(groups.values()) == len(cases())
-        assert "mode: send-to-local 176" in text
+        to_local = sum(case.params.get("mode") == "send-to-local" for case in cases())
+        assert f"mode: send-to-local {to_local}," in text
         assert all(len(line) <= 80 for line in text.splitlines())
 
     def test_some(self, capsys: pytest.CaptureFixture[str]) -> None:
