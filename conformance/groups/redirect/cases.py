@@ -26,7 +26,7 @@ WARM_UP: Final = frozenset(
         ),
     )
 )
-"""A case of each kind, and of each layout."""
+"""A case of each kind, and of each layout with maps, programs or targets of its own."""
 
 SCENARIO: Final = "conformance.groups.redirect.guest.scenario:run"
 

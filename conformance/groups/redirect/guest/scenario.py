@@ -5,8 +5,8 @@ IN is the socket whose program runs, OUT the target; each has a peer. In the two
 runs on the way out (sk_msg); in the two ingress modes IN's peer sends and the program runs when IN receives (sk_skb).
 
 Layouts: `plain` (IN in an input map with the program, OUT in an output map), `same_map` (both in one map with the
-program), `parser` (stream parser and stream verdict instead of verdict), `self` (the target is IN), `peer` (the target
-is IN's peer).
+program), `member` (IN is in another map first), `parser` (stream parser and stream verdict instead of verdict), `self`
+(the target is IN), `peer` (the target is IN's peer).
 """
 
 from __future__ import annotations
