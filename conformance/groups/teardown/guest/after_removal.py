@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import termios
@@ -19,6 +18,8 @@ _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
 _GRACES = {"backlog": 0.15, "full": 0.15, "sender": 0.15}
 """The same where a buffer must be emptied first: the kernel retries a jiffy later, or when TCP asks for room."""
+_LATE = 8.0
+"""Seconds for TCP to send delayed data: it may have to ask for room, each time after twice the time of the last."""
 _LOOKS = 32
 """The least number of looks in a grace: a machine that its host starves loses time, but no look."""
 _PERIODS = 3
@@ -154,18 +155,18 @@ def _collect(
         for name, drain in case.drains().items():
             traffic.add(found.messages[name], drain())
 
-    def patience() -> float:
-        return math.inf if _sending(case) else grace
-
+    late = case.data in _GRACES and sockets.is_tcp(case.kind)
     looks = _LOOKS if grace > _GRACE else 0
     # A thread that comes back from waiting may close the socket with that, so there is one more look.
     for _ in range(2 if case.waiters else 1):
         rest = traffic.settle(
             look,
             found.missing,
-            patience,
-            PATIENCE,
+            lambda: grace,
+            _LATE if late else PATIENCE,
             vsock=sockets.is_vsock(case.kind),
+            # What TCP sends between a look and the question is there at the next look.
+            busy=lambda: late and _sending(case, found),
             looks=looks,
             arrived=arrived,
         )
@@ -177,11 +178,16 @@ def _collect(
     return found
 
 
-def _sending(case: TeardownSetup) -> bool:
-    """Whether TCP still has to send delayed data, which it may do much later."""
-    held_up = case.data in _GRACES and sockets.is_tcp(case.kind)
-    both_open = min(case.end.fileno(), case.peer.fileno()) >= 0
-    return held_up and both_open and traffic.count(case.end, termios.TIOCOUTQ) > 0
+def _sending(case: TeardownSetup, found: traffic.Parts) -> bool:
+    """Whether TCP still has to send delayed data, which it may do much later.
+
+    A socket that is closed sends what it has, and then the end; the peer may meet an error instead.
+    """
+    if case.peer.fileno() < 0:
+        return False
+    if case.end.fileno() < 0:
+        return not any(isinstance(each, str) for each in found.messages["peer"])
+    return traffic.count(case.end, termios.TIOCOUTQ) > 0
 
 
 def _agreed(answers: dict[str, str]) -> str:
