@@ -15,8 +15,5 @@ def exit_code_of(run: Run) -> ExitCode:
         return ExitCode.UNEXPECTED
     judged = sum(counts[verdict] for verdict in Verdict if verdict not in (Verdict.SKIP, Verdict.INFRA))
     dead = any(kernel.error for kernel in run.kernels.values())
-    if counts[Verdict.INFRA] and not dead:
-        # The host failed, and failed again in the second try: a bisection must stop, not skip one commit after another.
-        return ExitCode.BROKEN
-    cannot = not judged or dead or run.unseen() or run.start.missing
+    cannot = counts[Verdict.INFRA] or not judged or dead or run.unseen() or run.start.missing
     return ExitCode.CANNOT_JUDGE if cannot else ExitCode.OK

@@ -54,7 +54,7 @@ def test_a_denied_case_is_skipped_with_its_reason(tmp_path: Path, monkeypatch: p
 def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """On `host`, a case that would make the kernel warn is not asked; one with only a wrong answer is."""
     harmful = next(case for case in attach_cases() if case.name == "frozen-sockmap-tcp4-parser-detach")
-    host = SimpleNamespace(is_host=True)
+    host = SimpleNamespace(is_host=True, config={"CONFIG_BPF": "y"})
     workbench = Workbench({"host": host}, MachineOptions())  # type: ignore[dict-item]
     monkeypatch.setattr(workbench, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
     asked: list[str] = []
