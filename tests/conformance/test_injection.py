@@ -79,7 +79,7 @@ def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         yield kernel
 
 
-@pytest.fixture(name="ward")
+@pytest.fixture(name="faulty")
 def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[FaultyWorkbench]:
     """A workbench to inject faults into; whatever they are, nothing is left in the end."""
     option = request.config.option
