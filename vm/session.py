@@ -25,12 +25,12 @@ from vm.monitor import QmpError
 from vm.patience import Patience, Waits, never
 
 GRACE = 1.0
-"""Seconds that the agent may take beyond what was asked of it."""
+"""Seconds on the reference machine that the agent may take beyond what was asked of it."""
 
-SLOW_GRACE = 0.25
-"""The same in seconds on the reference machine, where the guest is so slow that this is more.
+GRACE_LIMIT = 8.0
+"""Seconds that this may be at most: only when it is over, a kernel that makes no progress is found out.
 
-A kernel that makes no progress is found out only when this is over: under TCG, every second here is twenty.
+Under TCG the agent's second is twenty. It may need four, to find out that its machine became slower.
 """
 
 CALIBRATION_REFERENCE = 0.0085
@@ -256,7 +256,7 @@ class Session:
 
     @property
     def _grace(self) -> float:
-        return max(GRACE, self._scaled(SLOW_GRACE))
+        return min(self._scaled(GRACE), GRACE_LIMIT)
 
     def _ask(self, request: dict[str, Any], patience: float, read: Callable[[dict[str, Any]], _T]) -> _T:
         """Send a request and return its answer as `read` does; `patience`, in seconds, counts as Patience says."""
