@@ -57,7 +57,7 @@ def put_bytes(text: bytes, stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Raise UnreadError or HostError from within whoever prints in here, other people's code as well."""
+    """Within this context, print() of any code raises UnreadError or HostError if its output cannot be written."""
     with contextlib.redirect_stdout(cast("TextIO", _Guarded(sys.stdout))):
         try:
             yield

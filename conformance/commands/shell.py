@@ -58,7 +58,7 @@ def shell(options: argparse.Namespace) -> int:
 
 
 def _set_up(machine: Machine, case: Case) -> Reply:
-    """Run a case up to its teardown; the guest is told which sockets and maps it holds."""
+    """Run a case up to its teardown, and leave the names of its sockets and maps in the guest for the greeting."""
     if machine.info.kind is MachineKind.HOST:  # the file with the greeting would be left behind
         return machine.call(case.scenario, case.params, deadline=_SETTING_UP, hold=True)
     machine.load({**guest_bundle(), _GREETING: Path(greeting.__file__).read_text(encoding="utf-8")})

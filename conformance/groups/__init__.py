@@ -46,10 +46,10 @@ _ALL: Final = (
         families={**FAMILIES, **teardown.FAMILIES},
         warm_up=teardown.WARM_UP,
     ),
-    # What the kernel keeps of sockets that were in a map is compared with what it keeps of sockets that were in none.
+    # The control: as many sockets that were never in a map. The kernel must not keep more of those that were.
     Group("leaks", leaks.PROMISE, leaks.leak_cases, ground=CONTROL),
     Group("survive", survive.PROMISE, survive.survive_cases),
-    # Threads that use sockets outside of maps end and leak nothing.
+    # The control: threads that use sockets outside of maps end, and leak nothing.
     Group("hammer", hammer.PROMISE, hammer.hammer_cases, ground=CONTROL, stress=True),
 )
 

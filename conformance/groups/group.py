@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the other packages know about a group: its promise, its cases, and its own functions."""
+"""The description of a group: its promise, its cases, and the functions that it has instead of the common ones."""
 
 from __future__ import annotations
 

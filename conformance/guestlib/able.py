@@ -120,12 +120,12 @@ _FEATURES: dict[str, Callable[[], None]] = {
     "NET_NS": _there("/proc/self/ns/net"),
 }
 FEATURES = tuple(_FEATURES)
-"""Asked only where the configuration is unknown: it is the better witness, for a faulty kernel may refuse, too."""
+"""Asked only if the configuration is unknown: a faulty kernel may refuse, too."""
 
 _UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT)
-"""What the kernel says of a program, a map or a file that it does not know."""
+"""The errnos for a program type, an attach type or a file that this kernel does not have."""
 _ABSENT = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOENT)
-"""What the kernel says of what it has not; anything else is a matter of the cases."""
+"""The errnos for a socket that this kernel cannot make. Any other errno is for the cases to judge."""
 
 
 def _refused() -> dict[str, str]:

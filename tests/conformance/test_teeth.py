@@ -126,13 +126,13 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benc
         (tmp_path / "conformance.py").write_text(
             dedent(
                 f"""
-                import os, pathlib, sys, time
+                import os, pathlib, signal, sys
                 folder = pathlib.Path(sys.argv[sys.argv.index("--results") + 1])
                 folder.mkdir()
                 (folder / "events.jsonl").write_text({lines!r})
                 (folder / "asked").write_text(" ".join([os.environ["SOCKMAP_FAULT"], *sys.argv]))
                 if {lasts}:
-                    time.sleep(60)
+                    signal.pause()
                 sys.exit({code})
                 """
             )

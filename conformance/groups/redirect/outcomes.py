@@ -39,7 +39,7 @@ class Outcome:
     runs: ProgramRuns
     where: Where
     send: str = "ok"
-    """What every send(2) returns: `ok`, all bytes accepted, or an errno."""
+    """The result of every send(2): `ok` if it accepted all bytes, or an errno."""
     laps: int = 1
     """How often every byte meets the program."""
 

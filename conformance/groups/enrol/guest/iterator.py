@@ -151,7 +151,7 @@ def _listener(setup: EnrolSetup) -> None:
 def _time_wait(setup: EnrolSetup) -> None:
     """Find what is left of a closed connection, which is no socket any more."""
     first, second = sockets.pair(setup.kind)
-    # What is closed first waits.
+    # `first` is closed first, so its connection enters TIME_WAIT.
     with second, first:
         orders = _load_for(setup, second, b"")
     setup.settle()

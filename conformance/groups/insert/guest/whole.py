@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What user space can do with a SOCKMAP or SOCKHASH as a whole: create, pin, open, freeze and nest it."""
+"""Create, pin, open, freeze and nest a SOCKMAP or SOCKHASH by bpf(2), and record each answer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a case asks after its socket left the map, or stayed: the map, the data, the socket and its peer."""
+"""The questions of a case after its way out: to the map, to the socket and to its peer, and about the data."""
 
 from __future__ import annotations
 
