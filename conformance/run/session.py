@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import nullcontext
-from typing import Final
 
 from common.errors import ExitCode, HostError, UnreadError, UsageError
 from common.say import guarded
@@ -19,9 +18,6 @@ from conformance.run.recorder import RunRecorder
 from conformance.run.run_options import read_options
 from conformance.run.selection import LISTING, count, require
 
-_PYTEST_OK: Final = 0
-_PYTEST_NO_TESTS: Final = 5
-"""Exit codes of pytest, see pytest.ExitCode."""
 _FEW = 48
 """Cases that take about as long as starting the workers."""
 
@@ -54,17 +50,19 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
 
 
 def _exit_code(status: int, recorder: RunRecorder, *, native: bool) -> ExitCode:
+    import pytest
+
     if recorder.run is not None:
         return recorder.exit_code()
     if recorder.interrupted is not None:
         return recorder.interrupted
-    if native and status == _PYTEST_OK:
+    if native and status == pytest.ExitCode.OK:
         return ExitCode.OK
     if time.monotonic() >= recorder.expires:
         raise too_late(recorder.deadline)
-    if status == _PYTEST_NO_TESTS and recorder.shard:
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and recorder.shard:
         return _empty(recorder.shard, recorder)
-    if status == _PYTEST_NO_TESTS:
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError("no case matches", hint=LISTING)
     return ExitCode.BROKEN
 
