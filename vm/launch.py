@@ -96,7 +96,7 @@ def open_machine(
 def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
     """Start a clone for a later open_machine(), and do not wait for it; None if there can be none.
 
-    Whatever is wrong with the template is for open_machine() to find.
+    Whatever is wrong with the template or the host is for open_machine() to find, and to try again.
     """
     plan = Plan(kernel, options, lambda sentence: None)
     folder = template.newest(plan.key) if options.kind is MachineKind.CLONE else None
@@ -106,7 +106,7 @@ def start_ahead(kernel: Kernel, options: MachineOptions) -> Booted | None:
             return None
         found.verify()
         return start(found)
-    except DamagedTemplateError:
+    except (DamagedTemplateError, HostError):
         return None
 
 

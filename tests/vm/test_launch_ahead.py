@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pytest
 
+from common.errors import HostError
 from conformance.run.machine_pool import Workbench
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
@@ -80,6 +81,19 @@ def test_no_clone_is_started_where_none_can_be(prepared: Kernel, monkeypatch: py
     assert start_ahead(prepared, MachineOptions(kind=MachineKind.COLD)) is None
     monkeypatch.setattr(template, "newest", lambda key: None)
     assert start_ahead(prepared, OPTIONS) is None
+
+
+def test_a_host_that_cannot_start_a_clone_ahead_is_asked_again_later(
+    prepared: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the machine that is really needed ends a run, after a second try."""
+
+    def fail(*arguments: object, **options: object) -> Booted:
+        raise HostError("QEMU cannot be started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vm.launch.start", fail)
+        assert start_ahead(prepared, OPTIONS) is None
 
 
 def test_a_workbench_takes_its_clone_and_leaves_none_over(prepared: Kernel) -> None:
