@@ -12,7 +12,7 @@ import re
 
 NEUTRAL = "./conform"
 VARIABLE = "CONFORM_STARTED_AS"
-"""Holds the name by which the program was started; the launcher sets it, as does the script of an installed package."""
+"""The environment variable with the path that the shell started. The launcher sets it, or the installed `conform`."""
 
 _NAMED = re.compile(r"(?<![\w./~-])\./conform(?![\w./-])")
 
@@ -29,7 +29,7 @@ def here(text: str, called: str = "") -> str:
 
 @functools.cache
 def _program(started: str, folder: str, *, anywhere: bool) -> str:
-    if not started or not os.path.isfile(started):
+    if not os.path.isfile(started) or not f"{folder}{started}".isprintable():
         return NEUTRAL
     name = os.path.basename(started)
     if not anywhere and not os.path.isabs(started):

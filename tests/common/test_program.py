@@ -75,6 +75,16 @@ def test_what_nobody_started_has_the_neutral_name(monkeypatch: pytest.MonkeyPatc
     assert program() == program(anywhere=True) == NEUTRAL
 
 
+def test_a_folder_that_would_move_the_cursor_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a folder may be a stranger's; a printed command never has its escape sequences."""
+    folder = tmp_path / "evil\x1b[2J"
+    folder.mkdir()
+    (folder / "conform").touch()
+    monkeypatch.setenv(VARIABLE, str(folder / "conform"))
+
+    assert program() == program(anywhere=True) == NEUTRAL
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
