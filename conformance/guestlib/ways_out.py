@@ -141,10 +141,9 @@ def _collected(case: Member) -> None:
             os.close(writer)
         case.end.close()
         case.meanwhile()
-    for reader, _ in (first, last):
-        with open(reader, "rb") as closed:
-            if not select.select([closed], [], [], _PATIENCE)[0]:
-                raise TimeoutError("unix_gc() does not close what a message holds")
+    with open(first[0], "rb") as one, open(last[0], "rb") as other:
+        if not all(select.select([reader], [], [], _PATIENCE)[0] for reader in (one, other)):
+            raise TimeoutError("unix_gc() does not close what a message holds")
 
 
 def _in_flight_to_itself(case: Member) -> None:
