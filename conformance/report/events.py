@@ -154,6 +154,8 @@ class CaseEvent:
     """Whether the tries disagree. The verdict is still that of the worst unconditional try."""
     hasty: bool = False
     """Whether the deciding try looked for missing data only briefly, because other cases had confirmed the symptom."""
+    host: bool = False
+    """Whether the host is to blame for an `infra`: it killed QEMU or a worker, or changed a template in use."""
     confirmed_by: tuple[str, ...] = ()
     """The cases that showed the same twice, in a fresh clone, too; so this case was not tried again."""
     may_show: tuple[str, ...] = ()

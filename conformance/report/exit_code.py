@@ -13,6 +13,8 @@ def exit_code_of(run: Run) -> ExitCode:
     counts = run.counts()
     if any(counts[verdict] for verdict in Verdict if not verdict.expected and verdict is not Verdict.INFRA):
         return ExitCode.UNEXPECTED
+    if any(case.host for cases in run.cases.values() for case in cases):
+        return ExitCode.BROKEN
     judged = sum(counts[verdict] for verdict in Verdict if verdict not in (Verdict.SKIP, Verdict.INFRA))
     dead = any(kernel.error for kernel in run.kernels.values())
     cannot = counts[Verdict.INFRA] or not judged or dead or run.unseen() or run.start.missing

@@ -39,13 +39,15 @@ def event_of(report: pytest.TestReport, specs: Mapping[str, str], repeat: str) -
             return event
         verdict = Verdict.INFRA if event.verdict.expected else event.verdict
         sentence = f"the harness {report.outcome} after the case: {_last_line(report)}"
-        return replace(event, verdict=verdict, differences=(*event.differences, sentence))
+        return replace(
+            event, verdict=verdict, differences=(*event.differences, sentence), host=verdict is Verdict.INFRA
+        )
     if report.passed:
         return None
     if not named(report.nodeid, specs)[0]:
         return None
     event = unjudged(report.nodeid, f"the harness {report.outcome}: {_last_line(report)}", specs, repeat)
-    return replace(event, console=report.longreprtext)
+    return replace(event, console=report.longreprtext, host=True)
 
 
 def fault_of(report: pytest.TestReport) -> HostError | None:

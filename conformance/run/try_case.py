@@ -243,5 +243,6 @@ def _record(
         "tries": [each.record() for each in tries] if several else [],
         "flaky": disagree(tries),
         "hasty": standing.hasty,
+        "host": standing.flawed,
         "confirmed_by": list(confirmations),
     }

@@ -61,6 +61,15 @@ class TestExitCode:
         """Unexpected outranks infra, and a run that judged nothing did not pass."""
         assert _recorder(*verdicts).exit_code() is code
 
+    def test_a_case_that_the_host_spoilt(self) -> None:
+        """A host that kills QEMU stops a bisection, unless another case judges the commit."""
+        recorder = _recorder(Verdict.PASS)
+        recorder.add(replace(_case(Verdict.INFRA, "y"), host=True))
+        assert recorder.exit_code() is ExitCode.BROKEN
+
+        recorder.add(_case(Verdict.FAIL, "z"))
+        assert recorder.exit_code() is ExitCode.UNEXPECTED
+
     def test_a_kernel_without_a_machine(self) -> None:
         """A kernel that could not be judged skips the commit although another kernel passed."""
         assert _recorder(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
