@@ -14,6 +14,7 @@ from conformance.groups.hammer import cases as hammer
 from conformance.groups.insert import cases as insert
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.leaks import cases as leaks
+from conformance.groups.listen import cases as listen
 from conformance.groups.redirect import cases as redirect
 from conformance.groups.redirect.expectation import deciding
 from conformance.groups.redirect.judge import answers, judge_redirect
@@ -39,6 +40,7 @@ _ALL: Final = (
     Group("update_from_bpf", update_from_bpf.PROMISE, update_from_bpf.update_from_bpf_cases),
     Group("enrol", enrol.PROMISE, enrol.enrol_cases, warm_up=enrol.WARM_UP),
     Group("steer", steer.PROMISE, steer.steer_cases),
+    Group("listen", listen.PROMISE, listen.listen_cases, warm_up=listen.WARM_UP),
     Group(
         "teardown",
         teardown.PROMISE,

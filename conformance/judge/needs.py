@@ -19,7 +19,7 @@ from kernels.version import Version
 
 NEEDS: Final = Path(__file__).with_name("needs.toml")
 _SYMBOL: Final = frozenset({"id", "symbol", "disables"})
-_HAZARD: Final = frozenset({"id", "hazard", "defect", "until"})
+_HAZARD: Final = frozenset({"id", "hazard", "defect"})
 _LACK: Final = frozenset({"id", "lack", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 

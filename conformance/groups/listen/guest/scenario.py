@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Connect to a listener that is in a map, and use what it accepts.
+
+The Observation is `{"steps": {name: answer}, "control": {name: answer}}`. The control is the same scenario in the same
+clone, without a map. A process runs each control once and remembers its answers.
+
+- `listener`, `insert`: what inserting the listener and the child answered; `lookup`: whose cookie is at the child's
+  key;
+- `ready`: whether a connection wakes those who wait for the listener;
+- `accept`: `"ok"` or the errno of an accept(2) that does not wait;
+- `entry`: whose cookie is at the listener's key, when the listener has left its map or was accepted from;
+- `early`, `receive`, `send`: the socket at which data came out that was sent to the child before accept(2), to the
+  child after it, and by the child;
+- `woken`, `room`: whether data wakes those who wait for the child, and whether more room in its send buffer does;
+- `runs`: whether the map's program ran for the child, on what it sends (SK_MSG) or receives;
+- `peer-reads`: what the peer of a child reads that was never accepted, once the listener is closed; `child`: whose
+  cookie is at the child's key then;
+- `connects`, `children`: whether each of many connections was accepted, and each child got its data and could answer.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from conformance.groups.listen.guest.setup import CHILD, LISTENER, ListenSetup, Wakeups
+from conformance.guestlib import sockets, traffic
+from conformance.guestlib.answers import Steps, outcome
+from conformance.guestlib.fixture import Fixture, scenario
+
+_CONNECTIONS: Final = 40
+"""Connections of one case that inserts and deletes their listener meanwhile."""
+_WIDE: Final = 1 << 17
+"""A send buffer that is larger than the first one of a TCP socket."""
+
+_known: Final[dict[tuple[str, ...], Steps]] = {}
+"""The answers of each control of this process."""
+
+
+def run(params: Mapping[str, str]) -> dict[str, Steps]:
+    """Carry out one case, and its control if the listener could be inserted."""
+    seen = _in_map(params)
+    return {**seen, "control": _control(params)} if seen["steps"].get("listener") == "ok" else seen
+
+
+def _control(params: Mapping[str, str]) -> Steps:
+    """Return the answers of the control of a case; it is run when this process first needs it."""
+    closed = "closed" if params["listener"] == "closed" else "kept"
+    key = params["what"], closed, params["data"], params["kind"]
+    if key not in _known:
+        _known[key] = _in_no_map({**params, "by": "syscall", "child": "apart", "listener": closed})["steps"]
+    return _known[key]
+
+
+@scenario
+def _in_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    setup = ListenSetup(params, owned, steps)
+    if steps["listener"] == "ok":
+        _ASKED[params["what"]](setup, params)
+
+
+@scenario
+def _in_no_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    _ASKED[params["what"]](ListenSetup(params, owned, steps, mapped=False), params)
+
+
+def _child(setup: ListenSetup, params: Mapping[str, str]) -> None:
+    """Accept a connection, and use the child."""
+    steps, data, listener = setup.steps, params["data"], params["listener"]
+    early = b"" if data == "late" else traffic.payload()
+    waiting = Wakeups(setup.fixture, setup.listener, select.EPOLLIN)
+    setup.connect(early, fastopen=data == "fastopen")
+    steps["ready"] = waiting.came()
+    if listener == "deleted_early":
+        setup.delete_listener()
+    steps["accept"] = setup.accept()
+    if steps["accept"] != "ok":
+        return
+    if listener == "deleted":
+        setup.delete_listener()
+    elif listener == "closed":
+        setup.listener.close()
+    if setup.mapped:
+        steps["entry"] = setup.map.whose(LISTENER, setup.cookie)
+        setup.enrol(params["child"])
+    if early:
+        steps["early"] = setup.collect({"early": early}).place("early")
+    _use(setup, counted=params["program"] != "none" and params["child"] == "inserted")
+
+
+def _use(setup: ListenSetup, *, counted: bool) -> None:
+    """Send in both directions, and see whether the child wakes those that wait for it."""
+    steps, before = setup.steps, setup.runs()
+    waiting = Wakeups(setup.fixture, setup.child, select.EPOLLIN)
+    received, sent = traffic.payload(), traffic.payload()
+    setup.peer.send(received)
+    setup.settle()
+    steps["woken"] = waiting.came()
+    steps["receive"] = setup.collect({"received": received}).place("received")
+    answer = traffic.send(setup.child, sent)
+    steps["send"] = setup.collect({"sent": sent}).place("sent") if answer == "ok" else answer
+    if counted and setup.mapped:
+        steps["runs"] = "yes" if setup.runs() > before else "no"
+    # The kernel calls the same function when an acknowledgement makes room.
+    waiting = Wakeups(setup.fixture, setup.child, select.EPOLLOUT)
+    setup.child.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _WIDE)
+    steps["room"] = waiting.came()
+
+
+def _orphan(setup: ListenSetup, params: Mapping[str, str]) -> None:
+    """Close the listener of a connection that was never accepted."""
+    steps = setup.steps
+    setup.connect(traffic.payload() if params["data"] == "early" else b"")
+    if params["by"] == "sock_ops":
+        steps["insert"] = "ok" if isinstance(setup.map.cookie(CHILD), bytes) else "no"
+    setup.listener.close()
+    setup.settle()
+    found = traffic.take_all(setup.peer, stream=True)
+    steps["peer-reads"] = ", ".join(each if isinstance(each, str) else f"{len(each)} bytes" for each in found)
+    if setup.mapped:
+        steps["entry"] = setup.map.whose(LISTENER, setup.cookie)
+    if params["by"] == "sock_ops":
+        steps["child"] = setup.map.whose(CHILD, setup.cookie)
+
+
+def _churn(setup: ListenSetup, params: Mapping[str, str]) -> None:
+    """Connect and accept while another thread inserts and deletes the listener."""
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            setup.map.delete(LISTENER)
+            setup.map.insert(setup.listener, LISTENER)
+
+    thread = threading.Thread(target=come_and_go)
+    if setup.mapped:
+        thread.start()
+    try:
+        pairs = [_connected(setup) for _ in range(_CONNECTIONS)]
+    finally:
+        ended.set()
+        if setup.mapped:
+            thread.join()
+    made = [pair for pair in pairs if pair is not None]
+    setup.steps["connects"] = "all" if len(made) == _CONNECTIONS else f"{len(made)} of {_CONNECTIONS}"
+    parts = [(peer, child, traffic.payload()) for peer, child in made]
+    for peer, child, data in parts:
+        traffic.send(peer, data)
+        traffic.send(child, data)
+    setup.settle()
+    lost = [
+        name
+        for peer, child, data in parts
+        for name, end in (("child", child), ("peer", peer))
+        if outcome(end.recv, traffic.ROOM, socket.MSG_DONTWAIT) != data
+    ]
+    setup.steps["children"] = "all" if not lost else f"some lost: {', '.join(sorted(set(lost)))}"
+
+
+def _connected(setup: ListenSetup) -> tuple[socket.socket, socket.socket] | None:
+    """Connect and accept."""
+    peer = setup.fixture.own(sockets.fresh(setup.kind))
+    peer.connect(setup.address)
+    accepted = setup.accept()
+    return (sockets.tune(peer, setup.kind), setup.child) if accepted == "ok" else None
+
+
+_ASKED: Final = {"child": _child, "orphan": _orphan, "churn": _churn}
