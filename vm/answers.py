@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vm.guest.kmsg import LINES, TEXT
-from vm.machine import Fate, LogLine, Reply
+from vm.machine import CallStatus, LogLine, Reply
 
 FRAME_LIMIT = 8 << 20
 """Bytes: room for the longest log there can be, every character of it escaped. JSON takes 30 times that to hold."""
@@ -36,7 +36,7 @@ LONGEST_EXTENSION = 3600.0
 WORD = 1 << 64
 
 _RELEASE = re.compile(r"[0-9A-Za-z][\w.+~@:,=^-]{0,63}", re.ASCII)
-_FATES = {**{str(fate): fate for fate in Fate}, "died": Fate.RAISED, "failed": Fate.LOST}
+_STATUSES = {**{str(status): status for status in CallStatus}, "died": CallStatus.RAISED, "failed": CallStatus.LOST}
 """A worker that died counts as an exception of the case; the agent has started a new one."""
 
 _SHORT = reprlib.Repr()
@@ -96,7 +96,7 @@ def extension(frame: Mapping[str, Any]) -> float | None:
 
 def failure(frame: Mapping[str, Any]) -> str | None:
     """Return the last line of the error that an agent reports; None if it reports none."""
-    if frame.get("fate") != "failed":
+    if frame.get("status") != "failed":
         return None
     lines = _text(frame, "error", ERROR_TEXT).strip().splitlines()
     return lines[-1] if lines else "it does not say why"
@@ -138,14 +138,14 @@ def window(frame: Mapping[str, Any]) -> Window:
 
 def reply(frame: Mapping[str, Any]) -> tuple[Reply, bool]:
     """Read the answer to a call, and whether the machine may be asked again."""
-    name = _field(frame, "fate", str)
-    if name not in _FATES:
-        raise NonsenseError(f"{evidence(name)} is no fate")
-    fate = _FATES[name]
+    name = _field(frame, "status", str)
+    if name not in _STATUSES:
+        raise NonsenseError(f"{evidence(name)} is no status")
+    status = _STATUSES[name]
     read = window(frame)
-    usable = fate in (Fate.ANSWERED, Fate.RAISED) and not _field(frame, "spent", bool, default=False)
+    usable = status in (CallStatus.ANSWERED, CallStatus.RAISED) and not _field(frame, "spent", bool, default=False)
     answer = Reply(
-        fate=fate,
+        status=status,
         value=value(frame.get("value")),
         error=_text(frame, "error", ERROR_TEXT),
         log=read.log,

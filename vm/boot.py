@@ -17,7 +17,7 @@ from kernels.kernel import Kernel
 from vm import jail, modules, rootfs
 from vm.compose import Composition
 from vm.death import DeadMachineError
-from vm.machine import Fate, MachineInfo, MachineOptions
+from vm.machine import CallStatus, MachineInfo, MachineOptions
 from vm.qemu import Qemu
 from vm.session import Session
 
@@ -99,20 +99,20 @@ def await_agent(session: Session, kernel: Kernel, begin: float) -> None:
 
 
 def _explained(kernel: Kernel, death: DeadMachineError) -> ConformError:
-    if death.mishap:
-        return mishap(kernel, death)
+    if death.host_fault:
+        return host_fault(kernel, death)
     manner = {
-        Fate.PANICKED: "panicked while booting",
-        Fate.OVERRAN: "did not boot to the agent in time",
-    }.get(death.fate, "ended while booting")
-    told = death.sentence if death.fate is Fate.LOST else death.last_line
+        CallStatus.PANICKED: "panicked while booting",
+        CallStatus.OVERRAN: "did not boot to the agent in time",
+    }.get(death.status, "ended while booting")
+    told = death.sentence if death.status is CallStatus.LOST else death.last_line
     return KernelError(f"{kernel.spec} {manner}: {told}", hint=_hint(death))
 
 
-def mishap(kernel: Kernel, death: DeadMachineError) -> HostError:
+def host_fault(kernel: Kernel, death: DeadMachineError) -> HostError:
     """Return the error for a machine that died of the host, not of its kernel."""
     return HostError(
-        f"{death.mishap} while {kernel.spec} was made ready",
+        f"{death.host_fault} while {kernel.spec} was made ready",
         hint=f"look for a full disk below {cache.root()}, memory that ran out (dmesg), limits (ulimit -a), or too much"
         " --cpus or --memory",
     )

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from vm.machine import Fate, Reply
+from vm.machine import CallStatus, Reply
 
 FAREWELL = "init: the agent "
 """The prefix of init's last message before it powers off: vm.guest.init."""
 
 SILENCE = "NMI: Not continuing"
-"""The title of a panic that we cause ourselves: Qemu.autopsy."""
+"""The title of a panic that we cause ourselves: Qemu.diagnosis."""
 
 PANIC = "Kernel panic - not syncing"
 
@@ -17,14 +17,14 @@ PANIC = "Kernel panic - not syncing"
 class DeadMachineError(Exception):
     """No answer came and none will."""
 
-    def __init__(self, fate: Fate, console: str, complaint: str, dump: str = "", mishap: str = "") -> None:
-        super().__init__(f"the machine {fate}")
-        self.fate = fate
+    def __init__(self, status: CallStatus, console: str, complaint: str, dump: str = "", host_fault: str = "") -> None:
+        super().__init__(f"the machine {status}")
+        self.status = status
         self.console = console
         self.complaint = complaint
         self.dump = dump
         """Why there is no memory dump although one was asked for."""
-        self.mishap = mishap
+        self.host_fault = host_fault
         """What happened to the machine on the host; not the kernel's fault."""
 
     @property
@@ -38,9 +38,9 @@ class DeadMachineError(Exception):
     @property
     def sentence(self) -> str:
         """The death of the machine in one sentence."""
-        if self.fate is Fate.PANICKED:
+        if self.status is CallStatus.PANICKED:
             return self.last_line
-        if self.fate is Fate.OVERRAN:
+        if self.status is CallStatus.OVERRAN:
             places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
             return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
         return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
@@ -48,10 +48,10 @@ class DeadMachineError(Exception):
     def reply(self) -> Reply:
         """Return the reply to the request that was pending."""
         return Reply(
-            fate=self.fate,
+            status=self.status,
             error=self.sentence,
             log_complete=False,
             console=self.console,
             dump=self.dump,
-            mishap=self.mishap,
+            host_fault=self.host_fault,
         )

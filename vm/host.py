@@ -40,11 +40,11 @@ COMMAND = (
 class NoGuest:
     """The parts of a body that need a guest, for a process without one."""
 
-    def mishap(self) -> str:
-        """Return nothing: the agent's exit status tells its fate."""
+    def host_fault(self) -> str:
+        """Return nothing: the agent's exit status says it."""
         return ""
 
-    def autopsy(self) -> None:
+    def diagnosis(self) -> None:
         """Leave the host's own kernel alone."""
 
     def keep(self) -> int:

@@ -251,8 +251,8 @@ class Plan:
                 found.verify(closely=looked)
                 return restore(found, note).session
             except (DamagedTemplateError, DeadMachineError) as error:
-                if isinstance(error, DeadMachineError) and error.mishap and looked:
-                    raise boot.mishap(self.kernel, error) from error
+                if isinstance(error, DeadMachineError) and error.host_fault and looked:
+                    raise boot.host_fault(self.kernel, error) from error
                 if isinstance(error, DeadMachineError) and not looked:
                     note, looked = f"the first clone did not live: {error.sentence}", True
                     continue
@@ -316,8 +316,8 @@ class Plan:
                 self._forgo(folder, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
-                if death.mishap:
-                    raise boot.mishap(self.kernel, death) from death
+                if death.host_fault:
+                    raise boot.host_fault(self.kernel, death) from death
                 sentence = f"{self.kernel.spec} died while its template was made: {death.sentence}"
                 if warmup is not None:
                     raise UnfitError(sentence) from death

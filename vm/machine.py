@@ -22,7 +22,7 @@ class MachineKind(StrEnum):
     HOST = "host"
 
 
-class Fate(StrEnum):
+class CallStatus(StrEnum):
     """How a request ended."""
 
     ANSWERED = "answered"
@@ -51,7 +51,7 @@ class LogLine:
 class Reply:
     """The answer to one request, with the kernel log that belongs to it."""
 
-    fate: Fate
+    status: CallStatus
     value: Any = None
     error: str = ""
     log: tuple[LogLine, ...] = ()
@@ -67,7 +67,7 @@ class Reply:
     """The function-graph trace that was asked for, or why there is none."""
     dump: str = ""
     """Why there is no memory dump although one was asked for and the machine got into trouble."""
-    mishap: str = ""
+    host_fault: str = ""
     """What the host did to the machine; if not empty, the reply says nothing about the kernel."""
     cut: str = ""
     """What was left out of a kernel log that was too long; then `log_complete` is False."""

@@ -26,7 +26,7 @@ IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": Tru
 KEEP_THE_DEAD = {"reboot": "shutdown", "shutdown": "pause"}
 """A guest that resets or powers off is paused, so that its memory can be read."""
 
-AUTOPSY_SECONDS = 2.0
+DIAGNOSIS_SECONDS = 2.0
 DUMP_SECONDS = 60.0
 
 SHUTDOWN_REASONS = {
@@ -136,12 +136,12 @@ class Qemu:
         """Return why QEMU ended, or its last line of output."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason
-        return self.mishap() or self._last_word()
+        return self.host_fault() or self._last_word()
 
     def _last_word(self) -> str:
         return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
 
-    def mishap(self) -> str:
+    def host_fault(self) -> str:
         """Return what the host did to QEMU (a kill, a stop); empty if nothing."""
         status = self.process.poll()
         if status is not None and status < 0 and -status not in CRASHES:
@@ -187,7 +187,7 @@ class Qemu:
         """Whether the guest has stopped running."""
         return bool(self._monitor.shutdown_reason())
 
-    def autopsy(self) -> None:
+    def diagnosis(self) -> None:
         """Make a silent kernel print where it is, by an NMI that makes it panic.
 
         It works with interrupts off too; see `unknown_nmi_panic` in Documentation/admin-guide/kernel-parameters.txt.
@@ -195,11 +195,11 @@ class Qemu:
         if _is_stopped(self.process.pid):
             return
         with contextlib.suppress(QmpError):
-            self._monitor.execute("inject-nmi", patience=AUTOPSY_SECONDS)
+            self._monitor.execute("inject-nmi", patience=DIAGNOSIS_SECONDS)
             poll = select.poll()
             poll.register(self.exited, select.POLLIN)
             poll.register(self._monitor, select.POLLIN)
-            end = time.monotonic() + AUTOPSY_SECONDS
+            end = time.monotonic() + DIAGNOSIS_SECONDS
             while not self.ended() and (left := end - time.monotonic()) > 0:
                 if any(descriptor == self.exited for descriptor, _ in poll.poll(left * 1000)):
                     return

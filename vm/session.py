@@ -20,7 +20,7 @@ from vm.answers import NonsenseError
 from vm.death import PANIC, DeadMachineError
 from vm.guest.bundle import digest
 from vm.guest.frames import CHUNK, FrameBuffer, FramingError, encode
-from vm.machine import NO_EVIDENCE, Bundle, Evidence, Fate, LogLine, MachineInfo, Reply
+from vm.machine import NO_EVIDENCE, Bundle, CallStatus, Evidence, LogLine, MachineInfo, Reply
 from vm.monitor import QmpError
 from vm.patience import Patience, Waits, never
 
@@ -81,7 +81,7 @@ class Body(Protocol):
     def complaint(self) -> str:
         """Return the process's own last message."""
 
-    def mishap(self) -> str:
+    def host_fault(self) -> str:
         """Return what somebody on the host did to the process, if that is why there is no answer."""
 
     def starved(self) -> Waits:
@@ -90,7 +90,7 @@ class Body(Protocol):
     def faults(self) -> int:
         """Return how often it has waited for memory on disk."""
 
-    def autopsy(self) -> None:
+    def diagnosis(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
 
     def keep(self) -> int:
@@ -162,9 +162,9 @@ class Session:
         try:
             self._ask({"op": "load", "names": sorted(wanted), "sources": changed}, self._scaled(10.0), _nothing)
         except DeadMachineError as death:
-            if death.mishap:
+            if death.host_fault:
                 raise HostError(
-                    f"{death.mishap} when the guest was given its code",
+                    f"{death.host_fault} when the guest was given its code",
                     hint="see who did that, or whether memory ran out (dmesg)",
                 ) from death
             raise KernelError(
@@ -343,25 +343,25 @@ class Session:
             if other in ready:
                 return False
             if left <= 0:
-                raise self._died(Fate.OVERRAN, blame=wait.blame)
+                raise self._died(CallStatus.OVERRAN, blame=wait.blame)
 
-    def _died(self, fate: Fate = Fate.LOST, why: str = "", blame: str = "") -> DeadMachineError:
+    def _died(self, status: CallStatus = CallStatus.LOST, why: str = "", blame: str = "") -> DeadMachineError:
         """Let a dying machine finish its last words, take them and end it; `blame` is the host's part in it."""
         self._usable = False
-        if fate is Fate.LOST and not why and not self._body.ended():
+        if status is CallStatus.LOST and not why and not self._body.ended():
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
             poll.poll(EXIT_SECONDS * 1000)
         complaint = why or self._body.complaint()
-        mishap = self._body.mishap() or blame
+        host_fault = self._body.host_fault() or blame
         if PANIC in self._body.console():
-            fate, mishap = Fate.PANICKED, ""
+            status, host_fault = CallStatus.PANICKED, ""
         dump = self._dumped()
-        if fate is Fate.OVERRAN:
+        if status is CallStatus.OVERRAN:
             complaint = f"the guest does not answer ({complaint})"
-            fate = Fate.LOST if mishap else fate
-            self._body.autopsy()
-        death = DeadMachineError(fate, self._last_words(), complaint, dump, mishap)
+            status = CallStatus.LOST if host_fault else status
+            self._body.diagnosis()
+        death = DeadMachineError(status, self._last_words(), complaint, dump, host_fault)
         self._body.close()
         return death
 

@@ -31,7 +31,7 @@ from conformance.report.style import Style
 from conformance.report.text import verdict_lines
 from conformance.run.consent import for_host
 from conformance.run.deadline import expiry, process_began
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.options import specs_asked, workers
 from conformance.run.results import Claim, new_folder
 from conformance.run.run_options import RunOptions, read_options
@@ -185,9 +185,9 @@ def differences(
 
 
 def _repeat(kernels: Mapping[str, Kernel], again: list[Case], asked: _Asked) -> Tries:
-    workbench = Workbench(kernels, asked.run.machine)
+    pool = MachinePool(kernels, asked.run.machine)
     for side in kernels:
-        workbench.prepare(side, asked.progress)
+        pool.prepare(side, asked.progress)
     count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
     asked.progress(f"repeating {count} {asked.again} time{'s' * (asked.again != 1)} on each kernel")
     expires = expiry(asked.run.deadline, process_began())

@@ -24,11 +24,11 @@ from conformance.groups import GROUPS
 from conformance.model import Case
 from conformance.run import stopwatch
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from conformance.run.memory import family
 from conformance.run.try_case import once
 from kernels.resolve import resolve
-from vm.machine import Fate, MachineOptions
+from vm.machine import CallStatus, MachineOptions
 
 _SLUG = "kernel"
 _DEADLINE = 60.0
@@ -47,25 +47,25 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help="also say in which functions of the guest")
     parser.add_argument("--lines", type=int, default=24, metavar="N", help="functions to name (default: 24)")
     options = parser.parse_args()
-    with closing(Workbench({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, note)
+    with closing(MachinePool({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as pool:
+        pool.prepare(_SLUG, note)
         for group in options.group or [name for name, each in GROUPS.items() if not each.stress]:
             cases = GROUPS[group].cases()
             sample = cases[:: options.every]
-            seconds = min(_cost(workbench, sample) for _ in range(_PASSES)) / len(sample)
+            seconds = min(_cost(pool, sample) for _ in range(_PASSES)) / len(sample)
             say(f"{group:16} {len(cases):5} cases, {1000 * seconds:7.1f} ms each, {seconds * len(cases):6.1f} s")
             if options.inside:
-                _print(list(filter(None, [_looked_into(workbench, case) for case in sample])), options.lines)
-                workbench.close()
+                _print(list(filter(None, [_looked_into(pool, case) for case in sample])), options.lines)
+                pool.close()
     return 0
 
 
-def _cost(workbench: Workbench, cases: Sequence[Case]) -> float:
+def _cost(pool: MachinePool, cases: Sequence[Case]) -> float:
     """Return the processor time, in seconds, that the machine needs for some cases."""
-    workbench.machine(_SLUG)
+    pool.machine(_SLUG)
     begin = _used()
     for case in cases:
-        judgement = once(workbench, _SLUG, case).judgement
+        judgement = once(pool, _SLUG, case).judgement
         if not judgement.verdict.expected:
             note(f"{case.id}: {judgement.verdict}, so the numbers are not to be trusted")
     return _used() - begin
@@ -77,16 +77,16 @@ def _used() -> float:
     return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
 
-def _looked_into(workbench: Workbench, case: Case) -> Mapping[str, Any] | None:
+def _looked_into(pool: MachinePool, case: Case) -> Mapping[str, Any] | None:
     """Return the stopwatch's answer about a case; None if the case does not end."""
-    machine = workbench.machine(_SLUG)
+    machine = pool.machine(_SLUG)
     machine.load({**guest_bundle(), "stopwatch": Path(stopwatch.__file__).read_text()})
     arguments = {"scenario": case.scenario, "params": dict(case.params)}
     reply = machine.call("stopwatch:run", arguments, deadline=_DEADLINE)
-    if reply.fate is Fate.ANSWERED and machine.usable:
+    if reply.status is CallStatus.ANSWERED and machine.usable:
         return dict(reply.value)
-    note(f"{case.id}: {reply.fate} {reply.error}")
-    workbench.close()
+    note(f"{case.id}: {reply.status} {reply.error}")
+    pool.close()
     return None
 
 

@@ -17,7 +17,7 @@ from conformance.model import Case
 from conformance.run import greeting
 from conformance.run.bundle import guest_bundle
 from conformance.run.consent import for_host
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.run_options import read_options
 from conformance.run.selection import Wanted, checked, matcher
 from kernels.kernel import Kernel
@@ -40,10 +40,10 @@ def shell(options: argparse.Namespace) -> int:
     for_host([spec], yes=options.yes)
     progress = note if options.loudness >= 0 else hush
     kernel = resolve(spec, progress=progress)
-    workbench = Workbench({slug: kernel}, asked.machine)
-    workbench.prepare(slug, progress)
-    with contextlib.closing(workbench), contextlib.ExitStack() as stack:
-        machine = workbench.machine(slug)
+    pool = MachinePool({slug: kernel}, asked.machine)
+    pool.prepare(slug, progress)
+    with contextlib.closing(pool), contextlib.ExitStack() as stack:
+        machine = pool.machine(slug)
         if case is not None:
             _tell(case, _set_up(machine, case), progress)
         if options.loudness > 0:
@@ -94,7 +94,7 @@ def _tell(case: Case, reply: Reply, progress: Callable[[str], None]) -> None:
     """Say whether a case is set up, and what the kernel logged; that it is not is said to those who want quiet, too."""
     standing = reply.value is None and not reply.error
     say = progress if standing and not reply.log else note
-    say(f"{case.id}: {'is set up; paused before teardown' if standing else reply.fate}")
+    say(f"{case.id}: {'is set up; paused before teardown' if standing else reply.status}")
     if not standing:
         note(reply.error or f"it ended: {reply.value}")
     for line in reply.log:

@@ -14,7 +14,7 @@ from conformance.compare.try_result import try_result
 from conformance.judge.lists import Lists
 from conformance.model import Case
 from conformance.run.case_record import case_event
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel
@@ -47,7 +47,7 @@ class Repeater:
         self, kernels: Mapping[str, Kernel], options: MachineOptions, lists: Lists, workers: int, expires: float
     ) -> None:
         """Ask `kernels`, which are those of the two sides by name, until `expires` on the monotonic clock."""
-        self._new = partial(Workbench, kernels, options, expires)
+        self._new = partial(MachinePool, kernels, options, expires)
         self._kernels = kernels
         self._lists = lists
         self._workers = workers
@@ -74,15 +74,15 @@ class Repeater:
 
     def _ask(self, side: str, batch: Sequence[Case]) -> list[tuple[tuple[str, str], TryResult]]:
         """Ask one kernel some cases in one fresh clone; in another after a case that killed it."""
-        workbench = self._new()
+        pool = self._new()
         found = []
         try:
             for case in batch:
                 if self._over.is_set():
                     break
-                _, record = examine(workbench, side, case, self._lists, _ONCE)
+                _, record = examine(pool, side, case, self._lists, _ONCE)
                 event = case_event(record, "", {side: self._kernels[side].spec}, "")
                 found.append(((side, case.id), try_result(event)))
         finally:
-            workbench.close()
+            pool.close()
         return found

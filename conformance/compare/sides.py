@@ -79,9 +79,9 @@ def judged_now(spec: str, options: argparse.Namespace, results: Path | None, rep
     code = hold(options, recorder)
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         raise StoppedError(code)
-    if recorder.run is None or recorder.workbench is None:
+    if recorder.run is None or recorder.pool is None:
         raise KernelError(f"{spec} could not be judged", hint=f"see more with: ./conform run --kernel {spec}")
-    return list(_alive(Subject(recorder.run, slug, kernel) for slug, kernel in recorder.workbench.kernels.items()))
+    return list(_alive(Subject(recorder.run, slug, kernel) for slug, kernel in recorder.pool.kernels.items()))
 
 
 def judged_before(text: str, progress: Progress, warn: Progress) -> list[Subject]:

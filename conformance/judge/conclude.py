@@ -13,16 +13,16 @@ from conformance.judge.defects import Deviation, Symptom, deviations
 from conformance.judge.judge import judge
 from conformance.judge.klog import Report, alarming, find_reports, meaning
 from conformance.model import Case, Ground, Judgement, KernelFacts, Verdict
-from vm.machine import Fate, LogLine, Reply
+from vm.machine import CallStatus, LogLine, Reply
 
 Known = Callable[[str], Ground | None]
 """The ground that excuses a report by its title; None if nothing does."""
 
-_FATES = {
-    Fate.PANICKED: (Verdict.PANIC, "the kernel died"),
-    Fate.OVERRAN: (Verdict.HANG, "the case did not end by its deadline"),
-    Fate.LOST: (Verdict.LOST, "the machine vanished without a panic"),
-    Fate.RAISED: (Verdict.INFRA, "the scenario raised"),
+_STATUSES = {
+    CallStatus.PANICKED: (Verdict.PANIC, "the kernel died"),
+    CallStatus.OVERRAN: (Verdict.HANG, "the case did not end by its deadline"),
+    CallStatus.LOST: (Verdict.LOST, "the machine vanished without a panic"),
+    CallStatus.RAISED: (Verdict.INFRA, "the scenario raised"),
 }
 
 _STALE = re.compile(r"(?:^|[\]\s])\? \S+\+0x")
@@ -164,10 +164,10 @@ def trouble_of(
     before = reports_of(reply.before)
     news = [report for report in own if not known(report)]
     late = [report for report in before if not known(report)]
-    if reply.fate in _FATES and not (reply.fate is Fate.RAISED and (news or late)):
-        verdict, sentence = _FATES[reply.fate]
+    if reply.status in _STATUSES and not (reply.status is CallStatus.RAISED and (news or late)):
+        verdict, sentence = _STATUSES[reply.status]
         # The host's finding about a silent machine outranks its console, where our NMI shows as a panic.
-        found_out = reply.error and reply.fate in (Fate.OVERRAN, Fate.LOST)
+        found_out = reply.error and reply.status in (CallStatus.OVERRAN, CallStatus.LOST)
         witness = own or before or (() if found_out else find_reports(reply.console.splitlines()))
         # A report that a list knows is seldom the cause of death.
         witness = tuple(report for report in witness if not known(report)) or witness

@@ -16,7 +16,7 @@ from conformance.guestlib.able import FEATURES, SYMBOLS
 from conformance.judge.needs import needs_of
 from conformance.model import Case
 from kernels.kernel import Kernel
-from vm.machine import Fate, Reply
+from vm.machine import CallStatus, Reply
 
 PROBE: Final = "conformance.guestlib.able:lacking"
 
@@ -57,7 +57,7 @@ class Abilities:
         if unknown:
             reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
             # A guest that does not answer: its cases will find out why.
-            told = reply.value if reply.fate is Fate.ANSWERED and isinstance(reply.value, dict) else {}
+            told = reply.value if reply.status is CallStatus.ANSWERED and isinstance(reply.value, dict) else {}
             lacking, refused = (_texts(told.get(name)) for name in ("lacking", "refused"))
             for symbol in unknown:
                 self._known[symbol] = _why(kernel, symbol, lacking[symbol], refused) if symbol in lacking else ""

@@ -14,7 +14,7 @@ from common.errors import HostError
 from conformance.judge.lists import Lists
 from conformance.model import Case, LogEntry, Verdict
 from conformance.report.events import CaseEvent
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.retries import EvidenceRequest
 from conformance.run.try_case import once
 from vm.machine import SOCKMAP_PATHS, Evidence
@@ -64,7 +64,7 @@ def store(results: Path, event: CaseEvent) -> Path:
     return folder
 
 
-def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_request: EvidenceRequest) -> None:
+def collect(pool: MachinePool, slug: str, case: Case, lists: Lists, evidence_request: EvidenceRequest) -> None:
     """Run an unexpected case again for a trace or a memory dump; `missing.txt` says what could not be collected."""
     folder = evidence_request.results / folder_of(slug, case.id)
     memory = folder / MEMORY
@@ -75,7 +75,7 @@ def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_
         evidence = Evidence(
             trace=SOCKMAP_PATHS if evidence_request.trace else (), dump=memory if evidence_request.dump else None
         )
-        found = once(workbench, slug, case, lists, fresh=True, evidence=evidence)
+        found = once(pool, slug, case, lists, fresh=True, evidence=evidence)
         if found.reply is None:
             return
         if evidence_request.trace and found.reply.trace:
@@ -84,17 +84,17 @@ def collect(workbench: Workbench, slug: str, case: Case, lists: Lists, evidence_
         missing = [found.reply.dump] if found.reply.dump else []
         missing += ["no trace: the machine died with it"] if evidence_request.trace and not found.reply.trace else []
         if evidence_request.dump and not memory.exists() and not missing:
-            missing += _dump(workbench, memory)
+            missing += _dump(pool, memory)
         if missing:
             outfile.create(folder / MISSING, "".join(f"{foreign.line(line)}\n" for line in missing).encode())
     except OSError:
         return  # the controller writes here next and reports the error
 
 
-def _dump(workbench: Workbench, memory: Path) -> Iterator[str]:
+def _dump(pool: MachinePool, memory: Path) -> Iterator[str]:
     """Dump the memory of the healthy machine in use; yield why there is no dump."""
     try:
-        if not workbench.dump(memory):
+        if not pool.dump(memory):
             yield "no memory dump: its machine was gone before"
     except HostError as error:
         yield f"no memory dump: {error}"

@@ -14,7 +14,7 @@ from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
 from conformance.model import Case, KernelFacts, Verdict
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
 from kernels.resolve import resolve
@@ -40,12 +40,12 @@ def watching() -> tuple[float, float]:
     cases = [case for case in redirect_cases() if case.params["layout"] == "plain"][::_WATCHED]
     kernel = resolve(_SPEC)
     facts = KernelFacts(kernel.version, kernel.config)
-    with closing(Workbench({_SLUG: kernel}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, lambda text: None)
-        machine = cast("Session", workbench.machine(_SLUG))
+    with closing(MachinePool({_SLUG: kernel}, MachineOptions(preload=PRELOAD))) as pool:
+        pool.prepare(_SLUG, lambda text: None)
+        machine = cast("Session", pool.machine(_SLUG))
 
         def watched(case: Case) -> None:
-            reply = workbench.ask(_SLUG, case)
+            reply = pool.ask(_SLUG, case)
             assert conclude(case, facts, reply).verdict.expected
 
         def unwatched(case: Case) -> None:
@@ -81,14 +81,14 @@ def recovered() -> tuple[float, float]:
     """Have a kernel panic; return the seconds from the request to do so until another answers, and the next case."""
     case, *_ = redirect_cases()
     crash = Case(case.group, "panic", "crash:panic", case.params)
-    with closing(Workbench({_SLUG: resolve(_SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare(_SLUG, lambda text: None)
-        workbench.machine(_SLUG).load({**guest_bundle(), "crash": _CRASH})
+    with closing(MachinePool({_SLUG: resolve(_SPEC)}, MachineOptions(preload=PRELOAD))) as pool:
+        pool.prepare(_SLUG, lambda text: None)
+        pool.machine(_SLUG).load({**guest_bundle(), "crash": _CRASH})
         begin = time.perf_counter()
-        died, _ = examine(workbench, _SLUG, crash, how=Repetition(tries=1))
-        workbench.machine(_SLUG)
+        died, _ = examine(pool, _SLUG, crash, how=Repetition(tries=1))
+        pool.machine(_SLUG)
         replaced = time.perf_counter() - begin
-        judged, _ = examine(workbench, _SLUG, case)
+        judged, _ = examine(pool, _SLUG, case)
     assert (died.verdict, judged.verdict) == (Verdict.PANIC, Verdict.PASS)
     return replaced, time.perf_counter() - begin
 

@@ -21,7 +21,7 @@ from conformance.run.kernels import make_ready
 from conformance.run.quick_run import quick_of
 from conformance.run.recorder import RunRecorder
 from conformance.run.remote import outlive_lost_machines
-from conformance.run.stash import BROKEN, DONE, OPTIONS, WORKBENCH, broken_in, kernel_of, specs_of
+from conformance.run.stash import BROKEN, DONE, OPTIONS, POOL, broken_in, kernel_of, specs_of
 
 
 class Controller:
@@ -59,14 +59,14 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Begin with what the first worker collected; all collect the same."""
-        if self.recorder.run is None and self.recorder.workbench is not None:
+        if self.recorder.run is None and self.recorder.pool is not None:
             self._selected = ids
             self._begin(planned_among(ids, specs_of(self._config)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """End the run in time, whatever it hangs on."""
-        with alarm(self.recorder.expires if self.recorder.workbench is not None else math.inf):
+        with alarm(self.recorder.expires if self.recorder.pool is not None else math.inf):
             return (yield)
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
@@ -145,7 +145,7 @@ class Controller:
 
     def _prepare(self, specs: Mapping[str, str]) -> None:
         """Make the kernels ready unless the command did; ends the session if that fails."""
-        if self.recorder.workbench is not None:
+        if self.recorder.pool is not None:
             return
         try:
             make_ready(self.recorder, specs, self._config.stash[OPTIONS].machine)
@@ -155,8 +155,8 @@ class Controller:
 
     def _adopt(self) -> None:
         self._config.stash[DONE] = frozenset(self.recorder.seen)
-        if self.recorder.workbench is not None:
-            self._config.stash[WORKBENCH] = self.recorder.workbench
+        if self.recorder.pool is not None:
+            self._config.stash[POOL] = self.recorder.pool
             self._config.stash[BROKEN] = frozenset(event.slug for event in self.recorder.kernels if event.error)
 
     def _begin(self, planned: Planned) -> None:

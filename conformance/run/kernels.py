@@ -12,7 +12,7 @@ from common.errors import ConformError, DeadlinePassed, KernelError
 from conformance.report.events import KernelEvent
 from conformance.run import resume
 from conformance.run.deadline import alarm, too_late
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.provenance import identity
 from conformance.run.recorder import RunRecorder
 from kernels.kernel import Kernel
@@ -39,11 +39,11 @@ def make_ready(
                 resume.check_kernels(recorder.before, kernels)
             # A machine dies with the thread that started it, so this thread must start it.
             alone = start_ahead and len(kernels) == 1
-            workbench = Workbench(kernels, options, recorder.expires, eager=alone)
-            recorder.kernels = [*kernel_events(workbench, list(kernels), recorder.note), *missing]
+            pool = MachinePool(kernels, options, recorder.expires, eager=alone)
+            recorder.kernels = [*kernel_events(pool, list(kernels), recorder.note), *missing]
     except DeadlinePassed:
         raise too_late(recorder.deadline) from None
-    recorder.workbench = workbench
+    recorder.pool = pool
 
 
 def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:
@@ -63,31 +63,31 @@ def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str
     return kernels, missing
 
 
-def kernel_events(workbench: Workbench, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:
+def kernel_events(pool: MachinePool, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:
     """Make the kernels' machines ready, two at a time, and describe them; leaves nothing behind when interrupted."""
     if len(slugs) == 1:
         # A signal reaches this thread only: a boot that it does itself ends at once.
-        return [kernel_event(workbench, slugs[0], progress)]
-    pool = ThreadPoolExecutor(max_workers=2)
-    futures = [pool.submit(kernel_event, workbench, slug, progress) for slug in slugs]
+        return [kernel_event(pool, slugs[0], progress)]
+    threads = ThreadPoolExecutor(max_workers=2)
+    futures = [threads.submit(kernel_event, pool, slug, progress) for slug in slugs]
     try:
         return [future.result() for future in futures]
     finally:
         running = [future for future in futures if not future.cancel()]
         while wait(running, timeout=_PAUSE).not_done:
             end_all()
-        pool.shutdown()
+        threads.shutdown()
 
 
-def kernel_event(workbench: Workbench, slug: str, progress: Callable[[str], None]) -> KernelEvent:
+def kernel_event(pool: MachinePool, slug: str, progress: Callable[[str], None]) -> KernelEvent:
     """Make one kernel's machine ready and describe both; a kernel that cannot be judged says so in `error`."""
     started = time.monotonic()
     try:
-        info = workbench.prepare(slug, progress)
+        info = pool.prepare(slug, progress)
     except KernelError as error:
-        return replace(identity(slug, workbench.kernels[slug]), error=str(error), hint=error.hint)
+        return replace(identity(slug, pool.kernels[slug]), error=str(error), hint=error.hint)
     return replace(
-        identity(slug, workbench.kernels[slug]),
+        identity(slug, pool.kernels[slug]),
         machine=str(info.kind),
         accelerator=info.accelerator,
         why=info.why,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""One process's workbench: the kernels under test and its current machine."""
+"""One process's pool: the kernels under test and its current machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kernels.config import check_bootable
 from kernels.kernel import Kernel
 from vm.boot import Booted
 from vm.launch import flaw, open_machine, prepare, start_ahead
-from vm.machine import NO_EVIDENCE, Evidence, Fate, Machine, MachineInfo, MachineKind, MachineOptions, Reply
+from vm.machine import NO_EVIDENCE, CallStatus, Evidence, Machine, MachineInfo, MachineKind, MachineOptions, Reply
 
 PRELOAD = (
     "ipv6", "unix", "af_packet", "vsock_loopback", "tls", "gcm", "ctr", "ghash_generic", "kcm", "sctp", "smc", "tipc",
@@ -55,7 +55,7 @@ def facts_of(kernel: Kernel) -> KernelFacts:
     return KernelFacts(version=kernel.version, config=kernel.config)
 
 
-class Workbench:
+class MachinePool:
     """Answers cases with one machine at a time; a machine in trouble is replaced before the next case."""
 
     def __init__(
@@ -230,4 +230,9 @@ class Workbench:
 def healthy(reply: Reply) -> bool:
     """Return whether the next case may run on the same machine."""
     quiet = not reports_of((*reply.before, *reply.log))
-    return reply.fate in (Fate.ANSWERED, Fate.RAISED) and reply.log_complete and quiet and not alarming(reply.taint)
+    return (
+        reply.status in (CallStatus.ANSWERED, CallStatus.RAISED)
+        and reply.log_complete
+        and quiet
+        and not alarming(reply.taint)
+    )

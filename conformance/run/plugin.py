@@ -25,7 +25,7 @@ from conformance.run.artifacts import collect
 from conformance.run.case_record import FAULT, RECORD
 from conformance.run.controller import Controller
 from conformance.run.deadline import PASSED, alarm, exit_at
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.options import add_pytest_options, workers
 from conformance.run.quick_run import chosen_cases
 from conformance.run.remote import at_home, here
@@ -37,7 +37,7 @@ from conformance.run.stash import (
     DURATIONS,
     LAST,
     OPTIONS,
-    WORKBENCH,
+    POOL,
     broken_in,
     case_of,
     kernel_of,
@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         kernels = pickle.loads(worker_input["conform_kernels"])  # noqa: S301 - made by our own controller
         expires = time.monotonic() + worker_input["conform_left"]
         exit_at(expires)
-        config.stash[WORKBENCH] = _workbench(kernels, asked.machine, expires, tuple(worker_input["conform_home"]))
+        config.stash[POOL] = _pool(kernels, asked.machine, expires, tuple(worker_input["conform_home"]))
         config.stash[BROKEN] = frozenset(worker_input["conform_broken"])
         config.stash[DONE] = frozenset(worker_input["conform_done"])
         config.stash[DURATIONS] = worker_input["conform_durations"]
@@ -80,23 +80,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Controller(config), "conform-controller")
 
 
-def _workbench(
-    kernels: Mapping[str, Kernel], options: MachineOptions, expires: float, home: tuple[str, ...]
-) -> Workbench:
-    """Return a worker's workbench; a worker on another machine finds and prepares kernels itself."""
+def _pool(kernels: Mapping[str, Kernel], options: MachineOptions, expires: float, home: tuple[str, ...]) -> MachinePool:
+    """Return a worker's pool; a worker on another machine finds and prepares kernels itself."""
     if home == here():
-        return Workbench(kernels, options, expires)
-    workbench = Workbench(at_home(kernels), options, expires)
-    for slug in workbench.kernels:
-        workbench.prepare(slug, lambda _: None)
-    return workbench
+        return MachinePool(kernels, options, expires)
+    pool = MachinePool(at_home(kernels), options, expires)
+    for slug in pool.kernels:
+        pool.prepare(slug, lambda _: None)
+    return pool
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the machine in use."""
-    workbench = config.stash.get(WORKBENCH, None)
-    if workbench is not None:
-        workbench.close()
+    pool = config.stash.get(POOL, None)
+    if pool is not None:
+        pool.close()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -164,11 +162,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """With --until-fail, divide the total time among the cases."""
-    asked, workbench = session.config.stash[OPTIONS], session.config.stash.get(WORKBENCH, None)
+    asked, pool = session.config.stash[OPTIONS], session.config.stash.get(POOL, None)
     cases = sum(1 for item in session.items if case_of(item))
-    if asked.repetition.until_fail and workbench is not None and cases:
+    if asked.repetition.until_fail and pool is not None and cases:
         workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
-        seconds = _SHARED * (workbench.expires - time.monotonic()) * workers / cases
+        seconds = _SHARED * (pool.expires - time.monotonic()) * workers / cases
         repetition = replace(asked.repetition, seconds=seconds)
         session.config.stash[OPTIONS] = replace(asked, repetition=repetition)
 
@@ -200,9 +198,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Hand a worker the kernels as the controller found them."""
-    workbench = node.config.stash.get(WORKBENCH, None)
+    pool = node.config.stash.get(POOL, None)
     controller = node.config.pluginmanager.get_plugin("conform-controller")
-    expires = workbench.expires if workbench is not None else math.inf
+    expires = pool.expires if pool is not None else math.inf
     node.workerinput["conform_left"] = (
         expires - time.monotonic()
     )  # the monotonic clock of another machine has another zero
@@ -210,7 +208,7 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["conform_home"] = list(here())
     node.workerinput["conform_durations"] = dict(controller.recorder.durations)
     node.workerinput["conform_broken"] = sorted(broken_in(node.config))
-    node.workerinput["conform_kernels"] = pickle.dumps(workbench.kernels if workbench is not None else {})
+    node.workerinput["conform_kernels"] = pickle.dumps(pool.kernels if pool is not None else {})
 
 
 @pytest.fixture(scope="session")
@@ -234,13 +232,13 @@ def conform(request: pytest.FixtureRequest, kernel: str) -> Callable[[Case], Non
 def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[Judgement, dict[str, Any]]:
     """Examine a case, with its evidence; stop the session if time is up, the host is broken or a table is wrong."""
     stash, found = request.config.stash, None
-    workbench, asked = stash[WORKBENCH], stash[OPTIONS]
+    pool, asked = stash[POOL], stash[OPTIONS]
     try:
-        with alarm(workbench.expires):
+        with alarm(pool.expires):
             last = request.node.stash.get(LAST, False)
-            found = examine(workbench, kernel, case, asked.lists, asked.repetition, last=last)
+            found = examine(pool, kernel, case, asked.lists, asked.repetition, last=last)
             if asked.evidence_request is not None and not found[0].verdict.expected:
-                collect(workbench, kernel, case, asked.lists, asked.evidence_request)
+                collect(pool, kernel, case, asked.lists, asked.evidence_request)
     except DeadlinePassed:
         # The controller gives the remaining cases their verdict.
         request.session.shouldstop = PASSED

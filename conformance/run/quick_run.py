@@ -11,7 +11,7 @@ from common.errors import ConformError, lines_of
 from conformance.run.machine_pool import facts_of
 from conformance.run.quick import QuickSelection, choices
 from conformance.run.selection import Chosen
-from conformance.run.stash import OPTIONS, QUICKENED, WORKBENCH, chosen_in, specs_of
+from conformance.run.stash import OPTIONS, POOL, QUICKENED, chosen_in, specs_of
 from kernels.resolve import resolve
 
 
@@ -21,8 +21,8 @@ def quick_of(config: pytest.Config) -> Mapping[str, QuickSelection]:
     if not asked.quick:
         return {}
     try:
-        if WORKBENCH in config.stash:
-            kernels = config.stash[WORKBENCH].kernels
+        if POOL in config.stash:
+            kernels = config.stash[POOL].kernels
         else:
             # The cases are only listed, or collected before the kernels are made ready.
             kernels = {slug: resolve(spec) for slug, spec in specs_of(config).items()}

@@ -17,7 +17,7 @@ from conformance.report.summary import write_summary
 from conformance.run import resume
 from conformance.run.artifacts import has_evidence, store
 from conformance.run.deadline import expiry, process_began
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.provenance import run_event
 from conformance.run.quick import QuickSelection
 from conformance.run.results import Claim
@@ -41,7 +41,7 @@ class RunRecorder:
     earlier: float = 0.0
     """Seconds that the interrupted run took."""
     run: Run | None = None
-    workbench: Workbench | None = None
+    pool: MachinePool | None = None
     """The kernels and their machine; see `kernels.make_ready`."""
     kernels: list[KernelEvent] = field(default_factory=list)
     """The kernels under test, once they are ready."""

@@ -9,14 +9,14 @@ import pytest
 
 from conformance.groups import cases
 from conformance.model import Case
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.run_options import RunOptions
 from conformance.run.selection import Chosen, choose
 
 OPTIONS: pytest.StashKey[RunOptions] = pytest.StashKey()
 """The options of the command line."""
-WORKBENCH: pytest.StashKey[Workbench] = pytest.StashKey()
-"""The workbench of this process, once the kernels are known."""
+POOL: pytest.StashKey[MachinePool] = pytest.StashKey()
+"""The pool of this process, once the kernels are known."""
 BROKEN: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 """Slugs of kernels that do not boot: their cases are not tried."""
 DONE: pytest.StashKey[frozenset[str]] = pytest.StashKey()

@@ -14,10 +14,10 @@ from conformance.judge.defects import deviations
 from conformance.judge.lists import Lists
 from conformance.judge.needs import unmet
 from conformance.model import Case, Ground, Judgement, KernelFacts, Source, Verdict
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.retries import Repetition, Try, disagree, gathered, worst
 from conformance.run.sparing import unwrapped
-from vm.machine import NO_EVIDENCE, Evidence, Fate, Reply
+from vm.machine import NO_EVIDENCE, CallStatus, Evidence, Reply
 
 _NO_LISTS = Lists()
 _ONCE = Repetition()
@@ -26,7 +26,7 @@ _PERHAPS_LACKING = (Verdict.FAIL, Verdict.XPASS, Verdict.INFRA)
 
 
 def examine(
-    workbench: Workbench,
+    pool: MachinePool,
     slug: str,
     case: Case,
     lists: Lists = _NO_LISTS,
@@ -39,53 +39,53 @@ def examine(
     The verdict of the repetitions stands. Further tries, in fresh clones, only show whether it is stable.
     After the `last` case of a machine, its late log lines are read.
     """
-    facts = workbench.facts(slug)
-    missing = [*_refusals(case, facts, lists), *_harms(workbench, slug, case, facts)]
-    missing = missing or _grounds(unmet(case, facts, workbench.known_lacking(slug, case)))
+    facts = pool.facts(slug)
+    missing = [*_refusals(case, facts, lists), *_harms(pool, slug, case, facts)]
+    missing = missing or _grounds(unmet(case, facts, pool.known_lacking(slug, case)))
     if missing:
         skipped = Try(_skip(missing))
-        skipped = _and_after(skipped, workbench, slug, lists) if last else skipped
+        skipped = _and_after(skipped, pool, slug, lists) if last else skipped
         return skipped.judgement, _record(slug, case, skipped, [skipped])
-    tries = gathered(_repetitions(workbench, slug, case, lists, how, last=last))
-    if missing := _inabilities(workbench, slug, case, facts, tries):
+    tries = gathered(_repetitions(pool, slug, case, lists, how, last=last))
+    if missing := _inabilities(pool, slug, case, facts, tries):
         skipped = Try(_skip(missing))
         return skipped.judgement, _record(slug, case, skipped, [skipped])
-    standing, confirmations = _confirmed(workbench, slug, case, lists, how, tries)
+    standing, confirmations = _confirmed(pool, slug, case, lists, how, tries)
     record = _record(slug, case, standing, tries, confirmations)
     rows = deviations(case, facts.version)
     return standing.judgement, record | {"may_show": list(dict.fromkeys(str(row) for row in rows if not row.racy))}
 
 
 def _confirmed(
-    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, tries: list[Try]
+    pool: MachinePool, slug: str, case: Case, lists: Lists, how: Repetition, tries: list[Try]
 ) -> tuple[Try, tuple[str, ...]]:
     """Add to the `tries` of a case those in fresh clones that confirm it.
 
     Returns the try that stands, and the cases that made others needless, see sparing.py.
     """
     standing = worst(tries)
-    confirmations = workbench.confirmations.of(slug, case, standing.judgement) if how.sparing else ()
+    confirmations = pool.confirmations.of(slug, case, standing.judgement) if how.sparing else ()
     if confirmations or standing.judgement.verdict.expected or standing.reply is None:
         return standing, confirmations
     if standing.hasty:
-        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        again = once(pool, slug, case, lists, fresh=True, last=True)
         if again.reply is None:
             return standing, ()
         tries.append(again)
-        return _confirmed(workbench, slug, case, lists, how, tries)
+        return _confirmed(pool, slug, case, lists, how, tries)
     for _ in range(how.tries - 1):
-        again = once(workbench, slug, case, lists, fresh=True, last=True)
+        again = once(pool, slug, case, lists, fresh=True, last=True)
         if again.reply is None:
             break
         tries.append(again)
         if disagree(tries):
             break
-        workbench.confirmations.confirm(slug, case, standing.judgement, again.judgement)
+        pool.confirmations.confirm(slug, case, standing.judgement, again.judgement)
     return standing, ()
 
 
 def once(
-    workbench: Workbench,
+    pool: MachinePool,
     slug: str,
     case: Case,
     lists: Lists = _NO_LISTS,
@@ -101,45 +101,45 @@ def once(
     `hurried` try looks for missing data for a shorter time.
     """
     if fresh:
-        workbench.close()
-    asked = workbench.confirmations.hurry(slug, case) if hurried else case
+        pool.close()
+    asked = pool.confirmations.hurry(slug, case) if hurried else case
     try:
-        reply, hasty = unwrapped(asked, workbench.ask(slug, asked, evidence))
+        reply, hasty = unwrapped(asked, pool.ask(slug, asked, evidence))
     except HostError:
         raise
     except ConformError as error:
         return _unanswered(f"no machine: {error}", error.hint, fresh=fresh)
-    found = replace(_concluded(workbench, slug, case, lists, reply), fresh=fresh, hasty=hasty)
+    found = replace(_concluded(pool, slug, case, lists, reply), fresh=fresh, hasty=hasty)
     if last or not found.judgement.verdict.expected:
-        found = _and_after(found, workbench, slug, lists)
-    if not found.judgement.verdict.expected and (flaw := reply.mishap or workbench.flaw()):
+        found = _and_after(found, pool, slug, lists)
+    if not found.judgement.verdict.expected and (flaw := reply.host_fault or pool.flaw()):
         return replace(found, judgement=_unanswered(flaw).judgement, flawed=True)
     return found
 
 
-def _concluded(workbench: Workbench, slug: str, case: Case, lists: Lists, reply: Reply) -> Try:
+def _concluded(pool: MachinePool, slug: str, case: Case, lists: Lists, reply: Reply) -> Try:
     """Judge a reply; the log of an unexpected one is decoded."""
-    facts = workbench.facts(slug)
+    facts = pool.facts(slug)
     judgement = conclude(
-        case, facts, reply, previous=workbench.previous, known=lambda title: lists.known(title, facts.version)
+        case, facts, reply, previous=pool.previous, known=lambda title: lists.known(title, facts.version)
     )
     if not judgement.verdict.expected:
-        reply = workbench.decoded(slug, reply)
+        reply = pool.decoded(slug, reply)
     return Try(judgement, reply, log=(*reply.before, *reply.log), seconds=reply.seconds)
 
 
-def _and_after(found: Try, workbench: Workbench, slug: str, lists: Lists) -> Try:
+def _and_after(found: Try, pool: MachinePool, slug: str, lists: Lists) -> Try:
     """Judge a case also by the log lines after the machine's last answer, if the machine still runs."""
-    since = f"after {workbench.asked}, the machine's last case,"
-    reply = workbench.read_late_log()
+    since = f"after {pool.asked}, the machine's last case,"
+    reply = pool.read_late_log()
     if reply is None:
         return found
-    version = workbench.facts(slug).version
+    version = pool.facts(slug).version
     late = replace(reply, before=(*reply.before, *reply.log), log=())
     trouble = trouble_of(late, since, known=lambda report: lists.known(report.title, version))
     if trouble is None:
         return found
-    said = workbench.decoded(slug, late).before
+    said = pool.decoded(slug, late).before
     judgement = troubled(*trouble)
     differences = (*judgement.differences, *found.judgement.differences)
     return replace(found, judgement=replace(judgement, differences=differences), log=(*found.log, *said))
@@ -150,7 +150,7 @@ def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
     return (each for each in (lists.refusal(case.id, facts.version), unmet(case, facts)) if each is not None)
 
 
-def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts, tries: list[Try]) -> list[Ground]:
+def _inabilities(pool: MachinePool, slug: str, case: Case, facts: KernelFacts, tries: list[Try]) -> list[Ground]:
     """Return the reason why this guest cannot run a failed case; nothing if no machine answers.
 
     The verdict of a kernel that warned, died or hung stands, whatever the guest lacks.
@@ -159,13 +159,13 @@ def _inabilities(workbench: Workbench, slug: str, case: Case, facts: KernelFacts
     if not unexpected or not all(_may_lack_something(each) for each in unexpected):
         return []
     try:
-        return _grounds(unmet(case, facts, workbench.lacking(slug, case)))
+        return _grounds(unmet(case, facts, pool.lacking(slug, case)))
     except ConformError:
         return []
 
 
 def _may_lack_something(found: Try) -> bool:
-    answered = found.reply is not None and found.reply.fate in (Fate.ANSWERED, Fate.RAISED)
+    answered = found.reply is not None and found.reply.status in (CallStatus.ANSWERED, CallStatus.RAISED)
     return answered and found.judgement.verdict in _PERHAPS_LACKING
 
 
@@ -173,10 +173,10 @@ def _grounds(need: Ground | None) -> list[Ground]:
     return [need] if need is not None else []
 
 
-def _harms(workbench: Workbench, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:
+def _harms(pool: MachinePool, slug: str, case: Case, facts: KernelFacts) -> Sequence[Ground]:
     """Return the defects for which a case must not run on `host`."""
     harms = [row.as_ground() for row in deviations(case, facts.version) if row.harmful]
-    return harms if harms and workbench.kernels[slug].is_host else ()
+    return harms if harms and pool.kernels[slug].is_host else ()
 
 
 def _skip(grounds: Sequence[Ground]) -> Judgement:
@@ -199,7 +199,7 @@ def _unanswered(sentence: str, hint: str = "", *, fresh: bool = False) -> Try:
 
 
 def _repetitions(
-    workbench: Workbench, slug: str, case: Case, lists: Lists, how: Repetition, *, last: bool
+    pool: MachinePool, slug: str, case: Case, lists: Lists, how: Repetition, *, last: bool
 ) -> Iterator[Try]:
     """Yield the unconditional tries of a case; at least one, which may be unanswered."""
     end = time.monotonic() + how.seconds
@@ -207,10 +207,10 @@ def _repetitions(
     while not count or (count < how.repeat and time.monotonic() < end):
         count += 1
         ending = last and count >= how.repeat
-        found = once(workbench, slug, case, lists, fresh=how.isolated, last=ending or how.isolated, hurried=how.sparing)
+        found = once(pool, slug, case, lists, fresh=how.isolated, last=ending or how.isolated, hurried=how.sparing)
         if found.flawed:
             yield found
-            found = once(workbench, slug, case, lists, fresh=True, last=ending or how.isolated)
+            found = once(pool, slug, case, lists, fresh=True, last=ending or how.isolated)
         yield found
         if found.reply is None or (how.until_fail and not found.judgement.verdict.expected):
             return
@@ -235,7 +235,7 @@ def _record(
         "differences": list(judgement.differences),
         "deviation": judgement.deviation,
         "grounds": [asdict(ground) for ground in judgement.grounds],
-        "observation": reply.value if reply is not None and reply.fate is Fate.ANSWERED else None,
+        "observation": reply.value if reply is not None and reply.status is CallStatus.ANSWERED else None,
         "error": reply.error if reply is not None else "",
         "log": [] if quiet else [asdict(line) for line in standing.log],
         "console": reply.console if reply is not None else "",

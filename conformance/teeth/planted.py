@@ -16,7 +16,7 @@ from typing import Final
 from common.errors import KernelError
 from conformance.guestlib.kernel_fault import choose
 from conformance.run import machine_pool
-from vm.machine import Fate, Machine
+from vm.machine import CallStatus, Machine
 
 VARIABLE: Final = "SOCKMAP_FAULT"
 _CHOOSE: Final = f"{choose.__module__}:{choose.__name__}"
@@ -28,7 +28,7 @@ def plant(number: str) -> None:
 
     def ask(machine: Machine) -> None:
         reply = machine.call(_CHOOSE, {"number": number}, deadline=_DEADLINE)
-        if reply.fate is not Fate.ANSWERED or reply.value != number:
+        if reply.status is not CallStatus.ANSWERED or reply.value != number:
             raise KernelError(
                 f"the kernel does not take fault {number}: {reply.error or reply.value!r}",
                 hint="does it have the patch conformance/teeth/faults.patch?",

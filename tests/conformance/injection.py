@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Support for injected faults: a workbench to inject them into, and a table of their outcomes.
+"""Support for injected faults: a pool to inject them into, and a table of their outcomes.
 
 `--faults N` makes N tries of each fault with a random moment or place.
 """
@@ -23,7 +23,7 @@ import pytest
 from common import cache
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case, Judgement, Verdict
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.try_case import examine
 from tests.conformance.conform import descendants, is_qemu
 from vm import template
@@ -55,10 +55,10 @@ TALLY = pytest.StashKey[list[FaultCount]]()
 
 
 @dataclass(slots=True)
-class FaultyWorkbench:
-    """A workbench, its random faults, and the row in which they are counted."""
+class FaultyPool:
+    """A pool, its random faults, and the row in which they are counted."""
 
-    workbench: Workbench
+    pool: MachinePool
     row: FaultCount
     tries: int
     """The number of --faults; 0 without the option."""
@@ -66,7 +66,7 @@ class FaultyWorkbench:
 
     def judge(self, case: Case) -> Judgement:
         """Examine a case and record its verdict."""
-        judgement, _ = examine(self.workbench, SLUG, case)
+        judgement, _ = examine(self.pool, SLUG, case)
         self.row.verdicts[str(judgement.verdict)] += 1
         return judgement
 

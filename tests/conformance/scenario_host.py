@@ -11,7 +11,7 @@ from typing import Any
 from bpf import build
 from conformance.run.bundle import guest_bundle
 from vm.host import LocalAgent
-from vm.machine import Fate, MachineInfo, MachineKind
+from vm.machine import CallStatus, MachineInfo, MachineKind
 from vm.session import Session
 
 FAULTS = Path(__file__).parents[1] / "bpf" / "faults"
@@ -50,7 +50,7 @@ def open_host(code: str = "", programs: Mapping[str, str] | None = None) -> Iter
 def ask(session: Session, function: str, **arguments: Any) -> Any:
     """Call a function of the guest module `tests_in_guest` and return what it returns."""
     reply = session.call(f"tests_in_guest:{function}", arguments, deadline=60.0)
-    assert reply.fate is Fate.ANSWERED, reply.error
+    assert reply.status is CallStatus.ANSWERED, reply.error
     return reply.value
 
 

@@ -18,13 +18,13 @@ from conformance.guestlib import able
 from conformance.judge.needs import symbols_needed, unmet
 from conformance.model import Case, KernelFacts, Verdict
 from conformance.run.ability import PROBE, Abilities
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from conformance.run.try_case import examine
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from kernels.version import Version
-from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedWorkbench
-from vm.machine import Fate, MachineOptions, Reply
+from tests.conformance.pools import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedPool
+from vm.machine import CallStatus, MachineOptions, Reply
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = KernelFacts(Version(6, 12, 107), {})
@@ -44,7 +44,7 @@ def kernel(modules: Path | None, **config: str) -> Kernel:
 
 def asked(answer: Any, subject: Kernel, case: Case = VSOCK) -> Mapping[str, str]:
     """Return what a case lacks in a guest with these answers."""
-    return Abilities().lacking(subject, case, lambda *_: Reply(fate=Fate.ANSWERED, value=answer))
+    return Abilities().lacking(subject, case, lambda *_: Reply(status=CallStatus.ANSWERED, value=answer))
 
 
 def indexed(tmp_path: Path, *names: str) -> Path:
@@ -89,7 +89,7 @@ def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
 
     def ask(function: str, arguments: Mapping[str, Any]) -> Reply:
         history.append((function, tuple(arguments["symbols"])))
-        return Reply(fate=Fate.ANSWERED, value={"lacking": {}, "refused": {}})
+        return Reply(status=CallStatus.ANSWERED, value={"lacking": {}, "refused": {}})
 
     for case in (TCP, VSOCK, TCP, VSOCK):
         assert abilities.lacking(kernel(None, INET="y"), case, ask) == {}
@@ -99,10 +99,10 @@ def test_a_guest_is_asked_once_and_only_what_a_case_needs() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(fate=Fate.PANICKED),
-        Reply(fate=Fate.ANSWERED, value=[1]),
-        Reply(fate=Fate.ANSWERED, value={"lacking": [1], "refused": 7}),
-        Reply(fate=Fate.ANSWERED, value={"lacking": {"UNIX": "x"}}),
+        Reply(status=CallStatus.PANICKED),
+        Reply(status=CallStatus.ANSWERED, value=[1]),
+        Reply(status=CallStatus.ANSWERED, value={"lacking": [1], "refused": 7}),
+        Reply(status=CallStatus.ANSWERED, value={"lacking": {"UNIX": "x"}}),
     ],
 )
 def test_an_invalid_answer_is_no_lack(reply: Reply) -> None:
@@ -110,7 +110,7 @@ def test_an_invalid_answer_is_no_lack(reply: Reply) -> None:
     assert Abilities().lacking(kernel(None), VSOCK, lambda *_: reply) == {}
 
 
-class Unable(ScriptedWorkbench):
+class Unable(ScriptedPool):
     """Has a guest without VSOCK, or none at all."""
 
     broken = False
@@ -130,34 +130,34 @@ class Unable(ScriptedWorkbench):
 
 def test_what_the_guest_cannot_do_is_skipped() -> None:
     """A case whose socket could not be created is a skip, and the next one like it is not asked."""
-    workbench = Unable(STRAY)
-    judgement, record = examine(workbench, SLUG, VSOCK)
+    pool = Unable(STRAY)
+    judgement, record = examine(pool, SLUG, VSOCK)
     assert (judgement.verdict, record["verdict"]) == (Verdict.SKIP, "skip")
     assert "its module vsock is missing" in judgement.reason
-    assert examine(workbench, SLUG, VSOCK)[0].verdict is Verdict.SKIP
-    assert workbench.history == ["ask"]
+    assert examine(pool, SLUG, VSOCK)[0].verdict is Verdict.SKIP
+    assert pool.history == ["ask"]
 
 
 def test_a_case_that_passes_asks_for_nothing() -> None:
     """A case that passes asks the guest nothing: that would cost time in each clone."""
-    workbench = Unable(GOOD)
-    assert examine(workbench, SLUG, CASE)[0].verdict is Verdict.PASS
-    assert not workbench.was_asked
+    pool = Unable(GOOD)
+    assert examine(pool, SLUG, CASE)[0].verdict is Verdict.PASS
+    assert not pool.was_asked
 
 
 @pytest.mark.parametrize("answer", [PANICKED, WARNED])
 def test_a_kernel_in_trouble_is_no_guest_that_lacks_something(answer: Reply) -> None:
     """The verdict of a kernel that died or warned stands, whatever sockets its guest lacks."""
-    workbench = Unable(answer, answer)
-    assert examine(workbench, SLUG, VSOCK)[0].verdict in (Verdict.PANIC, Verdict.SPLAT)
-    assert not workbench.was_asked
+    pool = Unable(answer, answer)
+    assert examine(pool, SLUG, VSOCK)[0].verdict in (Verdict.PANIC, Verdict.SPLAT)
+    assert not pool.was_asked
 
 
 def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
     """If no machine answers what the guest lacks, the failure stands."""
-    workbench = Unable(STRAY, STRAY)
-    workbench.broken = True
-    assert examine(workbench, SLUG, VSOCK)[0].verdict is Verdict.FAIL
+    pool = Unable(STRAY, STRAY)
+    pool.broken = True
+    assert examine(pool, SLUG, VSOCK)[0].verdict is Verdict.FAIL
 
 
 def test_every_symbol_of_a_socket_is_probed() -> None:
@@ -178,7 +178,7 @@ def test_a_kernel_of_unknown_configuration_is_asked_for_features(case: Case, sym
 
     def ask(_: str, arguments: Mapping[str, Any]) -> Reply:
         questions.append(arguments["symbols"])
-        return Reply(fate=Fate.ANSWERED, value={"lacking": {symbol: "EINVAL"}, "refused": {}})
+        return Reply(status=CallStatus.ANSWERED, value={"lacking": {symbol: "EINVAL"}, "refused": {}})
 
     lacking = abilities.lacking(kernel(None), case, ask)
     need = unmet(case, FACTS, lacking)
@@ -218,11 +218,11 @@ def test_features_are_absent_by_what_the_kernel_says_of_the_unknown(
 def test_debians_kernels_have_every_feature(spec: str) -> None:
     """The probes find in a guest what its kernel has: a skip by mistake would hide a fault."""
     subject = resolve(spec)
-    workbench = Workbench({SLUG: subject}, MachineOptions(preload=PRELOAD))
-    with contextlib.closing(workbench):
-        workbench.prepare(SLUG, lambda _: None)
+    pool = MachinePool({SLUG: subject}, MachineOptions(preload=PRELOAD))
+    with contextlib.closing(pool):
+        pool.prepare(SLUG, lambda _: None)
         symbols = [each for each in able.FEATURES if subject.config.get(each) == "y"]
-        reply = workbench.machine(SLUG).call(PROBE, {"symbols": symbols, "modules": True}, deadline=5.0)
+        reply = pool.machine(SLUG).call(PROBE, {"symbols": symbols, "modules": True}, deadline=5.0)
 
     assert len(symbols) > 5
     assert reply.value == {"lacking": {}, "refused": {}}

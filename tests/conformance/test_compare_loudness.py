@@ -21,7 +21,7 @@ from tests.conformance import report_runs
 from tests.conformance.test_compare_text import compared
 from tests.conformance.test_report_live import play
 from tests.conformance.test_reporting import write
-from vm.machine import Fate, LogLine, Reply
+from vm.machine import CallStatus, LogLine, Reply
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_quiet_comparison_tells_regressions() -> None:
 def test_a_case_that_is_set_up(loudness: int, said: tuple[LogLine, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """With -q only what the kernel logged, and a case that could not be set up, are worth a word."""
     progress = say.note if loudness >= 0 else say.hush
-    reply = Reply(fate=Fate.ANSWERED, value=None, error="", log=said)
+    reply = Reply(status=CallStatus.ANSWERED, value=None, error="", log=said)
 
     shell._tell(cases()[0], reply, progress)
     assert bool(capsys.readouterr().err) is (loudness >= 0 or bool(said))

@@ -221,7 +221,7 @@ class TestBadSpecs:
         monkeypatch.setattr(
             kernels,
             "kernel_events",
-            lambda workbench, slugs, note: [KernelEvent(spec=slug, slug=slug) for slug in slugs],
+            lambda pool, slugs, note: [KernelEvent(spec=slug, slug=slug) for slug in slugs],
         )
         recorder = RunRecorder()
         kernels.make_ready(recorder, by_slug(specs), MachineOptions())
@@ -260,7 +260,7 @@ def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(plugin, "examine", fail)
     options = SimpleNamespace(lists=None, repetition=None, evidence_request=None)
-    stash = {stash_keys.WORKBENCH: SimpleNamespace(expires=math.inf), stash_keys.OPTIONS: options}
+    stash = {stash_keys.POOL: SimpleNamespace(expires=math.inf), stash_keys.OPTIONS: options}
     node = SimpleNamespace(stash={}, user_properties=[])
     session = SimpleNamespace(shouldstop=False)
     request = SimpleNamespace(config=SimpleNamespace(stash=stash), node=node, session=session)

@@ -18,7 +18,7 @@ from conformance.model import Verdict
 from conformance.run import controller, kernels
 from conformance.run.controller import Controller
 from conformance.run.deadline import alarm, duration, expiry, process_began, seconds_of
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from conformance.run.recorder import RunRecorder
 from vm.machine import MachineOptions
 
@@ -111,7 +111,7 @@ class TestTheRun:
         ended = threading.Event()
         begun: list[str] = []
 
-        def never_ready(workbench: object, slug: str, progress: object) -> None:
+        def never_ready(pool: object, slug: str, progress: object) -> None:
             begun.append(slug)
             ended.wait(5)
 
@@ -119,7 +119,7 @@ class TestTheRun:
         monkeypatch.setattr(kernels, "end_all", ended.set)
 
         with pytest.raises(DeadlinePassed), alarm(time.monotonic() + 0.2):
-            kernels.kernel_events(Workbench({}, MachineOptions()), ["a", "b", "c"], print)
+            kernels.kernel_events(MachinePool({}, MachineOptions()), ["a", "b", "c"], print)
 
         assert ended.is_set()
         assert sorted(begun) == ["a", "b"]

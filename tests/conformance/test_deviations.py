@@ -19,7 +19,7 @@ from conformance.judge import steps
 from conformance.judge.defects import Deviation
 from conformance.model import Case, Ground, Judgement, Source, Verdict
 from tests.conformance.observations import facts
-from vm.machine import Fate, LogLine, Reply
+from vm.machine import CallStatus, LogLine, Reply
 
 CASE = Case("insert", "x", "", {"kind": "tcp4"})
 ROW = 'match = {}\nsince = { mainline = "5.10" }\ncommit = ""\nreason = "it forgets"\n'
@@ -60,18 +60,20 @@ def known_line(reason: str) -> Ground | None:
 def answered(log: tuple[LogLine, ...] = (), **answers: str) -> Reply:
     """Reply with these answers in place of the sane ones."""
     given = {step: answer for step, answer in {**SANE, **answers}.items() if answer != "absent"}
-    return Reply(fate=Fate.ANSWERED, value={"steps": given}, log=log)
+    return Reply(status=CallStatus.ANSWERED, value={"steps": given}, log=log)
 
 
 FORGETS = 'answers = { read = "nothing" }'
 WARNS = 'splat = "strp_done"'
 HANGS = 'verdict = "hang"'
 SPINS = 'verdict = "hang"\nwhere = "udp_bpf_recvmsg"'
-SPINNING = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  udp_bpf_recvmsg+0x328/0x450\n")
-ASLEEP = Reply(fate=Fate.OVERRAN, error="stack: [<0>] udp_bpf_recvmsg+0x10/0x450")
-LOGGED = Reply(fate=Fate.OVERRAN, log=(LogLine(9, 6, 1, " <TASK>\n  udp_bpf_recvmsg+0x328/0x450"),))
-STALE = Reply(fate=Fate.OVERRAN, console="[   32.1]  tcp_bpf_recvmsg+0x1/0x2\n[   32.2]  ? udp_bpf_recvmsg+0x3/0x4\n")
-ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0x450\n")
+SPINNING = Reply(status=CallStatus.OVERRAN, console=" <TASK>\n  udp_bpf_recvmsg+0x328/0x450\n")
+ASLEEP = Reply(status=CallStatus.OVERRAN, error="stack: [<0>] udp_bpf_recvmsg+0x10/0x450")
+LOGGED = Reply(status=CallStatus.OVERRAN, log=(LogLine(9, 6, 1, " <TASK>\n  udp_bpf_recvmsg+0x328/0x450"),))
+STALE = Reply(
+    status=CallStatus.OVERRAN, console="[   32.1]  tcp_bpf_recvmsg+0x1/0x2\n[   32.2]  ? udp_bpf_recvmsg+0x3/0x4\n"
+)
+ELSEWHERE = Reply(status=CallStatus.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0x450\n")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0
         ((FORGETS,), answered(read="half"), Verdict.FAIL),
         ((FORGETS,), answered(read="nothing", insert="EBUSY"), Verdict.FAIL),
         ((FORGETS,), answered((WARNING,), read="nothing"), Verdict.SPLAT),
-        ((FORGETS,), Reply(fate=Fate.OVERRAN), Verdict.HANG),
+        ((FORGETS,), Reply(status=CallStatus.OVERRAN), Verdict.HANG),
         (('answers = { read = "absent" }',), answered(read="absent"), Verdict.XFAIL),
         (('answers = { read = "data" }',), answered(), Verdict.XPASS),
         ((WARNS,), answered((WARNING,)), Verdict.XFAIL),
@@ -91,17 +93,17 @@ ELSEWHERE = Reply(fate=Fate.OVERRAN, console=" <TASK>\n  tcp_bpf_recvmsg+0x328/0
         ((WARNS,), answered((WARNING,), read="nothing"), Verdict.FAIL),
         ((WARNS, FORGETS), answered((WARNING,), read="nothing"), Verdict.XFAIL),
         ((WARNS, FORGETS), answered((WARNING,)), Verdict.XPASS),
-        ((HANGS,), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
-        ((HANGS,), Reply(fate=Fate.PANICKED), Verdict.PANIC),
+        ((HANGS,), Reply(status=CallStatus.OVERRAN), Verdict.XFAIL),
+        ((HANGS,), Reply(status=CallStatus.PANICKED), Verdict.PANIC),
         ((HANGS,), answered(), Verdict.XPASS),
         ((SPINS,), SPINNING, Verdict.XFAIL),
         ((SPINS,), ASLEEP, Verdict.XFAIL),
         ((SPINS,), LOGGED, Verdict.XFAIL),
         ((SPINS,), STALE, Verdict.HANG),
         ((SPINS,), ELSEWHERE, Verdict.HANG),
-        ((HANGS, FORGETS), Reply(fate=Fate.OVERRAN), Verdict.XFAIL),
-        ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN), Verdict.HANG),
-        ((f"{HANGS}\n{WARNS}",), Reply(fate=Fate.OVERRAN, log=(WARNING,)), Verdict.XFAIL),
+        ((HANGS, FORGETS), Reply(status=CallStatus.OVERRAN), Verdict.XFAIL),
+        ((f"{HANGS}\n{WARNS}",), Reply(status=CallStatus.OVERRAN), Verdict.HANG),
+        ((f"{HANGS}\n{WARNS}",), Reply(status=CallStatus.OVERRAN, log=(WARNING,)), Verdict.XFAIL),
     ],
 )
 def test_only_exactly_the_symptom_is_expected(
@@ -145,7 +147,7 @@ def test_a_report_is_excused_by_its_chain_of_functions(
 def test_a_known_report_is_not_the_cause_of_death(judged: Callable[..., Judgement]) -> None:
     """Of several reports the first unknown one is named."""
     died = "BUG: kernel NULL pointer dereference, address: 00000000000002a0\nRIP: 0010:__sk_msg_recvmsg+0x3e3/0x4e0\n"
-    reply = Reply(fate=Fate.PANICKED, console=f"{WARNING.text}\n---[ end trace 0 ]---\n{died}")
+    reply = Reply(status=CallStatus.PANICKED, console=f"{WARNING.text}\n---[ end trace 0 ]---\n{died}")
 
     assert "NULL pointer dereference in __sk_msg_recvmsg" in judged(reply, WARNS).differences[0]
     assert "strp_done" in judged(reply).differences[0]

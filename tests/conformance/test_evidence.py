@@ -24,8 +24,8 @@ from conformance.run.artifacts import collect, store
 from conformance.run.recorder import RunRecorder
 from conformance.run.retries import EvidenceRequest
 from tests.conformance.conform import environment
+from tests.conformance.pools import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, OneMachine, ScriptedPool
 from tests.conformance.report_runs import KERNEL_6_12, judged
-from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, OneMachine, ScriptedWorkbench
 from vm.machine import Reply
 
 LINE: LogEntry = {"sequence": 7, "level": 4, "microseconds": 1500000, "text": "WARNING: caf\u00e9"}
@@ -167,16 +167,16 @@ assert not [path for path in root.rglob("*") if path.is_file() and path.name != 
 class TestOneMoreRun:
     """A trace and a dump each take another run of the case."""
 
-    def _collected(self, tmp_path: Path, workbench: ScriptedWorkbench, **evidence_request: bool) -> dict[str, str]:
-        collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, **evidence_request))
-        assert workbench.history[:2] == ["close", "ask"], "not in a fresh clone"
+    def _collected(self, tmp_path: Path, pool: ScriptedPool, **evidence_request: bool) -> dict[str, str]:
+        collect(pool, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, **evidence_request))
+        assert pool.history[:2] == ["close", "ask"], "not in a fresh clone"
         return {path.name: path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()}
 
     def test_a_trace(self, tmp_path: Path) -> None:
         """The trace begins with the verdict of its run."""
-        workbench = ScriptedWorkbench(replace(STRAY, trace="0) sk_psock_init(); /* ret=0 */\n"))
+        pool = ScriptedPool(replace(STRAY, trace="0) sk_psock_init(); /* ret=0 */\n"))
 
-        files = self._collected(tmp_path, workbench, trace=True)
+        files = self._collected(tmp_path, pool, trace=True)
 
         assert files.keys() == {"trace.txt"}
         head, line = files["trace.txt"].splitlines()
@@ -185,17 +185,17 @@ class TestOneMoreRun:
 
     def test_a_dump_of_a_healthy_guest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A guest that did not die is dumped after its case."""
-        workbench = ScriptedWorkbench(STRAY)
-        monkeypatch.setattr(workbench, "dump", lambda path: path.write_text("core"))
+        pool = ScriptedPool(STRAY)
+        monkeypatch.setattr(pool, "dump", lambda path: path.write_text("core"))
 
-        assert self._collected(tmp_path, workbench, dump=True) == {"memory.elf": "core"}
+        assert self._collected(tmp_path, pool, dump=True) == {"memory.elf": "core"}
 
     @pytest.mark.parametrize("replies", [[WARNED], [STRAY, WARNED]], ids=["at-once", "late"])
     def test_a_dump_of_a_guest_that_warned(self, tmp_path: Path, replies: list[Reply]) -> None:
         """A guest that warned is dumped before it is closed."""
-        workbench = OneMachine(*replies)
+        pool = OneMachine(*replies)
 
-        collect(workbench, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, dump=True))
+        collect(pool, SLUG, CASE, Lists(), EvidenceRequest(tmp_path, dump=True))
 
         (core,) = (path for path in tmp_path.rglob("*.*") if path.is_file())
         assert (core.name, core.read_text()) == ("memory.elf", "core")
@@ -203,14 +203,14 @@ class TestOneMoreRun:
     def test_what_cannot_be_had(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Why there is no dump and no trace is in the folder."""
         no_dump = replace(PANICKED, dump="no memory dump: No space left on device")
-        files = self._collected(tmp_path, ScriptedWorkbench(no_dump), trace=True, dump=True)
+        files = self._collected(tmp_path, ScriptedPool(no_dump), trace=True, dump=True)
         assert files["missing.txt"].splitlines() == [no_dump.dump, "no trace: the machine died with it"]
 
-        workbench = ScriptedWorkbench(GOOD)
+        pool = ScriptedPool(GOOD)
 
         def refuse(path: Path) -> bool:
             raise HostError("the running kernel is no guest")
 
-        monkeypatch.setattr(workbench, "dump", refuse)
-        files = self._collected(tmp_path, workbench, dump=True)
+        monkeypatch.setattr(pool, "dump", refuse)
+        files = self._collected(tmp_path, pool, dump=True)
         assert files == {"missing.txt": "no memory dump: the running kernel is no guest\n"}

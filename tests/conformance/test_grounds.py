@@ -29,7 +29,7 @@ from tests.conformance import report_runs
 from tests.conformance.expectations import USUAL, answers, observation
 from tests.conformance.observations import case as redirect
 from tests.conformance.observations import facts, flowed
-from vm.machine import Fate, Reply
+from vm.machine import CallStatus, Reply
 
 PACKAGE = Path(conformance.__file__).parent
 LOCAL = redirect("sockmap-ingress-to-local-udp4-unix_dgram")
@@ -111,7 +111,7 @@ def test_a_known_defect_is_named_with_the_promise_it_breaks() -> None:
     shown = observation(case, str(kernel.version), USUAL)
     shown["steps"] |= {step: each for row in known for step, each in row.answers.items()}
     shown["steps"] = {step: answer for step, answer in shown["steps"].items() if answer != steps.ABSENT}
-    judged = conclude(case, kernel, Reply(fate=Fate.ANSWERED, value=shown))
+    judged = conclude(case, kernel, Reply(status=CallStatus.ANSWERED, value=shown))
 
     assert judged.verdict is Verdict.XFAIL
     defects = [ground for ground in judged.grounds if ground.source is Source.DEFECT]

@@ -16,11 +16,11 @@ from conformance.judge.judge import judge
 from conformance.model import Case, Verdict
 from conformance.run.options import add_options, repeat_command
 from tests.conformance.observations import facts
-from vm.machine import Fate, LogLine, Reply
+from vm.machine import CallStatus, LogLine, Reply
 
 STOOD = {"insert": "ok", "threads": "ended", "traffic": "flowed", "kept": "balanced", "memory": "balanced"}
 WARNING = LogLine(9, 4, 1, "WARNING: CPU: 0 PID: 1 at net/ipv4/tcp.c:2651 tcp_recvmsg_locked+0x18f/0xa50")
-LOCKUP = Reply(fate=Fate.OVERRAN, error="the guest does not answer")
+LOCKUP = Reply(status=CallStatus.OVERRAN, error="the guest does not answer")
 
 
 def find(group: str, name: str) -> Case:
@@ -64,8 +64,8 @@ def test_a_pair_that_a_map_does_not_take_is_not_hammered(pair: str, version: str
 
 def test_a_known_race_may_show_and_need_not() -> None:
     """A known warning of TCP is xfail, its absence is no xpass; on another pair it is a splat."""
-    warned = Reply(fate=Fate.ANSWERED, value={"steps": STOOD}, log=(WARNING,))
-    silent = Reply(fate=Fate.ANSWERED, value={"steps": STOOD})
+    warned = Reply(status=CallStatus.ANSWERED, value={"steps": STOOD}, log=(WARNING,))
+    silent = Reply(status=CallStatus.ANSWERED, value={"steps": STOOD})
     tcp, udp = find("hammer", "tcp4-udp4"), find("hammer", "udp4-udp4")
 
     assert conclude(tcp, facts("6.12.117"), warned).verdict is Verdict.XFAIL
@@ -94,7 +94,7 @@ def test_a_lockup_is_known_of_the_kernels_that_have_it(version: str, verdict: Ve
 def test_two_readers_of_udp_may_kill_the_kernels_that_let_them(version: str, verdict: Verdict) -> None:
     """The defect applies to kernels up to the fix, and to pairs with UDP."""
     said = "BUG: kernel NULL pointer dereference\nRIP: 0010:__sk_msg_recvmsg+0x3/0x4\n udp_bpf_recvmsg+0x1/0x4\n"
-    died = Reply(fate=Fate.PANICKED, console=said)
+    died = Reply(status=CallStatus.PANICKED, console=said)
 
     assert conclude(find("hammer", "tcp6-udp4"), facts(version), died).verdict is verdict
     assert conclude(find("hammer", "tcp6-tcp4"), facts(version), died).verdict is Verdict.PANIC

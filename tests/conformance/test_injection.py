@@ -23,9 +23,9 @@ import pytest
 
 from common import cache
 from conformance.model import Case, Verdict
-from conformance.run import machine_pool as workbench_module
+from conformance.run import machine_pool
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.conformance.injection import (
@@ -33,7 +33,7 @@ from tests.conformance.injection import (
     SLUG,
     TALLY,
     FaultCount,
-    FaultyWorkbench,
+    FaultyPool,
     apart,
     census,
     copy_template,
@@ -66,7 +66,7 @@ ETERNITY = 4e9
 def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel with a copy of its template in a cache of the module's own, and guests that can break themselves."""
     kernel = resolve("debian:6.12")
-    Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
+    MachinePool({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
     folder = template.newest(_key(kernel))
     assert folder is not None
     shared = cache.root()
@@ -75,20 +75,20 @@ def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         copy_template(folder, cache.root() / folder.relative_to(shared))
         (cache.root() / "images").symlink_to(shared / "images")
-        patch.setattr(workbench_module, "guest_bundle", lambda: bundle)
+        patch.setattr(machine_pool, "guest_bundle", lambda: bundle)
         yield kernel
 
 
 @pytest.fixture(name="faulty")
-def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[FaultyWorkbench]:
-    """A workbench to inject faults into; whatever they are, nothing is left in the end."""
+def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Iterator[FaultyPool]:
+    """A pool to inject faults into; whatever they are, nothing is left in the end."""
     option = request.config.option
     row = FaultCount(request.node.name.removeprefix("test_").replace("_", " "))
     request.config.stash.setdefault(TALLY, []).append(row)
     with apart(tmp_path / "temporary"):
         before = census()
-        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
-            yield FaultyWorkbench(workbench, row, option.faults, random.Random(option.faults_seed))
+        with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool:
+            yield FaultyPool(pool, row, option.faults, random.Random(option.faults_seed))
         left = left_over(before)
     row.leftovers = len(left)
     assert not left
@@ -115,34 +115,34 @@ def _signal(number: signal.Signals) -> Callable[[], None]:
     return deed
 
 
-def test_qemu_is_killed(faulty: FaultyWorkbench, kernel: Kernel) -> None:
+def test_qemu_is_killed(faulty: FaultyPool, kernel: Kernel) -> None:
     """At whatever moment QEMU dies, at most the one case it was at is lost, and says so; its template stays."""
     folder = template.newest(_key(kernel))
     assert folder is not None
     identity = template.identity(folder)
     for _ in faulty.draws(5):
-        faulty.workbench.close()
+        faulty.pool.close()
         blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGKILL))
         only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
         assert template.identity(folder) == identity
 
 
-def test_qemu_is_stopped(faulty: FaultyWorkbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_is_stopped(faulty: FaultyPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped QEMU costs one case its deadline; the verdict does not say that the kernel hangs."""
     monkeypatch.setattr("vm.session.GRACE", 0.2)
     monkeypatch.setattr("vm.launch.RESTORE_PATIENCE", 0.5)
-    monkeypatch.setattr(workbench_module, "_LEAST", 1.0)
+    monkeypatch.setattr(machine_pool, "_LEAST", 1.0)
     for _ in faulty.draws(2, share=10):
-        faulty.workbench.close()
+        faulty.pool.close()
         blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
         only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU is stopped")  # noqa: B023
 
 
-def test_the_channel_is_cut(faulty: FaultyWorkbench) -> None:
+def test_the_channel_is_cut(faulty: FaultyPool) -> None:
     """After whatever byte of its answers the guest is cut off, one case is lost."""
     for _ in faulty.draws(3):
-        faulty.workbench.close()
-        relay = Relay(cast("Session", faulty.workbench.machine(SLUG)), faulty.random.randrange(ANSWERS))
+        faulty.pool.close()
+        relay = Relay(cast("Session", faulty.pool.machine(SLUG)), faulty.random.randrange(ANSWERS))
         only_lost(faulty.judge_until(lambda: not relay.is_alive()), "the machine vanished")  # noqa: B023
 
 
@@ -176,7 +176,7 @@ class Relay(threading.Thread):
                         return
 
 
-def test_the_guest_babbles(faulty: FaultyWorkbench) -> None:
+def test_the_guest_babbles(faulty: FaultyPool) -> None:
     """10 MiB of noise on the channel cost the case that makes it, at once."""
     for _ in faulty.draws(1, share=10):
         begin = time.monotonic()
@@ -185,7 +185,7 @@ def test_the_guest_babbles(faulty: FaultyWorkbench) -> None:
         assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
-def test_the_clock_jumps(faulty: FaultyWorkbench) -> None:
+def test_the_clock_jumps(faulty: FaultyPool) -> None:
     """However a case sets the guest's clock, later cases are not affected."""
     for _ in faulty.draws(2):
         faulty.judge(_sick("sick:set_clock", to=faulty.random.uniform(0, ETERNITY)))
@@ -193,7 +193,7 @@ def test_the_clock_jumps(faulty: FaultyWorkbench) -> None:
 
 
 @pytest.mark.parametrize("end", ["return", "die", "hang"])
-def test_process_ids_run_out(faulty: FaultyWorkbench, end: str) -> None:
+def test_process_ids_run_out(faulty: FaultyPool, end: str) -> None:
     """A case that uses up all process ids does not affect later cases."""
     for _ in faulty.draws(1, share=10):
         verdict = faulty.judge(_sick("sick:fork_bomb", 1.0 if end == "hang" else 20.0, end=end)).verdict
@@ -201,7 +201,7 @@ def test_process_ids_run_out(faulty: FaultyWorkbench, end: str) -> None:
         assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
 
-def test_memory_runs_out(faulty: FaultyWorkbench) -> None:
+def test_memory_runs_out(faulty: FaultyPool) -> None:
     """A guest that ran out of memory says nothing about its kernel, and is replaced."""
     for _ in faulty.draws(1, share=10):
         assert faulty.judge(_sick("sick:fill_memory", 20.0)).verdict is Verdict.INFRA
@@ -256,14 +256,14 @@ def _spare(kernel: Kernel, tmp_path: Path) -> Iterator[Callable[[], Path]]:
     master.rename(folder)
 
 
-def test_the_template_is_corrupt(faulty: FaultyWorkbench, spare: Callable[[], Path]) -> None:
+def test_the_template_is_corrupt(faulty: FaultyPool, spare: Callable[[], Path]) -> None:
     """Whatever is wrong with a template's files, no clone of it judges anything: it is discarded.
 
     Damage that only a checksum finds comes first; most other damage kills a clone, which also discards the template.
     """
     for number in faulty.draws(4):
         name, harm = (faulty.random.choice(FILES), faulty.random.choice(HARMS)) if number else ("ram", _scribble)
-        faulty.workbench.close()
+        faulty.pool.close()
         path = spare() / name
         own = path.with_name("own")
         template.copy_sparse(path, own)
@@ -273,12 +273,12 @@ def test_the_template_is_corrupt(faulty: FaultyWorkbench, spare: Callable[[], Pa
         assert not path.parent.exists()
 
 
-def test_the_template_is_deleted(faulty: FaultyWorkbench, spare: Callable[[], Path]) -> None:
+def test_the_template_is_deleted(faulty: FaultyPool, spare: Callable[[], Path]) -> None:
     """At whatever moment a template goes, its clone lives on, and another template serves the next."""
     for _ in faulty.draws(3):
-        faulty.workbench.close()
+        faulty.pool.close()
         folder = spare()
         blow = strike(faulty.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
         assert {each.verdict for each in faulty.judge_until(lambda: not blow.is_alive())} == {Verdict.PASS}  # noqa: B023
-        faulty.workbench.close()
+        faulty.pool.close()
         assert faulty.judge(CASES[0]).verdict is Verdict.PASS

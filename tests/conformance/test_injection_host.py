@@ -18,7 +18,7 @@ from common.errors import HostError
 from conformance.model import Verdict
 from conformance.report.events import read
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from kernels.resolve import resolve
 from tests.conformance.conform import command, conform, environment
 from tests.conformance.injection import (
@@ -26,7 +26,7 @@ from tests.conformance.injection import (
     SLUG,
     TALLY,
     FaultCount,
-    FaultyWorkbench,
+    FaultyPool,
     adopting,
     apart,
     census,
@@ -101,8 +101,8 @@ def test_the_disk_is_full_when_a_template_is_made(
         cache.root().mkdir()
         (cache.root() / "images").symlink_to(images)
         before = census()
-        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench, pytest.raises(HostError) as caught:
-            workbench.prepare(SLUG, told)
+        with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool, pytest.raises(HostError) as caught:
+            pool.prepare(SLUG, told)
         for filler in fillers:
             filler.join()
         left = left_over(before)
@@ -122,7 +122,7 @@ def test_the_disk_is_full_when_cases_are_judged(
 ) -> None:
     """Clones need no disk."""
     kernel = resolve(KERNEL)
-    Workbench({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
+    MachinePool({SLUG: kernel}, OPTIONS).prepare(SLUG, lambda text: None)
     source = template.newest(Plan(kernel, OPTIONS, print).key)
     assert source is not None
     with _disk(tmp_path / "disk", "700M", real=True) as disk:
@@ -131,8 +131,8 @@ def test_the_disk_is_full_when_cases_are_judged(
         subprocess.run(["cp", "--archive", source, cache.root() / "templates"], check=True)
         _fill(disk)
         before = census()
-        with closing(Workbench({SLUG: kernel}, OPTIONS)) as workbench:
-            faulty = FaultyWorkbench(workbench, row, 0, None)  # type: ignore[arg-type]
+        with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool:
+            faulty = FaultyPool(pool, row, 0, None)  # type: ignore[arg-type]
             judgements = [faulty.judge(case) for case in CASES[:3]]
         left = left_over(before)
     row.leftovers = len(left)

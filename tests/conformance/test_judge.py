@@ -18,7 +18,7 @@ from conformance.judge.conclude import conclude
 from conformance.judge.judge import judge
 from conformance.model import Judgement, Verdict
 from tests.conformance.observations import PHASES, case, each, facts, failed, flowed, merged
-from vm.machine import Fate, Reply
+from vm.machine import CallStatus, Reply
 
 TWO = ("in", "in_peer")
 MSG = "sk_msg_verdict"
@@ -271,12 +271,17 @@ def test_a_drop_is_for_one_message() -> None:
     assert judgement.verdict is Verdict.FAIL
     assert "kilobyte: wanted the program to run 1 times with verdict DROP, got 0" in judgement.differences
 
-    concluded = conclude(case(name), facts("6.12.107"), Reply(fate=Fate.ANSWERED, value=sticky))
+    concluded = conclude(case(name), facts("6.12.107"), Reply(status=CallStatus.ANSWERED, value=sticky))
     assert (concluded.verdict, concluded.deviation) == (Verdict.XFAIL, "sticky-drop")
     mended = flowed(None, attach=MSG, send="EACCES", verdict="drop")
-    assert conclude(case(name), facts("6.12.107"), Reply(fate=Fate.ANSWERED, value=mended)).verdict is Verdict.XPASS
+    assert (
+        conclude(case(name), facts("6.12.107"), Reply(status=CallStatus.ANSWERED, value=mended)).verdict
+        is Verdict.XPASS
+    )
     third = flowed(None, attach=MSG, send="EPIPE", verdict="drop")
-    assert conclude(case(name), facts("6.12.107"), Reply(fate=Fate.ANSWERED, value=third)).verdict is Verdict.FAIL
+    assert (
+        conclude(case(name), facts("6.12.107"), Reply(status=CallStatus.ANSWERED, value=third)).verdict is Verdict.FAIL
+    )
 
 
 def test_a_wrong_row_makes_the_judge_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

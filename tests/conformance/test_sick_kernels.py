@@ -17,9 +17,9 @@ import pytest
 
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case, Verdict
-from conformance.run import machine_pool as workbench_module
+from conformance.run import machine_pool
 from conformance.run.bundle import guest_bundle
-from conformance.run.machine_pool import PRELOAD, Workbench
+from conformance.run.machine_pool import PRELOAD, MachinePool
 from conformance.run.try_case import examine
 from kernels.resolve import resolve
 from vm.machine import MachineOptions
@@ -41,24 +41,24 @@ def _case(name: str) -> Case:
 SOUND = _case("sockmap-ingress-to-egress-tcp4-unix_stream")
 
 
-@pytest.fixture(name="workbench", scope="module")
-def _workbench() -> Iterator[Workbench]:
-    """The suite's own workbench, with guests that can break themselves."""
-    with closing(Workbench({"sick": resolve(SPEC)}, MachineOptions(preload=PRELOAD))) as workbench:
-        workbench.prepare("sick", lambda text: None)
+@pytest.fixture(name="pool", scope="module")
+def _pool() -> Iterator[MachinePool]:
+    """The suite's own pool, with guests that can break themselves."""
+    with closing(MachinePool({"sick": resolve(SPEC)}, MachineOptions(preload=PRELOAD))) as pool:
+        pool.prepare("sick", lambda text: None)
         bundle = {**guest_bundle(), **{name: path.read_text() for name, path in SICKNESS.items()}}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workbench_module, "guest_bundle", lambda: bundle)
-            yield workbench
+            patch.setattr(machine_pool, "guest_bundle", lambda: bundle)
+            yield pool
 
 
 @pytest.fixture(name="next_is_sound", autouse=True)
-def _next_is_sound(workbench: Workbench) -> Iterator[None]:
+def _next_is_sound(pool: MachinePool) -> Iterator[None]:
     """A failing kernel costs one case: the next one passes, on another machine."""
-    patient = workbench.machine("sick")
+    patient = pool.machine("sick")
     yield
-    assert examine(workbench, "sick", SOUND)[0].verdict is Verdict.PASS
-    assert workbench.machine("sick") is not patient
+    assert examine(pool, "sick", SOUND)[0].verdict is Verdict.PASS
+    assert pool.machine("sick") is not patient
 
 
 def _sick(function: str, deadline: float = 3.0, **arguments: str) -> Case:
@@ -67,8 +67,8 @@ def _sick(function: str, deadline: float = 3.0, **arguments: str) -> Case:
     return Case(group="redirect", name=function, scenario=function, params=params, deadline=deadline)
 
 
-def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
-    judgement, record = examine(workbench, "sick", case)
+def _judged(pool: MachinePool, case: Case, verdict: Verdict, title: str) -> None:
+    judgement, record = examine(pool, "sick", case)
     assert (judgement.verdict, record["verdict"]) == (verdict, str(verdict)), judgement
     assert re.search(title, judgement.differences[0]), judgement.differences
 
@@ -93,26 +93,26 @@ def _judged(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> N
     ],
     ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory", "log-overflow"],
 )
-def test_a_sick_kernel_is_told_by_name(workbench: Workbench, case: Case, verdict: Verdict, title: str) -> None:
+def test_a_sick_kernel_is_told_by_name(pool: MachinePool, case: Case, verdict: Verdict, title: str) -> None:
     """Each failure has its verdict, and the title of the kernel's own report."""
-    _judged(workbench, case, verdict, title)
+    _judged(pool, case, verdict, title)
 
 
-def test_a_taint_counts_if_it_means_trouble(workbench: Workbench) -> None:
+def test_a_taint_counts_if_it_means_trouble(pool: MachinePool) -> None:
     """A taint bit set by a warning is a splat even without its text; a bit set by a module is not."""
     harmless, sick = (_sick("sick_kernel:taint", word=str(1 << bit)) for bit in (12, 9))
-    assert examine(workbench, "sick", harmless)[0].verdict is not Verdict.SPLAT
-    _judged(workbench, sick, Verdict.SPLAT, "the kernel became tainted, for the kernel warned")
+    assert examine(pool, "sick", harmless)[0].verdict is not Verdict.SPLAT
+    _judged(pool, sick, Verdict.SPLAT, "the kernel became tainted, for the kernel warned")
 
 
-def test_a_corrupt_list_is_what_the_case_died_of(workbench: Workbench, tmp_path: Path) -> None:
+def test_a_corrupt_list_is_what_the_case_died_of(pool: MachinePool, tmp_path: Path) -> None:
     """With one pointer of a list wrong, the next case that adds to it panics, and the panic is called by its cause."""
-    session = cast("Session", workbench.machine("sick"))
+    session = cast("Session", pool.machine("sick"))
     table = session.call("sick_kernel:address_of", {"name": "vsock_bind_table"}, deadline=5.0).value
     unbound = table + 16 * VSOCK_HASH_SIZE
     _write(session, tmp_path / "gdb", unbound, (unbound - 16).to_bytes(8, "little"))
     case = _case("sockmap-ingress-to-egress-vsock_stream-tcp4")
-    _judged(workbench, case, Verdict.PANIC, "list_add corruption next->prev should be prev in vsock_create")
+    _judged(pool, case, Verdict.PANIC, "list_add corruption next->prev should be prev in vsock_create")
 
 
 def _write(session: Session, path: Path, address: int, data: bytes) -> None:

@@ -23,9 +23,9 @@ from conformance.run.retries import Repetition
 from conformance.run.sparing import CONFIRMED
 from conformance.run.try_case import examine
 from tests.conformance.observations import flowed
+from tests.conformance.pools import PANICKED, SLUG, ScriptedPool
 from tests.conformance.report_runs import KERNEL_6_12, finished
-from tests.conformance.workbenches import PANICKED, SLUG, ScriptedWorkbench
-from vm.machine import NO_EVIDENCE, Evidence, Fate, Reply
+from vm.machine import NO_EVIDENCE, CallStatus, Evidence, Reply
 
 SPARING = Repetition(sparing=True)
 CASES = [
@@ -53,7 +53,7 @@ def late() -> dict[str, Any]:
     return seen
 
 
-class FakeKernel(ScriptedWorkbench):
+class FakeKernel(ScriptedPool):
     """A kernel that answers by `behave`, which gets the case and whether the try is hasty."""
 
     def __init__(self, behave: Callable[[Case, bool], dict[str, Any] | Reply], cut: int = 1) -> None:
@@ -69,7 +69,7 @@ class FakeKernel(ScriptedWorkbench):
         if isinstance(found, Reply):
             return found
         lost = found != GOOD
-        return Reply(Fate.ANSWERED, {"observation": found, "cut": self._cut * lost} if hasty else found)
+        return Reply(CallStatus.ANSWERED, {"observation": found, "cut": self._cut * lost} if hasty else found)
 
 
 def judged(kernel: FakeKernel, how: Repetition = SPARING, cases: list[Case] | None = None) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def test_what_did_not_repeat_confirms_nothing() -> None:
     assert set(asked.values()) == {2}
 
 
-HUNG = Reply(Fate.OVERRAN, error="wchan: 0\nstack: [<0>] lock_sock_nested+0x1/0x2", log_complete=False)
+HUNG = Reply(CallStatus.OVERRAN, error="wchan: 0\nstack: [<0>] lock_sock_nested+0x1/0x2", log_complete=False)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_guest_that_answers_otherwise_passes_nothing(value: Any) -> None:
     """A malformed answer to a hasty request is never a pass."""
 
     def behave(case: Case, hasty: bool) -> dict[str, Any] | Reply:
-        return Reply(Fate.ANSWERED, value) if hasty else lossy()
+        return Reply(CallStatus.ANSWERED, value) if hasty else lossy()
 
     assert judged(FakeKernel(behave))[-1]["verdict"] == "infra"
 
@@ -267,9 +267,11 @@ def test_a_guest_that_counts_strangely_gets_another_try(cut: Any) -> None:
     """Only a plain zero says that nothing was cut short."""
     kernel = FakeKernel(lambda case, hasty: lossy() if case.id != CASES[-1].id else flowed("in_peer"))
     kernel.ask = lambda slug, case, evidence=NO_EVIDENCE: (  # type: ignore[method-assign]
-        Reply(Fate.ANSWERED, {"observation": flowed("in_peer") if case.id == CASES[-1].id else lossy(), "cut": cut})
+        Reply(
+            CallStatus.ANSWERED, {"observation": flowed("in_peer") if case.id == CASES[-1].id else lossy(), "cut": cut}
+        )
         if grace.SCENARIO in case.params
-        else Reply(Fate.ANSWERED, lossy())
+        else Reply(CallStatus.ANSWERED, lossy())
     )
     assert judged(kernel)[-1]["tries"][0]["hasty"]
 

@@ -21,7 +21,7 @@ from conformance.run import machine_pool
 from conformance.teeth import faults, planted, trial
 from conformance.teeth.faults import Fault
 from conformance.teeth.trial import Bench, Outcome
-from vm.machine import Fate, Machine, Reply
+from vm.machine import CallStatus, Machine, Reply
 
 PATCH = (faults.HERE / "faults.patch").read_text(encoding="utf-8")
 ROW = 'number = 1\ntitle = "t"\nfunction = "f"\nfile = "x.c"\nkind = "range"\ngroups = ["insert"]\n'
@@ -196,7 +196,7 @@ class Taker:
 
     def __init__(self, number: str) -> None:
         """It takes fault `number`."""
-        self.reply = Reply(Fate.ANSWERED, value=number)
+        self.reply = Reply(CallStatus.ANSWERED, value=number)
 
     def call(self, function: str, arguments: dict[str, str], *, deadline: float) -> Reply:
         """Answer."""

@@ -14,19 +14,19 @@ from conformance.report.events import CaseEvent, decode, encode
 from conformance.report.text import report_lines
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine
+from tests.conformance.pools import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedPool
 from tests.conformance.report_runs import KERNEL_6_12, finished
-from tests.conformance.workbenches import CASE, GOOD, PANICKED, SLUG, STRAY, WARNED, ScriptedWorkbench
-from vm.machine import Fate, Reply
+from vm.machine import CallStatus, Reply
 
 DEFAULT = Repetition()
-LOST = Reply(fate=Fate.LOST, error="the guest does not answer", log_complete=False)
+LOST = Reply(status=CallStatus.LOST, error="the guest does not answer", log_complete=False)
 
 
-def _examined(*answers: Any, how: Repetition = DEFAULT) -> tuple[ScriptedWorkbench, dict[str, Any]]:
-    workbench = ScriptedWorkbench(*answers)
-    _, record = examine(workbench, SLUG, CASE, how=how)
-    assert not workbench.answers, "some answers were never asked for"
-    return workbench, record
+def _examined(*answers: Any, how: Repetition = DEFAULT) -> tuple[ScriptedPool, dict[str, Any]]:
+    pool = ScriptedPool(*answers)
+    _, record = examine(pool, SLUG, CASE, how=how)
+    assert not pool.answers, "some answers were never asked for"
+    return pool, record
 
 
 def _verdicts(record: dict[str, Any]) -> list[tuple[str, bool, int]]:
@@ -38,16 +38,16 @@ class TestTries:
 
     def test_what_is_expected_is_tried_once(self) -> None:
         """A case that passes costs one try and no clone."""
-        workbench, record = _examined(GOOD)
+        pool, record = _examined(GOOD)
 
-        assert workbench.history == ["ask"]
+        assert pool.history == ["ask"]
         assert (record["verdict"], record["tries"], record["flaky"]) == ("pass", [], False)
 
     def test_a_failure_that_repeats_is_no_flake(self) -> None:
         """The second try is in a fresh clone, and both are recorded."""
-        workbench, record = _examined(STRAY, STRAY)
+        pool, record = _examined(STRAY, STRAY)
 
-        assert workbench.history == ["ask", "close", "ask"]
+        assert pool.history == ["ask", "close", "ask"]
         assert _verdicts(record) == [("fail", False, 1), ("fail", True, 1)]
         assert record["verdict"] == "fail"
         assert not record["flaky"]
@@ -55,15 +55,15 @@ class TestTries:
 
     def test_a_try_that_the_host_broke_is_repeated(self) -> None:
         """A machine that the host killed, stopped or starved says nothing about its kernel; the next one does."""
-        starved = replace(LOST, mishap="this host let it not run")
-        workbench, record = _examined(starved, GOOD)
+        starved = replace(LOST, host_fault="this host let it not run")
+        pool, record = _examined(starved, GOOD)
 
-        assert workbench.history == ["ask", "close", "ask"]
+        assert pool.history == ["ask", "close", "ask"]
         assert (record["verdict"], record["flaky"]) == ("pass", False)
 
     def test_a_host_that_breaks_every_try_is_blamed(self) -> None:
         """If every try is broken, the case is `infra`, whatever happened to its machine."""
-        starved = replace(LOST, mishap="this host let it not run")
+        starved = replace(LOST, host_fault="this host let it not run")
         _, record = _examined(starved, starved, starved)
 
         assert (record["verdict"], record["differences"]) == ("infra", ["this host let it not run"])
@@ -94,9 +94,9 @@ class TestTries:
 
     def test_one_try_is_enough_if_asked_for(self) -> None:
         """With --tries 1 no case is tried again."""
-        workbench, record = _examined(STRAY, how=Repetition(tries=1))
+        pool, record = _examined(STRAY, how=Repetition(tries=1))
 
-        assert (workbench.history, record["verdict"], record["tries"]) == (["ask"], "fail", [])
+        assert (pool.history, record["verdict"], record["tries"]) == (["ask"], "fail", [])
 
     def test_a_machine_that_cannot_be_had_is_no_try(self) -> None:
         """A second try that the harness could not make does not count."""
@@ -146,9 +146,9 @@ class TestRepetition:
 
     def test_isolation(self) -> None:
         """With --isolation case each try gets a fresh clone."""
-        workbench, record = _examined(GOOD, GOOD, how=Repetition(repeat=2, isolated=True))
+        pool, record = _examined(GOOD, GOOD, how=Repetition(repeat=2, isolated=True))
 
-        assert workbench.history == ["close", "ask", "close", "ask"]
+        assert pool.history == ["close", "ask", "close", "ask"]
         assert _verdicts(record) == [("pass", True, 2)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from conformance.groups import GROUPS, cases
 from conformance.run.bundle import warm_up
 from vm.launch import UnfitError
-from vm.machine import Fate, LogLine, Machine, Reply
+from vm.machine import CallStatus, LogLine, Machine, Reply
 
 WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 x+0x1/0x2")
 
@@ -25,7 +25,7 @@ class _Guest:
 
     def call(self, function: str, arguments: Mapping[str, Any], *, deadline: float) -> Reply:
         self.asked += arguments.get("cases", ())
-        return self._replies.pop(0) if self._replies else Reply(fate=Fate.ANSWERED)
+        return self._replies.pop(0) if self._replies else Reply(status=CallStatus.ANSWERED)
 
 
 def _warm_up(*replies: Reply) -> list[Any]:
@@ -52,17 +52,17 @@ def test_each_case_named_for_it_is_carried_out() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(fate=Fate.ANSWERED, log=(WARNING,)),
-        Reply(fate=Fate.ANSWERED, taint=1 << 9),
-        Reply(fate=Fate.ANSWERED, log_complete=False),
-        Reply(fate=Fate.RAISED, error="Traceback\nOSError: x"),
-        Reply(fate=Fate.PANICKED, error="Kernel panic - not syncing: x", log_complete=False),
+        Reply(status=CallStatus.ANSWERED, log=(WARNING,)),
+        Reply(status=CallStatus.ANSWERED, taint=1 << 9),
+        Reply(status=CallStatus.ANSWERED, log_complete=False),
+        Reply(status=CallStatus.RAISED, error="Traceback\nOSError: x"),
+        Reply(status=CallStatus.PANICKED, error="Kernel panic - not syncing: x", log_complete=False),
     ],
 )
 def test_a_guest_in_trouble_is_unfit(reply: Reply) -> None:
     """Everything that would fail a case makes the guest unfit, also a late log line."""
     with pytest.raises(UnfitError):
         _warm_up(reply)
-    if reply.fate is Fate.ANSWERED:
+    if reply.status is CallStatus.ANSWERED:
         with pytest.raises(UnfitError):
-            _warm_up(Reply(fate=Fate.ANSWERED), reply)
+            _warm_up(Reply(status=CallStatus.ANSWERED), reply)

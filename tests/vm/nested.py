@@ -40,7 +40,7 @@ def asked(spec: str) -> dict[str, Any]:
         try:
             before = time.time()
             reply = machine.call("nested_question:ask", {}, deadline=10.0)
-            answers.append({"value": reply.value, "before": before, "after": time.time(), "fate": reply.fate})
+            answers.append({"value": reply.value, "before": before, "after": time.time(), "status": reply.status})
             template = Template.read(Path(machine.info.template))
         finally:
             machine.close()

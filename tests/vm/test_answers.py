@@ -27,7 +27,7 @@ from vm.death import DeadMachineError
 from vm.guest.frames import HEADER, MARK, Channel, encode
 from vm.guest.kmsg import LINES, TEXT
 from vm.host import NoGuest
-from vm.machine import Fate, MachineInfo, MachineKind, Reply
+from vm.machine import CallStatus, MachineInfo, MachineKind, Reply
 from vm.session import CONSOLE_LIMIT, Session
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "", factor=1.0, boot_seconds=0.0)
@@ -40,7 +40,7 @@ READERS: tuple[Callable[[dict[str, Any]], object], ...] = (
     answers.window, answers.reply, answers.screen, answers.status,
 )  # fmt: skip
 FIELDS = (
-    "id", "fate", "value", "error", "log", "before", "log_complete", "taint", "trace", "spent", "dropped", "late",
+    "id", "status", "value", "error", "log", "before", "log_complete", "taint", "trace", "spent", "dropped", "late",
     "extend", "release", "modules", "vmcoreinfo", "seconds", "screen", "status", "steps",
 )  # fmt: skip
 
@@ -58,7 +58,7 @@ records = st.lists(numbers | texts, min_size=4, max_size=4) | st.tuples(
     st.integers(0, 9), st.integers(0, 7), st.integers(0, 10**9), texts | st.just("BUG: unable to handle")
 ).map(list)
 likely = {
-    "fate": st.sampled_from(["answered", "raised", "overran", "panicked", "lost", "died", "failed", "x"]),
+    "status": st.sampled_from(["answered", "raised", "overran", "panicked", "lost", "died", "failed", "x"]),
     "log": st.lists(records, max_size=4),
     "before": st.lists(records, max_size=4),
     "value": st.dictionaries(st.sampled_from(["steps", "outcome", "errno"]) | texts, anything, max_size=4),
@@ -74,7 +74,7 @@ def examples(request: pytest.FixtureRequest) -> settings:
 
 def check(reply: Reply) -> None:
     """Check what all users of a reply rely on, and judge the reply."""
-    assert isinstance(reply.fate, Fate)
+    assert isinstance(reply.status, CallStatus)
     for text in (reply.error, reply.trace, reply.console, reply.cut, reply.dump):
         assert isinstance(text, str)
         text.encode()
@@ -192,13 +192,14 @@ def test_any_bytes_become_a_verdict(request: pytest.FixtureRequest, monkeypatch:
     hold()
 
 
-SOUND = {"id": 1, "fate": "answered", "log_complete": True, "before": [], "log": [], "taint": 0, "spent": False}
+SOUND = {"id": 1, "status": "answered", "log_complete": True, "before": [], "log": [], "taint": 0, "spent": False}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"fate": ["x"]}, "'fate'"), ({"fate": {}}, "'fate'"), ({"fate": None}, "'fate'"), ({"fate": "x"}, "no fate"),
+        ({"status": ["x"]}, "'status'"), ({"status": {}}, "'status'"), ({"status": None}, "'status'"),
+        ({"status": "x"}, "no status"),
         ({"log": "abc"}, "'log'"), ({"log": None}, "'log'"), ({"before": None}, "'before'"),
         ({"log": [["a", "b", "c", "d"]]}, "no line"), ({"log": [[1, 2, 3, None]]}, "no line"),
         ({"log": [[1, 2, 3, {"a": 1}]]}, "no line"), ({"log": [[1, 2, 10**400, "BUG"]]}, "no line"),
@@ -218,7 +219,7 @@ def test_a_field_that_makes_no_sense_is_a_loss(
 ) -> None:
     """A field that makes no sense gives the verdict lost, which names the field."""
     reply = answered(encode(SOUND | change), monkeypatch)
-    assert reply.fate is Fate.LOST
+    assert reply.status is CallStatus.LOST
     assert "makes no sense" in reply.error
     assert words in reply.error
     judgement = conclude(CASE, FACTS, reply)
@@ -230,24 +231,24 @@ def test_a_field_that_makes_no_sense_is_a_loss(
     ("body", "words"),
     [
         (b"[" * 200_000 + b"]" * 200_000, "not JSON"),
-        (b'{"id":1,"fate":"answered","value":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "not JSON"),
-        (b'{"id":1,"fate":"answered","value":{"steps":' + b"[" * 900 + b"]" * 900 + b"}}", ""),
-        (b'{"id":1,"fate":"answered","log":[' + b"[" * 900 + b"]" * 900 + b"]}", "no line"),
+        (b'{"id":1,"status":"answered","value":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "not JSON"),
+        (b'{"id":1,"status":"answered","value":{"steps":' + b"[" * 900 + b"]" * 900 + b"}}", ""),
+        (b'{"id":1,"status":"answered","log":[' + b"[" * 900 + b"]" * 900 + b"]}", "no line"),
         (b'{"id":1,"extend":NaN}', "NaN is no JSON"),
         (b'{"id":1,"extend":-Infinity}', "no JSON"),
         (b'{"id":1,"extend":1e999}', "'extend'"),
-        (b'{"id":1,"fate":"answered","value":1e999}', "no number"),
-        (b'{"id":1,"fate":"answered","value":NaN}', "no JSON"),
-        (b'{"id":1,"fate":"answered","value":"\xff\xfe"}', "not JSON"),
+        (b'{"id":1,"status":"answered","value":1e999}', "no number"),
+        (b'{"id":1,"status":"answered","value":NaN}', "no JSON"),
+        (b'{"id":1,"status":"answered","value":"\xff\xfe"}', "not JSON"),
         (b'\xff\xfe{"a":1}', "not JSON"),
         (b"17", "no object"),
-        (b'{"fate":"answered"}', "'id'"),
+        (b'{"status":"answered"}', "'id'"),
     ],
 )
 def test_a_frame_that_makes_no_sense_is_a_loss(body: bytes, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too deep, not finite, not text, not an object: a loss, with the beginning of the frame as evidence."""
     reply = answered(raw(body), monkeypatch)
-    assert reply.fate is Fate.LOST
+    assert reply.status is CallStatus.LOST
     assert words in reply.error
     check(reply)
 
@@ -264,7 +265,7 @@ def test_nan_does_not_switch_a_deadline_off() -> None:
     session = Session(body, INFO)
     body.guest.sendall(raw(b'{"id":1,"extend":NaN}'))
     reply = session.call("m:f", {}, deadline=0.2)
-    assert reply.fate is Fate.LOST
+    assert reply.status is CallStatus.LOST
     assert reply.seconds < 30
 
 
@@ -272,8 +273,8 @@ def test_nan_does_not_switch_a_deadline_off() -> None:
     "answer",
     [{}, {"release": "6.12", "modules": 17, "vmcoreinfo": []},
      {"release": "6.12", "modules": {"a": {}}, "vmcoreinfo": []},
-     {"release": "6.12", "modules": {}, "vmcoreinfo": ["a", -1, 2**80]}, {"fate": "failed", "error": ["x"]},
-     {"fate": "failed", "error": ""}, {"release": "../../x", "modules": {}, "vmcoreinfo": []}],
+     {"release": "6.12", "modules": {}, "vmcoreinfo": ["a", -1, 2**80]}, {"status": "failed", "error": ["x"]},
+     {"status": "failed", "error": ""}, {"release": "../../x", "modules": {}, "vmcoreinfo": []}],
 )  # fmt: skip
 def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]) -> None:
     """An agent without a valid greeting counts as dead, also while a template is made."""
@@ -281,7 +282,7 @@ def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]
     body.guest.sendall(encode(answer | {"id": 1}))
     with pytest.raises(DeadMachineError) as caught:
         Session(body, INFO).greet(5.0)
-    assert caught.value.fate is Fate.LOST
+    assert caught.value.status is CallStatus.LOST
     assert any(words in caught.value.complaint for words in ("makes no sense", "the agent failed"))
 
 
@@ -321,7 +322,7 @@ def test_more_log_than_anybody_reads_is_cut_and_said(monkeypatch: pytest.MonkeyP
 def test_long_texts_keep_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The beginning and the end of a long error are kept."""
     error = "begin " + "x" * (1 << 20) + " end"
-    reply = answered(encode(SOUND | {"fate": "raised", "error": error}), monkeypatch)
+    reply = answered(encode(SOUND | {"status": "raised", "error": error}), monkeypatch)
     assert len(reply.error) < 2 * answers.ERROR_TEXT
     assert reply.error.startswith("begin ")
     assert reply.error.endswith(" end")
@@ -334,7 +335,7 @@ def test_a_console_without_end_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> Non
     body = SilentBody("words")
     body.words_size = CONSOLE_LIMIT + 1
     reply = Session(body, INFO).call("m:f", {}, deadline=60.0)
-    assert reply.fate is Fate.LOST
+    assert reply.status is CallStatus.LOST
     assert "printed more than 16 MiB" in reply.error
     assert reply.seconds < 30
 
@@ -351,7 +352,7 @@ def test_sound_answers_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer of a correct agent arrives unchanged."""
     line = [5, 3, 123456, "text \u00e9"]
     reply = answered(encode(SOUND | {"value": {"steps": {"a": 1.5}}, "log": [line], "taint": 512}), monkeypatch)
-    assert (reply.fate, reply.value, reply.taint) == (Fate.ANSWERED, {"steps": {"a": 1.5}}, 512)
+    assert (reply.status, reply.value, reply.taint) == (CallStatus.ANSWERED, {"steps": {"a": 1.5}}, 512)
     assert (reply.log[0].text, reply.log_complete) == ("text \u00e9", True)
     peer, ours = socket.socketpair()
     Channel(peer.detach()).send({"a": 1})

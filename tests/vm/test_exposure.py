@@ -11,7 +11,7 @@ import pytest
 from kernels.resolve import resolve
 from vm import compose
 from vm.launch import open_machine
-from vm.machine import Fate, MachineKind, MachineOptions
+from vm.machine import CallStatus, MachineKind, MachineOptions
 
 pytestmark = pytest.mark.vm
 
@@ -98,7 +98,7 @@ def test_a_guest_finds_no_file_disk_or_network_of_the_host(spec: str, kind: Mach
     finally:
         machine.close()
 
-    assert reply.fate is Fate.ANSWERED, reply.error
+    assert reply.status is CallStatus.ANSWERED, reply.error
     seen: dict[str, Any] = reply.value
     assert not seen["found"]
     assert not seen["written"]

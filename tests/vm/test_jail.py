@@ -151,9 +151,9 @@ def test_what_qemu_cannot_do_is_the_hosts_fault(tmp_path: Path, more: list[str],
     with contextlib.closing(body):
         if words:
             body.process.wait(20)
-            assert body.mishap().startswith("QEMU does not start (")
-            assert words in body.mishap()
+            assert body.host_fault().startswith("QEMU does not start (")
+            assert words in body.host_fault()
         else:
             body._monitor.execute("query-status")
-            assert body.mishap() == ""
+            assert body.host_fault() == ""
             assert (folder / "ram").stat().st_size == 64 << 20

@@ -24,7 +24,7 @@ from vm import template
 from vm.accel import AcceleratorChoice
 from vm.host import CHECKOUT
 from vm.launch import Plan, UnfitError, open_machine, prepare
-from vm.machine import Fate, Machine, MachineKind, MachineOptions
+from vm.machine import CallStatus, Machine, MachineKind, MachineOptions
 from vm.monitor import QmpError
 from vm.qemu import Qemu
 from vm.session import Session
@@ -106,13 +106,13 @@ def _machine(prepared: Kernel) -> Iterator[Machine]:
 
 
 def _warmup(machine: Machine) -> None:
-    assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+    assert machine.call("probe:echo", {}, deadline=5.0).status is CallStatus.ANSWERED
 
 
 def test_a_clone_runs_the_kernel(machine: Machine, prepared: Kernel) -> None:
     """The guest runs the chosen kernel and has loopback, modules, mounts and the right time."""
     reply = machine.call("probe:facts", {}, deadline=5.0)
-    assert reply.fate is Fate.ANSWERED, reply.error
+    assert reply.status is CallStatus.ANSWERED, reply.error
     assert reply.value["release"] == prepared.release
     assert {"cgroup2", "bpf", "tracefs"} <= set(reply.value["mounts"])
     assert abs(reply.value["time"] - time.time()) < 5
@@ -149,7 +149,7 @@ def test_what_the_kernel_says_between_two_calls_is_neither_s(machine: Machine) -
 def test_a_panic_is_data(machine: Machine) -> None:
     """The reply has the panic's title and the console its stack; the machine is gone."""
     reply = machine.call("probe:crash", {}, deadline=5.0)
-    assert reply.fate is Fate.PANICKED
+    assert reply.status is CallStatus.PANICKED
     assert "Kernel panic - not syncing: sysrq triggered crash" in reply.error
     assert "write_sysrq_trigger" in reply.console
     assert not machine.usable
@@ -161,11 +161,11 @@ def test_an_overrun_is_data(prepared: Kernel, function: str) -> None:
     with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
         machine.load(BUNDLE)
         reply = machine.call(f"probe:{function}", {}, deadline=0.1)
-        assert reply.fate is Fate.OVERRAN
+        assert reply.status is CallStatus.OVERRAN
         assert not machine.usable
     with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
         machine.load(BUNDLE)
-        assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+        assert machine.call("probe:echo", {}, deadline=5.0).status is CallStatus.ANSWERED
 
 
 def test_changed_code_needs_no_new_template(prepared: Kernel) -> None:
@@ -185,7 +185,7 @@ def test_changed_code_is_warmed_up_from_the_old_template(prepared: Kernel) -> No
     assert before != after
     with contextlib.closing(open_machine(prepared, OPTIONS)) as machine:
         machine.load({**BUNDLE, "more": ""})
-        assert machine.call("probe:echo", {}, deadline=5.0).fate is Fate.ANSWERED
+        assert machine.call("probe:echo", {}, deadline=5.0).status is CallStatus.ANSWERED
 
 
 def _damage(path: Path) -> None:

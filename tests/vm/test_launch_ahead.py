@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from common.errors import HostError
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from tests.vm.test_launch import BUNDLE, OPTIONS, SPEC
@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 from vm import template
 from vm.boot import Booted
 from vm.launch import Plan, open_machine, prepare, start_ahead
-from vm.machine import Fate, MachineKind, MachineOptions
+from vm.machine import CallStatus, MachineKind, MachineOptions
 
 pytestmark = pytest.mark.vm
 
@@ -96,16 +96,16 @@ def test_a_host_that_cannot_start_a_clone_ahead_is_asked_again_later(
         assert start_ahead(prepared, OPTIONS) is None
 
 
-def test_a_workbench_takes_its_clone_and_leaves_none_over(prepared: Kernel) -> None:
-    """The first case is answered by the clone that was started ahead; one that nobody asks ends with the workbench."""
-    workbench = Workbench({"k": prepared}, OPTIONS, eager=True)
-    with closing(workbench):
-        workbench.prepare("k", lambda sentence: None)
-        ahead = workbench._ahead["k"]
-        assert workbench.machine("k") is ahead.session
-        assert ahead.session.call("builtins:len", {}, deadline=5.0).fate is Fate.ANSWERED
-        workbench.prepare("k", lambda sentence: None)
-        left = workbench._ahead["k"]
+def test_a_pool_takes_its_clone_and_leaves_none_over(prepared: Kernel) -> None:
+    """The first case is answered by the clone that was started ahead; one that nobody asks ends with the pool."""
+    pool = MachinePool({"k": prepared}, OPTIONS, eager=True)
+    with closing(pool):
+        pool.prepare("k", lambda sentence: None)
+        ahead = pool._ahead["k"]
+        assert pool.machine("k") is ahead.session
+        assert ahead.session.call("builtins:len", {}, deadline=5.0).status is CallStatus.ANSWERED
+        pool.prepare("k", lambda sentence: None)
+        left = pool._ahead["k"]
     for clone in (ahead, left):
         assert clone.qemu.process.poll() is not None
         assert not os.path.exists(f"/proc/{clone.qemu.process.pid}/exe")

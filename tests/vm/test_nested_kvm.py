@@ -110,7 +110,7 @@ def test_a_template_and_its_clones_live_under_kvm(told: Mapping[str, Any], spec:
     assert clones["accelerator"] == "kvm"
     assert clones["factor"] >= 1.0
     assert clones["state_bytes"] < 64 << 20, "the state holds the memory: x-ignore-shared has no effect"
-    assert [each["fate"] for each in clones["answers"]] == ["answered", "answered"]
+    assert [each["status"] for each in clones["answers"]] == ["answered", "answered"]
 
 
 @pytest.mark.parametrize("spec", INNER)

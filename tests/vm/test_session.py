@@ -20,7 +20,7 @@ from common.errors import KernelError
 from tests.waiting import wait_until
 from vm.guest.frames import Channel, encode
 from vm.host import LocalAgent, NoGuest
-from vm.machine import Fate, MachineInfo, MachineKind
+from vm.machine import CallStatus, MachineInfo, MachineKind
 from vm.patience import STARVED, Patience
 from vm.session import Session
 
@@ -80,7 +80,7 @@ def test_a_function_is_called_with_its_arguments(session: Session) -> None:
     """The value comes back as it was returned, and one worker serves many calls."""
     first = session.call("code:echo", {"in": "tcp4"}, deadline=5.0)
     second = session.call("code:echo", {"in": "tcp4"}, deadline=5.0)
-    assert first.fate is Fate.ANSWERED
+    assert first.status is CallStatus.ANSWERED
     assert first.value["in"] == "tcp4"
     assert first.value == second.value
     assert 0 < first.seconds < 5
@@ -98,7 +98,7 @@ def test_packages_without_init_are_packages(session: Session) -> None:
 def test_an_exception_is_data(session: Session, function: str, words: str) -> None:
     """An exception, or a result that is not JSON, comes back as a traceback with its source line."""
     reply = session.call(f"code:{function}", {}, deadline=5.0)
-    assert reply.fate is Fate.RAISED
+    assert reply.status is CallStatus.RAISED
     assert words in reply.error
     assert session.usable
     assert session.call("code:twice", {"n": 1}, deadline=5.0).value == 2
@@ -120,7 +120,7 @@ def test_a_dead_worker_is_data_and_is_replaced(session: Session) -> None:
     """The error of a killed worker names the signal, and the next call has another worker."""
     before = session.call("code:echo", {}, deadline=5.0).value["pid"]
     reply = session.call("code:die", {}, deadline=5.0)
-    assert (reply.fate, reply.error) == (Fate.RAISED, "the worker died of SIGSEGV")
+    assert (reply.status, reply.error) == (CallStatus.RAISED, "the worker died of SIGSEGV")
     assert session.call("code:echo", {}, deadline=5.0).value["pid"] != before
 
 
@@ -129,7 +129,7 @@ def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
     pid = session.call("code:echo", {}, deadline=5.0).value["pid"]
     child = session.call("code:offspring", {}, deadline=5.0).value
     reply = session.call("code:hang", {}, deadline=0.1)
-    assert reply.fate is Fate.OVERRAN
+    assert reply.status is CallStatus.OVERRAN
     assert reply.seconds < 2
     assert not session.usable
     assert not _alive(pid)
@@ -139,7 +139,7 @@ def test_an_overrun_kills_the_worker_and_its_children(session: Session) -> None:
 def test_a_thread_that_goes_on_does_not_keep_the_agent_from_answering(session: Session) -> None:
     """If a spinning thread holds the agent's processor, the agent moves to another one."""
     agent = session.call("code:leave_thread", {}, deadline=5.0)
-    assert agent.fate is Fate.ANSWERED
+    assert agent.status is CallStatus.ANSWERED
     assert not session.usable
     assert len(os.sched_getaffinity(agent.value)) == 1
 
@@ -177,7 +177,7 @@ def test_a_clock_of_the_guest_that_stands_still() -> None:
         begin = time.monotonic()
         reply = session.call("code:nap", {"seconds": 600}, deadline=0.5)
 
-        assert reply.fate is Fate.OVERRAN
+        assert reply.status is CallStatus.OVERRAN
         assert time.monotonic() - begin < 30
         assert not session.usable
 
@@ -240,20 +240,20 @@ class FakeBody(NoGuest):
 
 
 @pytest.mark.parametrize(
-    ("words", "fate", "error"),
+    ("words", "status", "error"),
     [
-        ("[ 1.0] BUG: x\n[ 1.1] Kernel panic - not syncing: Fatal exception\n", Fate.PANICKED, "Fatal exception"),
-        ("some words\n", Fate.LOST, "some words"),
-        ("", Fate.LOST, "qemu: bad luck"),
+        ("[ 1.0] BUG: x\n[ 1.1] Kernel panic - not syncing: Fatal exception\n", CallStatus.PANICKED, "Fatal exception"),
+        ("some words\n", CallStatus.LOST, "some words"),
+        ("", CallStatus.LOST, "qemu: bad luck"),
     ],
 )
-def test_a_machine_that_exits_is_data(words: str, fate: Fate, error: str) -> None:
+def test_a_machine_that_exits_is_data(words: str, status: CallStatus, error: str) -> None:
     """The console distinguishes a panic from a loss; the reply has its tail."""
     body = FakeBody(words)
     session = Session(body, INFO)
     body.process.kill()
     reply = session.call("m:f", {}, deadline=5.0)
-    assert reply.fate is fate
+    assert reply.status is status
     assert error in reply.error
     assert reply.console == words
     assert not reply.log_complete
@@ -266,7 +266,7 @@ def test_a_silent_machine_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
     body = FakeBody("")
     session = Session(body, INFO)
     reply = session.call("m:f", {}, deadline=0.05)
-    assert reply.fate is Fate.OVERRAN
+    assert reply.status is CallStatus.OVERRAN
     assert body.process.returncode == -signal.SIGKILL
 
 
@@ -276,7 +276,7 @@ def test_a_starved_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     body = FakeBody("")
     body.share = 0.9
     reply = Session(body, INFO).call("m:f", {}, deadline=0.05)
-    assert reply.fate is Fate.OVERRAN
+    assert reply.status is CallStatus.OVERRAN
     assert 0.9 < reply.seconds < 60
 
 
@@ -287,17 +287,19 @@ def test_a_machine_that_never_ran_is_no_hung_kernel(monkeypatch: pytest.MonkeyPa
     body = FakeBody("")
     body.share = body.other = 1.0
     reply = Session(body, INFO).call("m:f", {}, deadline=0.01)
-    assert (reply.fate, reply.mishap) == (Fate.LOST, STARVED)
+    assert (reply.status, reply.host_fault) == (CallStatus.LOST, STARVED)
 
 
-@pytest.mark.parametrize(("share", "seconds", "fate"), [(0.95, 1.0, Fate.ANSWERED), (0.5, 60.0, Fate.OVERRAN)])
+@pytest.mark.parametrize(
+    ("share", "seconds", "status"), [(0.95, 1.0, CallStatus.ANSWERED), (0.5, 60.0, CallStatus.OVERRAN)]
+)
 def test_the_agent_asks_whether_it_was_starved(
-    session: Session, monkeypatch: pytest.MonkeyPatch, share: float, seconds: float, fate: Fate
+    session: Session, monkeypatch: pytest.MonkeyPatch, share: float, seconds: float, status: CallStatus
 ) -> None:
     """After the agent's deadline, the time that the host did not run it is added, and only that."""
     monkeypatch.setattr(session._body, "starved", lambda: (share * time.monotonic(),) * 2)
     reply = session.call("code:nap", {"seconds": seconds}, deadline=0.2)
-    assert reply.fate is fate
+    assert reply.status is status
     assert reply.seconds < 60
 
 
@@ -313,7 +315,7 @@ def test_what_arrived_too_late_to_be_waited_for_is_read(session: Session, monkey
 
     monkeypatch.setattr("vm.session.GRACE", 0.1)
     monkeypatch.setattr(session, "_send", send_and_stall)
-    assert session.call("code:echo", {"n": 1}, deadline=0.2).fate is Fate.ANSWERED
+    assert session.call("code:echo", {"n": 1}, deadline=0.2).status is CallStatus.ANSWERED
 
 
 def test_a_guest_that_never_stops_talking_overruns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,7 @@ def test_a_guest_that_never_stops_talking_overruns(monkeypatch: pytest.MonkeyPat
 
     threading.Thread(target=talk, daemon=True).start()
     reply = Session(body, INFO).call("m:f", {}, deadline=0.05)
-    assert reply.fate is Fate.OVERRAN
+    assert reply.status is CallStatus.OVERRAN
     assert reply.seconds < 60
 
 
@@ -358,7 +360,7 @@ def test_a_hung_kernel_is_found_out_soon(monkeypatch: pytest.MonkeyPatch, factor
 
     monkeypatch.setattr("vm.session.Patience", wait)
     session = Session(FakeBody(""), MachineInfo(MachineKind.CLONE, "tcg", "", factor=factor, boot_seconds=0.0))
-    assert session.call("m:f", {}, deadline=0.1).fate is Fate.OVERRAN
+    assert session.call("m:f", {}, deadline=0.1).status is CallStatus.OVERRAN
     assert waits[0] == pytest.approx(seconds)
 
 

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 from vm import shell
 from vm.host import LocalAgent
 from vm.launch import open_machine, prepare
-from vm.machine import Fate, MachineInfo, MachineKind, MachineOptions
+from vm.machine import CallStatus, MachineInfo, MachineKind, MachineOptions
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
@@ -92,7 +92,7 @@ def _guest(subject: Kernel) -> Iterator[Session]:
 def test_a_case_is_left_standing(local: Session) -> None:
     """A held case stops before it closes anything; its process keeps all descriptors open."""
     reply = local.call("code:run", {}, deadline=5.0, hold=True)
-    assert (reply.fate, reply.value) == (Fate.ANSWERED, None)
+    assert (reply.status, reply.value) == (CallStatus.ANSWERED, None)
     (worker,) = _children(cast("LocalAgent", local._body)._process.pid)
     wait_until(lambda: " T " in Path(f"/proc/{worker}/stat").read_text(), "the worker is stopped")
     assert "/proc/version" in {os.readlink(each) for each in Path(f"/proc/{worker}/fd").iterdir()}

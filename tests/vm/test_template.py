@@ -15,7 +15,7 @@ from vm import template
 from vm.compose import Composition
 from vm.death import DeadMachineError
 from vm.launch import Plan, flaw
-from vm.machine import Fate, MachineInfo, MachineKind, MachineOptions
+from vm.machine import CallStatus, MachineInfo, MachineKind, MachineOptions
 from vm.template import DamagedTemplateError, Template
 
 INFO = MachineInfo(MachineKind.CLONE, "tcg", "because", factor=4.2, boot_seconds=3.1, versions={"qemu": "7.2"})
@@ -196,12 +196,14 @@ def test_the_key_follows_every_ingredient(tmp_path: Path, monkeypatch: pytest.Mo
     assert key(replace(kernel(), spec="./vmlinux", slug="vmlinux")) == keys[-1]
 
 
-@pytest.mark.parametrize("fate", [Fate.OVERRAN, Fate.PANICKED, Fate.LOST])
-def test_silence_at_boot_is_no_reason_to_show_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: Fate) -> None:
+@pytest.mark.parametrize("status", [CallStatus.OVERRAN, CallStatus.PANICKED, CallStatus.LOST])
+def test_silence_at_boot_is_no_reason_to_show_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: CallStatus
+) -> None:
     """A kernel that does not start the agent cannot be judged; it gets no machine that exposes more of the host."""
 
     def fail(*arguments: object) -> None:
-        raise KernelError("no agent") from DeadMachineError(fate, "", "")
+        raise KernelError("no agent") from DeadMachineError(status, "", "")
 
     def show(*arguments: object) -> None:
         pytest.fail("a stock guest was opened")

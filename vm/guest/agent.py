@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vm.guest import autopsy, tracer
+from vm.guest import diagnosis, tracer
 from vm.guest.bundle import BundleFinder
 from vm.guest.frames import Channel
 from vm.guest.kmsg import KernelLog, Unread
@@ -32,7 +32,7 @@ LEAST_EXTENSION = 0.05
 """Seconds of the shortest extension."""
 
 FORK_SECONDS = 10.0
-AUTOPSY_SECONDS = 5.0
+DIAGNOSIS_SECONDS = 5.0
 """Seconds for killing a worker and logging backtraces, in total."""
 
 CLOCK_SLACK = 1.0
@@ -68,7 +68,7 @@ class Agent:
             try:
                 answer = self._operations[request["op"]](request)
             except Exception:
-                answer = {"fate": "failed", "error": traceback.format_exc()}
+                answer = {"status": "failed", "error": traceback.format_exc()}
             self._channel.send(answer | {"id": request["id"]})
         if self._worker is not None:
             self._worker.kill()
@@ -81,7 +81,7 @@ class Agent:
         return {
             "release": os.uname().release,
             "modules": self._finder.digests(),
-            "vmcoreinfo": autopsy.vmcoreinfo(),
+            "vmcoreinfo": diagnosis.vmcoreinfo(),
         }
 
     def _calibrate(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -102,18 +102,18 @@ class Agent:
         try:
             worker = self._worker = self._worker or self._fork()
         except OSError as error:
-            return {"fate": "failed", "error": f"the agent cannot start a worker: {error}"} | kmsg.window()
+            return {"status": "failed", "error": f"the agent cannot start a worker: {error}"} | kmsg.window()
         wanted: dict[str, Any] = {name: request.get(name) for name in ("function", "arguments", "hold")}
         with tracer.traced(request.get("trace", ())) as trace:
             answer = worker.call(wanted, request["deadline"], self._patience(request))
-        if answer["fate"] == "died":
+        if answer["status"] == "died":
             self._replace_worker(request)
-        elif answer["fate"] == "overran" and not self._drop_worker(request):
-            sentence = autopsy.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
-            answer["error"] = "\n".join((answer["error"], autopsy.stacks(worker.pid), sentence))
+        elif answer["status"] == "overran" and not self._drop_worker(request):
+            sentence = diagnosis.log_backtraces() or "it cannot be killed; the kernel log has the backtraces"
+            answer["error"] = "\n".join((answer["error"], diagnosis.stacks(worker.pid), sentence))
         self._restore_clock()
         answer |= trace | kmsg.window()
-        if answer["fate"] == "died" and (words := autopsy.killer(worker.pid, answer["log"])):
+        if answer["status"] == "died" and (words := diagnosis.killer(worker.pid, answer["log"])):
             answer |= {"error": f"{answer['error']}: {words}", "spent": True}
         return answer
 
@@ -190,7 +190,7 @@ class Agent:
         worker, self._worker = self._worker, None
         if worker is None:
             return True
-        self._extend(request, AUTOPSY_SECONDS)
+        self._extend(request, DIAGNOSIS_SECONDS)
         return worker.kill()
 
 

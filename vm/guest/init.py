@@ -65,7 +65,7 @@ def stay_in_charge() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
-def fate(status: int) -> str:
+def describe(status: int) -> str:
     """Describe a wait status."""
     code = os.waitstatus_to_exitcode(status)
     return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -87,7 +87,7 @@ def main() -> None:
             os._exit(0)
         while (ended := os.wait())[0] != child:
             pass
-        print(f"init: the agent {fate(ended[1])}", file=sys.stderr, flush=True)
+        print(f"init: the agent {describe(ended[1])}", file=sys.stderr, flush=True)
     except BaseException:
         traceback.print_exc()
     os.sync()

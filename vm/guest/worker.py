@@ -71,7 +71,7 @@ class Worker:
         try:
             self._channel.send(request)
         except BrokenPipeError:
-            return {"fate": "died", "error": self.reap()}
+            return {"status": "died", "error": self.reap()}
         poll = select.poll()
         poll.register(self._channel.reader, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)
@@ -81,7 +81,7 @@ class Worker:
             if not ready:
                 extension = more()
                 if not extension and not poll.poll(0):
-                    return {"fate": "overran", "error": self.whereabouts()}
+                    return {"status": "overran", "error": self.whereabouts()}
                 end += extension
                 continue
             if any(fd == self._channel.reader and event & select.POLLIN for fd, event in ready):
@@ -89,11 +89,11 @@ class Worker:
                     answer = self._channel.receive()
                 except FramingError as error:
                     self.kill()
-                    return {"fate": "died", "error": f"the worker's answer cannot be read: {error}"}
+                    return {"status": "died", "error": f"the worker's answer cannot be read: {error}"}
                 if answer is not None:
                     return dict(answer)
             if any(fd == self._pidfd for fd, _ in ready):
-                return {"fate": "died", "error": self.reap()}
+                return {"status": "died", "error": self.reap()}
             poll.unregister(self._channel.reader)  # it closed its end and has not died yet
 
     def whereabouts(self) -> str:
@@ -167,9 +167,9 @@ def _perform(function: str, arguments: dict[str, Any]) -> bytes:
         # A thread that could not be killed may still spin in the kernel.
         if spent := threading.active_count() > 1:
             _bring_here(os.getppid())
-        return encode({"fate": "answered", "value": value, "spent": spent})
+        return encode({"status": "answered", "value": value, "spent": spent})
     except BaseException:
-        return encode({"fate": "raised", "error": traceback.format_exc()})
+        return encode({"status": "raised", "error": traceback.format_exc()})
 
 
 def _bring_here(pid: int) -> None:
@@ -188,7 +188,7 @@ def _holder(channel: Channel) -> Callable[[FrameType, str, Any], None]:
         code = frame.f_code
         if event == "call" and code.co_name in CLOSERS and code.co_filename.startswith("bundle:"):
             sys.setprofile(None)
-            channel.send({"fate": "answered", "value": None})
+            channel.send({"status": "answered", "value": None})
             os.kill(os.getpid(), signal.SIGSTOP)
 
     return stop

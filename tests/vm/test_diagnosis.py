@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vm.guest import autopsy
+from vm.guest import diagnosis
 
 IN_KERNEL = "[<0>] __lock_sock+0x6f/0xc0\n"
 
@@ -29,7 +29,7 @@ def test_a_thread_that_runs_is_caught_when_it_leaves_its_processor(process: Path
     left = threading.Timer(0.1, (process / "7/task/8/stack").write_text, ["[<0>] udp_bpf_recvmsg+0x1/0x2\n"])
     left.start()
 
-    told = autopsy.stacks(7, str(process))
+    told = diagnosis.stacks(7, str(process))
     left.join()
 
     assert sorted(told.splitlines()) == [
@@ -42,13 +42,13 @@ def test_a_thread_that_never_leaves_its_processor_is_not_waited_for(
     process: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stacks of the other threads are returned."""
-    monkeypatch.setattr(autopsy, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(diagnosis, "LOOK_SECONDS", 0.05)
     begin = time.monotonic()
 
-    assert autopsy.stacks(7, str(process)) == "thread 7: [<0>] __lock_sock+0x6f/0xc0"
-    assert time.monotonic() - begin >= autopsy.LOOK_SECONDS
+    assert diagnosis.stacks(7, str(process)) == "thread 7: [<0>] __lock_sock+0x6f/0xc0"
+    assert time.monotonic() - begin >= diagnosis.LOOK_SECONDS
 
 
 def test_a_process_that_is_gone_has_no_threads(process: Path) -> None:
     """A process that is gone gives no stacks and no exception."""
-    assert autopsy.stacks(9, str(process)) == ""
+    assert diagnosis.stacks(9, str(process)) == ""

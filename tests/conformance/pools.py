@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A workbench without machines: it gives scripted answers, and records when a clone is closed."""
+"""A pool without machines: it gives scripted answers, and records when a clone is closed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from common.errors import ConformError
 from conformance.model import Case, KernelFacts
-from conformance.run.machine_pool import Workbench
+from conformance.run.machine_pool import MachinePool
 from kernels.version import Version
 from tests.conformance.observations import case, flowed
 from vm.machine import (
     NO_EVIDENCE,
     Bundle,
+    CallStatus,
     Evidence,
-    Fate,
     LogLine,
     Machine,
     MachineInfo,
@@ -27,14 +27,16 @@ from vm.machine import (
 
 SLUG = "debian-6.12"
 CASE = case("sockmap-ingress-to-local-udp4-unix_dgram")
-GOOD = Reply(fate=Fate.ANSWERED, value=flowed("out"), seconds=0.25)
-STRAY = Reply(fate=Fate.ANSWERED, value=flowed("out_peer"))
+GOOD = Reply(status=CallStatus.ANSWERED, value=flowed("out"), seconds=0.25)
+STRAY = Reply(status=CallStatus.ANSWERED, value=flowed("out_peer"))
 WARNING = LogLine(sequence=9, level=4, microseconds=1, text="WARNING: CPU: 0 PID: 1 at net/core/skmsg.c:7 x+0x1/0x2")
-WARNED = Reply(fate=Fate.ANSWERED, value=flowed("out"), log=(WARNING,))
-PANICKED = Reply(fate=Fate.PANICKED, console="Kernel panic - not syncing: sysrq triggered crash", log_complete=False)
+WARNED = Reply(status=CallStatus.ANSWERED, value=flowed("out"), log=(WARNING,))
+PANICKED = Reply(
+    status=CallStatus.PANICKED, console="Kernel panic - not syncing: sysrq triggered crash", log_complete=False
+)
 
 
-class ScriptedWorkbench(Workbench):
+class ScriptedPool(MachinePool):
     """Gives scripted answers; an error among them is raised."""
 
     def __init__(self, *answers: Reply | ConformError) -> None:
@@ -84,13 +86,13 @@ class ScriptedWorkbench(Workbench):
         self.history.append("close")
 
 
-class OneMachine(ScriptedWorkbench):
+class OneMachine(ScriptedPool):
     """Has a machine with scripted answers."""
 
-    ask = Workbench.ask
-    read_late_log = Workbench.read_late_log
-    close = Workbench.close
-    dump = Workbench.dump
+    ask = MachinePool.ask
+    read_late_log = MachinePool.read_late_log
+    close = MachinePool.close
+    dump = MachinePool.dump
 
     def _started(self, slug: str) -> Machine:
         return Scripted(self.answers)
