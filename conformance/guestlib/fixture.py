@@ -283,20 +283,22 @@ class Counting:
 
 
 @cache
-def counting(attach_type: str, which: str, *, declared: bool = False, before: bytes = b"") -> Counting:
+def counting(
+    attach_type: str, which: str, *, declared: bool = False, before: bytes = b"", answer: int = _SK_PASS
+) -> Counting:
     """Return the program of an attach type that is called `which`, loaded once in a process.
 
     `declared`: it is loaded for the attach type and nothing else. `before` is code for it to run first, with its
-    context in R6.
+    context in R6. `answer` is SK_PASS or SK_DROP.
     """
     kind = family(attach_type)
     counter = syscall.create_map(syscall.MAP_TYPES["array"], 4, 8, 1)
     count = asm.put_map_value(asm.R2, counter) + asm.put(asm.R1, 1) + asm.count(asm.R2, 0)
     # A parser returns the length of the message: all there is.
     parses = attach_type == "sk_skb_stream_parser"
-    answer = asm.load_word(asm.R0, asm.R6, _LENGTH[kind]) if parses else asm.put(asm.R0, _SK_PASS)
+    verdict = asm.load_word(asm.R0, asm.R6, _LENGTH[kind]) if parses else asm.put(asm.R0, answer)
     context = Context(CONTEXTS[kind].type, TYPES[attach_type] if declared else 0)
-    descriptor = asm.load_program(context, asm.move(asm.R6, asm.R1) + count + before + answer + asm.EXIT)
+    descriptor = asm.load_program(context, asm.move(asm.R6, asm.R1) + count + before + verdict + asm.EXIT)
     return Counting(descriptor, links.program_id(descriptor), counter)
 
 

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Flags of recv(2) and options of sockets that change when a socket is ready, or what a read returns."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from conformance.groups.readiness.guest.questions import FIRST, PART, SECOND, Question, Reader, Watch
+from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, told
+from conformance.guestlib.answers import attempt, error_name, name_of, outcome
+
+_TCP_INQ, _SO_PEEK_OFF, _SO_BUSY_POLL, _SO_TIMESTAMP, _SO_TIMESTAMPING = 36, 42, 46, 29, 37
+_UDP_SEGMENT, _UDP_GRO, _IP_RECVERR = 103, 104, 11
+_TX_SOFTWARE: Final = 1 << 1 | 1 << 4
+"""SOF_TIMESTAMPING_TX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE."""
+_F_SETOWN_EX = 15
+_SEGMENT = 50
+_BRIEFLY = 0.02
+"""Seconds of SO_RCVTIMEO."""
+_ANCILLARY = 512
+
+
+def _peek(case: Setup) -> None:
+    """MSG_PEEK shows the beginning, then all, and takes nothing."""
+    case.insert()
+    case.send(FIRST)
+    case.steps["peek"] = case.read(PART, socket.MSG_PEEK)
+    case.steps["peek-again"] = case.read(ROOM, socket.MSG_PEEK)
+    case.steps["count"] = case.counted()
+    case.steps["read"] = case.read()
+    case.steps["end"] = case.read()
+
+
+def _waitall(case: Setup) -> None:
+    """A thread in recv(2) with MSG_WAITALL waits for the second message."""
+    case.insert()
+    reader = Reader(case.end, FIRST + SECOND, socket.MSG_WAITALL)
+    case.fixture.callback(reader.end)
+    case.send(FIRST)
+    case.steps["reader"] = reader.answer()
+    case.send(SECOND)
+    case.steps["reader-then"] = reader.answer()
+    case.steps["rest"] = case.read()
+
+
+def _trunc(case: Setup) -> None:
+    """MSG_TRUNC asks how long a datagram is, and tells that a buffer was too short; on TCP it discards."""
+    case.insert()
+    case.send(FIRST)
+    case.steps["trunc"] = _short(case, socket.MSG_TRUNC)
+    case.steps["rest"] = case.read()
+    case.send(FIRST)
+    case.steps["short"] = _short(case, 0)
+    case.steps["rest-then"] = case.read()
+
+
+def _short(case: Setup, flags: int) -> str:
+    try:
+        size, _, found, _ = case.end.recvmsg_into([bytearray(PART)], 0, flags | socket.MSG_DONTWAIT)
+    except OSError as error:
+        return name_of(error)
+    return f"{size} with MSG_TRUNC" if found & socket.MSG_TRUNC else str(size)
+
+
+def _eor(case: Setup) -> None:
+    """MSG_EOR marks the end of a record."""
+    case.insert()
+    case.send(FIRST, socket.MSG_EOR)
+    case.steps["eor"] = outcome(_with_flags, case)
+    case.steps["end"] = case.read()
+
+
+def _with_flags(case: Setup) -> str:
+    data, _, flags, _ = case.end.recvmsg(ROOM, 0, socket.MSG_DONTWAIT)
+    return f"{told(data)} with MSG_EOR" if flags & socket.MSG_EOR else told(data)
+
+
+def _lowat(case: Setup) -> None:
+    """SO_RCVLOWAT: a socket is not readable before so many bytes wait."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, socket.SO_RCVLOWAT, FIRST + SECOND)
+    watch = Watch(case)
+    case.send(FIRST)
+    case.steps["event"] = watch.look()
+    case.send(SECOND)
+    case.steps["event-then"] = watch.look()
+    case.steps["read"] = case.read()
+
+
+def _rcvtimeo(case: Setup) -> None:
+    """SO_RCVTIMEO: recv(2) waits so long and no longer, and returns data at once."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, int(_BRIEFLY * 1e6)))
+    begun = time.monotonic()
+    case.steps["timeout"] = _blocking(case)
+    case.steps["waited"] = "yes" if time.monotonic() - begun >= _BRIEFLY / 2 else "no"
+    case.send(FIRST)
+    case.steps["read"] = _blocking(case)
+
+
+def _blocking(case: Setup) -> str:
+    return told(outcome(case.end.recv, ROOM))
+
+
+def _peek_off(case: Setup) -> None:
+    """SO_PEEK_OFF: each MSG_PEEK goes on where the last one ended, and a read moves that back."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
+    case.send(FIRST)
+    case.steps["peek"] = case.read(PART, socket.MSG_PEEK)
+    case.steps["peek-again"] = case.read(PART, socket.MSG_PEEK)
+    case.steps["read"] = case.read()
+    case.send(SECOND)
+    case.steps["peek-then"] = case.read(PART, socket.MSG_PEEK)
+    case.steps["read-then"] = case.read()
+
+
+def _inq(case: Setup) -> None:
+    """TCP_INQ: each recvmsg(2) says how many bytes still wait."""
+    case.insert()
+    case.option(socket.IPPROTO_TCP, _TCP_INQ, 1)
+    case.send(FIRST)
+    case.steps["inq"] = _message(case, PART, _TCP_INQ)
+    case.steps["inq-then"] = _message(case, ROOM, _TCP_INQ)
+
+
+def _timestamp(case: Setup) -> None:
+    """SO_TIMESTAMP: a control message says when the data arrived."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)
+    case.send(FIRST)
+    case.steps["message"] = _message(case, ROOM, None)
+
+
+def _message(case: Setup, size: int, wanted: int | None) -> str:
+    """Receive with control messages; tell of the data and the control message, its number if that is `wanted`."""
+    try:
+        data, ancillary, _, _ = case.end.recvmsg(size, _ANCILLARY, socket.MSG_DONTWAIT)
+    except OSError as error:
+        return name_of(error)
+    notes = [struct.unpack("=i", value[:4])[0] if sort == wanted else "a note" for _, sort, value in ancillary]
+    return " and ".join(map(str, [told(data), *notes]))
+
+
+def _busy_poll(case: Setup) -> None:
+    """SO_BUSY_POLL: a reader polls the device first; the loopback has nothing to poll."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, _SO_BUSY_POLL, 50)
+    watch = Watch(case)
+    case.send(FIRST)
+    case.steps["event"] = watch.look()
+    case.steps["read"] = case.read()
+    case.steps["end"] = case.read()
+
+
+def _errqueue(case: Setup) -> None:
+    """MSG_ERRQUEUE: a time stamp of what the socket sent waits there, poll(2) says so, and data is not in its way."""
+    case.insert()
+    case.option(socket.SOL_SOCKET, _SO_TIMESTAMPING, _TX_SOFTWARE)
+    case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_DONTWAIT)
+    case.settle()
+    case.send(FIRST)
+    case.steps["event"] = Watch(case).look()
+    case.steps["queued"] = _error(case)
+    case.steps["queued-then"] = _error(case)
+    case.steps["read"] = case.read()
+
+
+def _recverr(case: Setup) -> None:
+    """IP_RECVERR: an ICMP error waits in the error queue, and the next call reports it."""
+    case.insert()
+    case.option(socket.IPPROTO_IP, _IP_RECVERR, 1)
+    case.send(FIRST)
+    case.peer.close()
+    case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_DONTWAIT)
+    case.settle()
+    case.steps["event"] = Watch(case).look()
+    case.steps["queued"] = _error(case)
+    case.steps["read"] = case.read()
+    case.steps["read-then"] = case.read()
+
+
+def _error(case: Setup) -> str:
+    """Receive from the error queue; say which error is there, and why."""
+    try:
+        _, ancillary, _, _ = case.end.recvmsg(ROOM, _ANCILLARY, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+    except OSError as error:
+        return name_of(error)
+    # struct sock_extended_err is 16 bytes; the other messages are time stamps.
+    errors = [struct.unpack_from("=IB", value) for _, sort, value in ancillary if sort in (_IP_RECVERR, 25)]
+    return " ".join(f"{error_name(number)} of {origin}" for number, origin in errors) or NOTHING
+
+
+def _splice(case: Setup) -> None:
+    """splice(2) moves what waits into a pipe."""
+    case.insert()
+    case.send(FIRST)
+    reader, writer = os.pipe()
+    case.fixture.keep(reader)
+    case.fixture.keep(writer)
+    # SPLICE_F_NONBLOCK is for the pipe; the socket has O_NONBLOCK.
+    case.end.setblocking(False)
+    moved = outcome(os.splice, case.end.fileno(), writer, ROOM)
+    case.steps["splice"] = moved if isinstance(moved, str) else told(os.read(reader, ROOM)) if moved else NOTHING
+    case.steps["rest"] = case.read()
+
+
+def _sigio(case: Setup) -> None:
+    """O_ASYNC: the owner of the socket gets SIGIO for each message."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+    number = case.end.fileno()
+    fcntl.fcntl(number, _F_SETOWN_EX, struct.pack("=ii", 0, threading.get_native_id()))
+    case.insert()
+    fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_ASYNC)
+    for suffix in ("", "-then"):
+        _pending()
+        case.send(FIRST)
+        case.steps[f"signal{suffix}"] = _pending()
+        case.steps[f"read{suffix}"] = case.read()
+    fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) & ~os.O_ASYNC)
+    _pending()
+
+
+def _pending() -> str:
+    """Take the pending SIGIO, if there is one."""
+    return "SIGIO" if signal.sigtimedwait({signal.SIGIO}, 0) else NOTHING
+
+
+def _gro(case: Setup) -> None:
+    """UDP_GRO: the segments of one send(2) come out of one recv(2)."""
+    case.insert()
+    case.option(socket.IPPROTO_UDP, _UDP_GRO, 1)
+    _segments(case)
+
+
+def _segment(case: Setup) -> None:
+    """UDP_SEGMENT: each segment of one send(2) is a datagram."""
+    case.insert()
+    _segments(case)
+
+
+def _segments(case: Setup) -> None:
+    case.source.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT)
+    case.send(FIRST)
+    case.steps["read"] = case.read()
+    case.steps["rest"] = case.read()
+
+
+def _sigpipe(case: Setup) -> None:
+    """send(2) to a socket that has shut down writing raises SIGPIPE, unless MSG_NOSIGNAL is given."""
+    case.insert()
+    case.end.shutdown(socket.SHUT_WR)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    for step, flags in (("send", 0), ("send-then", socket.MSG_NOSIGNAL)):
+        answer = attempt(case.end.send, b"x", flags | socket.MSG_DONTWAIT)
+        raised = signal.sigtimedwait({signal.SIGPIPE}, 0)
+        case.steps[step] = f"{answer} and SIGPIPE" if raised else answer
+
+
+def _more(case: Setup) -> None:
+    """MSG_MORE: what is sent so arrives with what is sent next."""
+    case.insert()
+    case.peer.setblocking(False)
+    case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_MORE | socket.MSG_DONTWAIT)
+    case.settle()
+    case.steps["event"] = "in" if select.select([case.peer], [], [], 0)[0] else NOTHING
+    case.steps["send-then"] = attempt(case.end.send, bytes(SECOND), socket.MSG_DONTWAIT)
+    case.settle()
+    case.steps["size"] = str(len(case.peer.recv(ROOM)))
+
+
+OPTIONS: Final[Mapping[str, Question]] = {
+    "busy_poll": _busy_poll,
+    "eor": _eor,
+    "errqueue": _errqueue,
+    "gro": _gro,
+    "inq": _inq,
+    "lowat": _lowat,
+    "more": _more,
+    "peek": _peek,
+    "peek_off": _peek_off,
+    "rcvtimeo": _rcvtimeo,
+    "recverr": _recverr,
+    "segment": _segment,
+    "sigio": _sigio,
+    "sigpipe": _sigpipe,
+    "splice": _splice,
+    "timestamp": _timestamp,
+    "trunc": _trunc,
+    "waitall": _waitall,
+}
+"""By name."""
