@@ -15,6 +15,7 @@ from conformance.groups.insert import cases as insert
 from conformance.groups.kinds import FAMILIES
 from conformance.groups.leaks import cases as leaks
 from conformance.groups.listen import cases as listen
+from conformance.groups.pressure import cases as pressure
 from conformance.groups.readiness import cases as readiness
 from conformance.groups.redirect import cases as redirect
 from conformance.groups.redirect.expectation import deciding
@@ -50,6 +51,7 @@ _ALL: Final = (
         warm_up=teardown.WARM_UP,
     ),
     Group("readiness", readiness.PROMISE, readiness.readiness_cases, warm_up=readiness.WARM_UP),
+    Group("pressure", pressure.PROMISE, pressure.pressure_cases, warm_up=pressure.WARM_UP),
     # The control: as many sockets that were never in a map. The kernel must not keep more of those that were.
     Group("leaks", leaks.PROMISE, leaks.leak_cases, ground=CONTROL),
     Group("survive", survive.PROMISE, survive.survive_cases),
