@@ -45,10 +45,10 @@ def _waitall(case: Setup) -> None:
     case.insert()
     reader = Reader(case.end, FIRST + SECOND, socket.MSG_WAITALL)
     case.fixture.callback(reader.end)
-    case.send(FIRST)
-    case.steps["reader"] = reader.answer()
-    case.send(SECOND)
-    case.steps["reader-then"] = reader.answer()
+    case.send(FIRST, waits=False)
+    case.steps["reader"] = reader.wait()
+    case.send(SECOND, waits=False)
+    case.steps["reader-then"] = reader.wait()
     case.steps["rest"] = case.read()
 
 
@@ -89,7 +89,7 @@ def _lowat(case: Setup) -> None:
     case.insert()
     case.option(socket.SOL_SOCKET, socket.SO_RCVLOWAT, FIRST + SECOND)
     watch = Watch(case)
-    case.send(FIRST)
+    case.send(FIRST, waits=False)
     case.steps["event"] = watch.look()
     case.send(SECOND)
     case.steps["event-then"] = watch.look()

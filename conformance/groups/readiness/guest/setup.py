@@ -7,6 +7,7 @@ a lost, doubled or reordered byte shows. Programs and, for the way `redirected`,
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import termios
@@ -28,6 +29,8 @@ IDLE: Final = "no program ran"
 _STREAM: Final = struct.pack(">32768H", *range(32768))
 _LEAST: Final = 4
 """So many bytes are at one place only."""
+_PATIENCE: Final = 0.5
+"""Seconds within which data that has passed its program can be read."""
 _UNIT: Final = 20
 """Messages and reads have a multiple of so many bytes."""
 _PROGRAMS: Final = {
@@ -84,8 +87,8 @@ class Setup:
         """Have so many bytes arrive that no program sees."""
         self._arrive(self.peer, size)
 
-    def send(self, size: int, flags: int = 0) -> None:
-        """Have so many bytes take the way of the case."""
+    def send(self, size: int, flags: int = 0, *, waits: bool = True) -> None:
+        """Have so many bytes take the way of the case; wait for them, unless nobody can see them yet."""
         # A socket whose program drops all it receives is like one to which nothing is sent.
         if not self.mapped and self._way == "dropped":
             return
@@ -93,6 +96,11 @@ class Setup:
         self._arrive(self.source, size, flags)
         if self._runs:
             self.steps["way"] = "so" if self._runs() > before else IDLE
+        if waits and self._way != "dropped":
+            # A worker that its host starves may be overtaken by the fence.
+            select.select([self.end], [], [], _PATIENCE)
+            if self._way == "redirected":
+                self.settle()
 
     def _arrive(self, source: socket.socket, size: int, flags: int = 0) -> None:
         source.send(_STREAM[self._sent : self._sent + size], flags | socket.MSG_DONTWAIT)
