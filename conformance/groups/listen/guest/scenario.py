@@ -20,6 +20,7 @@ clone, without a map. A process runs each control once and remembers its answers
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import threading
@@ -28,11 +29,12 @@ from typing import Final
 
 from conformance.groups.listen.guest.setup import CHILD, LISTENER, ListenSetup, Wakeups
 from conformance.guestlib import sockets, traffic
-from conformance.guestlib.answers import Steps, outcome
+from conformance.guestlib.answers import Steps, comes_true, outcome
 from conformance.guestlib.fixture import Fixture, scenario
 
 _CONNECTIONS: Final = 40
 """Connections of one case that inserts and deletes their listener meanwhile."""
+_PATIENCE: Final = 1.0
 _WIDE: Final = 1 << 17
 """A send buffer that is larger than the first one of a TCP socket."""
 
@@ -161,11 +163,11 @@ def _churn(setup: ListenSetup, params: Mapping[str, str]) -> None:
 
 
 def _connected(setup: ListenSetup) -> tuple[socket.socket, socket.socket] | None:
-    """Connect and accept."""
+    """Connect and accept; the last packet of the handshake may be on its way when connect(2) returns."""
     peer = setup.fixture.own(sockets.fresh(setup.kind))
     peer.connect(setup.address)
-    accepted = setup.accept()
-    return (sockets.tune(peer, setup.kind), setup.child) if accepted == "ok" else None
+    accepted = comes_true(lambda: setup.accept() == "ok", _PATIENCE, os.sched_yield)
+    return (sockets.tune(peer, setup.kind), setup.child) if accepted else None
 
 
 _ASKED: Final = {"child": _child, "orphan": _orphan, "churn": _churn}
