@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from conformance.expect.rules import CONTROL
+from conformance.groups.ancillary import cases as ancillary
 from conformance.groups.attach import cases as attach
 from conformance.groups.enrol import cases as enrol
 from conformance.groups.group import Group
