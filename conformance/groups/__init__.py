@@ -21,6 +21,7 @@ from conformance.groups.readiness import cases as readiness
 from conformance.groups.redirect import cases as redirect
 from conformance.groups.redirect.expectation import deciding
 from conformance.groups.redirect.judge import answers, judge_redirect
+from conformance.groups.shape import cases as shape
 from conformance.groups.steer import cases as steer
 from conformance.groups.survive import cases as survive
 from conformance.groups.teardown import cases as teardown
@@ -44,6 +45,7 @@ _ALL: Final = (
     Group("enrol", enrol.PROMISE, enrol.enrol_cases, warm_up=enrol.WARM_UP),
     Group("steer", steer.PROMISE, steer.steer_cases),
     Group("listen", listen.PROMISE, listen.listen_cases, warm_up=listen.WARM_UP),
+    Group("shape", shape.PROMISE, shape.shape_cases, warm_up=shape.WARM_UP),
     Group(
         "teardown",
         teardown.PROMISE,
