@@ -55,6 +55,7 @@ _ALL: Final = (
     ),
     Group("readiness", readiness.PROMISE, readiness.readiness_cases, warm_up=readiness.WARM_UP),
     Group("pressure", pressure.PROMISE, pressure.pressure_cases, warm_up=pressure.WARM_UP),
+    Group("ancillary", ancillary.PROMISE, ancillary.ancillary_cases, warm_up=ancillary.WARM_UP),
     # The control: as many sockets that were never in a map. The kernel must not keep more of those that were.
     Group("leaks", leaks.PROMISE, leaks.leak_cases, ground=CONTROL),
     Group("survive", survive.PROMISE, survive.survive_cases),
