@@ -18,8 +18,13 @@ _DRAINED = (
     ("sockmap", "udp4"), ("sockhash", "udp6"),
     ("sockmap", "unix_stream"), ("sockhash", "unix_dgram"),
 )  # fmt: skip
+_LOOKING_UP = (
+    ("sockmap", "udp4"), ("sockhash", "udp6"), ("sockmap", "tcp4"), ("sockhash", "tcp6"), ("sockmap", "unix_dgram"),
+)  # fmt: skip
 _SOON = 0.25
 """Seconds, for a case that takes a hundredth of that: where the kernel hangs, it need not be waited for long."""
+
+_LONG = 4.0
 
 
 @cache
@@ -31,10 +36,12 @@ def survive_cases() -> tuple[Case, ...]:
             name=f"{what}-{map_}-{kind}",
             scenario="conformance.groups.survive.guest.scenario:run",
             params={"what": what, "map": map_, "kind": kind},
-            deadline=_SOON,
+            deadline=_LONG if what == "large" else _SOON,
         )
         for what, map_, kind in (
             *product(("parser-pass", "empty-receive"), MAPS, _TCP),
             *(("drained", *each) for each in _DRAINED),
+            *((what, *each) for what, each in product(("lookup-udp", "lookup-tcp"), _LOOKING_UP)),
+            *product(("large", "too-large"), MAPS, ("tcp4",)),
         )
     )

@@ -3,34 +3,101 @@
 
 `parser-pass` has a parser and a verdict that lets everything pass; `empty-receive` asks for no bytes while such data
 waits; `drained` has more redirected to a socket than it has room for, and reads all of it at once: when the first is
-read, the rest is on the psock's backlog, and will be there a jiffy later. The Observation is `{"steps": {...}}`;
+read, the rest is on the psock's backlog, and will be there a jiffy later. `lookup-udp` and `lookup-tcp` have a verdict
+that looks a socket up and lets the data pass; `large` destroys a map of 2^20 entries, and `too-large` asks for a map of
+2^31. The Observation is `{"steps": {...}}`;
 `empty` is how many bytes came when none were asked for, `received` what came otherwise.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Mapping
 from contextlib import closing
 
+from bpf.guest import assemble as asm
 from bpf.guest import syscall
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps, attempt, name_of
+from conformance.guestlib.answers import Steps, attempt, comes_true, name_of, opens
 from conformance.guestlib.fixture import Fixture, State, scenario
 from conformance.guestlib.map_pair import MapPair
 from conformance.guestlib.quiesce import fences
 
 _DATA = b"passed by the program"
 _PATIENCE = 2.0
+_FREEING = 20.0
+"""Seconds for the kernel to free a large map."""
 _SIZE, _TOO_MANY = 1000, 8
 """Bytes of a message, and how many: a receive buffer of the least size has room for two."""
+
+
+_LARGE, _TOO_LARGE = 1 << 20, 1 << 31
+_POINTER = 8
+_HELPERS = {"lookup-tcp": 84, "lookup-udp": 85}
+"""Ids of bpf_sk_lookup_tcp and bpf_sk_lookup_udp."""
+_RELEASE = 86
+_TUPLE = 12
+"""Bytes of the IPv4 addresses and ports in `struct bpf_sock_tuple`."""
+_CURRENT_NETNS = -1
 
 
 @scenario
 def run(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     """Do `what` with a socket of a `kind` in a `map`."""
-    (_drain if params["what"] == "drained" else _pass)(owned, params, steps)
+    _ASKED[params["what"]](owned, params, steps)
+
+
+def _look_up(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    """Look up a socket that does not exist, for data that arrives."""
+    room = (
+        asm.store(asm.STACK, -16, 0) + asm.store(asm.STACK, -8, 0) + asm.move(asm.R2, asm.STACK) + asm.add(asm.R2, -16)
+    )
+    rest = asm.put(asm.R3, _TUPLE) + asm.put(asm.R4, _CURRENT_NETNS) + asm.put(asm.R5, 0)
+    call = asm.move(asm.R1, asm.R6) + room + rest + asm.call(_HELPERS[params["what"]])
+    release = asm.unless_zero(asm.R0, asm.move(asm.R1, asm.R0) + asm.call(_RELEASE))
+    verdict = fixture.counting("sk_skb_verdict", params["what"], before=call + release)
+    source = owned.map(params["map"])
+    steps["verdict"] = attempt(fixture.attach, source, verdict.descriptor)
+    with fixture.possible(steps):
+        ours, peer = owned.pair(params["kind"])
+    steps["insert"] = source.insert(ours)
+    if steps["insert"] != "ok":
+        return
+    before = verdict.runs()
+    peer.sendall(_DATA)
+    ours.settimeout(_PATIENCE)
+    try:
+        steps["received"] = "all" if ours.recv(len(_DATA) + 1) == _DATA else "other"
+    except OSError as error:
+        steps["received"] = name_of(error)
+    steps["runs"] = "yes" if verdict.runs() > before else "no"
+
+
+def _destroy_large(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    """Destroy a large map with a socket in it, which carries the map's verdict until the kernel has freed the map."""
+    verdict = fixture.counting("sk_skb_verdict", "first").descriptor
+    ours, _ = owned.pair(params["kind"])
+    probe = owned.map(params["map"], 1)
+    fixture.attach(probe, verdict)
+    with fixture.possible(steps):
+        large = owned.map(params["map"], _LARGE)
+    fixture.attach(large, verdict)
+    steps["insert"] = large.insert(ours, _LARGE - 1)
+    owned.drop(large)
+    steps["freed"] = "yes" if comes_true(lambda: probe.insert(ours) == "ok", _FREEING) else "no"
+
+
+def _ask_too_much(_owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
+    """Create a map with more entries than an int counts."""
+    with fixture.possible(steps):
+        # Where there is so much memory, a kernel that does not refuse would take it.
+        if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >= _TOO_LARGE * _POINTER:
+            raise OSError(errno.EFBIG, "this machine has the memory for such a map")
+    create = (syscall.MAP_TYPES[params["map"]], 4, 4, _TOO_LARGE)
+    steps["create"] = opens(syscall.create_map, *create)
 
 
 def _pass(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
@@ -79,3 +146,12 @@ def _drain(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
         steps["received"] = "all" if found == b"".join(sent) else "other"
     except OSError as error:
         steps["received"] = name_of(error)
+
+
+_ASKED = {
+    **dict.fromkeys(("parser-pass", "empty-receive"), _pass),
+    "drained": _drain,
+    **dict.fromkeys(("lookup-udp", "lookup-tcp"), _look_up),
+    "large": _destroy_large,
+    "too-large": _ask_too_much,
+}
