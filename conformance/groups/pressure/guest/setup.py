@@ -21,7 +21,7 @@ STREAM: Final = struct.pack(f">{MOST // 4}I", *range(MOST // 4))
 """No four bytes of it are equal, so that a lost, doubled or reordered byte shows."""
 NARROW: Final = 1 << 14
 """Bytes of a small buffer."""
-PATIENCE: Final = 2.0
+PATIENCE: Final = 1.0
 _ROOM: Final = 1 << 16
 _FLAGS: Final = {"local": syscall.F_INGRESS, "egress": 0}
 TARGET: Final = 0
