@@ -45,7 +45,7 @@ COUNTS = {
     "visible": 7,
     "spliced": 8,
     "applied": 20,
-    "corked": 16,
+    "corked": 14,
     "overfull": 1,
     "dead": 1,
     "packet": 61,

@@ -173,7 +173,7 @@ def corked(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     steps["runs"] = str(ends.shaper.runs())
     short = sum(sizes) + last <= len(LETTERS)
     steps["received"] = text(found) if short else _pieces(found)
-    if verdict not in ("drop", "delete"):
+    if verdict not in ("drop", "delete", "apply"):
         _aftermath(ends)
 
 
