@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The stream cases: guest and catalogue agree, the tables answer each case, and no wrong answer would pass."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bpf.build import SOURCES
+from conformance.groups.stream import cases as stream
+from conformance.groups.stream.cases import stream_cases
+from conformance.groups.stream.guest.messages import message, told
+from conformance.judge import steps
+from conformance.judge.defects import deviations
+from conformance.judge.steps import judge_steps
+from conformance.model import Verdict
+from kernels.version import Version
+from tests.conformance.expectations import answers, observation, rumours, versioned
+from tests.conformance.observations import facts
+
+KERNELS = ("5.10.262", "6.1.192", "6.12.118", "6.18.15", "7.3.4")
+GUEST = Path(stream.__file__).parent / "guest"
+
+
+def keys_of(file: str, table: str) -> set[str]:
+    """Return the keys of a guest table; importing it needs built programs."""
+    source = (GUEST / file).read_text()
+    found = re.search(rf"^{table}: Final[^\n]*? = {{(.*?)}}", source, re.MULTILINE | re.DOTALL)
+    assert found, f"{file} has no table {table}"
+    return set(re.findall(r'"([a-z-]+)":', found[1]))
+
+
+@pytest.mark.parametrize(
+    ("file", "table", "param"),
+    [
+        ("scenario.py", "QUESTIONS", "question"),
+        ("verdicts.py", "REFUSALS", "refusal"),
+        ("leave.py", "SIZES", "sizes"),
+        ("ends.py", "EVENTS", "event"),
+    ],
+)
+def test_guest_and_catalogue_agree(file: str, table: str, param: str) -> None:
+    """What cases ask for is what the guest knows, and nothing else."""
+    asked = {case.params[param] for case in stream_cases() if param in case.params}
+    assert asked == keys_of(file, table)
+
+
+def test_the_guest_knows_the_answers_and_records_of_the_programs() -> None:
+    """The numbers in the guest are those of the C sources."""
+    names = re.findall(r"^\tANSWER_(\w+),", (SOURCES / "answer.h").read_text(), re.MULTILINE)
+    say = re.findall(r"^    ([A-Z]+) = (\d)$", (GUEST / "setup.py").read_text(), re.MULTILINE)
+    assert say == [(name, str(number)) for number, name in enumerate(names)]
+    record = re.search(r"#define RECORD (\d+)", (SOURCES / "sk_skb_parser_record.bpf.c").read_text())
+    assert record
+    assert f"RECORD: Final = {record[1]}\n" in (GUEST / "records.py").read_text()
+
+
+def test_every_row_decides_something() -> None:
+    """No promise is dead on all of the kernels that it was read from."""
+    table = steps.table("stream")
+    deciding = {
+        rule.id
+        for version in map(Version.parse, KERNELS)
+        for case in stream_cases()
+        for rule in table.decided(case.params, version).values()
+    }
+    assert {rule.id for rules in table.rules.values() for rule in rules} == deciding
+
+
+def test_rows_about_versions_cite_their_commits() -> None:
+    """A promise that holds for some kernels only names the commit that made it so."""
+    assert rumours(versioned("stream")) == []
+
+
+@pytest.mark.parametrize("version", KERNELS)
+def test_no_wrong_answer_passes(version: str) -> None:
+    """A case passes with the promised answers, and fails as soon as any one differs."""
+    for case in stream_cases():
+        seen = observation(case, version)
+        kernel = facts(version)
+        assert judge_steps(case, kernel, seen).verdict is Verdict.PASS, case.id
+        for step in answers(case, version):
+            wrong = {**seen, "steps": {**seen["steps"], step: "something else"}}
+            assert judge_steps(case, kernel, wrong).verdict is Verdict.FAIL, (case.id, step)
+
+
+def test_defects_contradict_promises() -> None:
+    """Each symptom is an answer other than the promised one; otherwise it would excuse nothing."""
+    for version in KERNELS:
+        for case in stream_cases():
+            promised = answers(case, version)
+            for row in deviations(case, Version.parse(version)):
+                assert all(promised.get(step) != answer for step, answer in row.answers.items()), (case.id, str(row))
+
+
+def test_messages_are_recognized() -> None:
+    """A message, a piece of one, an end, and an error each have their words, in order."""
+    one, two = message(100), message(20)
+    parts = {"one": one, "two": two}
+    assert told([one, two], parts) == "one + two"
+    assert told([one[:40], one[40:] + two, "eof"], parts) == "one + two + eof"
+    assert told([one[40:], two], parts) == "one[40:100] + two"
+    assert told([two, one, one], parts) == "two + one + one"
+    assert told([b"", "!EFAULT", "!EFAULT"], parts) == "empty + EFAULT"
+    assert told([], parts) == "nothing"
+    assert told([b"stranger"], parts) == "8 bytes never sent"
