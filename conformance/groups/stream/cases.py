@@ -16,8 +16,8 @@ Folded, because the kernel runs the same code for them:
 
 - IPv4 and IPv6; the kind of the target where its queue is not the question, which the group redirect has;
 - the type of map, whose redirect helpers differ, with the mode: a SOCKMAP for local, a SOCKHASH for egress, but for a
-  parser always a SOCKMAP. Mode and DROP, or an empty slot, have nothing to do with each other: of other kinds than
-  TCP each way to refuse a message is asked once;
+  parser always a SOCKMAP. Mode and DROP, or an empty slot, have nothing to do with each other: of a parser
+  and of other kinds than TCP each way to refuse a message is asked once;
 - what a program redirects to itself or passes, on kinds other than TCP: read in the way in which most can go wrong.
 
 Left out, because it is impossible: SK_MSG programs and parsers on other kinds than TCP, a local redirect to VSOCK, an
@@ -41,7 +41,6 @@ PROMISE: Final = (
 _MAP: Final = {"local": "sockmap", "egress": "sockhash"}
 MODES: Final = tuple(_MAP)
 _REFUSALS: Final = ("drop", "empty", "listener", "ignored-empty", "ignored-listener")
-_OF_TCP: Final = (("msg", "tcp4"), ("verdict", "tcp6"), ("parser", "tcp4"))
 _OF_OTHERS: Final = tuple(
     ("verdict", kind) for kind in ("udp4", "unix_stream", "unix_dgram", "vsock_stream", "vsock_seqpacket")
 )
@@ -50,6 +49,7 @@ _OF_OTHERS: Final = tuple(
 _MSG: Final = ("msg", "tcp4")
 _VERDICT: Final = ("verdict", "tcp6")
 _PARSER: Final = ("parser", "tcp4")
+_OF_TCP: Final = (_MSG, _VERDICT, _PARSER)
 _UNIX: Final = ("verdict", "unix_stream")
 _VSOCK: Final = ("verdict", "vsock_stream")
 _OTHERS: Final = ("other", "other-verdict")
@@ -63,9 +63,9 @@ def stream_cases() -> tuple[Case, ...]:
 
 
 def _verdict() -> Iterator[Case]:
-    for (program, kind), refusal, mode in product(_OF_TCP, _REFUSALS, MODES):
+    for (program, kind), refusal, mode in product((_MSG, _VERDICT), _REFUSALS, MODES):
         yield _case("verdict", program, kind, mode=mode, refusal=refusal)
-    for (program, kind), (number, refusal) in product(_OF_OTHERS, enumerate(_REFUSALS)):
+    for (program, kind), (number, refusal) in product((_PARSER, *_OF_OTHERS), enumerate(_REFUSALS)):
         yield _case("verdict", program, kind, mode=MODES[number % len(MODES)], refusal=refusal)
 
 
@@ -115,10 +115,20 @@ def _end() -> Iterator[Case]:
 def _bulk() -> Iterator[Case]:
     for program, kind in (_VERDICT, _PARSER, _UNIX, _VSOCK):
         yield _case("bulk", program, kind, layout="pass", size="512")
-    for (program, kind), target in product((_MSG, _VERDICT, _PARSER, _UNIX, _VSOCK), ("tcp6", "unix_stream")):
-        for mode in MODES:
-            if program != "msg" or mode == "local" or target == "tcp6":
-                yield _case("bulk", program, kind, mode=mode, layout="other", target=target, size="256")
+    for (program, kind), mode, targets in (
+        (_MSG, "local", ("tcp6", "unix_stream")),
+        (_MSG, "egress", ("tcp6",)),
+        (_VERDICT, "local", ("tcp6", "unix_stream")),
+        (_VERDICT, "egress", ("tcp6", "unix_stream")),
+        (_PARSER, "local", ("tcp6",)),
+        (_PARSER, "egress", ("tcp6",)),
+        (_UNIX, "local", ("tcp6",)),
+        (_UNIX, "egress", ("unix_stream",)),
+        (_VSOCK, "local", ("unix_stream",)),
+        (_VSOCK, "egress", ("tcp6",)),
+    ):
+        for target in targets:
+            yield _case("bulk", program, kind, mode=mode, layout="other", target=target, size="256")
 
 
 def _order() -> Iterator[Case]:
