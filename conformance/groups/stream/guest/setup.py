@@ -30,6 +30,8 @@ TARGET, OTHER, LISTENER, EMPTY = range(4)
 PATIENCE: Final = 2.0
 _GRACE: Final = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
+_REST: Final = 0.3
+"""The same where a part of it has come: a worker sends in pieces, and tries again a jiffy later if it has to."""
 _FLAGS: Final = {"local": syscall.F_INGRESS, "egress": 0}
 _ORDER: Final = struct.Struct("=4I")
 """The part of `struct answer` in bpf/programs/answer.h that user space writes."""
@@ -184,12 +186,16 @@ class StreamSetup:
             for name, drain in drains.items():
                 traffic.add(found[name], drain())
 
+        def missing() -> int:
+            return size - sum(map(traffic.size_of, found.values()))
+
         rest = traffic.settle(
             look,
-            lambda: size - sum(map(traffic.size_of, found.values())),
-            lambda: _GRACE,
+            missing,
+            lambda: _REST if 0 < missing() < size else _GRACE,
             PATIENCE,
             vsock=self._vsock(),
+            busy=self._sending,
         )
         if not rest.arrived:
             self._give_up()
@@ -208,6 +214,13 @@ class StreamSetup:
 
     def _drain(self, name: str) -> partial[Messages]:
         return partial(traffic.take_all, self.ends[name], stream=sockets.connects(self._kinds[name]))
+
+    def _sending(self) -> bool:
+        """Whether TCP still has to send something."""
+        ends = (end for name, end in self.ends.items() if sockets.is_tcp(self._kinds.get(name, "")))
+        return any(
+            end.fileno() >= 0 and outcome(traffic.count, end, traffic.UNSENT) not in (0, "EINVAL") for end in ends
+        )
 
     def _vsock(self) -> bool:
         return any(map(sockets.is_vsock, self._kinds.values()))
