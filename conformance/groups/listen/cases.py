@@ -41,7 +41,10 @@ WARM_UP: Final = frozenset(
 
 PROGRAMS: Final = ("none", "msg", "verdict", "parser")
 LISTENERS: Final = ("kept", "deleted_early", "deleted", "closed")
-"""The listener stays in the map, leaves it before or after accept(2), or is closed after accept(2)."""
+"""The listener stays in the map, leaves it before or after accept(2), or is closed after accept(2).
+
+`outside`, it never was in a map: there every kernel survives a child with a verdict or a parser.
+"""
 DATA: Final = ("early", "late")
 """Data arrives before accept(2) and after, or only after."""
 _PLACES: Final = (("sockmap", "tcp4"), ("sockhash", "tcp6"))
@@ -66,6 +69,8 @@ def _children() -> Iterator[Case]:
         yield _case("child", "syscall", program, "plain", listener, "late")
     for program, listener, data in product(PROGRAMS, ("kept", "deleted_early"), DATA):
         yield _case("child", "sock_ops", program, "inserted", listener, data)
+    for by, program in product(("syscall", "sock_ops"), PROGRAMS[1:]):
+        yield _case("child", by, program, "inserted", "outside", "early")
     for program, child in product(PROGRAMS, ("apart", "inserted")):
         yield _case("child", "syscall", program, child, "kept", "fastopen")
 

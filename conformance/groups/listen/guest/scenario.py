@@ -9,6 +9,7 @@ clone, without a map. A process runs each control once and remembers its answers
 - `ready`: whether a connection wakes those who wait for the listener;
 - `accept`: `"ok"` or the errno of an accept(2) that does not wait;
 - `entry`: whose cookie is at the listener's key, when the listener has left its map or was accepted from;
+- `poll`: whether poll(2) finds what was sent to the child before accept(2);
 - `early`, `receive`, `send`: the socket at which data came out that was sent to the child before accept(2), to the
   child after it, and by the child;
 - `woken`, `room`: whether data wakes those who wait for the child, and whether more room in its send buffer does;
@@ -45,7 +46,7 @@ _known: Final[dict[tuple[str, ...], Steps]] = {}
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case, and its control if the listener could be inserted."""
     seen = _in_map(params)
-    return {**seen, "control": _control(params)} if seen["steps"].get("listener") == "ok" else seen
+    return {**seen, "control": _control(params)} if seen["steps"].get("listener", "ok") == "ok" else seen
 
 
 def _control(params: Mapping[str, str]) -> Steps:
@@ -60,7 +61,7 @@ def _control(params: Mapping[str, str]) -> Steps:
 @scenario
 def _in_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     setup = ListenSetup(params, owned, steps)
-    if steps["listener"] == "ok":
+    if steps.get("listener", "ok") == "ok":
         _ASKED[params["what"]](setup, params)
 
 
@@ -89,6 +90,9 @@ def _child(setup: ListenSetup, params: Mapping[str, str]) -> None:
         steps["entry"] = setup.map.whose(LISTENER, setup.cookie)
         setup.enrol(params["child"])
     if early:
+        poll = select.poll()
+        poll.register(setup.child, select.POLLIN)
+        steps["poll"] = "in" if poll.poll(0) else "nothing"
         steps["early"] = setup.collect({"early": early}).place("early")
     _use(setup, counted=params["program"] != "none" and params["child"] == "inserted")
 

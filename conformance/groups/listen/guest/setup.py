@@ -44,6 +44,8 @@ class ListenSetup:
         """Listen, and insert the listener unless this is a control."""
         self.fixture, self.steps, self.mapped = owned, steps, mapped
         self.kind, self.map_type, self.by = params["kind"], params["map"], params["by"]
+        self.outside = params["listener"] == "outside"
+        """Whether only the child is in the map."""
         self.map = Map(-1)
         """The listener's map; a control has none."""
         self.ends: dict[str, socket.socket] = {}
@@ -59,7 +61,7 @@ class ListenSetup:
         self.address = self.listener.getsockname()
         if self._hook:
             self._hook.give(port=self.address[1])
-        if mapped:
+        if mapped and not self.outside:
             told = self._hook.answer(LISTENER) if self._hook else self.map.insert(self.listener, LISTENER)
             steps["listener"] = told
 
@@ -80,7 +82,7 @@ class ListenSetup:
         program = f"sock_ops_enrol_{self.map_type.removeprefix('sock')}"
         hook = Orders(self.fixture, program, "sock_ops", {"enrolled": self.map})
         # Of the cgroup's sockets none but a listener has no remote port.
-        hook.give(callbacks=_CALLBACKS, spread=1)
+        hook.give(callbacks=1 << CHILD if self.outside else _CALLBACKS, spread=1)
         cgroup = self.fixture.keep(os.open(cgroups_of(self._owner)["inner"], os.O_RDONLY | os.O_DIRECTORY))
         number = CONTEXTS["sock_ops"].attach_type
         links.attach(cgroup, hook.program, number)
