@@ -89,7 +89,6 @@ class TestPatterns:
             ("redirect/sockmap-*-udp4-*", lambda case: case.group == "redirect" and "udp4-" in case.name[7:]),
             ("steer", lambda case: case.group == "steer"),
             ("s[tu]*/*", lambda case: case.group in ("steer", "stream", "survive")),
-            ("s*/*", lambda case: case.group in ("steer", "stream", "survive")),
             ("*vsock_seqpacket", lambda case: case.name.endswith("vsock_seqpacket")),
             ("drained-sockmap-udp[46]", lambda case: case.name in ("drained-sockmap-udp4", "drained-sockmap-udp6")),
         ],
