@@ -108,7 +108,14 @@ def _parser() -> None:
         os.close(program)
 
 
+def _out_of_band() -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.send(b"!", socket.MSG_OOB)
+
+
 _FEATURES: dict[str, Callable[[], None]] = {
+    "AF_UNIX_OOB": _out_of_band,
     "BPF_STREAM_PARSER": _parser,
     # Of the programs of cgroups, those of devices are known only to a kernel with the symbol.
     "CGROUP_BPF": _loaded("cgroup_device"),

@@ -295,7 +295,7 @@ class TestListing:
 
         del groups["in"]
         assert sum(groups.values()) == len(cases())
-        to_local = sum(case.params.get("mode") == "send-to-local" for case in cases())
+        to_local = sum(case.params.get("mode") == "send-to-local" for case in cases() if case.group == "redirect")
         assert f"mode: send-to-local {to_local}," in text
         assert all(len(line) <= 80 for line in text.splitlines())
 
