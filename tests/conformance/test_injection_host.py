@@ -144,7 +144,7 @@ def test_the_disk_is_full_when_cases_are_judged(
 @needs_root
 def test_the_disk_is_full_when_results_are_written(tmp_path: Path, row: FaultCount) -> None:
     """An event log that cannot be written ends the run with one sentence; earlier lines are complete."""
-    with _disk(tmp_path / "disk", "16k") as disk:
+    with _disk(tmp_path / "disk", "64k") as disk:
         results = disk / "results"
         done = conform(
             "run", "--kernel", KERNEL, "--results", str(results), "-k", "ingress-to-egress-tcp4", cwd=tmp_path
