@@ -26,6 +26,7 @@ from conformance.groups.steer import cases as steer
 from conformance.groups.stream import cases as stream
 from conformance.groups.survive import cases as survive
 from conformance.groups.teardown import cases as teardown
+from conformance.groups.tls import cases as tls
 from conformance.groups.update_from_bpf import cases as update_from_bpf
 from conformance.model import Case
 
@@ -58,6 +59,7 @@ _ALL: Final = (
     Group("pressure", pressure.PROMISE, pressure.pressure_cases, warm_up=pressure.WARM_UP),
     Group("ancillary", ancillary.PROMISE, ancillary.ancillary_cases, warm_up=ancillary.WARM_UP),
     Group("stream", stream.PROMISE, stream.stream_cases),
+    Group("tls", tls.PROMISE, tls.tls_cases),
     # The control: as many sockets that were never in a map. The kernel must not keep more of those that were.
     Group("leaks", leaks.PROMISE, leaks.leak_cases, ground=CONTROL),
     Group("survive", survive.PROMISE, survive.survive_cases),
