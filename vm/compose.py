@@ -41,7 +41,7 @@ CMDLINE = (
     " random.trust_cpu=on cryptomgr.notests raid=noautodetect"
     " 8250.nr_uarts=1 i8042.noaux i8042.nokbd i8042.nopnp initcall_blacklist=jent_mod_init"
     " rcupdate.rcu_expedited=1"
-    " unknown_nmi_panic"  # makes a silent kernel print where it is: see Qemu.diagnosis
+    " unknown_nmi_panic"  # makes a silent kernel print where it is: see Qemu.diagnose
 )
 
 SMP_CMDLINE = "panic_print=0x40"

@@ -9,7 +9,7 @@ FAREWELL = "init: the agent "
 """The prefix of init's last message before it powers off: vm.guest.init."""
 
 SILENCE = "NMI: Not continuing"
-"""The title of a panic that we cause ourselves: Qemu.diagnosis."""
+"""The title of a panic that we cause ourselves: Qemu.diagnose."""
 
 PANIC = "Kernel panic - not syncing"
 

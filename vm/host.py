@@ -44,7 +44,7 @@ class NoGuest:
         """Return nothing: the agent's exit status says it."""
         return ""
 
-    def diagnosis(self) -> None:
+    def diagnose(self) -> None:
         """Leave the host's own kernel alone."""
 
     def keep(self) -> int:

@@ -187,7 +187,7 @@ class Qemu:
         """Whether the guest has stopped running."""
         return bool(self._monitor.shutdown_reason())
 
-    def diagnosis(self) -> None:
+    def diagnose(self) -> None:
         """Make a silent kernel print where it is, by an NMI that makes it panic.
 
         It works with interrupts off too; see `unknown_nmi_panic` in Documentation/admin-guide/kernel-parameters.txt.

@@ -90,7 +90,7 @@ class Body(Protocol):
     def faults(self) -> int:
         """Return how often it has waited for memory on disk."""
 
-    def diagnosis(self) -> None:
+    def diagnose(self) -> None:
         """Have a silent kernel print where it is, if there is a way."""
 
     def keep(self) -> int:
@@ -360,7 +360,7 @@ class Session:
         if status is CallStatus.OVERRAN:
             complaint = f"the guest does not answer ({complaint})"
             status = CallStatus.LOST if host_fault else status
-            self._body.diagnosis()
+            self._body.diagnose()
         death = DeadMachineError(status, self._last_words(), complaint, dump, host_fault)
         self._body.close()
         return death

@@ -97,9 +97,9 @@ class Defect:
     def case(self, version: Version | None = None) -> str:
         """Return the id of the case that shows it best, on a kernel of that version if one is given."""
         ways = [way for way in self.ways if version is None or way.rule.in_force(version)] or list(self.ways)
-        shown = list(_cases(ways))
-        named = [way.case for way in ways if way.case in {case.id for case in shown}]
-        return named[0] if named else min((_fewest(case), len(case.id), case.id) for case in shown)[2]
+        showing = {case.id: case for case in _cases(ways)}
+        named = [way.case for way in ways if way.case in showing]
+        return named[0] if named else min((_fewest(case), len(id_), id_) for id_, case in showing.items())[2]
 
 
 def _fewest(case: Case) -> int:

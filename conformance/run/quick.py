@@ -38,12 +38,19 @@ _ROW: Final = "row"
 _VALUE: Final = "value"
 
 _COST: Final[Mapping[str, float]] = {
-    "leaks": 512,
+    "leaks": 256,
+    "tls": 130,
     "survive": 120,
     "update_from_bpf": 80,
+    "stream": 68,
     "teardown": 65,
     "enrol": 64,
+    "pressure": 56,
     "steer": 41,
+    "readiness": 40,
+    "listen": 37,
+    "ancillary": 34,
+    "shape": 33,
     "redirect": 31,
     "attach": 26,
     "insert": 23,

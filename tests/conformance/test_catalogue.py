@@ -7,8 +7,10 @@ import itertools
 import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
-from conformance.groups import cases
+from conformance import groups
+from conformance.groups import GROUPS, cases
 from conformance.groups.kinds import FAMILIES, KINDS, MAPS
 from conformance.groups.redirect.cases import LAYOUTS, MODES, PLAIN, redirect_cases, roles
 
@@ -27,6 +29,12 @@ def test_the_redirect_matrix_is_whole() -> None:
     assert asked == Counter([*plain, *extras])
     assert sum(layout == PLAIN for layout, *_ in asked) == 512
     assert all(layout.words for name, layout in LAYOUTS.items() if name != PLAIN)
+
+
+def test_each_folder_of_a_group_is_a_group() -> None:
+    """A group that is written, but not listed, would ask nothing."""
+    folders = {path.parent.name for path in Path(groups.__file__).parent.glob("*/cases.py")}
+    assert folders == set(GROUPS) == {case.group for case in cases()}
 
 
 def test_ids_are_unique_and_plain_enough_for_every_format() -> None:

@@ -159,7 +159,7 @@ class TestEventOf:
         event = event_of(report, SPECS, "./conform run")
 
         assert event is not None
-        assert event.verdict is after
+        assert (event.verdict, event.host) == (after, after is Verdict.INFRA)
         assert event.differences[0] == "x"
         assert "boom" in event.differences[1]
 
@@ -171,7 +171,7 @@ class TestEventOf:
 
         assert event is not None
         assert (event.kernel, event.name) == ("debian-6.12-cloud", "sockmap-send-to-local-tcp4-udp4")
-        assert event.verdict is Verdict.INFRA
+        assert (event.verdict, event.host) == (Verdict.INFRA, True)
         assert "worker crashed" in event.differences[0]
 
     def test_a_skip_without_record_is_infra(self) -> None:

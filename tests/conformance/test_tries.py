@@ -59,7 +59,7 @@ class TestTries:
         pool, record = _examined(starved, GOOD)
 
         assert pool.history == ["ask", "close", "ask"]
-        assert (record["verdict"], record["flaky"]) == ("pass", False)
+        assert (record["verdict"], record["flaky"], record["host"]) == ("pass", False, False)
 
     def test_a_host_that_breaks_every_try_is_blamed(self) -> None:
         """If every try is broken, the case is `infra`, whatever happened to its machine."""
@@ -67,6 +67,7 @@ class TestTries:
         _, record = _examined(starved, starved, starved)
 
         assert (record["verdict"], record["differences"]) == ("infra", ["this host let it not run"])
+        assert record["host"]
 
     @pytest.mark.parametrize("first", [STRAY, WARNED, PANICKED])
     def test_a_flaky_case_keeps_its_first_verdict(self, first: Any) -> None:
