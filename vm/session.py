@@ -56,6 +56,9 @@ LOOK_SECONDS = 1.0
 EXIT_SECONDS = 1.0
 """For QEMU to exit once its end of the channel is closed."""
 
+SEED_BYTES = 32
+"""Bytes of randomness that a clone is given: the size of the kernel's key."""
+
 EOF = b"\x04"
 
 _T = TypeVar("_T")
@@ -134,8 +137,12 @@ class Session:
         return self._usable
 
     def greet(self, patience: float, *, clock: bool = False) -> str:
-        """Wait for the agent, set its clock if asked to, and return the release it runs."""
-        answer = self._ask({"op": "hello", "clock": time.time() if clock else None}, patience, answers.hello)
+        """Wait for the agent and return the release it runs; with `clock`, set its clock and reseed its random bytes.
+
+        Clones of a template have its clock and its random state, so without this they would all draw the same bytes.
+        """
+        own = {"clock": time.time(), "seed": os.urandom(SEED_BYTES).hex()} if clock else {}
+        answer = self._ask({"op": "hello"} | own, patience, answers.hello)
         self._modules = dict(answer.modules)
         self._vmcoreinfo = answer.vmcoreinfo
         return answer.release

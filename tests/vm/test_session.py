@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,25 @@ def test_a_function_is_called_with_its_arguments(session: Session) -> None:
     assert first.value["in"] == "tcp4"
     assert first.value == second.value
     assert 0 < first.seconds < 5
+
+
+def test_each_clone_is_given_its_own_clock_and_seed(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a clone's greeting has the host's time and 32 random bytes, never the same ones: others keep theirs."""
+    asked: list[dict[str, Any]] = []
+
+    def ask(request: dict[str, Any], *_: object) -> SimpleNamespace:
+        asked.append(request)
+        return SimpleNamespace(modules={}, vmcoreinfo=(), release="")
+
+    monkeypatch.setattr(session, "_ask", ask)
+    begin = time.time()
+    for clock in (False, True, True):
+        session.greet(1.0, clock=clock)
+    assert asked[0] == {"op": "hello"}
+    assert all(begin <= request["clock"] <= time.time() for request in asked[1:])
+    first, second = (bytes.fromhex(request["seed"]) for request in asked[1:])
+    assert len(first) == len(second) == 32
+    assert first != second
 
 
 def test_packages_without_init_are_packages(session: Session) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vm.guest import diagnosis, tracer
+from vm.guest import diagnosis, setup, tracer
 from vm.guest.bundle import BundleFinder
 from vm.guest.frames import Channel
 from vm.guest.kmsg import KernelLog, Unread
@@ -74,8 +74,9 @@ class Agent:
             self._worker.kill()
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer `hello`; a guest also sets its clock, and corrects it after each call."""
+        """Answer `hello`; a guest also sets its clock, corrects it after each call, and reseeds its random bytes."""
         if request.get("clock") is not None:
+            setup.reseed(bytes.fromhex(request["seed"]))
             time.clock_settime(time.CLOCK_REALTIME, request["clock"])
             self._epoch = time.time() - time.monotonic()
         return {

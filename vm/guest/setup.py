@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Set up the loopback and the limits for maps and sockets, in every guest."""
+"""Set up the loopback, the limits for maps and sockets, and random bytes, in every guest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ FILES = 65536
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+RNDADDENTROPY = 0x40085203
+RNDRESEEDCRNG = 0x5207
+"""d848e5f8e1eb ("random: add new ioctl RNDRESEEDCRNG"), 4.17."""
 
 
 def raise_loopback() -> None:
@@ -30,3 +33,10 @@ def raise_limits() -> None:
     for limit, value in ((resource.RLIMIT_MEMLOCK, unlimited), (resource.RLIMIT_NOFILE, FILES)):
         with contextlib.suppress(ValueError, PermissionError):  # without CAP_SYS_RESOURCE the hard limit stays
             resource.setrlimit(limit, (value, value))
+
+
+def reseed(seed: bytes) -> None:
+    """Have the kernel derive later random bytes from `seed`, too: random(4). One that refuses keeps its own."""
+    with contextlib.suppress(OSError), open("/dev/urandom", "wb") as device:
+        fcntl.ioctl(device, RNDADDENTROPY, struct.pack("ii", 8 * len(seed), len(seed)) + seed)
+        fcntl.ioctl(device, RNDRESEEDCRNG)
