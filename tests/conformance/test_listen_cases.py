@@ -25,7 +25,7 @@ def asked(facts: KernelFacts) -> list[Case]:
 
 
 def test_each_program_meets_each_state_of_the_listener_in_both_maps() -> None:
-    """Neither the type of the map nor the version of IP hides a combination."""
+    """Each pair of program and listener state is asked with both map types and both IP versions."""
     found = Counter(
         (case.params["program"], case.params["listener"], case.params["map"], case.params["kind"])
         for case in listen_cases()
@@ -38,13 +38,13 @@ def test_each_program_meets_each_state_of_the_listener_in_both_maps() -> None:
 
 
 def test_what_enrol_asks_is_not_asked_again() -> None:
-    """The group enrol has the child of a listener in a map with a verdict, to which data comes after accept(2)."""
+    """The group enrol asks about data after accept(2) for a child of a listener in a map with a verdict."""
     wanted = {"what": "child", "program": "verdict", "child": "apart", "listener": "kept", "data": "late"}
     assert not [case.id for case in listen_cases() if wanted.items() <= case.params.items()]
 
 
 def test_a_kernel_that_dies_is_asked_once_for_each_way() -> None:
-    """Of the children that kill the kernel, one for each defect is asked; a kernel without the defects is asked all."""
+    """Of the cases that kill the kernel, one for each defect is asked; a kernel without the defects is asked all."""
     deadly = {case.id for case in asked(NEW) if any(row.verdict for row in defects.deviations(case, NEW.version))}
     assert deadly == {row.case for row in defects.of_group("listen") if row.verdict}
     assert len(asked(OLD)) == len(listen_cases())
@@ -63,8 +63,8 @@ def test_a_wrong_answer_fails(step: str) -> None:
     assert judge(case, NEW, seen).verdict is Verdict.FAIL
 
 
-def test_a_control_that_is_deaf_fails() -> None:
-    """A child is not excused by a control that fails in the same way."""
+def test_a_control_without_wakeups_fails() -> None:
+    """A control that fails in the same way as the child does not make the case pass."""
     case = next(each for each in listen_cases() if "msg-apart-kept-late" in each.name)
     deaf = {"ready": "no", "accept": "ok", "receive": "nowhere", "woken": "no", "send": "peer", "room": "no"}
     seen = observation(case, "7.3.4", deaf)

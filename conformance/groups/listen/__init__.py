@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The listener cases, their guest code, and their expectations."""
+"""The cases about listening sockets: their guest code and their expectations."""

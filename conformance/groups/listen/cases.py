@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The listener cases: TCP sockets that a listener in a map accepts, and the listener itself.
+"""The listener cases: a TCP listener in a map, and the sockets that accept(2) returns for it.
 
-A child is what accept(2) returns. It is asked about for each program of the listener's map, the state of the listener,
-and whether the child is inserted into the same map (`inserted`) or not (`apart`). Folded into one case, because the
-kernel runs the same code:
+A *child* is a socket that accept(2) returns. A case combines the program of the listener's map, the state of the
+listener, and the map of the child: the listener's map (`inserted`), a map without a program (`plain`), or none
+(`apart`). Where the kernel runs the same code for several combinations, one case stands for all of them:
 
-- SOCKMAP and SOCKHASH, IPv4 and IPv6: each program and each state of the listener has cases with both;
-- a child in a map without a program (`plain`): asked where the listener's map has a verdict or a parser, which change
-  the callbacks that the child copies; an SK_MSG program changes none;
-- a sock_ops program inserts listener and child: only with the listener in its map, or deleted before accept(2). What
-  happens after accept(2) is the same as for an insertion by bpf(2);
-- TCP Fast Open, whose child exists before the handshake ends: only with the listener in its map.
+- SOCKMAP and SOCKHASH, IPv4 and IPv6: each program and each state of the listener has a case with each of them.
+- `plain`: asked where the listener's map has a verdict or a parser. Both replace callbacks of the listener, and the
+  child copies these. An SK_MSG program replaces none.
+- A sock_ops program inserts listener and child: asked with the listener in its map, or deleted before accept(2). After
+  accept(2) nothing depends on whether bpf(2) or the program inserted them.
+- TCP Fast Open, where the child exists before the handshake ends: asked with the listener in its map.
 
-Left out: a child in no map whose listener stays in a map with a verdict, and to which data comes after accept(2). The
-group enrol asks it (`pidfd-listener-*-source`). Left out, too: a child whose handshake waits for its last packet. No
-map takes it, accept(2) does not return it, and the packet is only sent again after a second.
+Left out: data after accept(2) for a child in no map, whose listener stays in a map with a verdict. The group enrol asks
+that (`pidfd-listener-*-source`). Left out: a child whose handshake lacks its last packet. No map accepts that child,
+accept(2) does not return it, and the peer retransmits the packet only after a second.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Final
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A listener in a map wakes accept(2), and what it accepts reads, writes and wakes as outside of maps, or runs the "
-    "programs of the map that it enters."
+    "A connection to a listener in a map wakes accept(2). The accepted socket works as outside of maps, and runs the "
+    "programs of a map into which it is inserted."
 )
 
 WARM_UP: Final = frozenset(
@@ -41,18 +41,19 @@ WARM_UP: Final = frozenset(
 
 PROGRAMS: Final = ("none", "msg", "verdict", "parser")
 LISTENERS: Final = ("kept", "deleted_early", "deleted", "closed")
-"""The listener stays in the map, leaves it before or after accept(2), or is closed after accept(2).
+"""The listener stays in the map, is deleted from it before or after accept(2), or is closed after accept(2).
 
-`outside`, it never was in a map: there every kernel survives a child with a verdict or a parser.
+A fifth state, `outside`: the listener never was in a map. Then every kernel survives a child with a verdict or parser.
 """
 DATA: Final = ("early", "late")
 """Data arrives before accept(2) and after, or only after."""
 _PLACES: Final = (("sockmap", "tcp4"), ("sockhash", "tcp6"))
 _ELSEWHERE: Final = ("verdict", "apart", "kept", "late")
-"""Asked by the group enrol."""
+"""The combination that the group enrol asks."""
 _SOON: Final = 0.25
-"""Seconds, for a case that takes a fiftieth of that: where the kernel hangs, it need not be waited for long."""
+"""Deadline in seconds: fifty times what a case takes. On a kernel that hangs, a longer one would only cost time."""
 _LONG: Final = 2.0
+"""Deadline in seconds of a case with many connections."""
 
 
 @cache
@@ -88,7 +89,7 @@ def _churn() -> Iterator[Case]:
 
 def _case(what: str, by: str, program: str, child: str, listener: str, data: str) -> Case:
     values = {"what": what, "by": by, "program": program, "child": child, "listener": listener, "data": data}
-    # Each program meets each state of the listener in both places.
+    # Each program is asked with each state of the listener in both places.
     turn = PROGRAMS.index(program) + (data == "early") + (child == "inserted") + (by == "sock_ops")
     map_, kind = _PLACES[turn % 2]
     return Case(

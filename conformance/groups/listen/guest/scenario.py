@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Connect to a listener that is in a map, and use what it accepts.
+"""Connect to a listener in a map, accept the connection, and send in both directions.
 
 The Observation is `{"steps": {name: answer}, "control": {name: answer}}`. The control is the same scenario in the same
 clone, without a map. A process runs each control once and remembers its answers.
 
-- `listener`, `insert`: what inserting the listener and the child answered; `lookup`: whose cookie is at the child's
-  key;
-- `ready`: whether a connection wakes those who wait for the listener;
-- `accept`: `"ok"` or the errno of an accept(2) that does not wait;
-- `entry`: whose cookie is at the listener's key, when the listener has left its map or was accepted from;
-- `poll`: whether poll(2) finds what was sent to the child before accept(2);
-- `early`, `receive`, `send`: the socket at which data came out that was sent to the child before accept(2), to the
-  child after it, and by the child;
-- `woken`, `room`: whether data wakes those who wait for the child, and whether more room in its send buffer does;
-- `runs`: whether the map's program ran for the child, on what it sends (SK_MSG) or receives;
-- `peer-reads`: what the peer of a child reads that was never accepted, once the listener is closed; `child`: whose
-  cookie is at the child's key then;
-- `connects`, `children`: whether each of many connections was accepted, and each child got its data and could answer.
+- `listener`, `insert`: `"ok"`, or the errno of the insertion of the listener and of the child;
+- `lookup`: the socket whose cookie the map has at the child's key;
+- `ready`: whether edge-triggered epoll reports the listener when a connection is made;
+- `accept`: `"ok"`, or the errno of an accept(2) that does not block;
+- `entry`: the socket whose cookie the map has at the listener's key, after accept(2) and after the listener has left;
+- `poll`: whether poll(2) reports the data that arrived before accept(2);
+- `early`, `receive`, `send`: the socket at which data arrives: data for the child before accept(2), data for the child
+  after accept(2), and data that the child sends;
+- `woken`, `room`: whether edge-triggered epoll reports the child when data arrives, and when its send buffer grows;
+- `runs`: whether the map's program ran on data that the child sends (SK_MSG) or receives;
+- `peer-reads`: the results of recv(2) on the peer of a child that was never accepted, after the listener is closed;
+- `child`: the socket whose cookie the map has at the key of that child;
+- `connects`, `children`: whether accept(2) returned each of many connections, and whether each child received and sent.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from conformance.guestlib.answers import Steps, comes_true, outcome
 from conformance.guestlib.fixture import Fixture, scenario
 
 _CONNECTIONS: Final = 40
-"""Connections of one case that inserts and deletes their listener meanwhile."""
+"""Connections of one case during which a thread inserts and deletes their listener."""
 _PATIENCE: Final = 1.0
+"""Seconds in which accept(2) must return a connection."""
 _WIDE: Final = 1 << 17
-"""A send buffer that is larger than the first one of a TCP socket."""
+"""Bytes of a send buffer that is larger than the initial one of a TCP socket."""
 
 _known: Final[dict[tuple[str, ...], Steps]] = {}
 """The answers of each control of this process."""
@@ -50,7 +51,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
 
 
 def _control(params: Mapping[str, str]) -> Steps:
-    """Return the answers of the control of a case; it is run when this process first needs it."""
+    """Return the answers of the control of a case; this process runs each control once."""
     closed = "closed" if params["listener"] == "closed" else "kept"
     key = params["what"], closed, params["data"], params["kind"]
     if key not in _known:
@@ -71,7 +72,7 @@ def _in_no_map(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _child(setup: ListenSetup, params: Mapping[str, str]) -> None:
-    """Accept a connection, and use the child."""
+    """Accept a connection, and send to and from the child."""
     steps, data, listener = setup.steps, params["data"], params["listener"]
     early = b"" if data == "late" else traffic.payload()
     waiting = Wakeups(setup.fixture, setup.listener, select.EPOLLIN)
@@ -98,7 +99,7 @@ def _child(setup: ListenSetup, params: Mapping[str, str]) -> None:
 
 
 def _use(setup: ListenSetup, *, counted: bool) -> None:
-    """Send in both directions, and see whether the child wakes those that wait for it."""
+    """Send in both directions, and ask whether epoll reports the child."""
     steps, before = setup.steps, setup.runs()
     waiting = Wakeups(setup.fixture, setup.child, select.EPOLLIN)
     received, sent = traffic.payload(), traffic.payload()
@@ -110,7 +111,7 @@ def _use(setup: ListenSetup, *, counted: bool) -> None:
     steps["send"] = setup.collect({"sent": sent}).place("sent") if answer == "ok" else answer
     if counted and setup.mapped:
         steps["runs"] = "yes" if setup.runs() > before else "no"
-    # The kernel calls the same function when an acknowledgement makes room.
+    # setsockopt(SO_SNDBUF) calls sk_write_space(), as the kernel does when an acknowledgement makes room.
     waiting = Wakeups(setup.fixture, setup.child, select.EPOLLOUT)
     setup.child.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _WIDE)
     steps["room"] = waiting.came()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one listener case: a listener, the map that it is in, and the sockets that it accepts."""
+"""The setup of one listener case: a listener, its map, and the sockets that accept(2) returns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from conformance.guestlib.quiesce import fences, renew_fences
 from conformance.guestlib.traffic import Messages
 
 CHILD, LISTENER = 5, 11
-"""Keys in the map: the numbers of the callbacks PASSIVE_ESTABLISHED and TCP_LISTEN, where sock_ops inserts."""
+"""Keys in the map. A sock_ops program inserts at the number of its callback: PASSIVE_ESTABLISHED and TCP_LISTEN."""
 _ENTRIES: Final = 32
 _CALLBACKS: Final = 1 << CHILD | 1 << LISTENER
 _FASTOPEN_WITHOUT_COOKIES: Final = "1543"
-"""Client, server, both without cookies, and every listener without asking: 0x607."""
+"""net.ipv4.tcp_fastopen = 0x607: client and server, neither with a cookie, and every listener without setsockopt(2)."""
 _GRACE: Final = 0.02
-"""Seconds to look for missing data although the kernel seems at rest."""
+"""Seconds to look for missing data after the fences have passed."""
 _PATIENCE: Final = 2.0
+"""Seconds after which sent data must have arrived."""
 
 _TYPES: Final = {
     "none": (),
@@ -45,11 +46,11 @@ class ListenSetup:
         self.fixture, self.steps, self.mapped = owned, steps, mapped
         self.kind, self.map_type, self.by = params["kind"], params["map"], params["by"]
         self.outside = params["listener"] == "outside"
-        """Whether only the child is in the map."""
+        """Whether the listener is in no map."""
         self.map = Map(-1)
         """The listener's map; a control has none."""
         self.ends: dict[str, socket.socket] = {}
-        """The sockets that data can come out of."""
+        """The sockets at which data can arrive."""
         self._programs: list[Counting] = []
         if mapped:
             self.map = owned.map(self.map_type, _ENTRIES)
@@ -62,8 +63,8 @@ class ListenSetup:
         if self._hook:
             self._hook.give(port=self.address[1])
         if mapped and not self.outside:
-            told = self._hook.answer(LISTENER) if self._hook else self.map.insert(self.listener, LISTENER)
-            steps["listener"] = told
+            answer = self._hook.answer(LISTENER) if self._hook else self.map.insert(self.listener, LISTENER)
+            steps["listener"] = answer
 
     def _attach(self, program_of_map: str) -> None:
         for attach_type in _TYPES[program_of_map]:
@@ -77,11 +78,11 @@ class ListenSetup:
         return listener
 
     def _hooked(self) -> Orders:
-        """Have a sock_ops program insert the listeners of the child's cgroup, and what they accept."""
+        """Attach a sock_ops program that inserts the listeners of the child process's cgroup, and their children."""
         self._owner = child.lent(self.fixture)
         program = f"sock_ops_enrol_{self.map_type.removeprefix('sock')}"
         hook = Orders(self.fixture, program, "sock_ops", {"enrolled": self.map})
-        # Of the cgroup's sockets none but a listener has no remote port.
+        # Only the listener of this cgroup has no remote port.
         hook.give(callbacks=1 << CHILD if self.outside else _CALLBACKS, spread=1)
         cgroup = self.fixture.keep(os.open(cgroups_of(self._owner)["inner"], os.O_RDONLY | os.O_DIRECTORY))
         number = CONTEXTS["sock_ops"].attach_type
@@ -90,7 +91,7 @@ class ListenSetup:
         return hook
 
     def _enrolled(self) -> socket.socket:
-        """Have the child listen, and take the listener from it."""
+        """Have the child process call listen(2), and receive the listener from it."""
         self._owner.own("listen", self.kind)
         self._owner.command("hand_over")
         listener = self.fixture.own(socket.socket(fileno=self._owner.take()))
@@ -98,7 +99,7 @@ class ListenSetup:
         return listener
 
     def connect(self, early: bytes = b"", *, fastopen: bool = False) -> None:
-        """Connect to the listener, and have data wait before accept(2), in the SYN if so wanted."""
+        """Connect to the listener, and send `early`, with the SYN for `fastopen`; return when it has arrived."""
         peer = self.fixture.own(sockets.fresh(self.kind))
         if fastopen:
             self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
@@ -112,7 +113,7 @@ class ListenSetup:
         self.settle()
 
     def accept(self) -> str:
-        """Accept without waiting: `"ok"` or the errno."""
+        """Call accept(2) without blocking: `"ok"` or the errno."""
         self.listener.setblocking(False)
         found = outcome(self.listener.accept)
         if isinstance(found, str):
@@ -127,24 +128,24 @@ class ListenSetup:
             self.map.delete(LISTENER)
 
     def enrol(self, child_is: str) -> None:
-        """Insert what was accepted, unless it stays `apart` or a sock_ops program has inserted it."""
+        """Insert the child, unless it stays `apart` or a sock_ops program has inserted it."""
         target = self.fixture.map(self.map_type, _ENTRIES) if child_is == "plain" else self.map
         if child_is != "apart":
             self.steps["insert"] = self._hook.answer(CHILD) if self._hook else target.insert(self.child, CHILD)
             self.steps["lookup"] = target.whose(CHILD, self.child)
 
     def runs(self) -> int:
-        """Return how often the map's program has run; of two, the verdict."""
+        """Return how often the map's program has run; of parser and verdict, the verdict."""
         return self._programs[-1].runs() if self._programs else 0
 
     def settle(self) -> None:
-        """Wait until data in flight has arrived; TimeoutError if a queue of the kernel is stuck."""
+        """Wait until data in flight has arrived; TimeoutError if a fence does not return."""
         if not fences().backlog():
             renew_fences()
             raise TimeoutError("the kernel's queues do not move")
 
     def collect(self, parts: Mapping[str, bytes]) -> traffic.Parts:
-        """Read from both ends until all parts are there, or nothing moves any more."""
+        """Read from both ends until all parts have arrived, or `_GRACE` has passed without them."""
         drains: dict[str, Callable[[], Messages]] = {
             name: partial(traffic.take_all, end, stream=True) for name, end in self.ends.items()
         }
@@ -165,14 +166,14 @@ class ListenSetup:
 
 
 class Wakeups:
-    """What wakes those that wait for a socket: edge-triggered epoll, which is told by the socket's own callbacks."""
+    """Edge-triggered epoll of one socket: it reports the socket when the socket's callbacks wake its waiters."""
 
     def __init__(self, owned: Fixture, end: socket.socket, events: int) -> None:
         self._epoll = owned.enter_context(select.epoll())
         self._epoll.register(end, events | select.EPOLLET)
-        # The state of the socket when it is registered is reported once.
+        # epoll reports once the state that the socket has at registration.
         self._epoll.poll(0)
 
     def came(self) -> str:
-        """Say whether the socket has woken anyone since the last question."""
+        """Say whether the socket has woken its waiters since the last call."""
         return "yes" if self._epoll.poll(0) else "no"
