@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pressure cases: guest and list agree, the tables answer each, and no wrong answer would pass."""
+"""The pressure cases: guest and catalogue agree, and the tables accept no wrong answer."""
 
 from __future__ import annotations
 

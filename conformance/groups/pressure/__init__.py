@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pressure cases, their guest code, and their expectations."""
+"""The cases about full buffers, closed targets and full maps: their guest code and their expectations."""

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The pressure cases: more data than is read, a target that is dead, many sockets, a full map.
+"""The pressure cases: unread data, a redirect target whose peer is closed, many sockets, a full map.
 
-Ways of the data: a verdict passes it (`passed`); an SK_MSG program redirects it to the receive queue of a socket
-(`msg_local`) or out of a socket (`msg_egress`); a verdict does (`skb_local`, `skb_egress`).
+`way` is the path of the data: a verdict of the reader passes it (`passed`), an SK_MSG program redirects it to a
+socket's receive queue (`msg_local`) or out of a socket (`msg_egress`), or a verdict of another socket redirects it in
+the same two ways (`skb_local`, `skb_egress`).
 
-Folded, because the kernel runs the same code: IPv4 and IPv6, and the two map types, of which a question asks one each.
+For IPv4 and IPv6, and for the two map types, the kernel runs the same code: each question is asked with one of them.
 
-Left out: UDP as a sender that is held, which it never is; redirects to the receive queue of VSOCK, which no kernel
-allows; SK_MSG programs of other kinds than TCP, which never run. More than 512 KiB on one socket: what takes that takes
-anything. A target that is not in its map any more is a case of teardown, step `redirect`.
+Left out:
+
+- UDP senders and full buffers: send(2) on UDP never blocks because of the reader;
+- local redirects to VSOCK: no kernel allows them;
+- SK_MSG programs on other kinds than TCP: they never run;
+- more than 512 KiB on one socket: a socket that accepts so much without a reader has no limit;
+- a target that has left its map: the step `redirect` of teardown asks that.
 """
 
 from __future__ import annotations
@@ -21,11 +26,12 @@ from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A sender through a map is held when nobody reads and learns when nobody can, and memory that data took comes back."
+    "send(2) through a map blocks while the reader is full, and fails when the reader is gone. A read releases the "
+    "memory of the data. A map accepts max_entries sockets."
 )
 
-WARM_UP: Final = frozenset(("charged-sockmap-tcp4-msg_local", "charged-sockhash-unix_dgram-skb_local"))
-"""Cases with both programs and fences."""
+WARM_UP: Final = frozenset(("rmem-sockmap-tcp4-msg_local", "rmem-sockhash-unix_dgram-skb_local"))
+"""Cases with an SK_MSG program, a verdict and fences."""
 
 _MAP: Final = {kind: MAPS[number % len(MAPS)] for number, kind in enumerate(KINDS)}
 _LOCAL: Final = ("passed", "msg_local", "skb_local")
@@ -34,8 +40,8 @@ _STREAMS: Final = ("unix_stream", "vsock_stream")
 _UNIX: Final = ("unix_stream", "unix_dgram")
 
 QUESTIONS: Final[dict[str, tuple[Sequence[str], Sequence[str]]]] = {
-    "held": (("tcp4", *_UNIX, "vsock_stream"), _EVERY),
-    "charged": (("tcp4", "tcp6", "udp4", "udp6", *_UNIX, "vsock_stream"), _LOCAL),
+    "blocked": (("tcp4", *_UNIX, "vsock_stream"), _EVERY),
+    "rmem": (("tcp4", "tcp6", "udp4", "udp6", *_UNIX, "vsock_stream"), _LOCAL),
     "deleted": (("tcp6", *_UNIX), ("msg_local", "skb_local")),
     "closed": (("tcp4", *_STREAMS, "unix_dgram"), _LOCAL),
     "dead": (("tcp6", *_UNIX), ("msg_egress", "skb_egress")),
@@ -59,7 +65,7 @@ def _cases() -> Iterator[Case]:
 
 
 def possible(kind: str, way: str) -> bool:
-    """Whether data can go that way."""
+    """Whether a kernel delivers data of this kind of socket by this way."""
     if way.startswith("msg"):
         return kind.startswith("tcp")
     return not (way == "skb_local" and kind.startswith("vsock"))

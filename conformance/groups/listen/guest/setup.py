@@ -113,7 +113,7 @@ class ListenSetup:
         self.settle()
 
     def accept(self) -> str:
-        """Call accept(2) without blocking: `"ok"` or the errno."""
+        """Take a connection from the listener without blocking: `"ok"` or the errno."""
         self.listener.setblocking(False)
         found = outcome(self.listener.accept)
         if isinstance(found, str):

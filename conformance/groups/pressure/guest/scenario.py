@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""See what a map of sockets does when more comes than is read, when a target is dead, and when it is full.
+"""Send to a reader that does not read, to a target whose peer is closed, and to many sockets of a full map.
 
-A case asks one thing (`ask`) about a `kind` of socket and the `way` of the data. The Observation is
-`{"steps": {...}, "control": {...}}`; the control is the same scenario on a plain connection. A process runs each
+A case asks one question (`ask`) about a `kind` of socket and the `way` of the data. The Observation is
+`{"steps": {...}, "control": {...}}`; the control is the same scenario on a connection in no map. A process runs each
 control once and remembers its answers.
 
-- `held`: the sender sends until it is held or has sent `MOST` bytes: `"held"`, or `"never"`; `read` then says whether
-  all of it arrived in order, and `send-then` and `read-then` whether the sender can go on;
-- `charged`: whether receive memory is charged to the reader, while data waits and after it is read;
-- `removed`: the target leaves its map (`exit`) while much data waits, by delete or by close;
-- `dead`: the peer of the target is gone: what `told` the sender is an errno, or `"nothing"`; then another target takes
-  the place, and `again` says what arrives there;
-- `many`: `connections` of them at once get their own data each; the map is `full`, and has `room` after a delete.
+- `blocked`: the sender sends until send(2) keeps failing with EAGAIN (`"yes"`), or until it has sent `MOST` bytes
+  (`"no"`); `read` says whether all of them arrived in order; `send-then` and `read-then` repeat both after that read;
+- `rmem`: whether SK_MEMINFO_RMEM_ALLOC of the reader is `"0"` or `"above 0"`: in the beginning (`rmem`), while data
+  waits (`rmem-with-data`), and after the data is read (`rmem-then`);
+- `deleted`, `closed`: the target is deleted from its map, or closed, while data waits (`exit`); a deleted socket then
+  receives (`read-then`), and `rmem-then` is asked once more;
+- `dead`: the peer of the target is closed; `error` says whether send(2) on the sender then fails; another target takes
+  its slot (`replace`) and receives (`again`, `read-then`);
+- `many`: each of many sockets receives its own data (`received`); the map refuses one more (`full`), and accepts it
+  after a delete (`room`); then each socket receives again (`received-then`).
 """
 
 from __future__ import annotations
@@ -29,21 +32,23 @@ from conformance.guestlib.fixture import Fixture
 
 _PIECES: Final = {"unix_dgram": 1 << 10, "vsock_seqpacket": 1 << 12}
 _PIECE: Final = 1 << 14
-_HELD: Final = 0.06
-"""Seconds in which a sender that is not held can send again: longer than TCP delays an acknowledgement."""
+"""Bytes of one send(2) that fills a buffer."""
+_BLOCKED: Final = 0.06
+"""Seconds of EAGAIN after which a sender counts as blocked: longer than TCP delays an acknowledgement."""
 _FEW, _SEVERAL = 100, 16
+"""Bytes of a short message, and how many messages make several."""
 _CONNECTIONS: Final = 64
 _TRIES: Final = 8
-"""Sends to a target whose peer is gone, at most."""
+"""Sends to a target whose peer is closed, at most."""
 
 
-def _held(case: Setup) -> None:
-    """Send until the sender is held, read all of it, and send again."""
+def _blocked(case: Setup) -> None:
+    """Send until send(2) would block, read everything, and send again."""
     for each in (case.target, case.peer):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
     case.insert()
-    case.steps["held"] = _fill(case)
+    case.steps["blocked"] = _fill(case)
     case.steps["read"] = case.read()
     case.steps["send-then"] = "ok" if select.select([], [case.sender], [], PATIENCE)[1] else "waits"
     if case.sent < MOST:
@@ -55,7 +60,7 @@ def _fill(case: Setup) -> str:
     size = _PIECES.get(case.kind, _PIECE)
     case.sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
     moved = time.monotonic()
-    # The last bytes are for later.
+    # The last bytes of the stream are left for the step `send-then`.
     while case.sent < MOST - size:
         answer = case.send(size)
         if answer == "ok":
@@ -66,36 +71,36 @@ def _fill(case: Setup) -> str:
         case.settle()
         _acknowledge(case)
         # The sender of a redirect may be writable although the target is full.
-        select.select([], [case.sender], [], _HELD)
-        if time.monotonic() - moved > _HELD:
-            return "held"
-    return "never"
+        select.select([], [case.sender], [], _BLOCKED)
+        if time.monotonic() - moved > _BLOCKED:
+            return "yes"
+    return "no"
 
 
 def _acknowledge(case: Setup) -> None:
-    """Have TCP acknowledge what it received at once."""
+    """Have TCP acknowledge received data at once."""
     if sockets.is_tcp(case.kind):
         for each in filter(None, (case.target, case.peer, case.source)):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-def _charged(case: Setup) -> None:
-    """Ask for the memory that is charged to the reader: without data, with data, and after a read."""
+def _rmem(case: Setup) -> None:
+    """Ask for the receive memory of the reader: before data arrives, while data waits, and after a read."""
     case.insert()
-    case.steps["memory"] = case.charged()
+    case.steps["rmem"] = case.rmem()
     for _ in range(_SEVERAL):
         case.send(_FEW)
     case.settle()
     if sockets.SORTS[case.kind][0] in (socket.AF_INET, socket.AF_INET6):
-        # Other kinds charge the sender until the reader has the data, or count in credits.
-        case.steps["memory-with-data"] = case.charged()
+        # UNIX sockets count waiting data in the sender's memory, and VSOCK in credits.
+        case.steps["rmem-with-data"] = case.rmem()
     case.steps["read"] = case.read()
     case.settle()
-    case.steps["memory-then"] = case.charged()
+    case.steps["rmem-then"] = case.rmem()
 
 
 def _removed(case: Setup, way_out: Callable[[Setup], object]) -> None:
-    """Have the target leave the map while data waits."""
+    """Take the target out of its map while data waits."""
     case.insert()
     for _ in range(_SEVERAL):
         case.send(_PIECES.get(case.kind, 1 << 12))
@@ -103,14 +108,14 @@ def _removed(case: Setup, way_out: Callable[[Setup], object]) -> None:
     case.steps["exit"] = str(outcome(way_out, case) or "ok")
     case.settle()
     if case.target.fileno() >= 0:
-        # The data that was redirected is gone, as teardown shows; the socket itself has to work on.
+        # teardown asks about the waiting data. Here the socket must still receive new data.
         traffic.take_all(case.target, stream=sockets.connects(case.kind))
         data = bytes(_FEW)
         case.peer.send(data)
         case.settle()
         case.steps["read-then"] = "all" if outcome(case.target.recv, MOST, socket.MSG_DONTWAIT) == data else "other"
         fixture.reap()
-        case.steps["memory-then"] = case.charged()
+        case.steps["rmem-then"] = case.rmem()
 
 
 def _deleted(case: Setup) -> None:
@@ -122,20 +127,20 @@ def _closed(case: Setup) -> None:
 
 
 def _dead(case: Setup) -> None:
-    """Send until the sender learns that the peer of the target is gone; then have another target take its place."""
+    """Send until send(2) fails because the target's peer is closed; then insert another target into the slot."""
     case.insert()
     if not case.mapped:
         case.sender = case.target
     case.peer.close()
     case.settle()
-    told = "nothing"
+    error = "none"
     for _ in range(_TRIES):
         answer = case.send(_FEW)
         case.settle()
         if answer != "ok":
-            told = "an error" if answer in ("EPIPE", "ECONNRESET", "ECONNREFUSED", "ENOTCONN") else answer
+            error = "an error" if answer in ("EPIPE", "ECONNRESET", "ECONNREFUSED", "ENOTCONN") else answer
             break
-    case.steps["told"] = told
+    case.steps["error"] = error
     if case.home is not None:
         case.target, case.peer = case.fixture.pair(case.kind)
         case.steps["replace"] = case.home.insert(case.target, TARGET)
@@ -145,7 +150,7 @@ def _dead(case: Setup) -> None:
 
 
 def _many(case: Setup) -> None:
-    """Insert many sockets until the map is full, send to each, and see each receive its own data."""
+    """Insert sockets until the map is full, send to each, and ask whether each received its own data."""
     pairs = [case.fixture.pair(case.kind) for _ in range(_CONNECTIONS)]
     home = case.fixture.map(case.map_type, _CONNECTIONS)
     fixture.attach(home, fixture.counting("sk_skb_verdict", "passed").descriptor)
@@ -159,7 +164,7 @@ def _many(case: Setup) -> None:
 
 
 def _each(case: Setup, pairs: list[tuple[socket.socket, socket.socket]]) -> str:
-    """Send to each its own part of the stream; say whether each received that."""
+    """Send each socket its own part of the stream; say whether each received that part."""
     for number, (_, peer) in enumerate(pairs):
         peer.send(STREAM[number * _FEW : (number + 1) * _FEW], socket.MSG_DONTWAIT)
     case.settle()
@@ -171,8 +176,8 @@ def _each(case: Setup, pairs: list[tuple[socket.socket, socket.socket]]) -> str:
 
 
 QUESTIONS: Final[Mapping[str, Callable[[Setup], object]]] = {
-    "held": _held,
-    "charged": _charged,
+    "blocked": _blocked,
+    "rmem": _rmem,
     "deleted": _deleted,
     "closed": _closed,
     "dead": _dead,
@@ -190,8 +195,8 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
     return {**observation, "control": _control(params)} if inserted and params["ask"] in _CONTROLLED else observation
 
 
-_CONTROLLED: Final = ("held", "charged", "dead")
-"""Questions that a plain connection can be asked."""
+_CONTROLLED: Final = ("blocked", "rmem", "dead")
+"""Questions that need no map."""
 
 
 def _control(params: Mapping[str, str]) -> Steps:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one pressure case: a sender, a reader, and the way of the data between them."""
+"""The setup of one pressure case: a sender, a reader, and the maps and programs between them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from conformance.guestlib.fixture import Fixture, ImpossibleError, Map, State
 from conformance.guestlib.quiesce import fences, renew_fences
 
 MOST: Final = 1 << 19
-"""Bytes that a sender offers at most."""
+"""Bytes that a sender sends at most."""
 STREAM: Final = struct.pack(f">{MOST // 4}I", *range(MOST // 4))
-"""No four bytes of it are equal, so that a lost, doubled or reordered byte shows."""
+"""No two of its four-byte words are equal, so a comparison finds a lost, repeated or reordered byte."""
 NARROW: Final = 1 << 14
 """Bytes of a small buffer."""
 PATIENCE: Final = 1.0
+"""Seconds in which a socket must become readable or writable."""
 _ROOM: Final = 1 << 16
 _FLAGS: Final = {"local": syscall.F_INGRESS, "egress": 0}
 TARGET: Final = 0
@@ -31,7 +32,7 @@ TARGET: Final = 0
 class Setup:
     """The sockets and maps of one case, or of its control, whose sockets are never in a map.
 
-    `target` is in a map; what is sent comes out of `reader`: of the target itself, or of its peer for the egress.
+    `target` is in a map. `reader` receives the data: it is the target, or the target's peer for a redirect to egress.
     """
 
     def __init__(self, params: Mapping[str, str], steps: Steps, owned: Fixture, *, mapped: bool) -> None:
@@ -42,12 +43,12 @@ class Setup:
         self.sender, self.reader = self.peer, self.target
         self.home: Map | None = None
         self.source: socket.socket | None = None
-        """The socket whose program redirects, if one does."""
+        """The socket whose program redirects; None without a redirect."""
         self._sources: Map | None = None
         self.sent = self.got = 0
 
     def insert(self) -> None:
-        """Insert the target, and the source of a redirect; the case ends here if the kernel refuses that."""
+        """Insert the target, and the source of a redirect; ImpossibleError if the kernel refuses one of them."""
         if not self.mapped:
             return
         self.home = self.fixture.map(self.map_type)
@@ -71,7 +72,7 @@ class Setup:
         return self._sources.insert(self.source)
 
     def send(self, size: int) -> str:
-        """Send the next bytes without waiting; `"ok"`, or the errno."""
+        """Send the next bytes of `STREAM` without blocking; `"ok"`, or the errno."""
         data = STREAM[self.sent : self.sent + size]
         taken = outcome(self.sender.send, data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         if isinstance(taken, str):
@@ -86,7 +87,7 @@ class Setup:
             raise TimeoutError("the kernel's queues do not move")
 
     def read(self) -> str:
-        """Receive all that was sent; `"all"`, or what is wrong with it."""
+        """Receive everything that was sent; `"all"`, or the difference."""
         while self.got < self.sent and select.select([self.reader], [], [], PATIENCE)[0]:
             data = outcome(self.reader.recv, _ROOM, socket.MSG_DONTWAIT)
             if data == "EAGAIN":
@@ -99,6 +100,6 @@ class Setup:
                 self.got += len(data)
         return "all" if self.got == self.sent else "a part"
 
-    def charged(self) -> str:
-        """Say whether receive memory is charged to the reader."""
-        return "charged" if sockets.memory_of(self.reader)[0] else "free"
+    def rmem(self) -> str:
+        """Say whether SK_MEMINFO_RMEM_ALLOC of the reader is `"0"` or `"above 0"`."""
+        return "above 0" if sockets.memory_of(self.reader)[0] else "0"
