@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The readiness cases: guest and list agree, the tables answer each, and no wrong answer would pass."""
+"""The readiness cases: guest and catalogue agree, and the tables accept no wrong answer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_guest_and_cases_name_the_same_questions() -> None:
 
 
 def test_page_of_options_names_only_cases_that_exist() -> None:
-    """docs/socket-options.md refers to every option case, and to no case that is not there."""
+    """docs/socket-options.md names every option case, and no case that does not exist."""
     names = set(re.findall(r"`((?:ancillary|pressure|readiness)/[a-z_-]+[a-z_])`", PAGE.read_text()))
     known = [case.id for case in cases()]
     assert not [name for name in names if not any(case.startswith(f"{name}-") for case in known)]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The readiness cases, their guest code, and their expectations."""
+"""The cases about poll(2), FIONREAD and recv(2): their guest code and their expectations."""

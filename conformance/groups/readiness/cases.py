@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The readiness cases: when a socket in a map is ready, and what a read then returns.
+"""The readiness cases: when poll(2) reports a socket in a map, what FIONREAD counts, and what recv(2) returns.
 
-Each question is asked of a reader and of each way on which data comes to it: natively to a socket that is in a map
-without programs (`none`) or with an SK_MSG program (`msg`), through a verdict that passes or drops (`passed`,
-`dropped`), through a parser and a verdict that passes (`parser`), or redirected locally from another socket of the
-same kind (`redirected`). Every case compares with a socket that was never in a map.
+A case combines a question, a reader (`kind`) and the path of the data (`way`): native data for a socket in a map
+without programs (`none`) or with an SK_MSG program (`msg`), data through a verdict that passes or drops (`passed`,
+`dropped`), data through a parser and a verdict that passes (`parser`), or data that a verdict of another socket of the
+same kind redirects locally (`redirected`). Each case compares its reader with a socket that was never in a map.
 
-Some combinations are folded into one case, because the kernel runs the same code for them:
+Where the kernel runs the same code for several combinations, one case stands for all of them:
 
-- poll(2), select(2), epoll by level and by edge: one case looks by all four;
-- all that waits, and what a partial read leaves: one case asks FIONREAD before, between and after;
-- IPv4 and IPv6, and the two map types: a question asks one of the twins, in one type of map; the next question asks the
-  other;
-- MSG_DONTWAIT, which nearly every read has, and O_NONBLOCK, which the kernel turns into it.
+- poll(2), select(2), level-triggered and edge-triggered epoll: each case calls all four.
+- All waiting data, and the rest after a partial read: one case calls FIONREAD before, between and after.
+- IPv4 and IPv6, and the two map types: a question uses one of each, and the next question the other.
+- O_NONBLOCK: the kernel turns it into MSG_DONTWAIT, which nearly every read has.
 
-Left out, because it is impossible: data redirected to VSOCK (no kernel allows it), SK_MSG programs and parsers for
-other kinds than TCP.
+Left out, because no kernel allows it: redirects to VSOCK, SK_MSG programs and parsers on other kinds than TCP.
 
-Asked by teardown: a thread in recv(2) on VSOCK, which holds the socket lock, and sockets that leave the map while data
+Left to teardown: a thread in recv(2) on VSOCK, which holds the socket lock, and sockets that leave the map while data
 waits.
 
-Left out, because no promise says what is right: data that waited before the insertion, and a verdict that drops.
+Left out, because no promise decides it: a verdict that drops data which arrived before the insertion.
 
 docs/socket-options.md lists every flag and every option, and the case that asks about it.
 """
@@ -39,17 +37,17 @@ PROMISE: Final = "A socket in a map is readable exactly when a read returns data
 WARM_UP: Final = frozenset(
     (
         "count-after-sockmap-udp4-redirected",
-        "events-three-sockmap-vsock_stream-passed",
+        "readable-plain-sockmap-vsock_stream-passed",
         "option-peek-sockhash-unix_dgram-redirected",
         "reader-after-sockhash-tcp6-passed",
     )
 )
-"""Cases with a thread, fences, epoll and every way, of four kinds."""
+"""Four kinds of sockets, with a thread, fences, epoll and redirects."""
 
 _TWINS: Final = (("tcp4", "udp6"), ("tcp6", "udp4"))
 _OTHERS: Final = ("unix_stream", "unix_dgram", "vsock_stream", "vsock_seqpacket")
 _MAP: Final = {kind: MAPS[number % len(MAPS)] for number, kind in enumerate(KINDS)}
-"""The type of map for a kind."""
+"""The map type of each kind."""
 _STREAMS: Final = ("tcp", "unix_stream", "vsock_stream")
 _INTERNET: Final = ("tcp", "udp")
 _DATAGRAMS: Final = ("udp", "unix_dgram", "vsock_seqpacket")
@@ -63,7 +61,7 @@ QUESTIONS: Final[dict[tuple[str, str], tuple[Sequence[str], Sequence[str]]]] = {
     ("count", "before"): (_ALL, ("none", "msg", "passed", "parser")),
     ("count", "after"): (_ALL, _WAYS),
     ("count", "both"): (_ALL, ("passed", "parser", "redirected")),
-    ("events", "three"): (_ALL, _WAYS),
+    ("readable", "plain"): (_ALL, _WAYS),
     ("early", "recv"): (_ALL, ("passed", "parser")),
     ("early", "poll"): (_ALL, ("none", "passed", "parser")),
     ("reader", "before"): ((*_INTERNET, *_UNIX), ("none", "passed", "parser", "redirected")),
@@ -93,7 +91,7 @@ OPTIONS: Final[dict[str, tuple[Sequence[str], Sequence[str]]]] = {
     "trunc": (("tcp", *_DATAGRAMS), _READING),
     "waitall": (("tcp", "unix_stream"), _READING),
 }
-"""The same of each flag and option."""
+"""The kinds and the ways of each flag and each option."""
 
 
 @cache
@@ -114,7 +112,7 @@ def _cases() -> Iterator[Case]:
 
 
 def possible(kind: str, way: str) -> bool:
-    """Whether data can come to a socket of a kind on a way."""
+    """Whether a kernel can deliver data to this kind of socket by this way."""
     if way in ("msg", "parser"):
         return kind.startswith("tcp")
     return not (way == "redirected" and kind.startswith("vsock"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Flags of recv(2) and options of sockets that change when a socket is ready, or what a read returns."""
+"""Flags of recv(2) and socket options that decide when poll(2) reports a socket, or what recv(2) returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from conformance.groups.readiness.guest.questions import FIRST, PART, SECOND, Question, Reader, Watch
-from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, told
+from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, ranges
 from conformance.guestlib.answers import attempt, error_name, name_of, outcome
 
 _TCP_INQ, _SO_PEEK_OFF, _SO_BUSY_POLL, _SO_TIMESTAMP, _SO_TIMESTAMPING = 36, 42, 46, 29, 37
@@ -30,7 +30,7 @@ _ANCILLARY = 512
 
 
 def _peek(case: Setup) -> None:
-    """MSG_PEEK shows the beginning, then all, and takes nothing."""
+    """MSG_PEEK returns the beginning, then everything, and removes nothing."""
     case.insert()
     case.send(FIRST)
     case.steps["peek"] = case.read(PART, socket.MSG_PEEK)
@@ -41,7 +41,7 @@ def _peek(case: Setup) -> None:
 
 
 def _waitall(case: Setup) -> None:
-    """A thread in recv(2) with MSG_WAITALL waits for the second message."""
+    """A thread in recv(2) with MSG_WAITALL stays blocked until the second message arrives."""
     case.insert()
     reader = Reader(case.end, FIRST + SECOND, socket.MSG_WAITALL)
     case.fixture.callback(reader.end)
@@ -53,7 +53,7 @@ def _waitall(case: Setup) -> None:
 
 
 def _trunc(case: Setup) -> None:
-    """MSG_TRUNC asks how long a datagram is, and tells that a buffer was too short; on TCP it discards."""
+    """MSG_TRUNC returns the length of the datagram and marks a truncated one; on TCP it discards bytes."""
     case.insert()
     case.send(FIRST)
     case.steps["trunc"] = _short(case, socket.MSG_TRUNC)
@@ -72,7 +72,7 @@ def _short(case: Setup, flags: int) -> str:
 
 
 def _eor(case: Setup) -> None:
-    """MSG_EOR marks the end of a record."""
+    """recvmsg(2) returns MSG_EOR for a message that was sent with MSG_EOR."""
     case.insert()
     case.send(FIRST, socket.MSG_EOR)
     case.steps["eor"] = outcome(_with_flags, case)
@@ -81,23 +81,23 @@ def _eor(case: Setup) -> None:
 
 def _with_flags(case: Setup) -> str:
     data, _, flags, _ = case.end.recvmsg(ROOM, 0, socket.MSG_DONTWAIT)
-    return f"{told(data)} with MSG_EOR" if flags & socket.MSG_EOR else told(data)
+    return f"{ranges(data)} with MSG_EOR" if flags & socket.MSG_EOR else ranges(data)
 
 
 def _lowat(case: Setup) -> None:
-    """SO_RCVLOWAT: a socket is not readable before so many bytes wait."""
+    """SO_RCVLOWAT: a socket is readable only when that many bytes wait."""
     case.insert()
     case.option(socket.SOL_SOCKET, socket.SO_RCVLOWAT, FIRST + SECOND)
     watch = Watch(case)
     case.send(FIRST, waits=False)
-    case.steps["event"] = watch.look()
+    case.steps["ready"] = watch.look()
     case.send(SECOND)
-    case.steps["event-then"] = watch.look()
+    case.steps["ready-then"] = watch.look()
     case.steps["read"] = case.read()
 
 
 def _rcvtimeo(case: Setup) -> None:
-    """SO_RCVTIMEO: recv(2) waits so long and no longer, and returns data at once."""
+    """SO_RCVTIMEO: recv(2) without data returns EAGAIN after that time; recv(2) with data returns it at once."""
     case.insert()
     case.option(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, int(_BRIEFLY * 1e6)))
     begun = time.monotonic()
@@ -108,11 +108,11 @@ def _rcvtimeo(case: Setup) -> None:
 
 
 def _blocking(case: Setup) -> str:
-    return told(outcome(case.end.recv, ROOM))
+    return ranges(outcome(case.end.recv, ROOM))
 
 
 def _peek_off(case: Setup) -> None:
-    """SO_PEEK_OFF: each MSG_PEEK goes on where the last one ended, and a read moves that back."""
+    """SO_PEEK_OFF: each MSG_PEEK starts where the last one ended, and a read moves the offset back."""
     case.insert()
     case.option(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
     case.send(FIRST)
@@ -125,7 +125,7 @@ def _peek_off(case: Setup) -> None:
 
 
 def _inq(case: Setup) -> None:
-    """TCP_INQ: each recvmsg(2) says how many bytes still wait."""
+    """TCP_INQ: each recvmsg(2) returns the number of bytes that still wait."""
     case.insert()
     case.option(socket.IPPROTO_TCP, _TCP_INQ, 1)
     case.send(FIRST)
@@ -148,74 +148,74 @@ def _message(case: Setup, size: int, wanted: int | None) -> str:
     except OSError as error:
         return name_of(error)
     notes = [struct.unpack("=i", value[:4])[0] if sort == wanted else "a note" for _, sort, value in ancillary]
-    return " and ".join(map(str, [told(data), *notes]))
+    return " and ".join(map(str, [ranges(data), *notes]))
 
 
 def _busy_poll(case: Setup) -> None:
-    """SO_BUSY_POLL: a reader polls the device first; the loopback has nothing to poll."""
+    """SO_BUSY_POLL: recv(2) polls the device first; the loopback device has no queue to poll."""
     case.insert()
     case.option(socket.SOL_SOCKET, _SO_BUSY_POLL, 50)
     watch = Watch(case)
     case.send(FIRST)
-    case.steps["event"] = watch.look()
+    case.steps["ready"] = watch.look()
     case.steps["read"] = case.read()
     case.steps["end"] = case.read()
 
 
 def _errqueue(case: Setup) -> None:
-    """MSG_ERRQUEUE: a time stamp of what the socket sent waits there, poll(2) says so, and data is not in its way."""
+    """MSG_ERRQUEUE: poll(2) reports the timestamp of a sent message, and recvmsg(2) returns it although data waits."""
     case.insert()
     case.option(socket.SOL_SOCKET, _SO_TIMESTAMPING, _TX_SOFTWARE)
     case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_DONTWAIT)
     case.settle()
     case.send(FIRST)
-    case.steps["event"] = Watch(case).look()
+    case.steps["ready"] = Watch(case).look()
     case.steps["queued"] = _error(case)
     case.steps["queued-then"] = _error(case)
     case.steps["read"] = case.read()
 
 
 def _recverr(case: Setup) -> None:
-    """IP_RECVERR: an ICMP error waits in the error queue, and the next call reports it."""
+    """IP_RECVERR: the error queue has the ICMP error, and the next call fails with it."""
     case.insert()
     case.option(socket.IPPROTO_IP, _IP_RECVERR, 1)
     case.send(FIRST)
     case.peer.close()
     case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_DONTWAIT)
     case.settle()
-    case.steps["event"] = Watch(case).look()
+    case.steps["ready"] = Watch(case).look()
     case.steps["queued"] = _error(case)
     case.steps["read"] = case.read()
     case.steps["read-then"] = case.read()
 
 
 def _error(case: Setup) -> str:
-    """Receive from the error queue; say which error is there, and why."""
+    """Receive from the error queue; name each error and its origin."""
     try:
         _, ancillary, _, _ = case.end.recvmsg(ROOM, _ANCILLARY, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
     except OSError as error:
         return name_of(error)
-    # struct sock_extended_err is 16 bytes; the other messages are time stamps.
+    # IP_RECVERR and IPV6_RECVERR messages have a struct sock_extended_err; the other messages are timestamps.
     errors = [struct.unpack_from("=IB", value) for _, sort, value in ancillary if sort in (_IP_RECVERR, 25)]
     return " ".join(f"{error_name(number)} of {origin}" for number, origin in errors) or NOTHING
 
 
 def _splice(case: Setup) -> None:
-    """splice(2) moves what waits into a pipe."""
+    """splice(2) moves waiting data into a pipe."""
     case.insert()
     case.send(FIRST)
     reader, writer = os.pipe()
     case.fixture.keep(reader)
     case.fixture.keep(writer)
-    # SPLICE_F_NONBLOCK is for the pipe; the socket has O_NONBLOCK.
+    # SPLICE_F_NONBLOCK concerns the pipe only, so the socket gets O_NONBLOCK.
     case.end.setblocking(False)
     moved = outcome(os.splice, case.end.fileno(), writer, ROOM)
-    case.steps["splice"] = moved if isinstance(moved, str) else told(os.read(reader, ROOM)) if moved else NOTHING
+    case.steps["splice"] = moved if isinstance(moved, str) else ranges(os.read(reader, ROOM)) if moved else NOTHING
     case.steps["rest"] = case.read()
 
 
 def _sigio(case: Setup) -> None:
-    """O_ASYNC: the owner of the socket gets SIGIO for each message."""
+    """O_ASYNC: the kernel sends SIGIO to the owner of the socket for each message."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
     number = case.end.fileno()
     fcntl.fcntl(number, _F_SETOWN_EX, struct.pack("=ii", 0, threading.get_native_id()))
@@ -236,7 +236,7 @@ def _pending() -> str:
 
 
 def _gro(case: Setup) -> None:
-    """UDP_GRO: the segments of one send(2) come out of one recv(2)."""
+    """UDP_GRO: one recv(2) returns all segments of one send(2)."""
     case.insert()
     case.option(socket.IPPROTO_UDP, _UDP_GRO, 1)
     _segments(case)
@@ -267,12 +267,12 @@ def _sigpipe(case: Setup) -> None:
 
 
 def _more(case: Setup) -> None:
-    """MSG_MORE: what is sent so arrives with what is sent next."""
+    """MSG_MORE: the data arrives together with that of the next send(2)."""
     case.insert()
     case.peer.setblocking(False)
     case.steps["send"] = attempt(case.end.send, bytes(FIRST), socket.MSG_MORE | socket.MSG_DONTWAIT)
     case.settle()
-    case.steps["event"] = "in" if select.select([case.peer], [], [], 0)[0] else NOTHING
+    case.steps["ready"] = "in" if select.select([case.peer], [], [], 0)[0] else NOTHING
     case.steps["send-then"] = attempt(case.end.send, bytes(SECOND), socket.MSG_DONTWAIT)
     case.settle()
     case.steps["size"] = str(len(case.peer.recv(ROOM)))
@@ -298,4 +298,4 @@ OPTIONS: Final[Mapping[str, Question]] = {
     "trunc": _trunc,
     "waitall": _waitall,
 }
-"""By name."""
+"""The question of each flag or option, by its name in `cases.OPTIONS`."""

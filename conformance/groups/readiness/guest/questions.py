@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The questions about readiness: how much waits, who is woken, and whether what poll(2) says is what recv(2) finds."""
+"""The questions: what FIONREAD counts, when poll(2) reports the socket, and whether a blocked recv(2) returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, told
+from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, ranges
 from conformance.groups.teardown.guest.waiters import WAITS, Waiter, events
 from conformance.guestlib import sockets, traffic
 from conformance.guestlib.answers import attempt, comes_true, name_of
@@ -22,24 +22,25 @@ Question = Callable[[Setup], object]
 FIRST, SECOND, PART = 100, 60, 40
 """Bytes of the two messages, and of a partial read."""
 _NARROW: Final = 1 << 14
+"""Bytes of a small send buffer."""
 _MOST: Final = 1 << 21
-"""Bytes after which a socket that still takes data is never full."""
+"""Bytes after which a socket counts as never full."""
 _TIMES: Final = 3
 _MOMENT: Final = 0.1
-"""Seconds within which a thread gets data that has arrived."""
+"""Seconds in which a blocked recv(2) must return data that has arrived."""
 _FILLING: Final = 8.0
-"""Seconds within which TCP has sent all that the peer has room for."""
+"""Seconds in which TCP must have filled the receive buffer of the peer."""
 _BACKOFF: Final = 4
 """Offset of tcpi_backoff in `struct tcp_info`, the number of unanswered window probes."""
 _PAUSE: Final = 0.005
-"""Seconds until a socket that is not writable is tried again."""
+"""Seconds between two attempts to send to a full socket."""
 
 _recv = ctypes.CDLL(None, use_errno=True).recv
 _recv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Watch:
-    """One socket in poll(2), select(2), and in epoll by level and by edge."""
+    """poll(2), select(2), level-triggered and edge-triggered epoll of one socket."""
 
     def __init__(self, case: Setup, *, writing: bool = False) -> None:
         self._end, self._writing = case.end, writing
@@ -51,7 +52,7 @@ class Watch:
             self._epolls[name].register(self._end, flag | (select.EPOLLOUT if writing else select.EPOLLIN))
 
     def look(self) -> str:
-        """Say what each of them reports now: one answer if they agree, else each that reports something."""
+        """Return the reports of all four: one answer if they agree, else each report with the name of its call."""
         found = {"poll": self._polled(), "select": self._selected()}
         for name, epoll in self._epolls.items():
             found[name] = next((events(mask) for _, mask in epoll.poll(0)), NOTHING)
@@ -60,7 +61,7 @@ class Watch:
         return " ".join(f"{name}:{answer}" for name, answer in found.items() if answer != NOTHING)
 
     def edge(self) -> str:
-        """Say what edge-triggered epoll reports now."""
+        """Return the report of edge-triggered epoll."""
         return next((events(mask) for _, mask in self._epolls["edge"].poll(0)), NOTHING)
 
     def _polled(self) -> str:
@@ -81,16 +82,16 @@ class Reader(Waiter):
         super().__init__(lambda: int(_recv(descriptor, self._buffer, size, flags)), descriptor, self._result)
 
     def wait(self) -> str:
-        """Return what it received; give it a moment, as a worker that its host starves delivers late."""
+        """Return the received bytes; on a busy host the kernel's worker may deliver them up to `_MOMENT` late."""
         comes_true(lambda: self.answer() != WAITS, _MOMENT)
         return self.answer()
 
     def _result(self, size: int) -> str:
-        return told(self._buffer.raw[:size])
+        return ranges(self._buffer.raw[:size])
 
 
 def _count(case: Setup) -> None:
-    """Ask FIONREAD for all that waits, after a partial read, and at the end."""
+    """Call FIONREAD when all data waits, after a partial read, and after all is read."""
     steps = case.steps
     if case.what != "after":
         case.early(FIRST)
@@ -103,7 +104,7 @@ def _count(case: Setup) -> None:
         case.send(SECOND)
     steps["count"] = case.counted()
     steps["read"] = case.read(PART)
-    # A parser works on what waited before the insertion when a thread reads, and later than that.
+    # The first recv(2) makes the parser process data that arrived before the insertion; the strparser does it later.
     case.settle()
     steps["count-then"] = case.counted()
     steps["rest"] = case.read_rest()
@@ -112,8 +113,8 @@ def _count(case: Setup) -> None:
     steps["end"] = case.read()
 
 
-def _events(case: Setup) -> None:
-    """Send three times; each time look, read, and look again; the last time two messages, of which a part is read."""
+def _readable(case: Setup) -> None:
+    """Send three times; poll before and after each read. The last time, send two messages and read a part of them."""
     watch = Watch(case)
     case.insert()
     for number in range(1, _TIMES + 1):
@@ -121,31 +122,31 @@ def _events(case: Setup) -> None:
         case.send(FIRST)
         if last:
             case.send(SECOND)
-        case.steps[f"event-{number}"] = watch.look()
+        case.steps[f"ready-{number}"] = watch.look()
         case.steps[f"read-{number}"] = case.read(PART if last else ROOM)
-        case.steps[f"quiet-{number}"] = watch.look()
-    # A worker that its host starves may deliver the last message late.
+        case.steps[f"ready-after-{number}"] = watch.look()
+    # On a busy host the kernel's worker may deliver the last message late.
     case.settle()
     case.steps["rest"] = case.read_rest()
-    case.steps["quiet-rest"] = watch.look()
+    case.steps["ready-after-rest"] = watch.look()
 
 
 def _early(case: Setup) -> None:
-    """Insert a socket at which data waits; then only read, or only poll."""
+    """Insert a socket with waiting data; then only recv(2), or poll(2) before it, is called."""
     case.early(FIRST)
     case.insert()
     watch = Watch(case) if case.what == "poll" else None
     if watch:
-        case.steps["event"] = watch.look()
+        case.steps["ready"] = watch.look()
     case.steps["read"] = case.read()
     case.send(SECOND)
     if watch:
-        case.steps["event-then"] = watch.look()
+        case.steps["ready-then"] = watch.look()
     case.steps["read-then"] = case.read()
 
 
 def _reader(case: Setup) -> None:
-    """Have a thread wait in recv(2), before the socket is inserted or after, and then send."""
+    """Start a thread that blocks in recv(2), before the socket is inserted or after, and then send."""
     if case.what == "after":
         case.insert()
     reader = Reader(case.end)
@@ -155,18 +156,18 @@ def _reader(case: Setup) -> None:
     case.steps["reader"] = reader.answer()
     case.send(FIRST, waits=False)
     case.steps["reader-then"] = reader.wait()
-    # What the thread did not get has to be there all the same.
+    # Data that the thread did not receive must still be on the socket.
     case.steps["read"] = case.read()
 
 
 def _writable(case: Setup) -> None:
-    """Fill the socket, have the peer read all, and see epoll report that there is room."""
+    """Fill the socket, let the peer read, and ask epoll whether the socket is writable."""
     case.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
     case.insert()
     if option := _WRITING[case.what]:
         case.option(*option)
     watch = Watch(case, writing=True)
-    case.steps["event"] = watch.look()
+    case.steps["ready"] = watch.look()
     case.steps["full"] = _fill(case, watch)
     if case.what == "sndtimeo":
         case.steps["timeout"] = attempt(case.end.send, bytes(FIRST))
@@ -187,11 +188,11 @@ _WRITING: Final[Mapping[str, tuple[int, int, int | bytes] | None]] = {
     # TCP_NOTSENT_LOWAT
     "notsent_lowat": (socket.IPPROTO_TCP, 25, 1 << 12),
 }
-"""Options that say when a socket is writable."""
+"""Socket options that decide when a socket is writable, or how long send(2) blocks."""
 
 
 def _fill(case: Setup, watch: Watch) -> str:
-    """Send until send(2) would block, and only a read by the peer makes room; return the errno."""
+    """Send until send(2) would block and only a read by the peer can make room; return the errno."""
     sent, size = 0, _NARROW if case.kind != "unix_dgram" else FIRST
     end = time.monotonic() + _FILLING
     while sent < _MOST and time.monotonic() < end:
@@ -206,7 +207,7 @@ def _fill(case: Setup, watch: Watch) -> str:
 
 
 def _stuck(case: Setup) -> bool:
-    """Whether the peer has acknowledged all that TCP could send, and if need be refused more than that."""
+    """Whether the peer has acknowledged everything that fits its window, and for `sndtimeo` ignored a window probe."""
     if not sockets.is_tcp(case.kind):
         return True
     case.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -217,9 +218,9 @@ def _stuck(case: Setup) -> bool:
 
 QUESTIONS: Final[Mapping[str, Question]] = {
     "count": _count,
-    "events": _events,
+    "readable": _readable,
     "early": _early,
     "reader": _reader,
     "writable": _writable,
 }
-"""By the first parameter of a case, options apart."""
+"""By the parameter `ask` of a case; `option` has a table of its own."""

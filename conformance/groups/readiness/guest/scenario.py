@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""See when a socket in a map is ready, and whether a read then returns what readiness promised.
+"""Call poll(2), FIONREAD and recv(2) on a socket in a map while data arrives.
 
-A case asks one thing (`ask`, `what`) about a reader (`kind`, `map`) and the way on which data comes to it (`way`). The
-Observation is `{"steps": {name: answer}, "control": {name: answer}}`: the same calls on a socket that was never in a
-map, to which its peer sends. A process runs each control once and remembers its answers.
+A case asks one question (`ask`, `what`) about a reader (`kind`, `map`) and the path of the data (`way`). The
+Observation is `{"steps": {name: answer}, "control": {name: answer}}`. The control makes the same calls on a socket that
+was never in a map, to which its peer sends. A process runs each control once and remembers its answers.
 
-- `insert`: `"ok"` or the errno, with which the case ends; `way`: `"so"` if the program of the way saw the data;
-- `count...`: FIONREAD; `read...`, `rest`, `last`, `end`: the bytes that recv(2) returned, `0-40` being the first forty
-  of all that were sent, or the errno;
-- `event...`, `quiet...`: what poll(2), select(2) and epoll_wait(2), by level and by edge, report before and after;
-- `reader`: whether a thread still waits in recv(2), or the bytes that it received;
-- `full`, `edge-then`, `send-then`: send(2) to a full socket, the edge after the peer has read, and send(2) again;
-- the steps of options are described where the options are.
+- `insert`: `"ok"`, or the errno, which ends the case; `way`: `"so"` if the program ran on the data;
+- `count...`: the result of FIONREAD;
+- `read...`, `rest`, `last`, `end`: the bytes that recv(2) returned, or the errno; `0-40`: the first forty sent bytes;
+- `ready...`: the reports of poll(2), select(2), level- and edge-triggered epoll; `ready-after...`: after a read;
+- `reader`: `"waits"` while a thread is blocked in recv(2), then the bytes that recv(2) returned;
+- `full`: the errno of send(2) on a full socket; `edge-then`, `send-then`: the report of edge-triggered epoll after the
+  peer has read, and the next send(2);
+- options.py describes the steps of flags and options.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _known: Final[dict[tuple[str, ...], Steps]] = {}
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case."""
     observation = _in_map(params)
-    # If the kernel does not insert such a socket, there is nothing to compare with a control.
+    # A control is of no use if the kernel refuses to insert such a socket.
     inserted = observation["steps"].get("insert") == "ok"
     return {**observation, "control": _control(params)} if inserted else observation
 

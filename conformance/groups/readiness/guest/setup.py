@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one readiness case: a reader, its peer, its map, and the way that data takes to the reader.
+"""The setup of one readiness case: a reader, its peer, its map, and the programs between them.
 
-Data is one stream of bytes in which no four bytes repeat, so an answer such as `0-40` says which bytes a call returned:
-a lost, doubled or reordered byte shows. Programs and, for the way `redirected`, two maps are made once in a process.
+The data is one stream of bytes in which no four bytes occur twice. So an answer such as `0-40` names the bytes that a
+call returned, and a lost, repeated or reordered byte changes the answer. A process loads each program once, and makes
+the two maps of the way `redirected` once.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from conformance.guestlib.fixture import WHEN_WRONG, Fixture, ImpossibleError, S
 from conformance.guestlib.quiesce import fences, renew_fences
 
 ROOM: Final = 1000
-"""Bytes that a call asks for that wants all there is."""
+"""Bytes of a buffer that has room for all waiting data."""
 NOTHING: Final = "nothing"
 IDLE: Final = "no program ran"
-"""The answer of `way` if the program did not see the data."""
+"""The answer of `way` if the program did not run on the data."""
 _STREAM: Final = struct.pack(">32768H", *range(32768))
 _LEAST: Final = 4
-"""So many bytes are at one place only."""
+"""Bytes that identify a place of the stream."""
 _PATIENCE: Final = 0.5
-"""Seconds within which data that has passed its program can be read."""
+"""Seconds in which data must be readable after its program has run."""
 _UNIT: Final = 20
-"""Messages and reads have a multiple of so many bytes."""
+"""The size of each message and each read is a multiple of this number of bytes."""
 _PROGRAMS: Final = {
     "none": (),
     "redirected": (),
@@ -59,7 +60,7 @@ class Setup:
         self._sent = 0
 
     def insert(self) -> None:
-        """Insert the reader into its map; the case ends here if the kernel refuses that."""
+        """Insert the reader into its map; ImpossibleError if the kernel refuses it."""
         if not self.mapped:
             return
         self.steps["insert"] = self._enter()
@@ -84,12 +85,12 @@ class Setup:
         return redirector.sources.insert(near) if answer == "ok" else answer
 
     def early(self, size: int) -> None:
-        """Have so many bytes arrive that no program sees."""
+        """Send bytes to the reader before it is in a map."""
         self._arrive(self.peer, size)
 
     def send(self, size: int, flags: int = 0, *, waits: bool = True) -> None:
-        """Have so many bytes take the way of the case; wait for them, unless nobody can see them yet."""
-        # A socket whose program drops all it receives is like one to which nothing is sent.
+        """Send bytes by the way of the case; unless `waits` is false, return when the reader is readable."""
+        # The control of a verdict that drops everything is a socket to which no data is sent.
         if not self.mapped and self._way == "dropped":
             return
         before = self._runs() if self._runs else 0
@@ -97,7 +98,7 @@ class Setup:
         if self._runs:
             self.steps["way"] = "so" if self._runs() > before else IDLE
         if waits and self._way != "dropped":
-            # A worker that its host starves may be overtaken by the fence.
+            # On a busy host a fence may return before the kernel's worker has delivered the data.
             select.select([self.end], [], [], _PATIENCE)
             if self._way == "redirected":
                 self.settle()
@@ -114,30 +115,30 @@ class Setup:
             raise TimeoutError("the kernel's queues do not move")
 
     def read(self, size: int = ROOM, flags: int = 0) -> str:
-        """Receive without waiting; say which bytes came, or the errno."""
-        return told(outcome(self.end.recv, size, flags | socket.MSG_DONTWAIT))
+        """Call recv(2) without blocking; return the range of the received bytes, or the errno."""
+        return ranges(outcome(self.end.recv, size, flags | socket.MSG_DONTWAIT))
 
     def read_rest(self) -> str:
-        """Receive all that a stream still has, as it may come in pieces, or the next datagram."""
+        """Receive the rest of a stream, which may come in several pieces, or the next datagram."""
         found = self.read()
         while self._stream and (more := self.read()) not in ("EAGAIN", NOTHING):
             found = _joined(found, more)
         return found
 
     def counted(self) -> str:
-        """Ask FIONREAD."""
+        """Return the result of FIONREAD."""
         return str(outcome(traffic.count, self.end, termios.FIONREAD))
 
     def option(self, level: int, name: int, value: int | bytes) -> None:
         """Set a socket option of the reader, and record the answer."""
-        # Not by Python, which gives nothing but numbers to VSOCK sockets.
+        # Python's setsockopt() accepts only numbers for VSOCK sockets.
         data = value if isinstance(value, bytes) else struct.pack("=i", value)
         answer = procfs.LIBC.setsockopt(self.end.fileno(), level, name, data, len(data))
         self.steps["set"] = attempt(procfs.check, answer)
 
 
-def told(data: bytes | str) -> str:
-    """Say which bytes of the stream these are, in the order received."""
+def ranges(data: bytes | str) -> str:
+    """Name the ranges of the stream that these bytes are, in the order received; an errno stays as it is."""
     if isinstance(data, str):
         return data
     parts: list[str] = []
@@ -147,7 +148,7 @@ def told(data: bytes | str) -> str:
             return " ".join([*parts, f"{length} bytes not sent so"])
         while not _STREAM.startswith(data[:length], place):
             length -= 1
-        # A byte behind the last one of a message may be equal by chance.
+        # The byte after the end of a message may be equal by chance.
         length -= (place + length) % _UNIT if length < len(data) else 0
         parts.append(f"{place}-{place + length}")
         data = data[max(length, 1) :]
@@ -155,7 +156,7 @@ def told(data: bytes | str) -> str:
 
 
 def _joined(first: str, second: str) -> str:
-    """Join what two calls returned; ranges that follow each other become one."""
+    """Join the answers of two calls; two adjacent ranges become one."""
     head, _, end = first.rpartition("-")
     begin, _, tail = second.partition("-")
     return f"{head}-{tail}" if end == begin else f"{first} {second}"
@@ -171,7 +172,7 @@ class _Redirector:
         fixture.attach(self.sources, self._state.load("skb", map_type, self.targets))
 
     def runs(self) -> int:
-        """Return how often the program has found its target."""
+        """Return how often the program has redirected."""
         return self._state.tallies()[0]
 
 
