@@ -37,7 +37,7 @@ WARM_UP: Final = frozenset(
 )
 
 _TAKEN: Final = ("member", "pass", "local", "egress")
-"""What happens to data that a socket receives."""
+"""The modes of cases in which a socket receives data: what the map does with that data."""
 _DATAGRAMS: Final = ("udp4", "udp6", "unix_dgram")
 _UNIX: Final = ("unix_stream", "unix_dgram")
 MODES: Final = ("send-to-local", "send-to-egress", "ingress-to-egress", "ingress-to-local")

@@ -44,7 +44,7 @@ def send(setup: AncillarySetup) -> None:
 
     comes_true(whole, PATIENCE)
     steps["received"] = "all" if found == wanted else f"{len(found)} bytes"
-    # What the receiver has read is acknowledged, and the skb freed.
+    # The receiver has read everything. When TCP acknowledges it, the sender frees the skb and queues the notification.
     setup.settle()
     steps["notified"] = told(lambda: _notification(setup.sender))
 
