@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stream cases: guest and catalogue agree, the tables answer each case, and no wrong answer would pass."""
+"""The stream cases: guest and catalogue agree, and the tables accept no wrong answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from bpf.build import SOURCES
 from conformance.groups.stream import cases as stream
 from conformance.groups.stream.cases import stream_cases
-from conformance.groups.stream.guest.messages import message, told
+from conformance.groups.stream.guest.messages import message, named
 from conformance.judge import steps
 from conformance.judge.defects import deviations
 from conformance.judge.steps import judge_steps
@@ -38,11 +38,11 @@ def keys_of(file: str, table: str) -> set[str]:
         ("scenario.py", "QUESTIONS", "question"),
         ("verdicts.py", "REFUSALS", "refusal"),
         ("leave.py", "SIZES", "sizes"),
-        ("ends.py", "EVENTS", "event"),
+        ("ends.py", "PEER_SENDS", "peer_sends"),
     ],
 )
 def test_guest_and_catalogue_agree(file: str, table: str, param: str) -> None:
-    """What cases ask for is what the guest knows, and nothing else."""
+    """The guest has a function for each value of the cases, and no other."""
     asked = {case.params[param] for case in stream_cases() if param in case.params}
     assert asked == keys_of(file, table)
 
@@ -58,7 +58,7 @@ def test_the_guest_knows_the_answers_and_records_of_the_programs() -> None:
 
 
 def test_every_row_decides_something() -> None:
-    """No promise is dead on all of the kernels that it was read from."""
+    """Every row decides a step of some case on one of these kernels."""
     table = steps.table("stream")
     deciding = {
         rule.id
@@ -70,7 +70,7 @@ def test_every_row_decides_something() -> None:
 
 
 def test_rows_about_versions_cite_their_commits() -> None:
-    """A promise that holds for some kernels only names the commit that made it so."""
+    """A row that does not hold for every kernel names a commit and its subject."""
     assert rumours(versioned("stream")) == []
 
 
@@ -87,7 +87,7 @@ def test_no_wrong_answer_passes(version: str) -> None:
 
 
 def test_defects_contradict_promises() -> None:
-    """Each symptom is an answer other than the promised one; otherwise it would excuse nothing."""
+    """Each symptom differs from the promised answer; a row with the promised answer would excuse nothing."""
     for version in KERNELS:
         for case in stream_cases():
             promised = answers(case, version)
@@ -96,13 +96,13 @@ def test_defects_contradict_promises() -> None:
 
 
 def test_messages_are_recognized() -> None:
-    """A message, a piece of one, an end, and an error each have their words, in order."""
+    """A message, a piece of a message, an end and an error are named in order."""
     one, two = message(100), message(20)
     parts = {"one": one, "two": two}
-    assert told([one, two], parts) == "one + two"
-    assert told([one[:40], one[40:] + two, "eof"], parts) == "one + two + eof"
-    assert told([one[40:], two], parts) == "one[40:100] + two"
-    assert told([two, one, one], parts) == "two + one + one"
-    assert told([b"", "!EFAULT", "!EFAULT"], parts) == "empty + EFAULT"
-    assert told([], parts) == "nothing"
-    assert told([b"stranger"], parts) == "8 bytes never sent"
+    assert named([one, two], parts) == "one + two"
+    assert named([one[:40], one[40:] + two, "eof"], parts) == "one + two + eof"
+    assert named([one[40:], two], parts) == "one[40:100] + two"
+    assert named([two, one, one], parts) == "two + one + one"
+    assert named([b"", "!EFAULT", "!EFAULT"], parts) == "empty + EFAULT"
+    assert named([], parts) == "nothing"
+    assert named([b"stranger"], parts) == "8 bytes never sent"

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stream cases, their guest code, and their expectations."""
+"""The cases about the order, completeness and end of streams: their guest code and their expectations."""

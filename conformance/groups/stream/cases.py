@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The stream cases: what may befall the messages of a stream while its sockets are in a map.
+"""The stream cases: whether data arrives completely, in order and once while its sockets are in a map.
 
-A program passes them, or redirects them to its own socket, to the other end of the connection, or to a socket of
-another connection (`layout`), to be read there (`local`) or to leave there (`egress`). The questions:
+A program passes messages, or redirects them to its own socket, to the other end of the connection, or to a socket of
+another connection (`layout`). The redirect goes to the target's receive queue (`local`) or out of the target
+(`egress`). The questions:
 
-- `verdict`: the verdict changes from message to message;
-- `leave`: messages are read, and the sockets then leave their maps;
-- `end`: the peer of a source shuts down, resets, or sends an empty datagram, and a second source goes on;
-- `bulk`: much data, small buffers and a slow reader;
-- `order`: data of one stream takes several ways to one reader;
-- `partial`: a socket was read in part before it was inserted;
-- `records`, `cut`: a parser cuts a stream into records, and the stream ends within one.
+- `verdict`: the program returns different verdicts for successive messages;
+- `leave`: messages are read, and then all sockets are deleted from their maps;
+- `end`: the peer of a source shuts down, resets or sends an empty datagram, and a second source redirects afterwards;
+- `bulk`: hundreds of KiB go through small buffers to a slow reader;
+- `order`: some data of a stream is native and some is redirected, and all of it has the same reader;
+- `partial`: a part of a message is read before the socket is inserted;
+- `records`, `cut`: a parser divides a stream into records, and the stream ends inside a record.
 
-Folded, because the kernel runs the same code for them:
+Where the kernel runs the same code for several combinations, one case stands for all of them:
 
-- IPv4 and IPv6; the kind of the target where its queue is not the question, which the group redirect has;
-- the type of map, whose redirect helpers differ, with the mode: a SOCKMAP for local, a SOCKHASH for egress, but for a
-  parser always a SOCKMAP. Mode and DROP, or an empty slot, have nothing to do with each other: of a parser
-  and of other kinds than TCP each way to refuse a message is asked once;
-- what a program redirects to itself or passes, on kinds other than TCP: read in the way in which most can go wrong.
+- IPv4 and IPv6. Kinds of targets: the group redirect asks about all of them.
+- Map type and mode: local redirects use a SOCKMAP, redirects to egress a SOCKHASH, and parsers always a SOCKMAP.
+- Mode and refused messages: for parsers and for other kinds than TCP, each refusal is asked in one mode only.
+- Reads of passed or self-redirected data on other kinds than TCP: asked with the reads that failed on most kernels.
 
-Left out, because it is impossible: SK_MSG programs and parsers on other kinds than TCP, a local redirect to VSOCK, an
-empty message of a stream. Boundaries of datagrams are no question of these cases: there messages are read as one.
+Left out, because no kernel allows it: SK_MSG programs and parsers on other kinds than TCP, a local redirect to VSOCK,
+an empty message of a stream. Datagram boundaries are left to readiness and ancillary: here messages are joined.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A stream stays whole, in order and once, and an end is an end, while its sockets are in a map and after that."
+    "All data of a stream arrives once and in order, and recv(2) reports the end of the stream, while its sockets are "
+    "in a map and after they have left it."
 )
 
 _MAP: Final = {"local": "sockmap", "egress": "sockhash"}
@@ -89,12 +90,12 @@ def _leave() -> Iterator[Case]:
 
 
 def _reads(kind: str) -> tuple[str, ...]:
-    """Return how each message is read: a datagram is whole or cut off."""
+    """Return the ways to read a message: recv(2) in two parts would truncate a datagram."""
     return ("one", "two") if KINDS[kind].stream else ("one",)
 
 
 def _end() -> Iterator[Case]:
-    for (program, kind), event, targets in (
+    for (program, kind), peer_sends, targets in (
         (_VERDICT, "fin", _LOCAL_TARGETS),
         (_PARSER, "fin", ("tcp6",)),
         (_UNIX, "fin", ("tcp6",)),
@@ -105,11 +106,11 @@ def _end() -> Iterator[Case]:
         (("verdict", "udp4"), "empty", _LOCAL_TARGETS),
         (("verdict", "unix_dgram"), "empty", ("tcp6", "unix_dgram")),
     ):
-        yield _case("end", program, kind, layout="pass", event=event)
+        yield _case("end", program, kind, layout="pass", peer_sends=peer_sends)
         for mode in MODES:
             whole = mode == "egress" and targets == _LOCAL_TARGETS
             for target in (*targets, "vsock_stream") if whole else targets:
-                yield _case("end", program, kind, mode=mode, layout="other", event=event, target=target)
+                yield _case("end", program, kind, mode=mode, layout="other", peer_sends=peer_sends, target=target)
 
 
 def _bulk() -> Iterator[Case]:
@@ -162,9 +163,10 @@ def _records() -> Iterator[Case]:
 def _case(question: str, program: str, kind: str, *, mode: str = "local", **more: str) -> Case:
     shown = {"question": question, "program": program, "kind": kind, "mode": mode, **more}
     if more.get("layout") == "pass":
-        # What is passed is redirected to no socket.
+        # Passed data is not redirected, so the mode does not matter.
         del shown["mode"]
-    # 7e96ec0e6605 ("bpf, sockmap: Fix map type error in sock_map_del_link"), 6.6: teardown has parsers in a SOCKHASH.
+    # Before 7e96ec0e6605 ("bpf, sockmap: Fix map type error in sock_map_del_link", 6.6) a parser in a SOCKHASH went on
+    # after the socket had left. teardown asks about that, and these cases use a SOCKMAP.
     map_ = MAPS[0] if program == "parser" else _MAP[mode]
     params = {"question": question, "program": program, "kind": kind, "mode": mode, "map": map_, **more}
     deadline = 10.0 if question == "bulk" else 1.0

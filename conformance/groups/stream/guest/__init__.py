@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's side of the stream cases."""
+"""The guest code of the stream cases."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Send much to a reader that reads little at a time, through small buffers."""
+"""Send hundreds of KiB through small buffers to a reader that reads 8 KiB at a time."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _CHUNK: Final = 1 << 14
 _READ: Final = 1 << 13
 """Bytes of a recv(2)."""
 _BUFFER: Final = 1 << 14
-"""Bytes of each buffer, which the kernel doubles."""
+"""Bytes of SO_SNDBUF and SO_RCVBUF, which the kernel doubles."""
 _TCP_BUFFER: Final = 1 << 17
-"""The same for TCP: with less than a segment of the loopback TCP waits for its timers, also without a map."""
+"""The same for TCP: with room for less than one segment of the loopback, TCP sends only when its timers expire."""
 _STUCK: Final = 2.0
-"""Seconds without a byte after which no more is expected: TCP's timers have run by then."""
+"""Seconds without a sent or received byte after which the transfer has stopped."""
 _WAIT: Final = 5
-"""Milliseconds to wait for the reader before the sender tries again."""
+"""Milliseconds that poll(2) waits for the reader before the sender tries again."""
 
 
 def bulk(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Send all there is while a slow reader reads."""
+    """Send all data while a slow reader reads."""
     redirects = params["layout"] != "pass"
     if redirects:
         case.pair("target", params["target"])
@@ -51,7 +51,7 @@ def bulk(case: StreamSetup, params: Mapping[str, str]) -> None:
 
 
 class _Transfer:
-    """One transfer under way."""
+    """One transfer: the data, the sender and the reader."""
 
     def __init__(self, case: StreamSetup, data: bytes, reader: str) -> None:
         self._case, self._data = case, memoryview(data)
@@ -60,15 +60,15 @@ class _Transfer:
         self._holds = reader == "target"
 
     def run(self) -> bytes:
-        """Send and receive until all is there, or nothing has moved for long; returns what was received."""
+        """Send and receive until all data has arrived or the transfer has stopped; return the received bytes."""
         ready = select.poll()
         ready.register(self._reader, select.POLLIN)
         moved = time.monotonic()
         self._send()
         self._case.settle()
         if self._holds:
-            charged = sockets.memory_of(self._reader)[0] > 0
-            self._case.steps["charged"] = "yes" if charged else "no"
+            counted = sockets.memory_of(self._reader)[0] > 0
+            self._case.steps["rmem"] = "yes" if counted else "no"
         while len(self._received) < len(self._data):
             if self._receive() + self._send():
                 moved = time.monotonic()
@@ -79,7 +79,7 @@ class _Transfer:
         return bytes(self._received)
 
     def _send(self) -> int:
-        """Send until the socket is full; returns how many bytes it took."""
+        """Send until send(2) would block; return the number of sent bytes."""
         before = self._sent
         while self._sent < len(self._data):
             chunk = self._data[self._sent : self._sent + _CHUNK]
@@ -92,7 +92,7 @@ class _Transfer:
         return self._sent - before
 
     def _receive(self) -> int:
-        """Read once; returns how many bytes there were."""
+        """Call recv(2) once; return the number of received bytes."""
         found = outcome(self._reader.recv, _READ, socket.MSG_DONTWAIT)
         if isinstance(found, str):
             if found != "EAGAIN":
@@ -103,7 +103,7 @@ class _Transfer:
 
 
 def _compared(data: bytes, received: bytes) -> str:
-    """Say whether all was received, in order and once."""
+    """Say whether all data was received, once and in order."""
     if received == data:
         return "whole"
     if data.startswith(received):

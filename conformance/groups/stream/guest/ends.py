@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Let the peer of a source send an end, a reset or an empty datagram through the program."""
+"""Let the peer of a source shut down, reset the connection, or send an empty datagram."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ def _empty(one: socket.socket) -> None:
     one.send(b"", socket.MSG_DONTWAIT)
 
 
-EVENTS: Final[Mapping[str, Callable[[socket.socket], None]]] = {"fin": _fin, "reset": sockets.abort, "empty": _empty}
-"""By name: what the peer of the source does."""
+PEER_SENDS: Final[Mapping[str, Callable[[socket.socket], None]]] = {
+    "fin": _fin,
+    "reset": sockets.abort,
+    "empty": _empty,
+}
+"""What the peer of the source sends, by the parameter `peer_sends`."""
 
 
 def end(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Send a message, then the event; a second source then redirects to the same target."""
+    """Send a message and then FIN, reset or an empty datagram; a second source then redirects to the same target."""
     redirects = params["layout"] != "pass"
     if redirects:
         case.pair("target", params["target"])
@@ -41,7 +45,7 @@ def end(case: StreamSetup, params: Mapping[str, str]) -> None:
         case.pass_on("first", reader)
     else:
         case.steps["first"] = case.send("first")
-    case.steps["event"] = attempt(EVENTS[params["event"]], case.ends["source_peer"])
+    case.steps["peer-sends"] = attempt(PEER_SENDS[params["peer_sends"]], case.ends["source_peer"])
     case.settle()
     if not redirects:
         after = () if sockets.connects(params["kind"]) else ("after",)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Read what was passed or redirected, take the sockets out of their maps, and use them natively."""
+"""Read passed or redirected messages, delete the sockets from their maps, and send natively."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from conformance.groups.stream.guest.setup import TARGET, Say, StreamSetup
 
 SIZES: Final[Mapping[str, tuple[int, ...]]] = {"equal": (13, 13, 13), "shrinking": (40, 13, 5)}
-"""The sizes of the messages in bytes; after each of them the reader reads."""
+"""The bytes of each message; the reader reads after each message."""
 _NAMES: Final = ("first", "second", "third")
 _SMALL: Final = 4
 """Bytes that the first of two reads takes."""
@@ -18,7 +18,7 @@ _SMALL: Final = 4
 def leave(case: StreamSetup, params: Mapping[str, str]) -> None:
     """Send three messages and read them, one by one or all together; then delete the sockets, and send natively.
 
-    Two messages are sent natively each way: some kernels lose the first.
+    Two messages are sent natively in each direction, because some kernels lose only the first.
     """
     layout, mode = params["layout"], params["mode"]
     other = layout.startswith("other")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Messages whose bytes tell where they belong, and what was received in terms of what was sent."""
+"""Messages with unique bytes, and the names of the messages that a socket received."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _numbers = count(1)
 
 
 def message(size: int) -> bytes:
-    """Return bytes that this process never sent before; no four-byte word of them is there twice."""
+    """Return bytes that this process never sent before, without two equal four-byte words."""
     words = -(-size // _WORD.size)
     return struct.pack(f">{words}I", *islice(_numbers, words))[:size]
 
 
-def told(messages: Messages, parts: Mapping[str, bytes]) -> str:
-    """Say what was received, in order: names of parts, `empty`, ends and errors; `"nothing"` if there is nothing.
+def named(messages: Messages, parts: Mapping[str, bytes]) -> str:
+    """Name the received parts in order, with `empty`, `eof` and errnos between them; `"nothing"` without any.
 
-    A piece of a part is written as a slice: `second[4:9]`. An end or an error that repeats itself is told once.
+    A piece of a part is written as a slice: `second[4:9]`. A repeated `eof` or errno is named once.
     """
     found: list[str] = []
     for is_data, each in groupby(messages, lambda one: isinstance(one, bytes) and one != b""):
@@ -47,7 +47,7 @@ def _recognised(data: bytes, parts: Mapping[str, bytes]) -> Iterator[str]:
 
 
 def _match(data: bytes, name: str, part: bytes) -> tuple[str, int, int]:
-    """Return where in a part the data begins, and how many bytes of it are there."""
+    """Return the name of the part, the place in it where the data begins, and the number of equal bytes."""
     anchor = data[: _WORD.size]
     start = 0 if data.startswith(part) else part.find(anchor)
     if start < 0:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Let data of one stream take several ways to the same reader, that reads when all is there."""
+"""Send some messages natively and some by redirect to one reader, which reads when all have arrived."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from conformance.groups.stream.guest.setup import TARGET, Say, StreamSetup
 
 _NAMES: Final = ("first", "second", "third", "fourth")
 PARSER: Final = "sk_skb_parser_record"
-"""A parser that does not look at the length of the skb, which counts what was read natively before."""
+"""A parser that ignores skb->len, because that includes bytes that were read before the insertion."""
 _FIRST, _TAKEN, _SECOND = 20, 10, 10
-"""Bytes of the first message, bytes of it that are read before the socket is inserted, bytes of the second message."""
+"""Bytes of the first message, bytes of it that are read before the insertion, and bytes of the second message."""
 
 
 def order(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Send four messages before anything is read; `when` says how they travel.
+    """Send four messages, and read when all have been sent; `when` is the time of the insertion.
 
-    `late`: the first two are sent before the sockets are inserted, and so natively; `mixed`: all are sent afterwards,
-    and the program answers SK_PASS to every other one.
+    `late`: the sockets are inserted after the first two messages, which are native. `mixed`: the sockets are inserted
+    first, and the program returns SK_PASS for the first and the third message.
     """
     layout, late = params["layout"], params["when"] == "late"
     if layout == "other":
@@ -45,7 +45,7 @@ def _insert(case: StreamSetup, targets: Mapping[str, int], *, verdict: bool) -> 
 
 
 def partial(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Read the beginning of a message, insert the socket, send one more, and read all; then leave the map again."""
+    """Read a part of a message, insert the socket, send a second message, read everything, and delete the socket."""
     redirects = params["layout"] != "pass"
     if redirects:
         case.pair("target", params["target"])

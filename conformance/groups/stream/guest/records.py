@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Let a parser cut the stream into records of ten bytes, which arrive in pieces and several at once."""
+"""Send records of ten bytes through a parser, in pieces and several at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from conformance.groups.stream.guest.setup import OTHER, TARGET, Say, StreamSetu
 RECORD: Final = 10
 """Bytes of a record: RECORD of bpf/programs/sk_skb_parser_record.bpf.c."""
 _PIECES: Final[Mapping[str, int]] = {"start": 2, "header": 2, "record": 6, "several": 35, "rest": 5}
-"""The bytes of each send(2), by the name of the step that then says what was read."""
+"""The bytes of each send(2), by the name of the step that reads afterwards."""
 _RECORDS: Final = 5
 _SHORT: Final = 4
-"""Bytes of a read that is shorter than a record."""
+"""Bytes of a recv(2) or send(2) that is shorter than a record."""
 
 
 def records(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Send five records in pieces that are no records; after each piece, read."""
+    """Send five records in pieces that do not end where a record ends; read after each piece."""
     layout, mode = params["layout"], params["mode"]
     targets = {"pass": {}, "one": {"target": TARGET}, "two": {"target": TARGET, "other": OTHER}}[layout]
     for name in targets:
@@ -39,7 +39,7 @@ def records(case: StreamSetup, params: Mapping[str, str]) -> None:
         sent += size
         case.settle()
         due = [f"r{number + 1}" for number in range((sent - size) // RECORD, sent // RECORD)]
-        # The reader of what is passed reads in short pieces, too.
+        # The reader of passed records also reads less than a record at once.
         steps = {f"{step}-{name}" if len(readers) > 1 else step: reader for name, reader in readers.items()}
         case.read(steps, *due, limit=_SHORT if layout == "pass" else 0)
         runs = f"{case.program.runs()} runs, "
@@ -49,7 +49,7 @@ def records(case: StreamSetup, params: Mapping[str, str]) -> None:
 
 
 def cut(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Send a record and the beginning of one; then the peer shuts down."""
+    """Send one record and the beginning of a second one; then the peer shuts down."""
     redirects = params["layout"] != "pass"
     if redirects:
         case.pair("target", params["target"])

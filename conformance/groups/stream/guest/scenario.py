@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ask of sockets in a map what an application expects of a stream: whole, in order, once, and with an end.
+"""Send messages through a program in a map, and name the messages that each socket receives, in order.
 
-The Observation is `{"steps": {name: answer}}`. Steps that are named after a socket, or after a role of one, tell which
-messages it received, in order, by their names; a piece of one is a slice, `second[4:9]`. Between two messages may be
-`eof`, `empty` for an empty datagram, or an errno. The steps of a question are listed where it is asked:
+The Observation is `{"steps": {name: answer}}`. A step with the name of a socket, or of its role, lists the messages
+that the socket received, in order. A piece of a message is a slice, `second[4:9]`. Between two messages there may be
+`eof`, `empty` for an empty datagram, or an errno. The steps of each question:
 
-- `verdict` (verdicts.py): `first`, `refused`, `redirected`, `refused-again` and `last` are answers of send(2), `"ok"`
-  or the errno; `runs` counts the runs of the program for them; `receiver` and `target` read what was passed and what
-  was redirected;
-- `leave` (leave.py): `first`, `second` and `third` are read one by one;
-- `end` (ends.py): `first`, `second` and `third` are read one by one, the last two from another source; `event` is the
-  answer of what ends the first source, `source` reads that end; `error` is SO_ERROR of the target;
-- `order`, `partial` (order.py): `first` to `fourth` are answers of send(2), `reader` reads them all at last;
-- `records` (records.py): the steps of the pieces count the runs of the program so far, and what was read since;
-- `cut` (records.py): `record` and `piece` are answers of send(2), `source` and `target` read;
-- `bulk` (bulk.py): `sent` and `received` say how much of it; `charged` whether the reader is charged for what waits;
-  `error` whether a socket has an error.
+- `verdict` (verdicts.py): `first`, `refused`, `redirected`, `refused-again` and `last` are the results of send(2):
+  `"ok"` or the errno. `runs` is how often the program ran for them. `receiver` receives the passed messages, `target`
+  the redirected ones.
+- `leave` (leave.py): `first`, `second` and `third` are read one by one.
+- `end` (ends.py): `first`, `second` and `third` are read one by one; a second source sends the last two. `peer-sends`
+  is the result of the shutdown, the reset or the empty datagram. `source` receives that end, and `error` is SO_ERROR of
+  the target.
+- `order`, `partial` (order.py): `first` to `fourth` are the results of send(2), and `reader` receives all of them.
+- `records` (records.py): a step for each piece has the number of runs so far, and the records received after the piece.
+- `cut` (records.py): `record` and `piece` are the results of send(2); `source` and `target` receive.
+- `bulk` (bulk.py): `received` compares the received data with the sent data. `rmem` says whether SK_MEMINFO_RMEM_ALLOC
+  of the reader is above 0 while data waits, and `error` whether a socket has a pending SO_ERROR.
 
-`leave` is the first errno of taking the sockets out of their maps; `source-in`, `source-out`, `target-in` and
-`target-out` use them then, `"ok"` if what is sent to the socket, and by it, arrives; `-again` once more.
+`leave` is `"ok"`, or the first errno of the deletions. After them `source-in`, `source-out`, `target-in` and
+`target-out` are `"ok"` if a message to the socket, or from it, arrives; `-again` is the next message.
 
-`insert` is `"ok"`, or the first errno of an insertion, and then the only step. If this kernel or guest has no such
-socket, `available` is the only step. Of what a program passes there is a control: the same on sockets in no map.
+`insert` is `"ok"`, or the first errno of an insertion, which ends the case. If this kernel or guest has no such socket,
+`available` is the only step. A case whose program passes everything has a control: the same on sockets in no map.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ QUESTIONS: Final[Mapping[str, Callable[[StreamSetup, Mapping[str, str]], None]]]
     "records": records.records,
     "cut": records.cut,
 }
-"""By name."""
+"""The function of each question."""
 
 
 def run(params: Mapping[str, str]) -> dict[str, Steps]:
     """Carry out one case."""
     observation = _in_map(params)
     if params["program"] == "parser":
-        # The kernel checks a strparser when it frees it; its warning must come within the window of this case.
+        # The kernel checks a strparser when it frees it. Wait for that, so a warning is part of this case's kernel log.
         fixture.reap()
     inserted = observation["steps"].get("insert") == "ok"
     if inserted and params["question"] in _COMPARED and params["layout"] == "pass":

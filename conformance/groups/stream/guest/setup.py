@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one stream case: pairs of sockets, a map with a program, a map of targets, and what was sent.
+"""The setup of one stream case: pairs of sockets, a map with a program, a map of targets, and the sent messages.
 
-The socket `source` runs the program: an SK_MSG program for what it sends, a verdict for what its peer `source_peer`
-sends. The program redirects to `target`. A scenario says before each message what the program is to answer.
+The socket `source` is in the map with the program. An SK_MSG program runs on data that `source` sends, a verdict on
+data that its peer `source_peer` sends. The program redirects to `target`. Before each message the scenario writes into
+an array map which verdict the program returns.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from bpf.guest import syscall
-from conformance.groups.stream.guest.messages import message, told
+from conformance.groups.stream.guest.messages import message, named
 from conformance.guestlib import fixture, sockets, traffic
 from conformance.guestlib.answers import Steps, outcome
 from conformance.guestlib.fixture import Fixture, Map
@@ -28,18 +29,19 @@ SIZE: Final = 100
 TARGET, OTHER, LISTENER, EMPTY = range(4)
 """Slots of the map of targets; the last stays empty."""
 PATIENCE: Final = 2.0
+"""Seconds after which sent data must have arrived, although fences or TCP still delay it."""
 _GRACE: Final = 0.02
-"""Seconds to look for missing data although the kernel seems at rest."""
+"""Seconds to poll for missing data after the fences have passed."""
 _REST: Final = 0.3
-"""The same where a part of it has come: a worker sends in pieces, and tries again a jiffy later if it has to."""
+"""The same when a part of the data has arrived: the kernel's worker sends in pieces, and retries after a jiffy."""
 _FLAGS: Final = {"local": syscall.F_INGRESS, "egress": 0}
 _ORDER: Final = struct.Struct("=4I")
-"""The part of `struct answer` in bpf/programs/answer.h that user space writes."""
+"""The part of `struct answer` in bpf/programs/answer.h that user space writes: verdict, key, flags, turns."""
 _RUNS: Final = struct.Struct("=Q")
 
 
 class Say(IntEnum):
-    """The possible answers of the program: `enum answers` of bpf/programs/answer.h."""
+    """What the program returns: `enum answers` of bpf/programs/answer.h."""
 
     DROP = 0
     PASS = 1
@@ -48,7 +50,7 @@ class Say(IntEnum):
 
 
 class Program:
-    """The program of a case, and its orders."""
+    """The program of a case, and the array map that tells it its verdict."""
 
     def __init__(self, owned: Fixture, kind: str, map_type: str, targets: int) -> None:
         name = f"sk_{'msg' if kind == 'msg' else 'skb'}_answer_{map_type.removeprefix('sock')}"
@@ -57,11 +59,11 @@ class Program:
         self.descriptor = owned.load(name, {"answer": answer, "targets": targets})
 
     def say(self, what: Say, key: int, mode: str, turns: int) -> None:
-        """Have it answer so from now on."""
+        """Set the verdict for the next messages."""
         _ORDER.pack_into(self._memory, 0, what, key, _FLAGS[mode], turns)
 
     def runs(self) -> int:
-        """Return how often it has run."""
+        """Return how often the program has run."""
         return int(_RUNS.unpack_from(self._memory, _ORDER.size)[0])
 
 
@@ -70,7 +72,7 @@ class StreamSetup:
 
     def __init__(self, owned: Fixture, params: Mapping[str, str], steps: Steps, *, mapped: bool = True) -> None:
         self.fixture, self.steps, self.mapped = owned, steps, mapped
-        """`mapped`: whether sockets are inserted into maps; not for a control."""
+        """`mapped` is false for a control, whose sockets are in no map."""
         self.kind = params["program"]
         """`msg`, `verdict` or `parser`."""
         self._map_type = params["map"]
@@ -82,12 +84,12 @@ class StreamSetup:
 
     @property
     def sends(self) -> str:
-        """The socket that sends what the program sees."""
+        """The socket whose sent data the program runs on."""
         return "source" if self.kind == "msg" else "source_peer"
 
     @property
     def receives(self) -> str:
-        """The socket that receives what the program passes."""
+        """The socket that receives passed data."""
         return "source_peer" if self.kind == "msg" else "source"
 
     def pair(self, name: str, kind: str) -> None:
@@ -111,12 +113,12 @@ class StreamSetup:
             fixture.attach(self.sources, self.program.descriptor)
 
     def say(self, what: Say, key: int = TARGET, mode: str = "egress", turns: int = 0) -> None:
-        """Have the program answer so from now on; a redirect goes to a slot, or to several in turn."""
+        """Set the verdict for the next messages; a redirect goes to the slot `key`, or to `turns` slots in turn."""
         if self.mapped:
             self.program.say(what, key, mode, turns)
 
     def insert_targets(self, keys: Mapping[str, int], *, verdict: bool = False) -> bool:
-        """Insert sockets by name into the map of targets, where each runs a verdict that passes all, if so wanted."""
+        """Insert sockets by name into the map of targets; `verdict` attaches a verdict to it that passes everything."""
         if self.mapped and verdict:
             fixture.attach(self.targets, fixture.counting("sk_skb_verdict", "first").descriptor)
         return not self.mapped or self._insert(self.targets, keys)
@@ -142,22 +144,22 @@ class StreamSetup:
         return True
 
     def send(self, name: str, through: str = "", size: int = SIZE) -> str:
-        """Send a message that gets a name, as a rule one that the program sees; `"ok"` or the errno."""
+        """Send a message and remember its name; `through` is another sender than `sends`. `"ok"`, or the errno."""
         data = message(size)
         answer = traffic.send(self.ends[through or self.sends], data)
         self._parts |= {name: data} if answer == "ok" else {}
         return answer
 
     def know(self, parts: Mapping[str, bytes]) -> None:
-        """Give names to messages that are sent as pieces of something else."""
+        """Remember the names of messages that `send_raw` sends in pieces."""
         self._parts |= parts
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes that the program sees."""
+        """Send bytes on which the program runs."""
         self.ends[self.sends].send(data, socket.MSG_DONTWAIT)
 
     def pass_on(self, name: str, reader: str, through: str = "", size: int = SIZE, limit: int = 0) -> None:
-        """Send a message, and read it: the step of that name is what the reader received, or the errno of send(2)."""
+        """Send a message, and read; the step `name` has the received messages, or the errno of send(2)."""
         answer = self.send(name, through, size)
         self.settle()
         self.read({name: reader}, name, limit=limit)
@@ -165,15 +167,15 @@ class StreamSetup:
             self.steps[name] = answer
 
     def settle(self) -> None:
-        """Wait until the program has run for what was sent; TimeoutError if a queue of the kernel is stuck."""
+        """Wait until the program has run on all sent data; TimeoutError if a fence does not return."""
         if not fences().round(vsock=self._vsock()):
             self._give_up()
 
     def read(self, readers: Mapping[str, str], *expected: str, limit: int = 0) -> None:
-        """Read sockets until messages of these names are there, or nothing moves; each reader is a step and its socket.
+        """Read sockets until the `expected` messages have arrived, or the kernel is at rest without them.
 
-        A step tells which messages the socket received, in order, and ends and errors. With a limit, the first read
-        takes no more bytes than that.
+        `readers` has the socket of each step. The step lists the messages that its socket received, in order, with ends
+        and errors. `limit` is the number of bytes of the first recv(2); 0 is no limit.
         """
         found: dict[str, Messages] = {name: [] for name in readers.values()}
         size = sum(len(self._parts.get(name, b"")) for name in expected)
@@ -199,10 +201,10 @@ class StreamSetup:
         )
         if not rest.arrived:
             self._give_up()
-        self.steps |= {step: told(found[name], self._parts) for step, name in readers.items()}
+        self.steps |= {step: named(found[name], self._parts) for step, name in readers.items()}
 
     def natively(self, *names: str, suffix: str = "") -> None:
-        """Send a message each way between sockets that are in no map now and their peers: `ok`, or what arrived."""
+        """Send a message in each direction between these sockets and their peers: `"ok"`, or the received messages."""
         for name in names:
             for way, sender, receiver in (("in", f"{name}_peer", name), ("out", name, f"{name}_peer")):
                 step = f"{name}-{way}{suffix}"
@@ -216,7 +218,7 @@ class StreamSetup:
         return partial(traffic.take_all, self.ends[name], stream=sockets.connects(self._kinds[name]))
 
     def _sending(self) -> bool:
-        """Whether TCP still has to send something."""
+        """Whether a TCP socket has unsent data."""
         ends = (end for name, end in self.ends.items() if sockets.is_tcp(self._kinds.get(name, "")))
         return any(
             end.fileno() >= 0 and outcome(traffic.count, end, traffic.UNSENT) not in (0, "EINVAL") for end in ends

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Let the verdict change from message to message on one socket."""
+"""Let the program return different verdicts for successive messages of one socket."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ REFUSALS: Final[Mapping[str, tuple[Say, int]]] = {
     "ignored-empty": (Say.IGNORE, EMPTY),
     "ignored-listener": (Say.IGNORE, LISTENER),
 }
-"""By name: the program's answer to the messages to refuse, and the slot that it asks the redirect helper for."""
+"""What the program does with a refused message: its verdict, and the slot for which it calls the redirect helper."""
 _TARGETS: Final = "tcp4"
 
 
 def change(case: StreamSetup, params: Mapping[str, str]) -> None:
-    """Pass a message, refuse one, redirect one, refuse one, pass one; then take the socket out, and send once more.
+    """Pass a message, refuse one, redirect one, refuse one, pass one; then delete the sockets, and send natively.
 
-    Nothing is read before all five are sent, so that the reader sees their order.
+    The readers read only after all five messages are sent, so the step shows their order.
     """
     case.pair("target", _TARGETS)
     listener = case.fixture.own(sockets.bound(_TARGETS))
@@ -45,9 +45,9 @@ def change(case: StreamSetup, params: Mapping[str, str]) -> None:
         case.settle()
     case.steps["runs"] = str(case.program.runs())
     target = "target" if params["mode"] == "local" else "target_peer"
-    # A message that was refused and arrives all the same is there by now, too.
+    # `settle` has let every message arrive, also a refused one that a faulty kernel delivers.
     case.read({"receiver": case.receives, "target": target}, "first", "redirected", "last")
-    # What unread data of a parser does to the socket after that, `leave` asks.
+    # `leave` asks how a parser's socket works after it has left its map.
     if case.kind == "parser":
         return
     case.leave()
