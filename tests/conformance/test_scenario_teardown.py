@@ -23,8 +23,8 @@ import socket
 
 from conformance.groups.teardown.guest import scenario as teardown
 from conformance.groups.teardown.guest import data as teardown_data
-from conformance.groups.teardown.guest import waiters as teardown_waiters
 from conformance.guestlib import traffic
+from conformance.guestlib import waiters
 from conformance.guestlib import ways_out
 
 KEPT = []
@@ -65,14 +65,14 @@ FAULTS = {
 }
 
 def deaf(thread):
-    return lambda waiter: teardown_waiters.WAITS
+    return lambda waiter: waiters.WAITS
 
 def broken(name):
     return lambda end: "EPIPE"
 
 # What only sockets in a map meet: the controls are there before it is planted.
 KERNEL_FAULTS = FAULTS | {
-    "deaf": replacing(teardown_waiters.Waiter, "answer", deaf),
+    "deaf": replacing(waiters.Waiter, "answer", deaf),
     "broken": replacing(traffic, "pending_error", broken),
 }
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, ranges
-from conformance.groups.teardown.guest.waiters import WAITS, Waiter, events
 from conformance.guestlib import sockets, traffic
 from conformance.guestlib.answers import attempt, comes_true, name_of
+from conformance.guestlib.waiters import WAITS, Waiter, event_names
 
 Question = Callable[[Setup], object]
 
@@ -55,17 +55,17 @@ class Watch:
         """Return the reports of all four: one answer if they agree, else each report with the name of its call."""
         found = {"poll": self._polled(), "select": self._selected()}
         for name, epoll in self._epolls.items():
-            found[name] = next((events(mask) for _, mask in epoll.poll(0)), NOTHING)
+            found[name] = next((event_names(mask) for _, mask in epoll.poll(0)), NOTHING)
         if len(set(found.values())) == 1:
             return found["poll"]
         return " ".join(f"{name}:{answer}" for name, answer in found.items() if answer != NOTHING)
 
     def edge(self) -> str:
         """Return the report of edge-triggered epoll."""
-        return next((events(mask) for _, mask in self._epolls["edge"].poll(0)), NOTHING)
+        return next((event_names(mask) for _, mask in self._epolls["edge"].poll(0)), NOTHING)
 
     def _polled(self) -> str:
-        return next((events(mask) for _, mask in self._poll.poll(0)), NOTHING)
+        return next((event_names(mask) for _, mask in self._poll.poll(0)), NOTHING)
 
     def _selected(self) -> str:
         ends = [self._end]

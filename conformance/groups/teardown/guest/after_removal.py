@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from bpf.guest import maps
 from conformance.groups.teardown.guest.setup import PATIENCE, SENTINEL, SOCKET, SPARE, TeardownSetup, carries_verdict
-from conformance.groups.teardown.guest.waiters import WAITS, events
 from conformance.guestlib import fixture, sockets, traffic
 from conformance.guestlib.answers import outcome
+from conformance.guestlib.waiters import WAITS, event_names
 
 _GRACE = 0.02
 """Seconds to look for missing data although the kernel seems at rest."""
@@ -202,4 +202,4 @@ def _agreed(answers: dict[str, str]) -> str:
 def _ready(one: socket.socket) -> str:
     poll = select.poll()
     poll.register(one, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
-    return events(sum(mask for _, mask in poll.poll(0)))
+    return event_names(sum(mask for _, mask in poll.poll(0)))

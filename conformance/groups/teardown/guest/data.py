@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from conformance.groups.teardown.guest.setup import PATIENCE, TeardownSetup
-from conformance.groups.teardown.guest.waiters import WAITS, Reader, Sender, look, pollers
+from conformance.groups.teardown.guest.waiters import Reader, Sender, look, pollers
 from conformance.guestlib import sockets, traffic
 from conformance.guestlib.traffic import send
+from conformance.guestlib.waiters import WAITS
 
 SO: Final = "so"
 """The answer of a state that was reached."""

@@ -18,12 +18,13 @@ from typing import NoReturn
 
 from bpf.guest import assemble as asm
 from bpf.guest import links, maps, syscall
-from conformance.groups.teardown.guest.waiters import Reader, Waiter
+from conformance.groups.teardown.guest.waiters import Reader
 from conformance.guestlib import child, fixture, netns, pidfd, sockets, traffic
 from conformance.guestlib.answers import Steps, comes_true
 from conformance.guestlib.fixture import Counting, Fixture, Map, State
 from conformance.guestlib.quiesce import fences, renew_fences
 from conformance.guestlib.traffic import Messages
+from conformance.guestlib.waiters import Waiter
 from conformance.guestlib.ways_out import Member
 
 SOCKET, SPARE, SENTINEL = 0, 1, 3
