@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 from pathlib import Path
 
@@ -14,12 +13,8 @@ from conformance.groups import cases
 from conformance.groups.readiness import cases as readiness
 from conformance.groups.readiness.cases import OPTIONS, QUESTIONS, readiness_cases
 from conformance.judge import steps
-from conformance.judge.defects import deviations
 from conformance.judge.needs import unmet
-from conformance.judge.steps import judge_steps
-from conformance.model import Verdict
 from kernels.version import Version
-from tests.conformance.expectations import deciding, observation
 from tests.conformance.observations import facts
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.118", "6.18.15", "7.3.4")
@@ -59,25 +54,3 @@ def test_every_case_has_expectations(version: str) -> None:
         if unmet(case, kernel) is None:
             wanted = steps.table("readiness").expected(case.params, Version.parse(version))
             assert wanted["insert"].outcome == "ok", case.id
-
-
-def test_every_row_decides_something_on_some_kernel() -> None:
-    """Every row decides a case on some kernel that was run."""
-    rules = itertools.chain.from_iterable(steps.table("readiness").rules.values())
-    assert {rule.id for rule in rules if rule.outcome != steps.ABSENT} == deciding("readiness", KERNELS)
-
-
-@pytest.mark.parametrize("version", KERNELS)
-def test_wrong_answer_is_never_accepted(version: str) -> None:
-    """A changed answer of any step fails, with a known defect or without one."""
-    kernel, number = facts(version), Version.parse(version)
-    for case in readiness_cases():
-        if unmet(case, kernel) is not None:
-            continue
-        deviant = {step: answer for row in deviations(case, number) for step, answer in row.answers.items()}
-        seen = observation(case, version)
-        seen["steps"] |= deviant
-        assert judge_steps(case, kernel, seen, deviant).verdict is Verdict.PASS, case.id
-        for step in seen["steps"]:
-            wrong = {**seen, "steps": {**seen["steps"], step: "a wrong answer"}}
-            assert judge_steps(case, kernel, wrong, deviant).verdict is Verdict.FAIL, (case.id, step)
