@@ -87,7 +87,6 @@ OPTIONS: Final[dict[str, tuple[Sequence[str], Sequence[str]]]] = {
     "sigio": (("tcp", "unix_dgram"), _READING),
     "sigpipe": (("tcp", "unix_stream"), _NATIVE),
     "splice": (("tcp", "unix_stream"), _READING),
-    "timestamp": (("udp", "unix_dgram"), _READING),
     "trunc": (("tcp", *_DATAGRAMS), _READING),
     "waitall": (("tcp", "unix_stream"), _READING),
 }

@@ -18,7 +18,7 @@ from conformance.groups.readiness.guest.questions import FIRST, PART, SECOND, Qu
 from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, ranges
 from conformance.guestlib.answers import attempt, error_name, name_of, outcome
 
-_TCP_INQ, _SO_PEEK_OFF, _SO_BUSY_POLL, _SO_TIMESTAMP, _SO_TIMESTAMPING = 36, 42, 46, 29, 37
+_TCP_INQ, _SO_PEEK_OFF, _SO_BUSY_POLL, _SO_TIMESTAMPING = 36, 42, 46, 37
 _UDP_SEGMENT, _UDP_GRO, _IP_RECVERR = 103, 104, 11
 _TX_SOFTWARE: Final = 1 << 1 | 1 << 4
 """SOF_TIMESTAMPING_TX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE."""
@@ -129,26 +129,18 @@ def _inq(case: Setup) -> None:
     case.insert()
     case.option(socket.IPPROTO_TCP, _TCP_INQ, 1)
     case.send(FIRST)
-    case.steps["inq"] = _message(case, PART, _TCP_INQ)
-    case.steps["inq-then"] = _message(case, ROOM, _TCP_INQ)
+    case.steps["inq"] = _with_inq(case, PART)
+    case.steps["inq-then"] = _with_inq(case, ROOM)
 
 
-def _timestamp(case: Setup) -> None:
-    """SO_TIMESTAMP: a control message says when the data arrived."""
-    case.insert()
-    case.option(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)
-    case.send(FIRST)
-    case.steps["message"] = _message(case, ROOM, None)
-
-
-def _message(case: Setup, size: int, wanted: int | None) -> str:
-    """Receive with control messages; tell of the data and the control message, its number if that is `wanted`."""
+def _with_inq(case: Setup, size: int) -> str:
+    """Call recvmsg(2); return the bytes, and the number in the TCP_INQ message if there is one."""
     try:
         data, ancillary, _, _ = case.end.recvmsg(size, _ANCILLARY, socket.MSG_DONTWAIT)
     except OSError as error:
         return name_of(error)
-    notes = [struct.unpack("=i", value[:4])[0] if sort == wanted else "a note" for _, sort, value in ancillary]
-    return " and ".join(map(str, [ranges(data), *notes]))
+    left = [str(struct.unpack("=i", value)[0]) for _, sort, value in ancillary if sort == _TCP_INQ]
+    return " and ".join([ranges(data), *left])
 
 
 def _busy_poll(case: Setup) -> None:
@@ -294,7 +286,6 @@ OPTIONS: Final[Mapping[str, Question]] = {
     "sigio": _sigio,
     "sigpipe": _sigpipe,
     "splice": _splice,
-    "timestamp": _timestamp,
     "trunc": _trunc,
     "waitall": _waitall,
 }
