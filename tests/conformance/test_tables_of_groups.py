@@ -7,7 +7,7 @@ import pytest
 
 from conformance.groups import GROUPS
 from conformance.judge import steps
-from conformance.judge.defects import deviations
+from conformance.judge.defects import deviations, of_group
 from conformance.judge.needs import unmet
 from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
@@ -63,3 +63,11 @@ def test_a_control_that_fails_in_the_same_way_is_no_excuse(group: str) -> None:
                 for side in seen.values():
                     side[step] = "a wrong answer"
                 assert judge_steps(case, kernel, seen).verdict is Verdict.FAIL, (case.id, step)
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_a_defect_of_some_kernels_names_its_commit(group: str) -> None:
+    """A known defect that some kernel lacks names the commit that fixed it, or the one that introduced it."""
+    everywhere = {"mainline": "5.10"}
+    bound = [row for row in of_group(group) if row.rule.until or row.rule.since.versions() != everywhere]
+    assert [(str(row), row.rule.since.versions()) for row in bound if not (row.rule.commit and row.rule.subject)] == []
