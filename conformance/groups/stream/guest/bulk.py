@@ -23,7 +23,11 @@ _BUFFER: Final = 1 << 14
 _TCP_BUFFER: Final = 1 << 17
 """The same for TCP: with room for less than one segment of the loopback, TCP sends only when its timers expire."""
 _STUCK: Final = 2.0
-"""Seconds without a sent or received byte after which the transfer has stopped."""
+"""Seconds without a sent or received byte after which the transfer has stopped; TCP's timers have run by then.
+
+Each byte restarts them, and complete data ends the wait. Only a kernel that stalls waits for all of them: that no byte
+moves within this time is then the answer.
+"""
 _WAIT: Final = 5
 """Milliseconds that poll(2) waits for the reader before the sender tries again."""
 

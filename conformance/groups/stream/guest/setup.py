@@ -31,7 +31,10 @@ TARGET, OTHER, LISTENER, EMPTY = range(4)
 PATIENCE: Final = 2.0
 """Seconds after which sent data must have arrived, although fences or TCP still delay it."""
 _GRACE: Final = 0.02
-"""Seconds to poll for missing data after the fences have passed."""
+"""Seconds to poll for missing data after the fences have passed; complete data ends the wait at once.
+
+Only a kernel that loses data waits for all of them: that nothing arrives within this time is then the answer.
+"""
 _REST: Final = 0.3
 """The same when a part of the data has arrived: the kernel's worker sends in pieces, and retries after a jiffy."""
 _FLAGS: Final = {"local": syscall.F_INGRESS, "egress": 0}
