@@ -19,6 +19,7 @@ step that no row speaks of is as wrong as one that is missing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -40,12 +41,14 @@ HERE: Final = Path(__file__).parents[1] / "groups"
 ABSENT: Final = "absent"
 """The answer of a step that must not be there."""
 AVAILABLE: Final = "available"
-"""The only step of a case that could not run, e.g. without a module; its answer is the errno."""
+"""The only step of a case that could not run: its answer is the errno, or says in words why."""
 AS_CONTROL: Final = "as control"
 """The expected answer of a step that must answer like the same step of the control."""
 OF_CONTROL: Final = "control "
 """The prefix of a step of the control in rows."""
 _EVERY: Final = "*"
+_ERRNO: Final = re.compile(r"E[A-Z0-9]+|\d+")
+"""An errno, by its name or its number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +91,8 @@ def judge_steps(
     for part in ("steps", "control"):
         seen = observation.get(part)
         if _is_texts(seen) and set(seen) == {AVAILABLE}:
-            why = f"this guest has no such socket or program: {seen[AVAILABLE]}"
+            missing = _ERRNO.fullmatch(seen[AVAILABLE]) is not None
+            why = f"this guest has no such socket or program: {seen[AVAILABLE]}" if missing else seen[AVAILABLE]
             return Judgement(Verdict.SKIP, _summary(expected), _summary(seen), why)
     if flaw := _flaw(observation, expected):
         why = _because(wanted.values(), facts)

@@ -127,6 +127,21 @@ def test_every_step_is_compared(seen: dict[str, str], verdict: Verdict, differen
     assert judgement.differences == ((difference,) if difference else ())
 
 
+@pytest.mark.usefixtures("_table")
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("EAFNOSUPPORT", "this guest has no such socket or program: EAFNOSUPPORT"),
+        ("524", "this guest has no such socket or program: 524"),
+        ("this machine has too much memory", "this machine has too much memory"),
+    ],
+)
+def test_a_skip_says_what_is_missing(answer: str, why: str) -> None:
+    """An errno is explained; words explain themselves."""
+    judgement = judge_steps(CASE, facts("6.1.1"), {"steps": {"available": answer}})
+    assert (judgement.verdict, judgement.reason) == (Verdict.SKIP, why)
+
+
 @pytest.fixture
 def _controlled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = (
