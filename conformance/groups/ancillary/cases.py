@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ancillary cases: what comes with data beside its bytes.
+"""The ancillary cases: source addresses, message boundaries, control messages and urgent data of sockets in a map.
 
-`mode` says what happens to data on its way: it is read from a socket in a map without a program (`member`), a verdict
-lets it pass (`pass`), an SK_MSG program lets it pass (`msg`), or a program redirects it to another socket of the same
-kind (`local`, `egress`): an SK_MSG program in `zerocopy-send`, else a verdict. Folded into one case, because the kernel
-runs the same code: SOCKMAP and SOCKHASH, IPv4 and IPv6, which take turns. Only `redirect-oob` has each combination: the
-64 cells with MSG_OOB of the kernel's own test `sockmap_redir`, in which a UNIX stream sends two bytes, the last one out
-of band.
+`mode` says which program handles the data: none (`member`), a verdict that returns SK_PASS (`pass`), an SK_MSG program
+that returns SK_PASS (`msg`), or a program that redirects to another socket of the same kind (`local`, `egress`). In
+`zerocopy-send` an SK_MSG program redirects, else a verdict. SOCKMAP and SOCKHASH take turns, and so do IPv4 and IPv6,
+because the kernel runs the same code for both. Only `redirect-oob` has each combination: the 64 cells with MSG_OOB of
+the kernel's own test `sockmap_redir`, in which a UNIX stream sends two bytes, the last one out of band.
 
-Left out: timestamps, addresses, credentials and urgent data of what an SK_MSG program redirects to a receive queue.
-Such data never was a packet.
+Left out: timestamps, addresses, credentials and urgent data after an SK_MSG program has redirected to a receive queue.
+The kernel makes no packet for such data, so no packet can carry them.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ WARM_UP: Final = frozenset(
 )
 
 _TAKEN: Final = ("member", "pass", "local", "egress")
-"""The modes of cases in which a socket receives data: what the map does with that data."""
+"""The modes for data that a socket receives."""
 _DATAGRAMS: Final = ("udp4", "udp6", "unix_dgram")
 _UNIX: Final = ("unix_stream", "unix_dgram")
 MODES: Final = ("send-to-local", "send-to-egress", "ingress-to-egress", "ingress-to-local")

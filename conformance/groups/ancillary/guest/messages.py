@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Datagrams, and the control messages that come with data: times, addresses, credentials, descriptors."""
+"""Datagrams, and the control messages that recvmsg(2) returns: timestamps, addresses, credentials, descriptors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SO_TIMESTAMP, _SO_TIMESTAMPNS = 29, 35
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 _ROOM: Final = 256
 _SHORT: Final = 100
-"""Bytes that a buffer has which is too small for a datagram."""
+"""Bytes of a buffer that is too small for a datagram."""
 _LARGE: Final = 40_000
 """Bytes of a datagram that takes more than 32 KiB."""
 _MERGED: Final = 0.25
-"""Seconds to wait for what only a defect shows."""
+"""Seconds to wait for the second of two datagrams that a defect merges."""
 _PIECE: Final = 700
 """Bytes of a message that fills a buffer."""
 
 
 def datagram(setup: AncillarySetup) -> None:
-    """Receive datagrams one by one: their source, their boundaries, one that is truncated, a large one."""
+    """Receive datagrams; ask for the source, for boundaries, for a truncated datagram and for a large one."""
     steps = setup.steps
     first, second = traffic.payload(), traffic.payload()
     setup.sender.send(first)
@@ -49,7 +49,7 @@ def datagram(setup: AncillarySetup) -> None:
 
 
 def _send_both(setup: AncillarySetup, first: bytes, second: bytes) -> None:
-    """Send two datagrams; where recv(2) merges them, wait for the second, which a busy worker may move late."""
+    """Send two datagrams. Where recv(2) merges datagrams, wait until both are there: the worker may move one late."""
     for data in (first, second):
         setup.sender.send(data)
     setup.settle()
@@ -60,7 +60,7 @@ def _send_both(setup: AncillarySetup, first: bytes, second: bytes) -> None:
 
 def _source(setup: AncillarySetup) -> str:
     address = setup.received().address
-    return "the sender" if address == setup.source.getsockname() else "nobody" if not address else "another"
+    return "the sender" if address == setup.source.getsockname() else "no address" if not address else "another"
 
 
 def _which(data: bytes, first: bytes, second: bytes) -> str:
@@ -77,7 +77,7 @@ def _truncated(setup: AncillarySetup, first: bytes) -> str:
 
 @cache
 def _stamp() -> tuple[socket.socket, socket.socket]:
-    """Keep a socket that asks for timestamps: the kernel begins to take them a moment after the first one has asked."""
+    """Keep one socket with SO_TIMESTAMP open: the kernel starts to take timestamps only after the first such socket."""
     sender, reader = sockets.pair("tcp4")
     reader.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)
 
@@ -90,7 +90,7 @@ def _stamp() -> tuple[socket.socket, socket.socket]:
 
 
 def options(setup: AncillarySetup) -> None:
-    """Receive the control messages that socket options ask for: two sorts of timestamps, and of UDP the address."""
+    """Set each option for a control message, and receive it: two kinds of timestamps, and for UDP the address."""
     _stamp()
     steps, reader = setup.steps, setup.reader
     for name, option in (("timestamp", _SO_TIMESTAMP), ("timestampns", _SO_TIMESTAMPNS)):
@@ -106,7 +106,7 @@ def options(setup: AncillarySetup) -> None:
 
 
 def _message(setup: AncillarySetup, level: int, kind: int) -> str:
-    """Send, and say whether such a control message comes with the data."""
+    """Send, and say whether recvmsg(2) returns such a control message."""
     setup.sender.send(traffic.payload())
     setup.settle()
     return told(lambda: "yes" if (level, kind) in setup.received(room=_ROOM).messages else "no")
@@ -129,7 +129,7 @@ def credentials(setup: AncillarySetup) -> None:
 
 
 def rights(setup: AncillarySetup) -> None:
-    """Receive a descriptor, of a pipe; when both processes have closed theirs, its reader gets the end."""
+    """Receive the writing end of a pipe by SCM_RIGHTS. After all copies are closed, the reader of the pipe gets EOF."""
     steps, data = setup.steps, traffic.payload()
     outlet = _send_pipe(setup, data)
     setup.settle()
@@ -148,7 +148,7 @@ def rights(setup: AncillarySetup) -> None:
 
 
 def rights_wait(setup: AncillarySetup) -> None:
-    """Have descriptors wait in the backlog of a full target while sockets in flight are collected."""
+    """Keep descriptors in the backlog of a full target while the kernel's collector of UNIX sockets runs."""
     steps, filled = setup.steps, bytearray()
     for number in range(1 << 12):
         piece = struct.pack("=I", number) * (_PIECE // 4)
@@ -157,7 +157,7 @@ def rights_wait(setup: AncillarySetup) -> None:
         filled += piece
     outlet = _send_pipe(setup, data := traffic.payload(), collectable=True)
     setup.settle()
-    # Closing a UNIX socket starts the collector while any is in flight.
+    # close(2) of a UNIX socket starts the collector if any UNIX socket is in flight.
     for each in socket.socketpair():
         each.close()
     setup.settle()
@@ -178,7 +178,7 @@ def rights_wait(setup: AncillarySetup) -> None:
 def _send_pipe(setup: AncillarySetup, data: bytes, *, collectable: bool = False) -> int:
     """Send the writing end of a pipe, and close it here; return its reading end.
 
-    With it goes, if `collectable`, a UNIX socket that nothing else refers to.
+    If `collectable`, send with it a UNIX socket to which no other descriptor refers.
     """
     outlet, inlet = os.pipe()
     setup.fixture.keep(outlet)
@@ -195,7 +195,7 @@ def _send_pipe(setup: AncillarySetup, data: bytes, *, collectable: bool = False)
 
 
 def _ended(outlet: int) -> str:
-    """Say whether nobody has the writing end of a pipe any more."""
+    """Say whether every copy of the writing end of a pipe is closed."""
 
     def at_end() -> bool:
         try:

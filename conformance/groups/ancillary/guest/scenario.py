@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Send data with something beside its bytes to a socket in a map, and see what comes of that.
+"""Send datagrams, control messages, descriptors, urgent or zero-copy data to a socket in a map, and see what arrives.
 
 The Observation is `{"steps": {name: answer}, "control": {name: answer}}`. The control is the same scenario in the same
-clone, without a map: there the data is not redirected. A process runs each control once and remembers its answers.
+clone without a map, so no program redirects the data. A process runs each control once and keeps its answers.
 
 - `insert`: `"ok"` or the errno;
 - `datagram`: the source address (`from`), which of two datagrams one recv(2) returns (`one`), what a short buffer gets
   (`short`) and what the recv(2) after it (`next`), and whether one recv(2) returns a `large` datagram;
-- `options`: whether the control messages come that the reader asked for;
-- `credentials`: whose credentials come;
-- `rights`: how many descriptors come; `returned`: whether all references to them are gone in the end;
+- `options`: whether recvmsg(2) returns the control messages that the reader asked for;
+- `credentials`: whose credentials recvmsg(2) returns;
+- `rights`: how many descriptors recvmsg(2) returns; `returned`: whether every reference to them is dropped in the end;
 - `oob`, `urgent`: what recv(2) returns with MSG_OOB (`oob`) and without it, `before` and `behind` the mark; what
   SIOCATMARK returns (`mark`);
-- `zerocopy-send`: whether a notification comes; `zerocopy-receive`: whether each byte arrives once, mapped or copied;
-- `redirect-oob`: where the bytes come out.
+- `zerocopy-send`: whether the error queue has a notification;
+- `zerocopy-receive`: whether each byte arrives once, mapped or copied;
+- `redirect-oob`: which socket receives the bytes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one ancillary case: what is sent by `sender` is read by `reader`, and what happens in between."""
+"""The setup of one ancillary case: `sender` sends, the programs of the maps run, and `reader` reads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from conformance.guestlib.fixture import Fixture, Map, State
 from conformance.guestlib.quiesce import fences, renew_fences
 
 PATIENCE: Final = 2.0
-"""Seconds to wait for what the kernel does later."""
+"""Seconds to wait for an event that the kernel must deliver."""
 GRACE: Final = 0.03
-"""Seconds to look for what may never come."""
+"""Seconds to wait for an event that may never happen."""
 
 
 class Received(NamedTuple):
-    """What recvmsg(2) returned."""
+    """The four results of one recvmsg(2)."""
 
     data: bytes
     messages: Mapping[tuple[int, int], bytes]
@@ -40,7 +40,7 @@ class AncillarySetup:
         waits = self.what == "rights-wait"
         self.mode = "egress" if waits else params["mode"]
         self.ends = params["mode"] if waits else ""
-        """How data ends that waits in a backlog."""
+        """How data leaves the backlog: `drained` or `closed`."""
         self._home = Map(-1)
         with fixture.possible(steps):
             self.sender, self.end = self._pair()
@@ -48,21 +48,21 @@ class AncillarySetup:
             redirects = mapped and self.mode in ("local", "egress")
             self.target, self.far = self._pair() if redirects else (self.end, self.sender)
         self.source = self.target if redirects and self.mode == "egress" else self.sender
-        """The socket whose address and credentials the reader has to see."""
+        """The socket whose address recvfrom(2) of the reader must return."""
         if redirects:
             self.reader = self.target if self.mode == "local" else self.far
 
     def _pair(self) -> tuple[socket.socket, socket.socket]:
         if sockets.connects(self.kind):
             return self.fixture.pair(self.kind)
-        # Of a socketpair(2) neither socket has a name.
+        # The sockets of a socketpair(2) have no address to return.
         first, second = (self.fixture.own(sockets.bound(self.kind)) for _ in range(2))
         first.connect(second.getsockname())
         second.connect(first.getsockname())
         return first, second
 
     def insert(self) -> bool:
-        """Insert the socket or sockets as the mode says; whether the case can go on."""
+        """Insert the sockets of the mode; return whether the kernel accepted all of them."""
         if not self.mapped:
             return True
         source = self._home = self.fixture.map(self.map_type)
@@ -79,7 +79,7 @@ class AncillarySetup:
         return self.steps["insert"] == "ok"
 
     def _redirect(self, source: Map) -> None:
-        """Have a program redirect what arrives; where the question is about sending, an SK_MSG program what is sent."""
+        """Attach a program that redirects: an SK_MSG program for `zerocopy-send`, a verdict for all other questions."""
         targets = self.fixture.map(self.map_type)
         state = State(self.fixture, flags=syscall.F_INGRESS if self.mode == "local" else 0)
         sends = self.what == "zerocopy-send"
@@ -90,7 +90,7 @@ class AncillarySetup:
             self.steps["insert"] = targets.insert(self.target)
 
     def delete(self) -> None:
-        """Have the socket leave its map."""
+        """Delete the socket from its map."""
         if self.mapped:
             self._home.delete()
 
@@ -101,7 +101,7 @@ class AncillarySetup:
             raise TimeoutError("the kernel's queues do not move")
 
     def received(self, size: int = traffic.ROOM, room: int = 0, patience: float = PATIENCE) -> Received:
-        """Receive one message, and wait for it; OSError as of recvmsg(2)."""
+        """Wait for one message and receive it; raises the OSError of recvmsg(2)."""
         poll = select.poll()
         poll.register(self.reader, select.POLLIN)
         poll.poll(1000 * patience)
@@ -109,13 +109,13 @@ class AncillarySetup:
         return Received(data, {(level, kind): value for level, kind, value in messages}, flags, address)
 
     def rest(self) -> bytes:
-        """Read all that waits at the reader, whatever it is."""
+        """Read all data that waits at the reader."""
         self.settle()
         found = traffic.take_all(self.reader, stream=sockets.connects(self.kind))
         return b"".join(each for each in found if isinstance(each, bytes))
 
     def all_of(self, size: int) -> bytes:
-        """Read so many bytes, or all that comes before the patience ends."""
+        """Read `size` bytes, or all that arrive within PATIENCE."""
         found = bytearray()
 
         def enough() -> bool:
@@ -127,7 +127,7 @@ class AncillarySetup:
 
 
 def told(answer: Callable[[], str]) -> str:
-    """Ask for an answer; the errno if there is none."""
+    """Return what `answer` returns, or the name of the errno that it raises."""
     try:
         return answer()
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Data out of band: of a UNIX stream, of TCP, and of a UNIX stream whose data is redirected to another socket."""
+"""Out-of-band data of UNIX streams and TCP, and of a UNIX stream whose data a program redirects."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ROOM: Final = 64
 
 
 def _oob(end: socket.socket) -> str:
-    """Receive data out of band, or the errno."""
+    """Return what recv(2) with MSG_OOB returns, or the errno."""
     return told(lambda: end.recv(_ROOM, socket.MSG_OOB | socket.MSG_DONTWAIT).decode() or "end")
 
 
 def _next(end: socket.socket) -> str:
-    """Receive ordinary data, or the errno."""
+    """Return what recv(2) returns, or the errno."""
     return told(lambda: end.recv(_ROOM, socket.MSG_DONTWAIT).decode() or "end")
 
 
@@ -113,6 +113,6 @@ def redirect(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     look()
     steps["data"] = ", ".join(f"{data.decode()} at {name}" for name, data in found.items() if data) or "nowhere"
     if mode.startswith("ingress"):
-        # Whatever the errno: in a map, or of a kind that knows no such data.
+        # The errno depends on the kind: UNIX sockets in a map, UDP and VSOCK refuse MSG_OOB with different ones.
         answer = _oob(target if mode.endswith("local") else far)
         steps["oob"] = "nothing" if answer.startswith("E") else answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sending without a copy, which the error queue reports, and receiving without one, by mmap(2) of a TCP socket."""
+"""MSG_ZEROCOPY, which the error queue reports, and TCP_ZEROCOPY_RECEIVE, which maps the receive queue of a socket."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _FAILED: Final = (1 << 64) - 1
 
 
 def data() -> bytes:
-    """Return some pages; each number in them tells its place."""
+    """Return pages filled with consecutive numbers, so that lost or moved bytes show."""
     return b"".join(struct.pack("=I", number) for number in range(_SIZE // 4))
 
 
 def send(setup: AncillarySetup) -> None:
-    """Send with MSG_ZEROCOPY: all arrives, and a notification says that the buffer may be used again."""
+    """Send with MSG_ZEROCOPY: every byte arrives, and a notification says that the sender may reuse its buffer."""
     steps, wanted = setup.steps, data()
     steps["option"] = told(lambda: _set(setup.sender))
     steps["send"] = told(lambda: "all" if setup.sender.send(wanted, _MSG_ZEROCOPY) == _SIZE else "some")
@@ -44,7 +44,7 @@ def send(setup: AncillarySetup) -> None:
 
     comes_true(whole, PATIENCE)
     steps["received"] = "all" if found == wanted else f"{len(found)} bytes"
-    # The receiver has read everything. When TCP acknowledges it, the sender frees the skb and queues the notification.
+    # The receiver has acknowledged what it read, so the sender frees the skb.
     setup.settle()
     steps["notified"] = told(lambda: _notification(setup.sender))
 
@@ -70,7 +70,7 @@ def _notification(end: socket.socket) -> str:
 
 
 def receive(setup: AncillarySetup) -> None:
-    """Receive by TCP_ZEROCOPY_RECEIVE what it maps, and by recv(2) what it does not."""
+    """Map whole pages by TCP_ZEROCOPY_RECEIVE, and receive the rest by recv(2)."""
     steps, wanted = setup.steps, data()
     found = bytearray()
     address = _mapped(setup.reader)
@@ -88,7 +88,7 @@ def receive(setup: AncillarySetup) -> None:
 
 
 def _mapped(end: socket.socket) -> int:
-    """Map the socket's receive queue, as tcp_mmap.c of the kernel's own tests."""
+    """Map the socket's receive queue, as tcp_mmap.c of the kernel's own tests does."""
     map_ = procfs.LIBC.mmap
     map_.restype = ctypes.c_uint64
     arguments = (ctypes.c_void_p(0), ctypes.c_size_t(_SIZE), mmap.PROT_READ, mmap.MAP_SHARED, end.fileno())
@@ -99,12 +99,12 @@ def _mapped(end: socket.socket) -> int:
 
 
 def _zero_copied(setup: AncillarySetup, address: int) -> bytes:
-    """Ask for whole pages; return those that were mapped."""
+    """Call getsockopt(TCP_ZEROCOPY_RECEIVE), and return the bytes that the kernel mapped."""
     asked = ctypes.create_string_buffer(_ADDRESS.pack(address, _SIZE, 0), _ADDRESS.size)
     length = ctypes.c_uint(_ADDRESS.size)
     if procfs.LIBC.getsockopt(
         setup.reader.fileno(), socket.IPPROTO_TCP, _TCP_ZEROCOPY_RECEIVE, asked, ctypes.byref(length)
     ):
-        # An errno is a right answer, too: then recv(2) has to return everything.
+        # The call may fail; then recv(2) must return every byte.
         return b""
     return ctypes.string_at(address, _ADDRESS.unpack(asked.raw)[1])
