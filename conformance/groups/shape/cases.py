@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The cases about programs that change a message or a packet, and that say how long their verdict holds.
 
-What makes a difference is a parameter; the rest is folded, with these reasons:
+A case varies only what makes a difference in the kernel. These are not varied:
 
-- SK_MSG programs run on TCP only: UDP, UNIX and VSOCK sockets take no such program. TCP over IPv6 runs the very same
-  sendmsg() as TCP over IPv4 (tcp_bpf_rebuild_protos() gives both the same functions), so it is not asked;
-- the type of the map plays no part once a socket is in it, so it is always a sockmap;
-- a place is asked once a class: the beginning, inside the first, between two, inside a middle and the last element, the
-  end, beyond the end. Positions are those of three elements of four bytes, and are asked of one element, too;
-- SK_SKB verdicts are asked of each kind of socket, for their packets are made by different protocols; with a redirect
-  only of three, for a redirect hands the packet on as it is.
+- the socket of an SK_MSG program is TCP over IPv4. UDP, UNIX and VSOCK sockets run no such program, and TCP over IPv6
+  has the same sendmsg(), by tcp_bpf_rebuild_protos();
+- the map is a sockmap: once a socket is in a map, the type of the map makes no difference;
+- a place in a message stands for its class: the beginning, inside the first element, between two elements, inside a
+  middle element, inside the last element, the end, beyond the end. The places fit a message of three elements of four
+  bytes, and the same places are used for a message of one element;
+- SK_SKB verdicts run on each kind of socket, because each protocol makes packets of its own. Cases with a redirect use
+  three kinds only, because a redirect does not change the packet.
 
 Left out: two threads that cork on one socket (CVE-2026-68284) and a target that is closed during a redirect
-(CVE-2026-74589), which need a race; a failed allocation (CVE-2025-39913), which needs fault injection; kernel TLS above
-a map (CVE-2025-38608), which later kernels refuse.
+(CVE-2026-74589), which need a race; a failed allocation (CVE-2025-39913), which needs fault injection; kernel TLS on a
+socket in a map (CVE-2025-38608), which the group tls asks.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from conformance.groups.kinds import KINDS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A program that changes data gets the bytes it asks for, and every other byte arrives once and in order."
+    "A program that changes a message or packet changes exactly the bytes that it names; every other byte arrives once "
+    "and in order."
 )
 
 WARM_UP: Final = frozenset(("change-push-4-3-apart", "packet-tcp4-pull-12-pass"))
-"""A case with each program."""
+"""One case for each program."""
 
 _PLACES: Final = {
     "push": ("0+3", "2+3", "4+3", "6+3", "12+3", "13+3", "4+0"),
@@ -43,7 +45,7 @@ _SHARED: Final = {
     "pop": ("0+2", "2+4", "4+4", "3+7"),
     "pull": ("0..12", "2..9", "5..7"),
 }
-"""The places asked of a file, whose pages kernels before 6.5 put into the message."""
+"""The places in a message from a file. Kernels before 6.5 put the pages of the file into the message."""
 _FULL: Final = {"push": ("0+3", "8+3", "17+3"), "pop": ("0+1", "3+5", "16+1"), "pull": ("0..17", "4..9")}
 _LARGE: Final = {"push": ("0+3", "65536+3"), "pop": ("30000+10000", "0+65000")}
 _FLAGGED: Final = {"push-flag": "4+3", "pop-flag": "4+3", "pull-flag": "4..8"}
@@ -53,7 +55,7 @@ _OVERFLOWS: Final = (
     ("pull", "4..4294967295", "one"),
 )  # fmt: skip
 _HEADERS: Final = (("16", "one"), ("28", "one"), ("70", "one"), ("28", "apart"))
-"""Bytes of the TLV headers that Kmesh and OBI push."""
+"""Sizes of the headers that Kmesh and OBI push."""
 _WRITES: Final = ("write", "pull-write", "push-write", "push-pull-write", "split-pull-write", "pop-pull-write")
 _SPLICED: Final = (*product(("sendfile",), _WRITES), *product(("splice",), ("write", "push-pull-write")))
 _APPLIED: Final = (
@@ -136,7 +138,7 @@ def _change(helper: str, at: str, form: str) -> Case:
 
 
 def _packet(kind: str, helper: str, value: str, verdict: str) -> Case:
-    # Where TCP has lost count of what it received, the kernel warns, and the clone is not used again.
+    # With a wrong copied_seq, the kernel warns when the socket leaves the map, and the clone is lost for other cases.
     warns = kind == "tcp4" and (helper, value) in _SHRINKING and (helper, value, verdict) != ("tail", "8", "pass")
     params = {"kind": kind, "helper": helper, "value": value, "to": verdict, "leaves": "no" if warns else "yes"}
     return _case("packet:packet", f"packet-{kind}-{helper}-{value}-{verdict}", **params)

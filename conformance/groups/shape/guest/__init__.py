@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest's side of the cases about programs that change what is sent or received."""
+"""The guest's side of the cases about programs that change messages and packets."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The sockets of a case: one whose program changes data, its peer, and a pair to redirect to."""
+"""The sockets of a case: the socket whose program changes data, its peer, and a second pair for redirects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from conformance.guestlib.fixture import Fixture, possible
 from conformance.guestlib.traffic import Messages
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz"
-"""No two bytes of a short message are equal, so the place of each is known."""
+"""The bytes of a short message are all different, so each byte shows its place."""
 LATER, NATIVE = b"LATER", b"NATIVE"
 _PATIENCE = 4.0
 _NO_GRACE = 0.0
 
 
 class Ends:
-    """Two pairs of sockets; what is sent or received on `ours` goes through the program."""
+    """Two pairs of sockets. The program runs for what `ours` sends or receives."""
 
     def __init__(self, owned: Fixture, steps: Steps, shaper: Shaper, kind: str, *, egress_of: str = "") -> None:
         self.steps, self.shaper, self.kind = steps, shaper, kind
@@ -34,7 +34,7 @@ class Ends:
         return {"socket": self.ours, "peer": self.peer, "target": self.target, "far": self.far}
 
     def insert(self, *, target: bool) -> bool:
-        """Insert the socket, and what is redirected to; whether both worked."""
+        """Insert the socket and, if asked, the target of redirects; return whether every insertion worked."""
         self.shaper.order(Turn())
         self.steps["insert"] = self.shaper.source.insert(self.ours)
         if target and self.steps["insert"] == "ok":
@@ -42,13 +42,13 @@ class Ends:
         return set(self.steps.values()) == {"ok"}
 
     def delete(self) -> str:
-        """Take the socket out of the map."""
+        """Delete the socket from the map."""
         return self.shaper.source.delete()
 
     def receive(self, wanted: int = 0) -> dict[str, Messages]:
-        """Return what arrived by the name of the receiver, once nothing is in flight any more.
+        """Wait until no data is in flight, and return the messages of each receiver by its name.
 
-        If so many bytes as are `wanted` are there at once, nothing else is waited for: more shows at the next call.
+        Return earlier once `wanted` bytes have arrived; the next call returns the rest.
         """
         traffic.settle(
             self._look,
@@ -69,7 +69,7 @@ class Ends:
                 traffic.add(self._waiting[name], traffic.drain(end.fileno(), stream=self._stream))
 
     def _unsent(self) -> bool:
-        """Whether TCP keeps back some bytes, as after MSG_MORE, or did at the last look and has sent them since."""
+        """Whether TCP holds unsent bytes, as after MSG_MORE, or held some at the last look."""
         if not sockets.is_tcp(self.kind):
             return False
         before, senders = self._held_back, (self.ours, self.target)
@@ -78,23 +78,23 @@ class Ends:
 
 
 def text(found: dict[str, Messages], hidden: range = range(0), written: tuple[int, ...] = ()) -> str:
-    """Say what arrived where; a byte that is `hidden` and not `written` is shown as a dot, for it may be anything.
+    """Say which socket received which bytes.
 
-    Messages on one socket are told apart by a bar where boundaries are kept.
+    A byte that is `hidden` and not `written` is shown as a dot: a helper added it, and its value is undefined.
     """
     told = []
     for name, messages in found.items():
         data = b"".join(each for each in messages if isinstance(each, bytes))
         shown = "".join("." if n in hidden and n not in written else _sign(byte) for n, byte in enumerate(data))
         told += [f"{name} {shown}"] if data else []
-        # An error that stays is told once, however often we look.
+        # A persistent error is shown once, although each look finds it.
         told += [f"{name} {each}" for each in dict.fromkeys(messages) if isinstance(each, str)]
         told += [f"{name} an empty message"] if b"" in messages else []
     return ", ".join(told) or "nothing"
 
 
 def window(seen: Seen, message: bytes) -> str:
-    """Say which bytes of a message a program can see, `FIRST..END`; `"nothing"`, or `"other bytes"` than these."""
+    """Say which bytes of a message lie between data and data_end: `FIRST..END`, `"nothing"` or `"other bytes"`."""
     if not seen.visible:
         return "nothing"
     start = message.find(bytes([seen.first & 0xFF]))
@@ -105,7 +105,7 @@ def window(seen: Seen, message: bytes) -> str:
 
 
 def counted(*answers: str | int) -> str:
-    """Return the answers of several calls in one."""
+    """Join the answers of several calls."""
     return ", ".join(str(answer) for answer in answers)
 
 

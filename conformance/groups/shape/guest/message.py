@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an SK_MSG program does to what is sent on a TCP socket.
+"""SK_MSG programs that change, split, cork or drop the messages of a TCP socket.
 
 The Observation is `{"steps": {name: answer}}`:
 
-- `insert`, `insert-target`: `"ok"` or the errno; where it is not `"ok"`, nothing else is asked;
-- `sent`: what the sender's system calls answered: `"ok"` if each took all, else the counts or the errno of each;
-- `held`: what arrived while the program corked; `received`: what arrived in the end, `RECEIVER BYTES` for each socket
-  that received something. Bytes that a helper added and nothing wrote are dots;
-- `runs`: how often the program ran for it;
-- `helper`: what the helpers answered to the program; `before`, `after`: the bytes of the message, `FIRST..END`, that
-  the program saw before and after it called them;
-- `balance`: whether the counts that send(2) returned are those of the bytes that arrived;
-- `file`: whether a file is as it was after it was sent;
-- `later`: what arrives of a message for which the program just returns SK_PASS; `native`: the same after the socket
-  has left its map.
+- `insert`, `insert-target`: `"ok"` or the errno; the case ends here if it is not `"ok"`;
+- `sent`: what the system calls of the sender returned: `"ok"` if each sent every byte, else the count or errno of each;
+- `held`: the bytes that arrived while the program corked; `received`: the bytes that arrived in the end, as `RECEIVER
+  BYTES` for each socket that received any. A dot is a byte that a helper added and the program did not write;
+- `runs`: how often the program ran;
+- `helper`: what the helpers returned to the program; `before`, `after`: the bytes of the message between data and
+  data_end before and after the helpers, `FIRST..END`;
+- `size`: the size of the message in the context of the program;
+- `balance`: whether the counts that send(2) returned add up to the bytes that arrived;
+- `file`: whether a file has its old content after it was sent;
+- `last`: what the last of many send(2) calls returned;
+- `delete`: `"ok"` or the errno of the deletion from the map;
+- `later`: the bytes that arrive of a later message, for which the program returns SK_PASS; `native`: the same after the
+  socket has left its map.
 """
 
 from __future__ import annotations
@@ -35,19 +38,19 @@ _DEAD_SENDS = 20
 
 @scenario
 def change(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Call one `helper` `at` a place of a message that is sent in a `form`."""
+    """Call one `helper` `at` a place of a message; `form` says how the sender builds the message."""
     _called(owned, params, steps, [_operation(params["helper"], params["at"])])
 
 
 @scenario
 def overflow(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Do the same with numbers whose sum is beyond 32 bits."""
+    """Call one helper with a number near 2^32."""
     _called(owned, params, steps, [_operation(params["helper"], params["at"])])
 
 
 @scenario
 def header(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Put a header of so many `bytes` before a message, and write its first and its last byte."""
+    """Push a header of `bytes` bytes in front of a message, and write its first and last byte."""
     size = int(params["bytes"])
     written = (0, size - 1)
     operations = [Operation("push", 0, size), *(Operation("write", at, _MARK) for at in written)]
@@ -73,12 +76,12 @@ def _called(
     pushed = first.helper == "push" and program.answers(1) == ["ok"]
     hidden = range(first.start, first.start + first.length) if pushed else range(0)
     steps["received"] = _pieces(found) if form == "large" else text(found, hidden, written)
-    _aftermath(ends)
+    _send_later(ends)
 
 
 @scenario
 def visible(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Ask what of a message a program sees that calls no helper."""
+    """Ask which bytes lie between data and data_end in a program that calls no helper."""
     program, form = shaper("msg"), params["form"]
     ends = Ends(owned, steps, program, _KIND)
     if not ends.insert(target=False):
@@ -95,12 +98,12 @@ def visible(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     else:
         steps["before"] = window(seen, message)
     steps["received"] = _pieces(found) if form == "large" else text(found)
-    _aftermath(ends)
+    _send_later(ends)
 
 
 @scenario
 def spliced(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Send a file by a `way`, and have the program call helpers and then write a byte, as `does` says."""
+    """Send a file by a `way`; the program calls the helpers that `does` names, and then writes a byte."""
     program = shaper("msg")
     ends = Ends(owned, steps, program, _KIND)
     if not ends.insert(target=False):
@@ -116,7 +119,7 @@ def spliced(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     hidden = range(pushed.start, pushed.start + pushed.length)
     steps["received"] = text(found, hidden, (0,) if params["does"] == "push-write" else ())
     steps["file"] = "unchanged" if sending.file_now() == message else f"holds {sending.file_now()!r}"
-    _aftermath(ends)
+    _send_later(ends)
 
 
 _WRITE = Operation("write", 0, _MARK)
@@ -132,7 +135,7 @@ _SPLICED = {
 
 @scenario
 def applied(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Have a verdict hold for so many `bytes`, and then the next of `verdicts`, if there is one, without a number."""
+    """Call bpf_msg_apply_bytes(`bytes`) with the first of `verdicts`, and not with the second, if there is one."""
     first, _, second = params["verdicts"].partition("-")
     count = int(params["bytes"])
     order = (Turn(first, apply=count), Turn(second)) if second else (Turn(first, apply=count),)
@@ -149,16 +152,16 @@ def applied(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     arrived = sum(traffic.size_of(messages) for messages in found.values())
     steps["balance"] = "even" if accepted == arrived else f"{accepted} sent, {arrived} arrived"
     if "drop" not in params["verdicts"]:
-        _aftermath(ends)
+        _send_later(ends)
         return
     ends.ours.close()
-    # The kernel checks what is charged to a socket when it frees it; its warning must come within this case.
+    # The kernel checks the charged memory when it frees a socket. Its warning must appear within this case.
     fixture.reap()
 
 
 @scenario
 def corked(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Cork so many `bytes`, and answer as `to` says when they are there."""
+    """Cork `bytes` bytes, and return the verdict `to` when the message has them."""
     verdict = params["to"]
     order = Turn(apply=3) if verdict == "apply" else Turn("pass" if verdict == "delete" else verdict)
     ends = Ends(owned, steps, shaper("msg"), _KIND)
@@ -178,12 +181,12 @@ def corked(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     short = sum(sizes) + last <= len(LETTERS)
     steps["received"] = text(found) if short else _pieces(found)
     if verdict not in ("drop", "delete", "apply"):
-        _aftermath(ends)
+        _send_later(ends)
 
 
 @scenario
 def overfull(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Cork more `pieces` than a message can have."""
+    """Cork more `pieces` than one message can hold."""
     ends = Ends(owned, steps, shaper("msg"), _KIND)
     if not ends.insert(target=False):
         return
@@ -192,12 +195,12 @@ def overfull(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     answers = Sending(owned, ends.ours).singly(count)
     steps["sent"] = sent(list(dict.fromkeys(answers)))
     steps["received"] = text(ends.receive())
-    _aftermath(ends)
+    _send_later(ends)
 
 
 @scenario
 def dead(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Redirect byte by byte to the egress of a socket whose peer has closed; see what stays charged to the source."""
+    """Redirect byte by byte to the egress of a socket whose peer has closed, then free the source socket."""
     ends = Ends(owned, steps, shaper("msg"), _KIND)
     if not ends.insert(target=True):
         return
@@ -208,12 +211,12 @@ def dead(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     steps["received"] = text(ends.receive())
     ends.shaper.order(Turn())
     ends.ours.close()
-    # The kernel checks what is charged to a socket when it frees it; its warning must come within this case.
+    # The kernel checks the charged memory when it frees a socket. Its warning must appear within this case.
     fixture.reap()
 
 
 def _sends(ends: Ends, sizes: list[int], offset: int = 0) -> list[int | str]:
-    """Send the parts of the alphabet, or of something longer; return the count or the errno of each send(2)."""
+    """Send pieces of LETTERS, or of LARGE if they are longer; return the count or errno of each send(2)."""
     source = LETTERS if offset + sum(sizes) <= len(LETTERS) else LARGE
     counts: list[int | str] = []
     for size in sizes:
@@ -222,8 +225,8 @@ def _sends(ends: Ends, sizes: list[int], offset: int = 0) -> list[int | str]:
     return counts
 
 
-def _aftermath(ends: Ends) -> None:
-    """Send once more while the program does nothing, and once more after the socket has left the map."""
+def _send_later(ends: Ends) -> None:
+    """Send a message that the program only passes, and another one after the socket has left the map."""
     ends.shaper.order(Turn())
     traffic.send(ends.ours, LATER)
     ends.steps["later"] = text(ends.receive(len(LATER)))
@@ -238,7 +241,7 @@ def _operation(helper: str, at: str) -> Operation:
 
 
 def _pieces(found: dict[str, Messages]) -> str:
-    """Say of what arrived of a long message which parts of it they are, and how many other bytes there are between."""
+    """Say which parts of LARGE each socket received, as `FIRST..END`, and count the bytes between them."""
     told = []
     for name, messages in found.items():
         data = b"".join(each for each in messages if isinstance(each, bytes))

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What an SK_SKB verdict does to what a socket receives.
+"""SK_SKB verdicts that change the packets of a socket.
 
-Steps are those of message.py; `received` and `later` are of messages that the peer sends, and `native` of one that it
-sends after the socket has left the map.
+The steps are those of message.py, but here the peer sends and the socket receives.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from conformance.guestlib.fixture import Fixture, scenario
 
 @scenario
 def packet(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Have the verdict of a socket of a `kind` call a `helper` with a `value`, and then answer as `to` says.
+    """A verdict on a socket of a `kind` calls a `helper` with a `value`, and returns the verdict `to`.
 
-    The socket then `leaves` the map, or not: a warning of the kernel costs a clone, so few cases ask for it.
+    If `leaves` is `yes`, the socket then leaves the map. Few cases do so where the kernel warns, because each warning
+    costs a clone.
     """
     program, value = shaper("skb"), int(params["value"])
     ends = Ends(owned, steps, program, params["kind"])
@@ -46,7 +46,7 @@ def packet(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _added(helper: str, value: int) -> range:
-    """Return the places of the bytes that the helper adds."""
+    """Return the offsets of the bytes that the helper adds."""
     if helper == "room":
         return range(max(0, value))
     return range(len(SHORT), value) if helper == "tail" else range(0)

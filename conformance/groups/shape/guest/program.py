@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The programs of bpf/programs/shape.h: what they are to do in each run, and what they saw.
+"""The programs of bpf/programs/shape.h: the orders for each run, and the notes of each run.
 
-One load serves all cases of a process: verifying the program takes longer than a case.
+A process loads each program once for all its cases, because verification takes longer than a case.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from conformance.guestlib.fixture import WHEN_WRONG, Fixture, get_program
 
 SK_DROP, SK_PASS = 0, 1
 UNCALLED: Final = 0xFFFFFFFF
-"""In the place of a number of bytes: the program does not call the helper."""
+"""In place of a number of bytes: the program does not call the helper."""
 TURNS, OPERATIONS, RUNS = 4, 24, 8
-"""Runs with orders of their own, operations, and runs with notes."""
+"""How many runs have orders, how many operations there are, and how many runs have notes."""
 
 _HELPERS: Final = {
     "msg": {"push": 1, "pop": 2, "pull": 3, "write": 4, "push-flag": 5, "pop-flag": 6, "pull-flag": 7},
@@ -42,12 +42,12 @@ _ANSWERS: Final = {1: "not visible", 2: "unknown"}
 
 @dataclass(frozen=True)
 class Turn:
-    """What to do in one run: call helpers, and answer with a verdict or a redirect."""
+    """The orders for one run: the helpers to call, and the verdict or redirect to return."""
 
     to: str = "pass"
     """`pass`, `drop`, `local` or `egress`."""
     operations: int = 0
-    """How many of the operations to do, from the first."""
+    """How many operations the run carries out, from the first."""
     apply: int = UNCALLED
     cork: int = UNCALLED
 
@@ -61,7 +61,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run had of its data: sizes in bytes, the first and the last visible byte."""
+    """The notes of one run: the size of the data, the bytes between data and data_end, the first and last of them."""
 
     size: int
     visible: int
@@ -71,16 +71,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Operation:
-    """A call of a helper."""
+    """One call of a helper."""
 
     helper: str
-    """A name in `_HELPERS` of the program's family."""
+    """A name in `_HELPERS` of the family of the program."""
     start: int
     length: int = 0
 
 
 class Shaper:
-    """One loaded program, attached to a map, and the map of its redirect targets."""
+    """A loaded program, the map it is attached to, and the map of its redirect targets."""
 
     def __init__(self, family: str) -> None:
         self._helpers = _HELPERS[family]
@@ -97,7 +97,7 @@ class Shaper:
             raise
 
     def order(self, *turns: Turn, operations: Sequence[Operation] = ()) -> None:
-        """Say what to do in the next runs, the last turn in all further ones, and forget what was seen."""
+        """Give the orders for the next runs, and clear the notes. All further runs repeat the last turn."""
         packed = [turn.pack() for turn in turns]
         packed += packed[-1:] * (TURNS - len(packed))
         called = [_OPERATION.pack(self._helpers[each.helper], each.start, each.length, 0) for each in operations]
@@ -105,7 +105,7 @@ class Shaper:
         self._memory[: _COUNT_AT + len(_REPORT)] = order + _REPORT
 
     def answers(self, count: int) -> list[str]:
-        """Return what the first operations answered: `"ok"`, an errno, or `"not visible"`."""
+        """Return what the first operations returned: `"ok"`, an errno, or `"not visible"`."""
         found = [_OPERATION.unpack_from(self._memory, _OPERATIONS_AT + n * _OPERATION.size)[3] for n in range(count)]
         return [_ANSWERS.get(answer) or error_name(-answer) for answer in found]
 
@@ -114,11 +114,11 @@ class Shaper:
         return int(_COUNT.unpack_from(self._memory, _COUNT_AT)[0])
 
     def before(self, run: int) -> Seen:
-        """Return what a run saw at its beginning."""
+        """Return what a run noted before its operations."""
         return Seen(*_SEEN.unpack_from(self._memory, _BEFORE_AT + run * _SEEN.size))
 
     def after(self, run: int) -> Seen:
-        """Return what a run saw after its operations."""
+        """Return what a run noted after its operations."""
         return Seen(*_SEEN.unpack_from(self._memory, _AFTER_AT + run * _SEEN.size))
 
     def close(self) -> None:
@@ -127,11 +127,11 @@ class Shaper:
 
 
 shaper = cache(Shaper)
-"""Return the program of a family, `msg` or `skb`, that all cases of this process use."""
+"""Return the program of a family, `msg` or `skb`, which all cases of this process share."""
 
 
 def _discard() -> None:
-    """Have the next case load programs of its own."""
+    """Make the next case load its programs again."""
     shaper.cache_clear()
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The ways a message gets into a socket: with which system calls, and in how many elements of its scatterlist.
+"""The forms of a message: the system calls that send it, and the number of its scatterlist elements.
 
-sendmsg(2) copies what it is given into the page fragment of the thread, so that one element has all of a short message,
-however many vectors it came in. A program that corks makes several: each send(2) adds one, unless its bytes follow
-those of the last in the page fragment. Bytes sent on another socket in between keep them apart.
+sendmsg(2) copies its buffers into the page fragment of the thread, so a short message is one element, whatever the
+number of buffers. To get several elements the program corks, and the sender calls send(2) several times. Two send(2)
+calls in a row would still fill one element, because their bytes are adjacent in the page fragment. So the sender also
+sends a byte on another socket between them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from conformance.guestlib.fixture import Fixture
 SHORT: Final = LETTERS[:12]
 PIECE: Final = 4
 FULL: Final = 17
-"""Elements that a message has at most: MAX_MSG_FRAGS with pages of 4 KiB."""
+"""The most elements of a message: MAX_MSG_FRAGS with pages of 4 KiB."""
 LARGE: Final = random.Random(1).randbytes(1 << 16)
-"""64 KiB, which is more than an element can have: a page fragment has 32 KiB. No eight bytes occur twice."""
+"""64 KiB, more than one element can hold: a page fragment has 32 KiB. No sequence of eight bytes occurs twice."""
 Send = Callable[[bytes], str]
 
 
 class Sending:
-    """A socket to send on, another that separates what is sent, and files to send from."""
+    """The socket to send on, a second socket that keeps elements apart, and files to send from."""
 
     def __init__(self, owned: Fixture, through: socket.socket) -> None:
         self._owned, self._through = owned, through
@@ -39,31 +40,31 @@ class Sending:
         self._file = -1
 
     def form(self, name: str) -> tuple[bytes, list[str]]:
-        """Send a message in one of `FORMS`; returns the message that the program has to change, and the answers."""
+        """Send a message in one of `FORMS`; return the message that the program changes, and the calls' answers."""
         return FORMS[name](self)
 
     def one(self, message: bytes = SHORT) -> tuple[bytes, list[str]]:
-        """Send by one send(2)."""
+        """Send by one send(2) call."""
         return message, [traffic.send(self._through, message)]
 
     def vector(self) -> tuple[bytes, list[str]]:
-        """Send three vectors by one sendmsg(2)."""
+        """Send three buffers by one sendmsg(2) call."""
         count = outcome(self._through.sendmsg, list(_pieces(SHORT)), [], socket.MSG_DONTWAIT)
         return SHORT, [_told(count, len(SHORT))]
 
     def apart(self) -> tuple[bytes, list[str]]:
-        """Send three pieces, each an element, which the program corks."""
+        """Send three pieces by a send(2) each. The program corks them into a message of three elements."""
         return SHORT, self._separately(traffic.send, _pieces(SHORT))
 
     def file(self, way: str = "sendfile") -> tuple[bytes, list[str]]:
-        """Send all of a file by sendfile(2), or by splice(2) through a pipe."""
+        """Send a file by sendfile(2), or by splice(2) through a pipe."""
         self._file = self._sealed(SHORT)
         if way == "sendfile":
             return SHORT, [self._from_file(0, len(SHORT))]
         return SHORT, [self._by_splice(len(SHORT))]
 
     def file_apart(self) -> tuple[bytes, list[str]]:
-        """Send three parts of a file by sendfile(2), each an element, which the program corks."""
+        """Send three parts of a file by a sendfile(2) each. The program corks them into a message of three elements."""
         self._file = self._sealed(SHORT)
         sent = []
         for offset in range(0, len(SHORT), PIECE):
@@ -72,24 +73,24 @@ class Sending:
         return SHORT, sent
 
     def full(self) -> tuple[bytes, list[str]]:
-        """Send as many pieces as a message can have; the program corks until the last."""
+        """Send as many pieces as a message can hold. The program corks them until the last one."""
         return LETTERS[:FULL], self.singly(FULL)
 
     def full_wide(self) -> tuple[bytes, list[str]]:
-        """Do the same with four letters in the first piece."""
+        """Do the same, with four bytes in the first piece."""
         first, rest = LETTERS[:PIECE], LETTERS[PIECE : PIECE + FULL - 1]
         return first + rest, self._separately(traffic.send, [first, *(bytes([letter]) for letter in rest)])
 
     def singly(self, count: int) -> list[str]:
-        """Send so many letters by a send(2) each, and keep them apart."""
+        """Send `count` letters by a send(2) each, as separate elements."""
         return self._separately(traffic.send, [bytes([letter]) for letter in LETTERS[:count]])
 
     def large(self) -> tuple[bytes, list[str]]:
-        """Send 64 KiB by one send(2)."""
+        """Send 64 KiB by one send(2) call."""
         return self.one(LARGE)
 
     def file_now(self) -> bytes:
-        """Return what the file holds now."""
+        """Read the file."""
         return os.pread(self._file, len(SHORT) + 1, 0)
 
     def _separately(self, send: Callable[[socket.socket, bytes], str], pieces: Sequence[bytes]) -> list[str]:
@@ -100,13 +101,13 @@ class Sending:
         return sent
 
     def _separate(self) -> None:
-        """Use some of the thread's page fragment."""
+        """Use up some bytes of the thread's page fragment."""
         if self._other is None:
             self._other = self._owned.pair("tcp4")[0]
         self._other.send(b".", socket.MSG_DONTWAIT)
 
     def _sealed(self, content: bytes) -> int:
-        """Return a file that nobody may change."""
+        """Return a file whose seals forbid every change."""
         descriptor = self._owned.keep(os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         os.write(descriptor, content)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
@@ -134,13 +135,14 @@ FORMS: Final[dict[str, Callable[[Sending], tuple[bytes, list[str]]]]] = {
     "large": Sending.large,
 }
 CORKED: Final = {"apart": len(SHORT), "file-apart": len(SHORT), "full": FULL, "full-wide": PIECE + FULL - 1}
-"""Bytes that the program corks so that what is sent becomes one message."""
+"""How many bytes the program corks, so that all calls of a form send one message."""
 
 
 def turns(form: str, wanted: int) -> tuple[Turn, ...]:
-    """Return what the program does so that it changes all of a message at once, by so many operations.
+    """Return the turns of a program that carries out `wanted` operations on the whole message.
 
-    It takes back what it said about corking, which else also holds for what is left and for later messages.
+    In the run that changes the message, the program resets its cork bytes to 0. Otherwise they would also hold for the
+    rest of the message and for later messages.
     """
     corked = CORKED.get(form)
     change = Turn(operations=wanted, cork=UNCALLED if corked is None else 0)
@@ -148,7 +150,7 @@ def turns(form: str, wanted: int) -> tuple[Turn, ...]:
 
 
 def sent(answers: Sequence[str]) -> str:
-    """Say what all calls answered: `"ok"` if each took all it was given."""
+    """Join the answers of all calls; `"ok"` if each call sent every byte."""
     return "ok" if set(answers) == {"ok"} else ", ".join(answers)
 
 
