@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The cases with kernel TLS: a TCP socket is inserted into a map, then gets the TLS protocol and keys.
 
-Each program of the map is asked with keys for both directions, for sending only and for receiving only. Folded into one
-case, because the kernel runs the same code:
+The question `data` is asked for each program with keys for both directions, for sending only and for receiving only.
+Not varied, because the kernel runs the same code:
 
-- SOCKMAP and SOCKHASH, IPv4 and IPv6: the kernel has one table of TLS functions for each of IPv4 and IPv6, which it
-  builds the same way. Each program has a case with each of both pairs;
-- versions and ciphers: TLS 1.2 with AES-GCM-128 only. A map and its programs see none of them;
-- what is asked beside `data` is asked with keys for both directions, and of the programs that can make a difference.
-  `stranger` needs no keys.
+- SOCKMAP and SOCKHASH, IPv4 and IPv6. The kernel builds one table of TLS functions for IPv4 and one for IPv6, in the
+  same way. Each program has a case with SOCKMAP and IPv4, and one with SOCKHASH and IPv6;
+- versions and ciphers. Every case uses TLS 1.2 with AES-GCM-128, because a map and its programs depend on neither;
+- the keys of the other questions. They use keys for both directions, and only the programs that can make a difference.
+  `other-socket` needs no keys.
 
 Left out: TLS first and the map second, which the group insert asks (`tls-first`); redirects to and from a socket with
-TLS; a program that pushes bytes and corks, which no kernel in Debian's archive dies of any more (CVE-2025-38166); a
+TLS; a program that pushes bytes and corks, which kills no kernel in Debian's archive any more (CVE-2025-38166); a
 message whose elements wrap around the end of the ring (CVE-2026-64047).
 """
 
@@ -26,8 +26,8 @@ from typing import Final
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A socket in a map that gets TLS keys encrypts and decrypts as outside of maps, or the kernel refuses the keys; "
-    "no byte is lost, and none is sent in plain text."
+    "If a socket in a map gets TLS keys, it encrypts and decrypts as outside of maps, or the kernel refuses the keys. "
+    "No byte is lost, and a socket with keys sends no plain text."
 )
 
 PROGRAMS: Final = ("none", "msg", "pop", "cork", "drop", "verdict", "parser")
@@ -39,11 +39,11 @@ _ASKED: Final = {
     "end": ("none", "verdict", "parser"),
     "poll": ("none", "msg", "verdict", "parser"),
 }
-"""The programs with which a question other than `data` is asked."""
-_STRANGER: Final = ("none", "msg", "drop", "verdict", "parser")
+"""The programs of each question other than `data`."""
+_OTHER_SOCKET: Final = ("none", "msg", "drop", "verdict", "parser")
 _HANGS: Final = (("delete", "verdict"), ("delete", "parser"))
 _SOON: Final = 0.25
-"""Seconds for a case that hangs some kernels, which need not be waited for long."""
+"""Deadline, in seconds, of a case that hangs some kernels; on others it takes far less."""
 
 
 @cache
@@ -58,8 +58,8 @@ def _cases() -> Iterator[Case]:
     for what, programs in _ASKED.items():
         for program in programs:
             yield _case(what, program, "both", "sockmap", "tcp4")
-    for program in _STRANGER:
-        yield _case("stranger", program, "none", "sockmap", "tcp4")
+    for program in _OTHER_SOCKET:
+        yield _case("other-socket", program, "none", "sockmap", "tcp4")
 
 
 def _case(what: str, program: str, keys: str, map_: str, kind: str) -> Case:

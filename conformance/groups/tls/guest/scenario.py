@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Give the TLS protocol and keys to a socket in a map, and see what it sends and receives.
+"""Give the TLS protocol and keys to a socket in a map, and see which bytes it sends and receives.
 
-The Observation is `{"steps": {name: answer}, "control": {name: answer}}`: the same calls on a socket that was never in
-a map. A process runs each control once and remembers its answers.
+The Observation is `{"steps": {name: answer}, "control": {name: answer}}`. The control makes the same calls on a socket
+that was never in a map. A process runs each control once and keeps its answers.
 
 - `insert`, `protocol`, `send-keys`, `receive-keys`, `delete`, `other`: `"ok"` or the errno;
-- `send`, `answer`: what send(2) of the socket and of its peer answered;
-- `wire`: what the peer, which does not decrypt, can read: plain text, cipher text, or nothing;
-- `arrives`, `reads`: the bytes that a peer with the keys receives, and the socket: `0-100` are the first hundred;
-- `held`: what a peer with the keys receives while the program corks;
-- `runs`: whether the program ran for what it is there to see;
-- `quiet`, `event`, `woken`: what poll(2) reports of the socket, and whether edge-triggered epoll does;
-- `entry`: look the socket up in its map after it was closed.
+- `send`, `answer`: what send(2) of the socket and send(2) of its peer returned;
+- `wire`: what the peer, which does not decrypt, receives: plain text, cipher text, or nothing;
+- `arrives`: the bytes that a peer with the keys receives; `reads`: the bytes that the socket receives. `0-100` are the
+  first hundred bytes of the stream;
+- `held`: the bytes that a peer with the keys receives while the program corks;
+- `runs`: whether the program ran for the data that it is attached for;
+- `quiet`, `event`: what poll(2) reports while no record waits, and while one waits; `woken`: whether edge-triggered
+  epoll reports the record;
+- `shutdown`: what shutdown(2) of the socket returned;
+- `entry`: what a lookup in the map returns after the socket was closed.
 
-`-more` is a message of more than a record, `-end` comes after shutdown(2), `-then` after a stranger has got the TLS
-protocol.
+`-more` is a message of more than one record. `-closed` comes after close(2). `-then` comes after the socket has read,
+or after another socket, outside of maps, has got the TLS protocol.
 """
 
 from __future__ import annotations
@@ -31,12 +34,12 @@ from conformance.guestlib.fixture import Fixture
 
 _SHORT: Final = 100
 _LONG: Final = 20000
-"""Bytes of a message that needs two records: one has 16,384."""
+"""Bytes of a message that needs two records: a record holds at most 16,384."""
 _BEGINNING: Final = 40
 _SEES_SENT: Final = ("msg", "pop", "cork", "drop")
-"""The programs that run for what is sent; others run for what is received."""
+"""The programs that run when the socket sends; the others run when it receives."""
 _SPARES: Final = ("none", "msg", "verdict", "parser")
-"""The programs that leave all bytes as they are."""
+"""The programs that change no byte."""
 
 _known: Final[dict[tuple[str, ...], Steps]] = {}
 """The answers of each control of this process."""
@@ -73,7 +76,7 @@ def _ask(case: TlsSetup, what: str) -> None:
 
 
 def _data(case: TlsSetup) -> None:
-    """Send both ways, a message of less than a record and, if the program leaves it alone, one of more."""
+    """Send both ways: a message of less than one record and, if the program changes no byte, one of more."""
     if case.program == "cork":
         _corked(case)
     else:
@@ -96,7 +99,7 @@ def _exchange(case: TlsSetup, suffix: str = "", size: int = _SHORT) -> None:
 
 
 def _corked(case: TlsSetup) -> None:
-    """Send in two pieces what the program wants whole; of a control, the caller does, by MSG_MORE."""
+    """Send in two pieces, which the program corks into one; in the control, MSG_MORE joins them."""
     before = case.runs()
     first = case.send(_BEGINNING, 0 if case.mapped else socket.MSG_MORE)
     if case.mapped:
@@ -124,7 +127,7 @@ def _delete(case: TlsSetup) -> None:
 
 
 def _close(case: TlsSetup) -> None:
-    """Close the socket while TCP still keeps back what was sent."""
+    """Close the socket while TCP_CORK still holds its data."""
     case.ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
     case.steps["send"] = case.send(_SHORT)
     case.ours.close()
@@ -134,7 +137,7 @@ def _close(case: TlsSetup) -> None:
 
 
 def _end(case: TlsSetup) -> None:
-    """Shut down each direction after data."""
+    """The peer sends and shuts down, then the socket sends and shuts down."""
     case.steps["answer"] = case.answer(_SHORT)
     case.peer.shutdown(socket.SHUT_WR)
     case.incoming(_SHORT)
@@ -144,7 +147,7 @@ def _end(case: TlsSetup) -> None:
 
 
 def _poll(case: TlsSetup) -> None:
-    """Ask whether the socket is readable before a record arrives, while it waits, and after it was read."""
+    """Poll the socket before a record arrives, while the record waits, and after the socket has read it."""
     with select.epoll() as edge:
         edge.register(case.ours, select.EPOLLIN | select.EPOLLET)
         case.steps["quiet"] = _ready(case)
@@ -162,12 +165,14 @@ def _ready(case: TlsSetup) -> str:
     return "readable" if asked.poll(0) else "not readable"
 
 
-def _stranger(case: TlsSetup) -> None:
-    """Send both ways before and after a socket outside of maps gets the TLS protocol."""
+def _other_socket(case: TlsSetup) -> None:
+    """Send both ways, give the TLS protocol to a socket outside of maps, and send both ways again."""
     _exchange(case)
-    stranger, _ = case.owned.pair(case.kind)
-    case.steps["other"] = attempt(give_protocol, stranger)
+    other, _ = case.owned.pair(case.kind)
+    case.steps["other"] = attempt(give_protocol, other)
     _exchange(case, "-then")
 
 
-_QUESTIONS: Final[Mapping[str, Callable[[TlsSetup], None]]] = by_name(_data, _delete, _close, _end, _poll, _stranger)
+_QUESTIONS: Final[Mapping[str, Callable[[TlsSetup], None]]] = by_name(
+    _data, _delete, _close, _end, _poll, _other_socket
+)

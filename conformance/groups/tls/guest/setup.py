@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The setup of one case with kernel TLS: a socket that enters a map, its peer, and a pair of sockets to decrypt with.
+"""The setup of one case with kernel TLS: a socket that enters a map, its peer, and a pair of sockets that decrypts.
 
-The peer never decrypts. What it receives is what is on the wire, and goes through a connection of its own to a decoder,
-a socket outside of maps that has the keys. So one message shows both: what an eavesdropper reads, and what a peer with
-TLS reads. The peer encrypts if the socket in the map decrypts.
+The peer never decrypts: it receives the bytes on the wire. It sends them on, over a second connection, to a decoder, a
+socket outside of maps that has the keys. So one message shows both what an eavesdropper reads and what a peer with TLS
+reads. The peer encrypts if the socket in the map has keys to receive with.
 
-The kernel builds the functions of all TLS sockets again when a socket gets the protocol whose functions are not those
-of the last such socket. So the peer and the decoder get it before the socket in the map; the question `stranger` asks
-what happens otherwise.
+The kernel has one table of functions for all TLS sockets. When a socket gets the protocol, and its own functions differ
+from those that the table was built from, the kernel builds the table again. So the peer and the decoder get the
+protocol before the socket in the map. The question `other-socket` asks what happens in the opposite order.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _HEADER: Final = bytes((23, 3, 3))
 _POP, _CORK = 91, 62
 """Numbers of the helpers bpf_msg_pop_data() and bpf_msg_cork_bytes()."""
 _LEAST: Final = 4
-"""So many bytes of what is sent are at one place only."""
+"""Any sequence of this many bytes occurs once in a stream."""
 _BLOCK, _SAMPLES = 16, 64
-"""So many bytes are looked for on the wire, at so many places at most."""
+"""Plain text is looked for on the wire in blocks of this many bytes, at this many places at most."""
 _STRAY: Final = 200
-"""Bytes nobody sent so, behind which bytes of the stream are looked for."""
+"""How many bytes that are not of the stream to skip when looking for bytes that are."""
 _GRACE: Final = 0.02
-"""Seconds to look for missing data although the kernel seems at rest."""
+"""Seconds to wait for missing data after the kernel seems at rest."""
 _PATIENCE: Final = 2.0
 
 _OUTGOING: Final = struct.pack(">16384H", *range(16384))
@@ -107,7 +107,7 @@ class TlsSetup:
         self.cookie = sockets.cookie_of(self.ours)
 
     def insert(self) -> None:
-        """Insert the socket into a map with the program; the case ends here if the kernel refuses that."""
+        """Insert the socket into a map with the program; the case ends here if the kernel refuses the socket."""
         if not self.mapped:
             return
         self.home: Map = self.owned.map(self._map_type)
@@ -120,7 +120,7 @@ class TlsSetup:
             raise ImpossibleError
 
     def switch(self) -> None:
-        """Give the socket the TLS protocol and its keys, and the peer those to encrypt with if ours can decrypt."""
+        """Give the socket the TLS protocol and keys, and give the peer the keys that the socket decrypts with."""
         self.steps["protocol"] = attempt(give_protocol, self.ours)
         if self._keys in ("both", "send"):
             self.steps["send-keys"] = attempt(self.ours.setsockopt, _SOL_TLS, _TLS_TX, _OUT_KEYS)
@@ -131,20 +131,20 @@ class TlsSetup:
                 self.peer.setsockopt(_SOL_TLS, _TLS_TX, _IN_KEYS)
 
     def runs(self) -> int:
-        """Return how often the program ran; of two, the verdict."""
+        """Return how often the program ran; of a parser and a verdict, the verdict."""
         return self._programs[-1].runs() if self._programs else 0
 
     def send(self, size: int, flags: int = 0) -> str:
-        """Send so many bytes of the outgoing stream: `"ok"`, the errno, or how many of them the kernel took."""
+        """Send bytes of the outgoing stream; return `"ok"`, the errno, or how many of them the kernel accepted."""
         self._sent = self._next("out", _OUTGOING, size)
         memory = bytearray(self._sent)
         answer = _counted(_sent(self.ours, memory, flags), size)
-        # What send(2) has taken is the kernel's: its caller uses the memory for something else.
+        # After send(2) the caller may reuse its buffer.
         memory[:] = bytes([255]) * size
         return answer
 
     def answer(self, size: int) -> str:
-        """Have the peer send so many bytes of the incoming stream."""
+        """Make the peer send `size` bytes of the incoming stream."""
         return _counted(_sent(self.peer, self._next("in", _INCOMING, size), 0), size)
 
     def _next(self, way: str, stream: bytes, size: int) -> bytes:
@@ -153,14 +153,14 @@ class TlsSetup:
         return stream[start : start + size]
 
     def outgoing(self, size: int, suffix: str = "") -> None:
-        """Say what is on the wire, and which `size` bytes a peer with TLS reads."""
+        """Wait for `size` bytes; note what is on the wire, and which bytes a peer with TLS reads."""
         self._wait("decoder", size)
         wire, self._wire = self._wire, b""
         self.steps[f"wire{suffix}"] = _visible(wire, self._sent)
         self.steps[f"arrives{suffix}"] = told(self._take("decoder"), _OUTGOING)
 
     def incoming(self, size: int, suffix: str = "") -> None:
-        """Say which `size` bytes the socket reads."""
+        """Wait for `size` bytes, and note which bytes the socket reads."""
         self._wait("ours", size)
         self.steps[f"reads{suffix}"] = told(self._take("ours"), _INCOMING)
 
@@ -185,7 +185,7 @@ class TlsSetup:
             raise TimeoutError("the kernel's queues do not move")
 
     def settle(self) -> None:
-        """Wait until data in flight has arrived, and read nothing."""
+        """Wait until data in flight has arrived; read nothing."""
         if not fences().backlog():
             renew_fences()
             raise TimeoutError("the kernel's queues do not move")
@@ -219,7 +219,7 @@ def _counted(answer: int | str, size: int) -> str:
 
 
 def _visible(wire: bytes, sent: bytes) -> str:
-    """Say what an eavesdropper reads: `plain text`, `cipher text`, both or `"nothing"`."""
+    """Say what is on the wire: `plain text`, `cipher text`, both, `other bytes` or `"nothing"`."""
     apart = max(_BLOCK, len(sent) // _SAMPLES)
     plain = any(sent[start : start + _BLOCK] in wire for start in range(0, len(sent) - _BLOCK, apart))
     seen = [*(["plain text"] if plain else []), *(["cipher text"] if wire.startswith(_HEADER) else [])]
@@ -227,7 +227,7 @@ def _visible(wire: bytes, sent: bytes) -> str:
 
 
 def told(messages: Messages, stream: bytes) -> str:
-    """Say which bytes of a stream were received, in order, as `FIRST-END`, and the ends and errors among them."""
+    """Name the received bytes of a stream, in order, as `FIRST-END`, then the EOF and errors among them."""
     data = b"".join(each for each in messages if isinstance(each, bytes))
     parts = []
     while data:
@@ -235,7 +235,7 @@ def told(messages: Messages, stream: bytes) -> str:
         if place < 0:
             places = range(1, min(length - _LEAST + 1, _STRAY))
             length = next((n for n in places if data[n : n + _LEAST] in stream), length)
-            parts.append(f"{length} bytes not sent so")
+            parts.append(f"{length} unknown bytes")
         else:
             while not stream.startswith(data[:length], place):
                 length -= 1
