@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The survival cases: what is known to have killed kernels, and is everyday use."""
+"""The survival cases: ordinary use of maps that has crashed or hung other kernels."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _LOOKING_UP = (
     ("sockmap", "udp4"), ("sockhash", "udp6"), ("sockmap", "tcp4"), ("sockhash", "tcp6"), ("sockmap", "unix_dgram"),
 )  # fmt: skip
 _SOON = 0.25
-"""Seconds, for a case that takes a hundredth of that: where the kernel hangs, it need not be waited for long."""
+"""Deadline, in seconds, of a case that takes a hundredth of it; a kernel that hangs then costs little time."""
 
 _LONG = 4.0
+"""Deadline, in seconds, of a case that makes and frees a large map."""
 
 
 @cache
 def survive_cases() -> tuple[Case, ...]:
-    """List the survival cases; a case that kills its clone takes nothing but that along."""
+    """List the survival cases. A case that kills its clone harms no other case."""
     return tuple(
         Case(
             group="survive",

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Do what is known to have killed kernels.
+"""Use maps in ways that have crashed or hung other kernels.
 
-`parser-pass` has a parser and a verdict that lets everything pass; `empty-receive` asks for no bytes while such data
-waits; `drained` has more redirected to a socket than it has room for, and reads all of it at once: when the first is
-read, the rest is on the psock's backlog, and will be there a jiffy later. `lookup-udp` and `lookup-tcp` have a verdict
-that looks a socket up and lets the data pass; `large` destroys a map of 2^20 entries, and `too-large` asks for a map of
-2^31. The Observation is `{"steps": {...}}`;
-`empty` is how many bytes came when none were asked for, `received` what came otherwise.
+- `parser-pass` attaches a parser and a verdict that passes all data;
+- `empty-receive` calls recv(2) with a length of 0 while data waits that a verdict passed;
+- `drained` redirects more data to a socket than its receive buffer holds, and reads all of it at once. After the first
+  recv(2) the rest is in the backlog of the psock, whose worker retries a jiffy later;
+- `lookup-udp` and `lookup-tcp` attach a verdict that calls a lookup helper and passes the data;
+- `large` destroys a map of 2^20 entries;
+- `too-large` creates a map of 2^31 entries.
+
+The Observation is `{"steps": {...}}`. `empty` is what recv(2) with a length of 0 returned, `received` whether recv(2)
+returned all data, `freed` whether the kernel freed the map.
 """
 
 from __future__ import annotations
@@ -30,8 +34,7 @@ _PATIENCE = 2.0
 _FREEING = 20.0
 """Seconds for the kernel to free a large map."""
 _SIZE, _TOO_MANY = 1000, 8
-"""Bytes of a message, and how many: a receive buffer of the least size has room for two."""
-
+"""Bytes of a message, and how many messages: the smallest receive buffer holds two."""
 
 _LARGE, _TOO_LARGE = 1 << 20, 1 << 31
 _POINTER = 8
@@ -76,7 +79,7 @@ def _look_up(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _destroy_large(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Destroy a large map with a socket in it, which carries the map's verdict until the kernel has freed the map."""
+    """Destroy a large map with a socket in it. The socket keeps the map's verdict until the kernel has freed the map."""
     verdict = fixture.counting("sk_skb_verdict", "first").descriptor
     ours, _ = owned.pair(params["kind"])
     probe = owned.map(params["map"], 1)
@@ -90,7 +93,7 @@ def _destroy_large(owned: Fixture, params: Mapping[str, str], steps: Steps) -> N
 
 
 def _ask_too_much(_owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Create a map of 2^31 entries, for each of which a sockmap has a pointer; no sockhash is ever so large."""
+    """Create a map of 2^31 entries. A sockmap takes a pointer for each entry; a sockhash refuses that size first."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if params["map"] == "sockmap" and memory >= _TOO_LARGE * _POINTER:
         steps["available"] = "this machine has 16 GiB of memory or more, and the kernel might give them to the map"
@@ -124,7 +127,7 @@ def _pass(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 def _drain(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     pair = owned.enter_context(closing(MapPair(params["kind"], params["map"])))
-    # Sockets of their own, to be closed before the maps.
+    # A fixture of its own closes these sockets before the maps.
     ends = owned.enter_context(Fixture())
     (ours, sender), (target, _) = ends.pair(params["kind"]), ends.pair(params["kind"])
     target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -136,7 +139,7 @@ def _drain(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
     for each in sent:
         sender.sendall(each)
         fences().backlog()
-    # Not settimeout(), with which recv() would not wait in the kernel.
+    # With settimeout() Python would poll, and recv(2) would not block in the kernel.
     target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(_PATIENCE), 0))
     found = b""
     try:
