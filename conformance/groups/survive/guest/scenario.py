@@ -79,7 +79,7 @@ def _look_up(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 
 def _destroy_large(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Destroy a large map with a socket in it. The socket keeps the map's verdict until the kernel has freed the map."""
+    """Destroy a large map with a socket in it, which keeps the verdict of the map until the kernel frees the map."""
     verdict = fixture.counting("sk_skb_verdict", "first").descriptor
     ours, _ = owned.pair(params["kind"])
     probe = owned.map(params["map"], 1)
