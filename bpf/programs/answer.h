@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the programs share that answer as user space says, run by run. */
+/* The programs sk_{msg,skb}_answer_{map,hash}: user space decides what each run returns. */
 #ifndef ANSWER_H
 #define ANSWER_H
 
@@ -31,6 +31,18 @@ struct map_definition SEC("maps") answer = {
 	.flags = BPF_F_MMAPABLE,
 };
 
+/* The map of targets, of the type that the redirect helper of the program takes. */
+#define TARGETS(map_type)				\
+	struct map_definition SEC("maps") targets = {	\
+		.type = map_type,			\
+		.key_size = sizeof(__u32),		\
+		.value_size = sizeof(__u32),		\
+		.max_entries = 2,			\
+	}
+
+/* Call the redirect helper of the program, with a key of its targets. */
+typedef int redirect_to(void *context, __u32 key, __u64 flags);
+
 INLINE struct answer *get_answer(void)
 {
 	__u32 only = 0;
@@ -46,6 +58,24 @@ INLINE __u32 take_turn(struct answer *answer, __u32 bytes)
 	__sync_fetch_and_add(&answer->runs, 1);
 	__sync_fetch_and_add(&answer->bytes, bytes);
 	return answer->key + (answer->turns ? run % answer->turns : 0);
+}
+
+/* Return the verdict that user space wants for a message or packet of so many bytes. */
+INLINE int decide(void *context, __u32 bytes, redirect_to *redirect)
+{
+	struct answer *answer = get_answer();
+	int returned;
+	__u32 key;
+
+	if (!answer)
+		return SK_DROP;
+	key = take_turn(answer, bytes);
+	if (answer->what == ANSWER_PASS)
+		return SK_PASS;
+	if (answer->what == ANSWER_DROP)
+		return SK_DROP;
+	returned = redirect(context, key, answer->flags);
+	return answer->what == ANSWER_IGNORE ? SK_PASS : returned;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the programs share that change a message or packet: what to do in which run, and what a run saw. */
+/* The programs sk_{msg,skb}_shape: orders of user space for each run, and notes of each run. */
 #ifndef SHAPE_H
 #define SHAPE_H
 
@@ -10,7 +10,7 @@
 #define RUNS 8
 #define UNCALLED 0xffffffff
 
-/* One helper to call; conformance/groups/shape/guest/program.py has the numbers of helpers. */
+/* One call of a helper; conformance/groups/shape/guest/program.py has the numbers of helpers. */
 struct operation {
 	__u32 helper;
 	__u32 start;
@@ -20,23 +20,23 @@ struct operation {
 
 struct turn {
 	__u32 verdict;
-	__u32 redirect;	/* whether to redirect to slot 0 of the targets, instead of the verdict */
+	__u32 redirect;	/* return a redirect to slot 0 of the targets, not the verdict */
 	__u32 flags;	/* of the redirect */
-	__u32 operations; /* how many of them to do */
-	__u32 apply;	/* bytes; UNCALLED: leave the helper alone */
+	__u32 operations; /* how many to carry out */
+	__u32 apply;	/* bytes; UNCALLED: do not call the helper */
 	__u32 cork;	/* the same */
 };
 
 struct seen {
 	__u32 size;	/* of the message */
 	__u32 visible;	/* bytes from data to data_end */
-	__u32 first;	/* the first and the last of these */
+	__u32 first;	/* the first and the last of these bytes */
 	__u32 last;
 };
 
-/* Written by user space above the line, by the program below it, save for answers. */
+/* User space writes above the line, and the program below it; the program also writes the answers of operations. */
 struct shape {
-	struct turn turns[TURNS]; /* one a run; the last serves all further runs, too */
+	struct turn turns[TURNS]; /* one for each run; all further runs repeat the last */
 	struct operation operations[OPERATIONS];
 	/* ---- */
 	__u32 runs;
@@ -72,7 +72,7 @@ INLINE struct turn *get_turn(struct shape *shape, __u32 run)
 	return &shape->turns[run < TURNS ? run : TURNS - 1];
 }
 
-/* Note what a program can see of its data. */
+/* Note which bytes lie between data and data_end. */
 INLINE void note(struct seen *seen, __u32 size, const __u8 *data, const __u8 *end)
 {
 	__u64 visible = end - data;
@@ -87,6 +87,36 @@ INLINE void note(struct seen *seen, __u32 size, const __u8 *data, const __u8 *en
 	last = data + ((visible - 1) & 0x7fff);
 	if (last + 1 <= end)
 		seen->last = *last;
+}
+
+/* Carry out one operation; return what the helper returned, 1 if a byte to write is not visible, or UNKNOWN. */
+typedef long operate(void *context, struct operation *operation);
+/* Call note() with the data of the context, which any helper may have moved. */
+typedef void look(void *context, struct seen *seen);
+
+#define UNKNOWN 2
+
+/* Carry out the operations of the next turn, with notes before and after; return the turn, or NULL without orders. */
+INLINE struct turn *take_turn(void *context, operate *operate, look *look)
+{
+	struct shape *shape = get_shape();
+	struct turn *turn;
+	__u32 run, i;
+
+	if (!shape)
+		return 0;
+	run = shape->runs++;
+	turn = get_turn(shape, run);
+	if (run < RUNS)
+		look(context, &shape->before[run]);
+	for (i = 0; i < OPERATIONS; i++) {
+		if (i >= turn->operations)
+			break;
+		shape->operations[i].answer = operate(context, &shape->operations[i]);
+	}
+	if (run < RUNS)
+		look(context, &shape->after[run]);
+	return turn;
 }
 
 #endif

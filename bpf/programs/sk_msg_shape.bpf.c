@@ -13,7 +13,7 @@ static long (*bpf_msg_push_data)(struct sk_msg_md *, __u32 start, __u32 length, 
 static long (*bpf_msg_pop_data)(struct sk_msg_md *, __u32 start, __u32 length, __u64 flags) =
 	(void *)BPF_FUNC_msg_pop_data;
 
-/* Write a byte at an offset into what is visible; 1 if it is not. */
+/* Write a byte at an offset from data; return 1 if that byte is not visible. */
 INLINE long write(struct sk_msg_md *msg, __u32 at, __u8 byte)
 {
 	__u8 *data = msg->data, *end = msg->data_end;
@@ -25,7 +25,7 @@ INLINE long write(struct sk_msg_md *msg, __u32 at, __u8 byte)
 	return 0;
 }
 
-INLINE long do_one(struct sk_msg_md *msg, struct operation *operation)
+INLINE long call(void *msg, struct operation *operation)
 {
 	__u32 start = operation->start, length = operation->length;
 
@@ -45,29 +45,23 @@ INLINE long do_one(struct sk_msg_md *msg, struct operation *operation)
 	case 7:
 		return bpf_msg_pull_data(msg, start, length, 1);
 	}
-	return 2;
+	return UNKNOWN;
+}
+
+INLINE void look_at(void *context, struct seen *seen)
+{
+	struct sk_msg_md *msg = context;
+
+	note(seen, msg->size, msg->data, msg->data_end);
 }
 
 SEC("sk_msg")
 int reshape(struct sk_msg_md *msg)
 {
-	struct shape *shape = get_shape();
-	struct turn *turn;
-	__u32 run, i;
+	struct turn *turn = take_turn(msg, call, look_at);
 
-	if (!shape)
+	if (!turn)
 		return SK_DROP;
-	run = shape->runs++;
-	turn = get_turn(shape, run);
-	if (run < RUNS)
-		note(&shape->before[run], msg->size, msg->data, msg->data_end);
-	for (i = 0; i < OPERATIONS; i++) {
-		if (i >= turn->operations)
-			break;
-		shape->operations[i].answer = do_one(msg, &shape->operations[i]);
-	}
-	if (run < RUNS)
-		note(&shape->after[run], msg->size, msg->data, msg->data_end);
 	if (turn->apply != UNCALLED)
 		bpf_msg_apply_bytes(msg, turn->apply);
 	if (turn->cork != UNCALLED)

@@ -11,7 +11,7 @@ static long (*bpf_skb_pull_data)(struct __sk_buff *, __u32 length) = (void *)BPF
 static long (*bpf_skb_store_bytes)(struct __sk_buff *, __u32 offset, const void *from, __u32 length, __u64 flags) =
 	(void *)BPF_FUNC_skb_store_bytes;
 
-INLINE long do_one(struct __sk_buff *skb, struct operation *operation)
+INLINE long call(void *skb, struct operation *operation)
 {
 	__u32 start = operation->start;
 	__u8 byte = operation->length;
@@ -26,29 +26,23 @@ INLINE long do_one(struct __sk_buff *skb, struct operation *operation)
 	case 4:
 		return bpf_skb_store_bytes(skb, start, &byte, 1, 0);
 	}
-	return 2;
+	return UNKNOWN;
+}
+
+INLINE void look_at(void *context, struct seen *seen)
+{
+	struct __sk_buff *skb = context;
+
+	note(seen, skb->len, (void *)(long)skb->data, (void *)(long)skb->data_end);
 }
 
 SEC("sk_skb")
 int reshape(struct __sk_buff *skb)
 {
-	struct shape *shape = get_shape();
-	struct turn *turn;
-	__u32 run, i;
+	struct turn *turn = take_turn(skb, call, look_at);
 
-	if (!shape)
+	if (!turn)
 		return SK_DROP;
-	run = shape->runs++;
-	turn = get_turn(shape, run);
-	if (run < RUNS)
-		note(&shape->before[run], skb->len, (void *)(long)skb->data, (void *)(long)skb->data_end);
-	for (i = 0; i < OPERATIONS; i++) {
-		if (i >= turn->operations)
-			break;
-		shape->operations[i].answer = do_one(skb, &shape->operations[i]);
-	}
-	if (run < RUNS)
-		note(&shape->after[run], skb->len, (void *)(long)skb->data, (void *)(long)skb->data_end);
 	if (turn->redirect)
 		return bpf_sk_redirect_map(skb, &targets, 0, turn->flags);
 	return turn->verdict;
