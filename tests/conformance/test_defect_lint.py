@@ -69,12 +69,13 @@ def test_a_fixed_defect_has_an_end() -> None:
 
 
 FIRST_WITH = {
-    # Commits that fixed one defect and introduced that of the row.
+    # Commits that fixed one defect, and introduced that of the row or changed its symptom.
     "929e30f93125": "6.19.4",
     "c5d2177a72a1": "5.16",
     "901546fd8f9c": "6.4",
     "e5c6de5fa025": "6.4",
     "36b62df5683c": "6.14",
+    "a351d6087bf7": "6.2",
 }
 
 
