@@ -15,6 +15,8 @@ LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 """The bytes of a short message are all different, so each byte shows its place."""
 LATER, NATIVE = b"LATER", b"NATIVE"
 _PATIENCE = 4.0
+_LONGEST = 200
+"""Bytes of one socket that are shown; of more, only their number."""
 _NO_GRACE = 0.0
 
 
@@ -86,7 +88,7 @@ def text(found: dict[str, Messages], hidden: range = range(0), written: tuple[in
     for name, messages in found.items():
         data = b"".join(each for each in messages if isinstance(each, bytes))
         shown = "".join("." if n in hidden and n not in written else _sign(byte) for n, byte in enumerate(data))
-        told += [f"{name} {shown}"] if data else []
+        told += [f"{name} {shown if len(data) <= _LONGEST else f'{len(data)} bytes'}"] if data else []
         # A persistent error is shown once, although each look finds it.
         told += [f"{name} {each}" for each in dict.fromkeys(messages) if isinstance(each, str)]
         told += [f"{name} an empty message"] if b"" in messages else []
