@@ -31,8 +31,8 @@ from conformance.groups import GROUPS
 HERE: Final = Path(__file__).parent
 SOURCE: Final = "source:7.3.4"
 KINDS: Final = frozenset({
-    "lost reference", "lost wake-up", "missing charge", "missing check", "missing lock", "missing uncharge",
-    "one byte short", "order reversed", "range", "reference leaked", "reference lost", "wrong errno", "wrong flag",
+    "early free", "lost wakeup", "missing charge", "missing check", "missing lock", "missing uncharge",
+    "one byte short", "order reversed", "range", "reference leaked", "stale entry", "wrong errno", "wrong flag",
     "wrong flag test", "wrong state",
 })  # fmt: skip
 _TEXTS: Final = ("title", "function", "file", "kind")
