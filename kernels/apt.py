@@ -233,7 +233,7 @@ def archives(etc: Path) -> list[Archive]:
 
 
 def complaints(output: str) -> list[str]:
-    """Return the errors of `apt-get update` about unreachable or unverified archives; missing suites are no errors."""
+    """Return the errors of `apt-get update` about unreachable or unverified archives; missing suites are not errors."""
     serious = ("Failed to fetch", "GPG error", "signature")
     said = _MESSAGE.findall(output)
     return [

@@ -58,7 +58,7 @@ def kind(path: Path) -> ImageKind:
 
 
 def description(path: Path) -> tuple[str, str]:
-    """Describe a file that is no kernel for this suite, and say what to do; both are empty if unknown."""
+    """Describe a file that is not a kernel for this suite, and say what to do; both are empty if unknown."""
     with path.open("rb") as file:
         head = file.read(0x240)
     if head[0x202:0x206] == b"HdrS":
@@ -131,7 +131,7 @@ def extract(bzimage: Path, vmlinux: Path) -> None:
         raise UnsupportedError(f"a kernel {error}") from error
     except unpack.TooLargeError as error:
         vmlinux.unlink(missing_ok=True)
-        raise KernelError(f"the kernel in {bzimage} is {error}", hint="that is no Linux: build it again") from error
+        raise KernelError(f"the kernel in {bzimage} is {error}", hint="that is not Linux: build it again") from error
     except unpack.CorruptError as error:
         raise KernelError(f"{bzimage} is damaged: {error}", hint="build, copy or download it again") from error
     with vmlinux.open("rb") as file:

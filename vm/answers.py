@@ -106,13 +106,13 @@ def hello(frame: Mapping[str, Any]) -> Hello:
     """Read the answer to `hello`."""
     release = _field(frame, "release", str)
     if not _RELEASE.fullmatch(release):
-        raise NonsenseError(f"{evidence(release)} is no kernel release")
+        raise NonsenseError(f"{evidence(release)} is not a kernel release")
     modules = _field(frame, "modules", dict)
     if len(modules) > MODULES or not all(isinstance(digest, str) for digest in modules.values()):
-        raise NonsenseError("its modules are no digests by name")
+        raise NonsenseError("its modules are not digests by name")
     note = _field(frame, "vmcoreinfo", list)
     if len(note) not in (0, 2) or not all(_is_integer(each, 0, WORD - 1) for each in note):
-        raise NonsenseError(f"{evidence(note)} is no address and size")
+        raise NonsenseError(f"{evidence(note)} is not an address and size")
     return Hello(release, modules, tuple(note))
 
 
@@ -140,7 +140,7 @@ def reply(frame: Mapping[str, Any]) -> tuple[Reply, bool]:
     """Read the answer to a call, and whether the machine may be asked again."""
     name = _field(frame, "status", str)
     if name not in _STATUSES:
-        raise NonsenseError(f"{evidence(name)} is no status")
+        raise NonsenseError(f"{evidence(name)} is not a status")
     status = _STATUSES[name]
     read = window(frame)
     usable = status in (CallStatus.ANSWERED, CallStatus.RAISED) and not _field(frame, "spent", bool, default=False)
@@ -165,7 +165,7 @@ def screen(frame: Mapping[str, Any]) -> bytes | None:
     try:
         return base64.b64decode(_field(frame, "screen", str), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise NonsenseError(f"what a terminal shows is no base64: {error}") from error
+        raise NonsenseError(f"what a terminal shows is not base64: {error}") from error
 
 
 def status(frame: Mapping[str, Any]) -> int:
@@ -192,7 +192,7 @@ def value(whole: Any) -> Any:
         if isinstance(part, int):
             return _checked(part, abs(part) < WORD, "is larger than any number of a kernel")
         if isinstance(part, float):
-            return _checked(part, math.isfinite(part), "is no number")
+            return _checked(part, math.isfinite(part), "is not a number")
         if isinstance(part, list):
             return [walk(each, depth + 1) for each in part]
         if isinstance(part, dict):
@@ -233,7 +233,7 @@ def _is_integer(found: object, least: int, most: int) -> bool:
 def _integer(frame: Mapping[str, Any], name: str, least: int, most: int, *, default: Any = _REQUIRED) -> int:
     found = _field(frame, name, int, default=default)
     if not _is_integer(found, least, most):
-        raise NonsenseError(f"{name!r} is {evidence(found)}, which is no number from {least} to {most}")
+        raise NonsenseError(f"{name!r} is {evidence(found)}, which is not a number from {least} to {most}")
     return found
 
 
@@ -241,7 +241,7 @@ def _seconds(frame: Mapping[str, Any], name: str, most: float) -> float:
     found: object = frame.get(name)
     is_number = isinstance(found, int | float) and not isinstance(found, bool)
     if not is_number or not 0 <= found <= most:  # type: ignore[operator] # False for NaN
-        raise NonsenseError(f"{name!r} is {evidence(found)}, which is no time from 0 to {most:g} s")
+        raise NonsenseError(f"{name!r} is {evidence(found)}, which is not a time from 0 to {most:g} s")
     return float(found)  # type: ignore[arg-type]
 
 
@@ -269,7 +269,7 @@ def _lines(frame: Mapping[str, Any], name: str, budget: list[int]) -> tuple[LogL
             and _is_integer(record[2], 0, WORD - 1)
             and isinstance(record[3], str)
         ):
-            raise NonsenseError(f"{evidence(record)} is no line of the kernel's log")
+            raise NonsenseError(f"{evidence(record)} is not a line of the kernel's log")
         budget[0] -= 1
         budget[1] -= len(record[3])
         if min(budget) < 0:

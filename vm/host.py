@@ -57,11 +57,11 @@ class NoGuest:
 
     def dump(self, path: Path) -> None:
         """Refuse: there is no guest."""
-        raise QmpError("the running kernel is no guest")
+        raise QmpError("the running kernel is not a guest")
 
     def debug(self, path: Path) -> None:
         """Refuse: there is no guest."""
-        raise QmpError("the running kernel is no guest")
+        raise QmpError("the running kernel is not a guest")
 
 
 class LocalAgent(NoGuest):

@@ -37,7 +37,7 @@ LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 def interact(machine: Machine, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
     """Run a command, or a shell, in the guest on the terminal `keys` and `screen`.
 
-    Returns its status, or 1 if the guest died. Where `keys` is no terminal, a shell reads all of it first, as a script.
+    Returns its status, or 1 if the guest died. Where `keys` is not a terminal, a shell reads all of it first, as a script.
     """
     for path in _programs():
         machine.place(os.fspath(path), path.read_bytes())

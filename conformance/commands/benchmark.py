@@ -2,7 +2,7 @@
 """`conform benchmark`: the suite's own speed, in seconds against bars, in yardsticks against stored figures.
 
 Every run is taken between two measurements of the yardstick, so that figures of another machine, or a busy hour, can be
-compared. A measure that became slower by more than a tenth is named, and is no error: a shared machine has such hours.
+compared. A measure that became slower by more than a tenth is named, and is not an error: a shared machine has such hours.
 """
 
 from __future__ import annotations

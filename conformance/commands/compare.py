@@ -97,7 +97,7 @@ def _read(options: argparse.Namespace) -> _Asked:
 
 
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
-    """Return the options of the run over each side that is no folder of results; UsageError if it cannot be judged."""
+    """Return the options of the run over each side that is not a folder of results; UsageError if it cannot be judged."""
     asked = {"base": options.base, "head": options.head}
     runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
     if (options.conform_patch or options.conform_config) and "head" not in runs:

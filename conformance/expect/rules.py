@@ -216,7 +216,7 @@ def read_bound(where: str, key: str, value: Any) -> Bound:
         try:
             versions[branch] = Version.parse(text)
         except (ValueError, TypeError):
-            raise bad(where, f"{key!r} of {branch}: {text!r} is no kernel version") from None
+            raise bad(where, f"{key!r} of {branch}: {text!r} is not a kernel version") from None
         if branch != "mainline" and (not _BRANCH.fullmatch(branch) or versions[branch].branch != branch):
             raise bad(where, f"{key!r}: {text} is not on the branch {branch}")
     return Bound(versions.pop("mainline"), versions)

@@ -159,7 +159,7 @@ class Fixture(ExitStack[bool | None]):
 
 
 def closed() -> int:
-    """Return a number that is no descriptor, nor soon will be."""
+    """Return a number that is not a descriptor, nor soon will be."""
     descriptor: int = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, _FREE)
     os.close(descriptor)
     return descriptor

@@ -304,7 +304,7 @@ _OF_PAIR: dict[str, tuple[str, ...]] = {
     "reset": ("peer resets", "reset is there"),
     "fin_wait1": ("peer is deaf", "shut_wr"),
     "last_ack": ("peer shuts_wr", "peer is deaf", "shut_wr"),
-    # What waits then is no socket any more, and the descriptor's is closed.
+    # What waits then is not a socket any more, and the descriptor's is closed.
     "time_wait": ("shut_wr", "peer shuts_wr"),
     "closed_second": ("peer shuts_wr", "shut_wr"),
 }

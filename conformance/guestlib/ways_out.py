@@ -77,7 +77,7 @@ def duplicate(one: socket.socket) -> io.FileIO:
     descriptor = os.dup(one.fileno())
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.ENOTSOCK, "that number is no socket any more")
+        raise OSError(errno.ENOTSOCK, "that number is not a socket any more")
     return io.FileIO(descriptor)
 
 

@@ -53,7 +53,7 @@ def conclude(
         return _deviant(troubled(*trouble), shown, shown, facts, ())
     promised = judge(case, facts, reply.value)
     if promised.verdict is Verdict.PASS:
-        # The control may show the same symptom as a defect: then it is no difference.
+        # The control may show the same symptom as a defect: then it is not a difference.
         shown = tuple(row for row in shown if row.harmful)
     deviant = {step: answer for row in shown for step, answer in row.answers.items()}
     gone = [row for row in rows if row not in shown]

@@ -19,7 +19,7 @@ and the exact symptom, at least one of
     verdict  `hang`, `panic` or `lost`: what becomes of the machine; with `where`, a regular expression that matches
              what it then tells of where in the kernel it is
 
-and `racy = true` if it is not certain to show: then it is no `xpass` if it does not.
+and `racy = true` if it is not certain to show: then it is not an `xpass` if it does not.
 
 A defect has one row. Where it shows in several ways, `match` is a list, most readably one `[[deviation.match]]` a way:
 each may say otherwise what the row says of `since`, `until`, `commit` (with its `subject`), `cve`, `link` and the
@@ -214,4 +214,4 @@ def _pattern(where: str, row: dict[str, Any], key: str) -> re.Pattern[str] | Non
     try:
         return re.compile(row[key]) if key in row else None
     except (re.error, TypeError) as error:
-        raise bad(where, f"'{key}' is no regular expression: {error}") from None
+        raise bad(where, f"'{key}' is not a regular expression: {error}") from None

@@ -51,7 +51,7 @@ class KernelRange:
         first, dots, last = text.partition("..")
         span = cls(_numbers(first), _numbers(last if dots else first))
         if not (span.first or span.last) or (span.first and span.last and span.first > span.last):
-            raise ValueError(f"{text!r} is no range of kernels")
+            raise ValueError(f"{text!r} is not a range of kernels")
         return span
 
     def __contains__(self, version: Version) -> bool:
@@ -195,5 +195,5 @@ def _entry(file: str, line: int, pattern: str, notes: str, today: dt.date, *, re
 
 def _numbers(text: str) -> tuple[int, ...]:
     if text and not re.fullmatch(r"\d+(?:\.\d+){1,2}", text):
-        raise ValueError(f"{text!r} is no kernel version")
+        raise ValueError(f"{text!r} is not a kernel version")
     return tuple(map(int, text.split("."))) if text else ()

@@ -206,7 +206,7 @@ def _beside(path: Path, name: str, value: str) -> Path:
         hint = "name a path below the file's folder" + ("; --results DIR may be any" if name == _FOLDER else "")
         raise UsageError(f"{path}: {name!r} leads out of the file's folder: {value!r}", hint=hint)
     if name == _FOLDER and leads.exists() and not leads.is_dir():
-        raise UsageError(f"{path}: {name!r} is {value!r}, which is no folder", hint="name a folder, or a new one")
+        raise UsageError(f"{path}: {name!r} is {value!r}, which is not a folder", hint="name a folder, or a new one")
     return leads
 
 

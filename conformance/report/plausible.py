@@ -74,7 +74,7 @@ def _check_case(event: CaseEvent) -> None:
         if evidence.is_absolute() or ".." in evidence.parts:
             raise ValueError("`evidence` lies outside the results")
     if event.observation and not isinstance(event.observation.get("steps") or {}, dict):
-        raise ValueError("`steps` of the observation is no object")
+        raise ValueError("`steps` of the observation is not an object")
 
 
 def _check_name(name: str, value: str) -> None:

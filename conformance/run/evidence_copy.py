@@ -95,7 +95,7 @@ def _copy_file(source: int, to: int, name: str, room: int) -> int:
     ) as old:
         status = os.fstat(old.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "is no regular file")
+            raise OSError(0, "is not a regular file")
         if status.st_size > room:
             return -1
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -113,7 +113,7 @@ def _opened(root: Path, parts: Iterable[str], *, make: bool = False) -> Iterator
     try:
         for part in parts:
             if not _PLAIN.fullmatch(part) or not part.strip("."):
-                raise ValueError(f"{part!r:.60} is no name of a folder of evidence")
+                raise ValueError(f"{part!r:.60} is not a name of a folder of evidence")
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, dir_fd=descriptor)

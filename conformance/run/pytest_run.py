@@ -57,7 +57,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
         "--rootdir", os.fspath(_ROOT),
         "-c", os.fspath(_ROOT / "pyproject.toml"),
         "--capture", "no",
-        # A warning of a library is no finding about a kernel; our own tests turn warnings into errors.
+        # A warning of a library is not a finding about a kernel; our own tests turn warnings into errors.
         "-o", "filterwarnings=ignore",
         # Installed for our own tests only; its import takes half a second.
         "-p", "no:hypothesispytest",
@@ -77,7 +77,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
         arguments += ["-n", options.n]
     elif not (few or options.k or any(each.split("=")[0] in _SELECTING or "::" in each for each in rest)):
         arguments += ["-n", "auto"]
-    # The `net` of `-k net` is no path to cases, though a kernel tree has a directory of that name: with nothing else to
+    # The `net` of `-k net` is not a path to cases, though a kernel tree has a directory of that name: with nothing else to
     # collect, pytest would import the tests of that tree.
     if not any(_names_cases(each) for each in rest):
         arguments.append(os.fspath(_ROOT / "conformance" / "cases"))

@@ -20,7 +20,7 @@ _ANEW = "start a new run, with another --results DIR"
 def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) -> tuple[argparse.Namespace, Run]:
     """Return the options of the run in a results folder, as `parse` reads them, and its results so far.
 
-    UsageError where it was no `conform run`, or another suite's.
+    UsageError where it was not a `conform run`, or another suite's.
     """
     run = read(Path(folder))
     program, *words = run.start.command
@@ -36,7 +36,7 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
 
 
 def done(run: Run) -> frozenset[str]:
-    """Return the node ids of the cases that need not be judged again: `infra` is no judgement."""
+    """Return the node ids of the cases that need not be judged again: `infra` is not a judgement."""
     return frozenset(case.nodeid for cases in run.cases.values() for case in cases if case.verdict is not Verdict.INFRA)
 
 

@@ -58,7 +58,7 @@ def test_a_function_is_found_among_records_of_every_size() -> None:
 
 
 def test_a_tracepoint_is_found_by_its_typedef() -> None:
-    """A tp_btf program is loaded for `btf_trace_NAME`, which is no function."""
+    """A tp_btf program is loaded for `btf_trace_NAME`, which is not a function."""
     blob = Blob()
     blob.add(INT, "int", extra=1)
     wanted = blob.add(TYPEDEF, "btf_trace_x")

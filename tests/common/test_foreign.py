@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NASTY = "\x00\x1b]0;gone\x07\x1b[2J\x7f\x9b31m\u202e\u200b\u2028\ud800\ufffe\r\n\tok 1 - forged # SKIP ]]> <b> `x` | ]]"
 RANGES = (range(0x3100), range(0xD7F0, 0xE010), range(0xFDD0, 0x10100), range(0xE0000, 0xE0080), (0x1FFFE, 0x10FFFF))
 EVERY = "".join(chr(code) for codes in RANGES for code in codes)
-"""Letters apart, of every kind of character some: controls, formats, separators, surrogates, what is no character."""
+"""Letters apart, of every kind of character some: controls, formats, separators, surrogates, what is not a character."""
 
 
 @pytest.mark.parametrize("show", [foreign.line, foreign.ktap, foreign.markdown, foreign.markdown_code])
@@ -59,7 +59,7 @@ def test_a_property_cannot_be_ended_by_its_value() -> None:
 
 
 def test_a_ktap_name_holds_no_directive() -> None:
-    """A name with `# SKIP` in it is no skipped case."""
+    """A name with `# SKIP` in it is not a skipped case."""
     assert foreign.ktap("case # SKIP not me") == "case \\x23 SKIP not me"
 
 

@@ -66,7 +66,7 @@ def test_what_is_created_must_be_new(tmp_path: Path, secret: Path) -> None:
 
 
 def test_a_device_is_written_straight(tmp_path: Path) -> None:
-    """`--output /dev/stdout` is a link that may be followed, and a pipe is no file to replace."""
+    """`--output /dev/stdout` is a link that may be followed, and a pipe is not a file to replace."""
     outfile.replace(Path("/dev/null"), b"x")
     assert Path("/dev/null").is_char_device()
     os.mkfifo(tmp_path / "pipe")

@@ -108,7 +108,7 @@ def flood(arguments: dict[str, Any]) -> None:
 
 
 def babble(arguments: dict[str, Any]) -> None:
-    """Send bytes on the agent's channel that are no frame."""
+    """Send bytes on the agent's channel that are not frames."""
     agent = os.getppid()
     links = {number: os.readlink(f"/proc/{agent}/fd/{number}") for number in os.listdir(f"/proc/{agent}/fd")}
     port = next(int(number) for number, link in links.items() if "vport" in link)

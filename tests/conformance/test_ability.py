@@ -230,7 +230,7 @@ def test_debians_kernels_have_every_feature(spec: str) -> None:
 
 
 def test_the_probe_says_what_this_kernel_has() -> None:
-    """An existing family is not lacking, a missing one is, and an unusual errno is no lack."""
+    """An existing family is not lacking, a missing one is, and an unusual errno is not a lack."""
     assert able.lacking({"symbols": ["INET", "UNIX"], "modules": False}) == {"lacking": {}, "refused": {}}
 
 

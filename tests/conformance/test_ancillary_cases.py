@@ -39,7 +39,7 @@ def test_every_question_is_asked_in_both_maps() -> None:
 
 
 def test_what_an_old_kernel_lacks_is_not_asked() -> None:
-    """Before 5.13 no program runs on a UDP socket, which is no finding about datagrams."""
+    """Before 5.13 no program runs on a UDP socket, which is not a finding about datagrams."""
     old = KernelFacts(Version.parse("5.10.262"), {})
     assert unmet(case_of("datagram", "pass"), old)
     assert unmet(case_of("datagram", "member"), old) is None

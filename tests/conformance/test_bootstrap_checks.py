@@ -58,7 +58,7 @@ def test_fast_leaves_the_machines_out(tools: Path) -> None:
 
 
 def test_speed_is_shown(tools: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The benchmark's output is printed although a slowdown is no failure; a benchmark that cannot run is one."""
+    """The benchmark's output is printed although a slowdown is not a failure; a benchmark that cannot run is one."""
     tool(tools / "python", "echo slower by more than a tenth")
     assert main(["speed"]) == 0
     assert called(tools) == ["python -m conformance benchmark --quick --runs=1"]

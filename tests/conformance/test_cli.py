@@ -43,7 +43,7 @@ class TestBadInput:
         assert "debian:6.12" in self._refused(*arguments, cwd=tmp_path, code=128)
 
     def test_no_kernel(self, tmp_path: Path) -> None:
-        """A file that is no kernel cannot be judged; a bisection skips it."""
+        """A file that is not a kernel cannot be judged; a bisection skips it."""
         (tmp_path / "bzImage").write_text("#!/bin/sh\n")
 
         assert "bzImage" in self._refused("run", "--kernel", "./bzImage", cwd=tmp_path, code=125)

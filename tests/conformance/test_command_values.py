@@ -73,7 +73,7 @@ class TestEmpty:
 def test_a_comparison_with_a_log_that_is_none(
     kind: str, side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A results folder whose log cannot be read is wrong usage; it is no kernel that a bisection may skip."""
+    """A results folder whose log cannot be read is wrong usage; it is not a kernel that a bisection may skip."""
     good = write(report_runs.old(), tmp_path / "good")
     log = tmp_path / "bad" / NAME
     log.parent.mkdir()

@@ -118,7 +118,7 @@ def test_a_kernel_that_keeps_every_promise_has_not_regressed(base: Side, head: S
 
 @given(sides(), sides())
 def test_a_regression_was_seen_when_it_was_repeated(base: Side, head: Side) -> None:
-    """A result that was wrong once and never again is no regression."""
+    """A result that was wrong once and never again is not a regression."""
     if classify(base, head) is Change.REGRESSION:
         assert any(symptom.opinion is Opinion.WRONG for symptom in head.counted)
 

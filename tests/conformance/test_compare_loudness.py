@@ -53,7 +53,7 @@ def compares(
 
 
 def test_a_comparison(compares: Callable[..., tuple[str, str]]) -> None:
-    """-v tells each case's verdict, -q neither progress nor what is no regression; warnings stay."""
+    """-v tells each case's verdict, -q neither progress nor what is not a regression; warnings stay."""
     (usual, progress), (verbose, more), (quiet, less) = (compares(*options) for options in ((), ("-v",), ("-q",)))
 
     assert usual.partition("results:")[0] == verbose.partition("results:")[0]

@@ -170,7 +170,7 @@ class TestFolders:
         assert [each["change"] for each in stored[0]["cases"]].count("fix") == 1
 
     def test_one_folder_with_itself(self, tmp_path: Path) -> None:
-        """A case that still fails is no regression."""
+        """A case that still fails is not a regression."""
         folder = write(tmp_path / "base", self.GONE, NOW)
 
         done = conform("compare", str(folder), str(folder / NAME), cwd=tmp_path)

@@ -88,7 +88,7 @@ def test_steps_that_only_one_has() -> None:
 
 @pytest.mark.parametrize("observation", [None, {}, {"phases": "nonsense"}])
 def test_what_the_harness_broke_is_not_judged(observation: Any) -> None:
-    """A missing or unreadable observation is no answer of the kernel."""
+    """A missing or unreadable observation is not an answer of the kernel."""
     broken = event(Verdict.INFRA, observation=observation, differences=("no machine: it is gone",))
 
     assert not try_result(broken).judged
@@ -103,5 +103,5 @@ def test_a_known_splat_is_still_one() -> None:
 
 
 def test_a_skipped_case_was_not_asked() -> None:
-    """A skip is no answer of the kernel."""
+    """A skip is not an answer of the kernel."""
     assert not try_result(event(Verdict.SKIP, observation=None, reason="CONFIG_UNIX is not set")).judged

@@ -127,7 +127,7 @@ def test_a_new_taint_is_a_splat() -> None:
 
 @pytest.mark.parametrize("bit", [0, 1, 6, 10, 12, 13, 15, 16, 18])
 def test_a_taint_by_modules_or_the_user_does_not_count(bit: int) -> None:
-    """An out-of-tree module that a case happens to load is no fault of the kernel."""
+    """An out-of-tree module that a case happens to load is not a fault of the kernel."""
     assert trouble_of(Reply(status=CallStatus.ANSWERED, value={}, taint=1 << bit)) is None
 
 

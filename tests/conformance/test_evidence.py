@@ -209,8 +209,8 @@ class TestOneMoreRun:
         pool = ScriptedPool(GOOD)
 
         def refuse(path: Path) -> bool:
-            raise HostError("the running kernel is no guest")
+            raise HostError("the running kernel is not a guest")
 
         monkeypatch.setattr(pool, "dump", refuse)
         files = self._collected(tmp_path, pool, dump=True)
-        assert files == {"missing.txt": "no memory dump: the running kernel is no guest\n"}
+        assert files == {"missing.txt": "no memory dump: the running kernel is not a guest\n"}

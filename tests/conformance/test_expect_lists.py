@@ -113,8 +113,8 @@ def test_a_known_splat_is_known_by_its_title(tmp_path: Path) -> None:
     [
         ("insert", "line 1: lacks reason, link, kernel, until"),
         ("insert # why; link=x; until=2027-03-01", "lacks kernel"),
-        ("insert # why; link=x; kernel=6.6..6.1; until=2027-03-01", "is no range of kernels"),
-        ("insert # why; link=x; kernel=six; until=2027-03-01", "'six' is no kernel version"),
+        ("insert # why; link=x; kernel=6.6..6.1; until=2027-03-01", "is not a range of kernels"),
+        ("insert # why; link=x; kernel=six; until=2027-03-01", "'six' is not a kernel version"),
         ("insert # why; link=x; kernel=all; until=tomorrow", "Invalid isoformat"),
         ("insert # why; link=x; kernel=all; until=2027-02-28", "expired on 2027-02-28"),
         ("insert # why; links=x; kernel=all; until=2027-03-01", "unknown annotation 'links'"),

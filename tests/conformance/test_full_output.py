@@ -141,7 +141,7 @@ def test_a_run_that_nobody_can_read_is_an_error(kind: type[PlainReporter | LiveR
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    """A pipe closed by `| head` is no error, and neither is a run without a reporter."""
+    """A pipe closed by `| head` is not an error, and neither is a run without a reporter."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as pipe:

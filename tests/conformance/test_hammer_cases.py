@@ -63,7 +63,7 @@ def test_a_pair_that_a_map_does_not_take_is_not_hammered(pair: str, version: str
 
 
 def test_a_known_race_may_show_and_need_not() -> None:
-    """A known warning of TCP is xfail, its absence is no xpass; on another pair it is a splat."""
+    """A known warning of TCP is xfail, its absence is not an xpass; on another pair it is a splat."""
     warned = Reply(status=CallStatus.ANSWERED, value={"steps": STOOD}, log=(WARNING,))
     silent = Reply(status=CallStatus.ANSWERED, value={"steps": STOOD})
     tcp, udp = find("hammer", "tcp4-udp4"), find("hammer", "udp4-udp4")

@@ -68,7 +68,7 @@ def test_most_logs_are_of_real_kernels_and_each_says_of_which() -> None:
 
 @pytest.mark.parametrize("line", (FOLDER / "harmless-lines.txt").read_text().splitlines())
 def test_ordinary_lines_are_no_reports(line: str) -> None:
-    """A line that only mentions a warning, or is about something else, is no report."""
+    """A line that only mentions a warning, or is about something else, is not a report."""
     for prefix in ("", "[   12.345678] ", "<4>[   12.345678] ", "[   12.345678][  T123] ", "4,321,12345678,-;"):
         assert find_splat([prefix + line]) is None
 

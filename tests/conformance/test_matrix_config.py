@@ -120,7 +120,7 @@ def test_a_kernel_that_is_built_is_built_with_each_preset(tmp_path: Path) -> Non
         ('[lists]\ndeny = ["nonesuch"]', "'lists.deny': the list"),
         ('[lists]\nsplats = ["conform.toml"]', "'lists.splats':"),
         ('[outputs]\nfolder = ""', "'outputs.folder' holds an empty path"),
-        ('[outputs]\nfolder = "conform.toml"', "'outputs.folder' is 'conform.toml', which is no folder"),
+        ('[outputs]\nfolder = "conform.toml"', "'outputs.folder' is 'conform.toml', which is not a folder"),
         ('[outputs]\nformats = ["pdf"]', "'pdf'"),
         ('deadline = "soon"', "'deadline': 'soon'"),
         ("kernels = [", "is not TOML"),

@@ -200,7 +200,7 @@ class TestMerge:
         assert conform("merge", *parts, "--output", "whole", cwd=tmp_path).returncode == 1
 
     def test_a_missing_share_is_no_success(self, tmp_path: Path) -> None:
-        """A run with a missing share is no success."""
+        """A run with a missing share is not a success."""
         parts = [write(tmp_path / "1", "1/3", NAMES[:5]), write(tmp_path / "3", "3/3", NAMES[5:])]
 
         done = conform("merge", *parts, "--output", "whole", cwd=tmp_path)

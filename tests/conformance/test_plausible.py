@@ -60,7 +60,7 @@ ODD: list[tuple[str, dict[str, Any], str]] = [
     ("case", {"tries": [TRY | {"times": True}]}, "`tries[0].times`"),
     ("case", {"tries": [{"verdict": "fail"}]}, "`tries[0]`"),
     ("case", {"tries": [TRY | {"log": ["x"]}]}, "`tries[0].log[0]`"),
-    ("case", {"observation": {"steps": [1]}}, "`steps` of the observation is no object"),
+    ("case", {"observation": {"steps": [1]}}, "`steps` of the observation is not an object"),
     ("case", {"verdict": ["fail"]}, "`verdict`"),
 ]
 

@@ -235,7 +235,7 @@ def test_another_schema_is_refused(log: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", '{"event":"finish","exit_code":0,"seconds":1.0}\n'])
 def test_a_log_without_its_beginning_is_refused(tmp_path: Path, text: str) -> None:
-    """A file that does not begin with a run is no log."""
+    """A file that does not begin with a run is not a log."""
     (tmp_path / NAME).write_text(text)
     with pytest.raises(UsageError, match="does not begin with a `run` event"):
         read(tmp_path)

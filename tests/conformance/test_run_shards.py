@@ -14,7 +14,7 @@ pytestmark = pytest.mark.vm
 
 
 def test_three_shards_of_two_cases(tmp_path: Path) -> None:
-    """Each case is judged once; the empty share is no failure."""
+    """Each case is judged once; the empty share is not a failure."""
     for number in (1, 2, 3):
         done = conform("run", "-k", "test_redirect and ingress-to-local-tcp4-udp4", "--shard", f"{number}/3",
                        "--results", str(number), cwd=tmp_path)  # fmt: skip

@@ -155,7 +155,7 @@ def test_sockets_are_listed_by_kind_and_state(host: Session, kind: str, names: l
 
 
 def test_what_another_process_has_open_is_not_ours(host: Session) -> None:
-    """On a host, programs that other processes have open are no leaks."""
+    """On a host, programs that other processes have open are not leaks."""
     assert ask(host, "of_others") == [0, 1]
 
 

@@ -45,7 +45,7 @@ def test_a_row_speaks_of_steps_with_one_outcome_or_with_an_answer_each(tmp_path:
 
 
 def test_absent_takes_a_step_away(tmp_path: Path) -> None:
-    """A step that is expected to be absent is no step of the case."""
+    """A step that is expected to be absent is not a step of the case."""
     table = load(tmp_path, 'match = {}\nanswers = { a = "ok", b = "ok" }', 'match = {}\nanswers = { b = "absent" }')
     assert wanted(table, UNIVERSE[0]) == {"a": "ok"}
 

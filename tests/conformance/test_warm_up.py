@@ -40,7 +40,7 @@ def test_a_healthy_guest_is_fit() -> None:
 
 
 def test_each_case_named_for_it_is_carried_out() -> None:
-    """A name that is no case would leave something cold, and nobody would see it."""
+    """A name that is not a case would leave something cold, and nobody would see it."""
     named = {f"{group.name}/{name}" for group in GROUPS.values() for name in group.warm_up}
     every = {case.id: [case.scenario, dict(case.params)] for case in cases()}
 

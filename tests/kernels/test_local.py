@@ -310,7 +310,7 @@ def test_bzimage_without_pvh_boots_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", fakes.module("tls")], ids=["empty", "script", "module"])
 def test_file_that_is_no_kernel(tmp_path: Path, content: bytes) -> None:
-    """A file that is no kernel is named, and a bisection skips it."""
+    """A file that is not a kernel is named, and a bisection skips it."""
     path = write(tmp_path, {"thing": content}) / "thing"
     with pytest.raises(KernelError, match=f"{path} is not an x86-64 kernel") as caught:
         resolve(str(path))

@@ -234,7 +234,7 @@ def test_a_field_that_makes_no_sense_is_a_loss(
         (b'{"id":1,"status":"answered","value":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "not JSON"),
         (b'{"id":1,"status":"answered","value":{"steps":' + b"[" * 900 + b"]" * 900 + b"}}", ""),
         (b'{"id":1,"status":"answered","log":[' + b"[" * 900 + b"]" * 900 + b"]}", "no line"),
-        (b'{"id":1,"extend":NaN}', "NaN is no JSON"),
+        (b'{"id":1,"extend":NaN}', "NaN is not JSON"),
         (b'{"id":1,"extend":-Infinity}', "no JSON"),
         (b'{"id":1,"extend":1e999}', "'extend'"),
         (b'{"id":1,"status":"answered","value":1e999}', "no number"),

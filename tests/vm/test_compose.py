@@ -45,7 +45,7 @@ def test_the_machine_is_virtmes() -> None:
 
 @pytest.mark.parametrize("unwanted", ["9p", "fsdev", "stdio", "virtconsole", "-mon", "/k/", "/proc", "i6300esb", "max"])
 def test_what_a_snapshot_cannot_have_is_gone(unwanted: str) -> None:
-    """Exports, terminals and files of the host are no part of the machine."""
+    """Exports, terminals and files of the host are not part of the machine."""
     assert unwanted not in arguments(MachineOptions())
 
 

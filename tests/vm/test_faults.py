@@ -155,7 +155,7 @@ def _talking(content: bytes) -> socket.socket:
     ids=["text", "noise", "no-object", "no-status"],
 )
 def test_garbage_on_the_channel_is_a_loss_at_once(machine: Session, noise: bytes, words: str) -> None:
-    """Bytes that are no frame, or no answer, give one sentence, without waiting for the deadline."""
+    """Bytes that are not frames, or no answer, give one sentence, without waiting for the deadline."""
     other, machine._body.control = machine._body.control, _talking(noise)
     machine._count = 2
     with other:
@@ -167,7 +167,7 @@ def test_garbage_on_the_channel_is_a_loss_at_once(machine: Session, noise: bytes
 
 
 def test_a_channel_cut_in_a_frame_is_a_loss(machine: Session) -> None:
-    """Half an answer and then the end of the stream is no answer."""
+    """Half an answer and then the end of the stream is not an answer."""
     other, machine._body.control = machine._body.control, _talking(encode({})[:-1])
     with other:
         reply = machine.call("sick:echo", {}, deadline=5.0)

@@ -103,7 +103,7 @@ def test_to_look_closely_is_to_read_all(folder: Path) -> None:
 
 
 def test_a_touched_file_is_read_before_it_is_believed(folder: Path) -> None:
-    """A changed date alone is no damage."""
+    """A changed date alone is not damage."""
     os.utime(folder / "ram", (1, 1))
     Template.read(folder).verify()
 

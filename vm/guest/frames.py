@@ -20,7 +20,7 @@ class FramingError(ValueError):
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
@@ -68,7 +68,7 @@ class FrameBuffer:
         except (ValueError, RecursionError) as error:
             raise FramingError(f"a frame is not JSON: {error}; it begins with {body[:64]!r}") from error
         if not isinstance(message, dict):
-            raise FramingError(f"a frame is no object; it begins with {body[:64]!r}")
+            raise FramingError(f"a frame is not an object; it begins with {body[:64]!r}")
         return message
 
 

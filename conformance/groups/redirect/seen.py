@@ -141,11 +141,11 @@ def _texts(value: Any, where: str) -> dict[str, str]:
 
 def _list(value: Any, where: str, *, length: int | None = None) -> list[Any]:
     if not isinstance(value, list | tuple) or (length is not None and len(value) != length):
-        raise MalformedError(f"{where}: {value!r} is no list" + (f" of {length}" if length is not None else ""))
+        raise MalformedError(f"{where}: {value!r} is not a list" + (f" of {length}" if length is not None else ""))
     return list(value)
 
 
 def _number(value: Any, where: str) -> int:
     if type(value) is not int or value < 0:
-        raise MalformedError(f"{where}: {value!r} is no count")
+        raise MalformedError(f"{where}: {value!r} is not a count")
     return value

@@ -114,7 +114,7 @@ _FEW: Final = {
         "target": ("redirected",),
     },
 }
-"""The states asked for changes that are no ways out."""
+"""The states asked for changes that are not ways out."""
 _RESET: Final = ("tcp6", "unix_stream")
 _MUTE: Final = ("shut_wr", "shut_both", "peer_shut_rd", "peer_shut_both", "peer_close", "peer_reset")
 _DEAF: Final = ("peer_shut_rd", "peer_shut_both")

@@ -121,7 +121,7 @@ def _by_hand_attached(kind: str, target: int, other: int) -> Steps:
 
 @scenario
 def targets(keep: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Attach, as `attach`, to `what`, which is no map of sockets."""
+    """Attach, as `attach`, to `what`, which is not a map of sockets."""
     number = TYPES[params["attach"]]
     loaded = counting(params["attach"], "first").descriptor
     target = _TARGETS[params["what"]](keep)

@@ -149,7 +149,7 @@ def _listener(setup: EnrolSetup) -> None:
 
 
 def _time_wait(setup: EnrolSetup) -> None:
-    """Find what is left of a closed connection, which is no socket any more."""
+    """Find what is left of a closed connection, which is not a socket any more."""
     first, second = sockets.pair(setup.kind)
     # `first` is closed first, so its connection enters TIME_WAIT.
     with second, first:

@@ -42,7 +42,7 @@ def run(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
 
 @scenario
 def descriptor(fixture: Fixture, params: Mapping[str, str], steps: Steps) -> None:
-    """Insert a descriptor that is no socket; `params`: `map`, `what`. Steps: `u32` and `u64`, the size of values."""
+    """Insert a descriptor that is not a socket; `params`: `map`, `what`. Steps: `u32` and `u64`, the size of values."""
     value = _DESCRIPTORS[params["what"]](fixture)
     for name, size in (("u32", 4), ("u64", 8)):
         table = fixture.keep(syscall.create_map(syscall.MAP_TYPES[params["map"]], 4, size, 2))

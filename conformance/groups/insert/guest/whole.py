@@ -122,7 +122,7 @@ def _pinned(case: InsertSetup) -> Steps:
 
 
 def _wrong_map(case: InsertSetup) -> Steps:
-    """Pass a descriptor that is no map."""
+    """Pass a descriptor that is not a map."""
     end = case.connected()
     wrong = {"closed": closed(), "pipe": case.fixture.pipe(), "socket": end.fileno()}
     steps = {f"insert {what}": Map(descriptor).insert(end) for what, descriptor in wrong.items()}
