@@ -19,15 +19,15 @@ TENTH = 0.1
 
 _HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-only
-# Written by `./conform benchmark --save`. Each figure is the median of what a measure takes, divided by what the
-# yardstick (conformance/run/yardstick.py) takes around it, so that figures of different machines can be compared.
-# They still differ with the number of processors, and with KVM.
+# Written by `./conform benchmark --save`. Each figure is the median time of a measure, divided by the time of a fixed
+# computation (conformance/run/yardstick.py) just before and after it, so that figures of different machines can be
+# compared. They still depend on the number of CPUs, and on KVM.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures: yardsticks by the name of the measure."""
+    """The times of the measures, in units of the yardstick, by name of the measure."""
 
     cpus: int = 0
     yardstick: float = 0.0
@@ -80,11 +80,11 @@ def compared(saved: Figures, now: Figures) -> Iterator[str]:
         yield f"the figures kept were measured on {saved.cpus} processors, these on {now.cpus}: compare with care"
     for word, which in (("slower", slower), ("faster", faster)):
         if which:
-            told = (
+            measures = (
                 f"{name} {abs(change):.0%} ({saved.ratios[name]:.2f}, now {now.ratios[name]:.2f} yardsticks)"
                 for name, change in which.items()
             )
-            yield f"{word} by more than a tenth: {', '.join(told)}"
+            yield f"{word} by more than a tenth: {', '.join(measures)}"
     if common and not slower and not faster:
         yield f"nothing changed by more than a tenth: {', '.join(common)}"
     if new := [name for name in now.ratios if name not in common]:

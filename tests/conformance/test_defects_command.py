@@ -16,7 +16,7 @@ from conformance.judge.defects import deviations
 from kernels.version import Version
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return what the command prints."""
     assert cli.main(["defects", *arguments]) == ExitCode.OK
     return capsys.readouterr().out
@@ -24,7 +24,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, Any]]:
     """Return the defects that the command lists, by their ids."""
-    return {each["id"]: each for each in json.loads(told(capsys, "--json", *arguments))}
+    return {each["id"]: each for each in json.loads(output_of(capsys, "--json", *arguments))}
 
 
 def test_open_defects_come_first_and_of_those_the_ones_with_a_number() -> None:
@@ -39,7 +39,7 @@ def test_a_defect_has_all_its_facts(capsys: pytest.CaptureFixture[str]) -> None:
     """Title, cause, kernels by branch, commit, number and case are fields, not a sentence."""
     taken = listed(capsys)["unhashed-udp-taken"]
 
-    assert taken["title"].startswith("A map takes a UDP socket that has no port")
+    assert taken["title"].startswith("A map accepts a UDP socket that has no port")
     assert (taken["open"], taken["cve"], taken["case"]) == (False, ["CVE-2026-68386"], "insert/sockmap-udp4-fresh")
     (span,) = taken["kernels"]
     assert span["fixed_in"]["6.12"] == "6.12.101"
@@ -86,7 +86,7 @@ def test_ways_with_one_end_are_one_range() -> None:
 
 def test_text_and_markdown_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """Each defect has a title, its kernels and a command; Markdown's special characters are escaped."""
-    text, markdown = told(capsys, "--version", "6.1.192"), told(capsys, "--markdown", "--version", "6.1.192")
+    text, markdown = output_of(capsys, "--version", "6.1.192"), output_of(capsys, "--markdown", "--version", "6.1.192")
 
     assert text.splitlines()[0] == markdown.splitlines()[0].removeprefix("# ")
     for each in on(Version.parse("6.1.192")):

@@ -50,8 +50,8 @@ def test_every_step_has_words(group: str) -> None:
     without = [step for step in steps_of(group) if not words.step_words(group, step)]
 
     assert without == []
-    told = [words.step_words(group, step) for step in steps_of(group)]
-    assert not [text for text in told if "{" in text or text != text.strip()]
+    texts = [words.step_words(group, step) for step in steps_of(group)]
+    assert not [text for text in texts if "{" in text or text != text.strip()]
 
 
 def test_no_words_are_unused() -> None:
@@ -80,7 +80,8 @@ def test_every_case_says_what_it_does(group: str) -> None:
 def test_numbers_and_parts_of_names_are_put_together() -> None:
     """N is replaced by the number, and a qualifier follows its step."""
     assert words.step_words("insert", "bit 13") == "create a map with flag bit 13 set"
-    assert words.step_words("enrol", "scope-2-child") == "steal with Yama's ptrace_scope at 2, from a child process"
+    expected_words = "call pidfd_getfd(2) with Yama's ptrace_scope at 2, from a child process"
+    assert words.step_words("enrol", "scope-2-child") == expected_words
     assert words.step_words("attach", "deleted: data").endswith("which program ran, after the entry was deleted")
     assert words.step_words("update_from_bpf", "sk_redirect_map of an array").endswith(
         "bpf_sk_redirect_map, with an array"
@@ -96,13 +97,13 @@ def test_what_is_explained_is_what_is_expected(version: str) -> None:
         lines = explanation(case, facts(version), version, STYLE)
         text = " ".join(" ".join(lines).split())
         assert not [line for line in lines if len(line) > 80], case.id
-        told = {each.step: each for each in expected(case, facts(version))}
+        by_step = {each.step: each for each in expected(case, facts(version))}
         if case.group == "redirect":
             assert expected_outcome(case, facts(version)).rows[-1][1].id in text
             continue
-        present = {step: each.answer for step, each in told.items() if each.answer != steps.ABSENT}
+        present = {step: each.answer for step, each in by_step.items() if each.answer != steps.ABSENT}
         assert present == answers(case, version)
-        for step, each in told.items():
+        for step, each in by_step.items():
             assert f"{step}: " in text
             assert f"{each.rule.file}: {each.rule.id}" in text
 
@@ -147,11 +148,12 @@ def test_every_step_has_a_ground(group: str) -> None:
 
 def test_a_step_has_the_ground_of_its_own_row() -> None:
     """Creating a socket has another ground than inserting it; a row with a commit has the ground `version`."""
-    told = {each.step: each.rule for each in expected(case_named("insert/sockmap-tcp4-established"), facts("6.12.117"))}
+    case = case_named("insert/sockmap-tcp4-established")
+    rules = {each.step: each.rule for each in expected(case, facts("6.12.117"))}
 
-    assert (told["make"].id, told["make"].ground) == ("made", "contract")
-    assert (told["state"].id, told["state"].ground) == ("tcp-state-established", "contract")
-    assert (told["insert"].id, told["insert"].ground) == ("tcp-established", "version")
+    assert (rules["make"].id, rules["make"].ground) == ("made", "contract")
+    assert (rules["state"].id, rules["state"].ground) == ("tcp-state-established", "contract")
+    assert (rules["insert"].id, rules["insert"].ground) == ("tcp-established", "version")
     text = " ".join(explanation(case_named("leaks/delete-tcp4"), facts("6.12.117"), "6.12.117", STYLE))
     assert "ground: control; expected since" in text
 
