@@ -28,32 +28,39 @@ def ask(arguments):
 """
 
 
-def asked(spec: str) -> dict[str, Any]:
-    """Return the answers of two clones of a kernel, and facts about their template."""
+def asked(spec: str, results: str) -> dict[str, Any]:
+    """Return the answers of two clones of a kernel, facts about their template, and the verdicts of some cases.
+
+    The cases come first: a clone whose clock was not set then shows a time that is long past.
+    """
     kernel = resolve(spec)
     options = MachineOptions(accelerator="kvm", preload=("vsock_loopback",))
     bundle = {"nested_question": CODE}
     info = prepare(kernel, options, bundle, lambda machine: None)
+    saved = time.time()
+    run = judged(spec, results)
     answers = []
     for _ in range(2):
+        opened = time.time()
         machine = open_machine(kernel, options, bundle=bundle)
         try:
-            before = time.time()
             reply = machine.call("nested_question:ask", {}, deadline=10.0)
-            answers.append({"value": reply.value, "before": before, "after": time.time(), "status": reply.status})
+            answers.append({"value": reply.value, "opened": opened, "after": time.time(), "status": reply.status})
             template = Template.read(Path(machine.info.template))
         finally:
             machine.close()
     plans = {name: Plan(kernel, MachineOptions(accelerator=name), print) for name in ("kvm", "tcg")}
-    return {
+    clones = {
         "accelerator": info.accelerator,
         "why": info.why,
         "factor": info.factor,
         "boot_seconds": info.boot_seconds,
+        "saved": saved,
         "answers": answers,
         "state_bytes": template.state.stat().st_size,
         "keys": {name: plan.key for name, plan in plans.items()},
     }
+    return {"clones": clones, "run": run}
 
 
 def judged(spec: str, results: str) -> dict[str, Any]:
@@ -74,7 +81,4 @@ def judged(spec: str, results: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     folder, *specs = sys.argv[1:]
-    told = {
-        spec: {"clones": asked(spec), "run": judged(spec, f"{folder}/{number}")} for number, spec in enumerate(specs)
-    }
-    print(json.dumps(told))
+    print(json.dumps({spec: asked(spec, f"{folder}/{number}") for number, spec in enumerate(specs)}))

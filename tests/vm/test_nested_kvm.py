@@ -26,6 +26,9 @@ pytestmark = pytest.mark.vm
 ROOT: Final = Path(__file__).parents[2]
 INNER: Final = ("debian:5.10", "debian:6.12")
 SECONDS: Final = 3000.0
+CPU: Final = "max,-xsave,-avx,-avx2"
+"""Without XSAVE: with it, a nested guest of QEMU 7.2's TCG calculates wrongly; Python's int("2") is a huge number."""
+
 SHARED: Final = Path("/dev", "shm")
 """A tmpfs in the outer guest."""
 
@@ -53,7 +56,7 @@ def _told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         "--root", "/",
         "--rwdir", str(folder),
         "--script-sh", str(script),
-        "--qemu-opts", "-cpu", "max",
+        "--qemu-opts", "-cpu", CPU,
     ]
     # fmt: on
     with (folder / "console").open("wb") as console:
@@ -93,6 +96,8 @@ def script_for(outer: Path, folder: Path, inner: list[str]) -> str:
             "#!/bin/sh",
             f"exec > {shlex.quote(str(folder / 'out'))} 2>&1",
             f"mount -t tmpfs -o size=3500m tmpfs {SHARED}",
+            f"mkdir -p {SHARED}/cache/{cache.root().name}",
+            f"cp -r {shlex.quote(str(cache.root() / 'bpf'))} {SHARED}/cache/{cache.root().name}",
             f"modprobe -d {shlex.quote(str(outer))} kvm_amd || exit",
             f"export XDG_CACHE_HOME={SHARED}/cache TMPDIR={SHARED} HOME={SHARED} PYTHONDONTWRITEBYTECODE=1",
             f"export PATH={shlex.quote(os.environ['PATH'])} PYTHONPATH={shlex.quote(str(ROOT))}",
@@ -115,10 +120,12 @@ def test_a_template_and_its_clones_live_under_kvm(told: Mapping[str, Any], spec:
 
 @pytest.mark.parametrize("spec", INNER)
 def test_a_clone_has_the_time_and_randomness_of_its_own(told: Mapping[str, Any], spec: str) -> None:
-    """A clone's clock is set, though its template was saved earlier, and no two clones draw the same bytes."""
-    first, second = told[spec]["clones"]["answers"]
+    """A clone's clock is set, though its template was saved long before, and no two clones draw the same bytes."""
+    clones = told[spec]["clones"]
+    first, second = clones["answers"]
     for each in (first, second):
-        assert each["before"] - 2.0 <= each["value"]["time"] <= each["after"] + 2.0
+        assert each["opened"] - clones["saved"] > 2 * (each["after"] - each["opened"]), "a clock not set would not show"
+        assert each["opened"] <= each["value"]["time"] <= each["after"]
     assert first["value"]["random"] != second["value"]["random"]
 
 
