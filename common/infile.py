@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Read files from people and other programs, which may be pipes, devices or huge."""
+"""Read files that a user or another program wrote; they may be pipes, devices or huge."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Printing: what a command says, with foreign text made visible, and an error where nobody gets to read it.
 
-A reader that went away, as `head` does, is not an error of anybody: UnreadError ends the command without a word.
+If the reader of the output went away, as `head` does, that is not an error: UnreadError ends the command silently.
 """
 
 from __future__ import annotations

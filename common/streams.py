@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Standard streams that this process was started without (`2>&-`): the next file it opens would get their descriptor.
 
-The launcher imports this: `os` and `sys` only.
+Imported by the launcher, so it imports only `os` and `sys`.
 """
 
 from __future__ import annotations

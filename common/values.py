@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Values that options and configuration files take, with their bounds; argparse names the option of one it refuses.
+"""Bounds of numbers in options and configuration files. argparse adds the option's name to an error.
 
-Debian's own Python imports this before anything is installed: the standard library only.
+Imported by Debian's own Python before anything is installed, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Bounds:
     least: int
     most: int
     fraction: bool = False
-    """Whether it takes 0.5, too."""
+    """Whether fractions such as 0.5 are allowed."""
 
     def wrong(self, number: float) -> str:
         """Return what is wrong with a number; empty for one that is allowed."""

@@ -28,7 +28,7 @@ ETC = Path("/etc/apt")
 HELPER = Path("/usr/lib/apt/apt-helper")
 
 # A leftover apt would hold its lock against the next run.
-_MORTAL = ("setpriv", "--pdeathsig", "KILL")
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 # Fields of a stanza that we replace.
 _DROPPED = {"enabled", "types", "uris", "suites", "components", "architectures", "languages", "targets", "pdiffs"}
@@ -185,7 +185,7 @@ class Apt:
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*_MORTAL, *command],
+            [*_DIE_WITH_PARENT, *command],
             capture_output=True,
             text=True,
             errors="replace",

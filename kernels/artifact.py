@@ -43,8 +43,8 @@ class Image:
         """What `uname -r` will print; KernelError if no kernel could have such a release."""
         match = _RELEASE.match(self.banner)
         if match is not None and not _NAME.fullmatch(match[1]):
-            told = f"{match[1][:40]!r}" + (f" and {len(match[1]) - 40} characters more" if len(match[1]) > 40 else "")
-            raise KernelError(f"{told} is not a kernel release", hint="64 letters, digits and .+~@:,=^-_ at most")
+            quoted = f"{match[1][:40]!r}" + (f" and {len(match[1]) - 40} characters more" if len(match[1]) > 40 else "")
+            raise KernelError(f"{quoted} is not a kernel release", hint="64 letters, digits and .+~@:,=^-_ at most")
         return match[1] if match else ""
 
 
@@ -77,9 +77,9 @@ def image(path: Path) -> Image:
                 )
             digest = vmlinux.build_id(path) or _hash(path)
             return Image(path, None, vmlinux.banner(path), vmlinux.embedded_config(path), digest)
-    told, hint = vmlinux.description(path)
+    description, hint = vmlinux.description(path)
     raise KernelError(
-        f"{path} is not an x86-64 kernel{': it is ' if told else ''}{told}",
+        f"{path} is not an x86-64 kernel{': it is ' if description else ''}{description}",
         hint=hint or "give a bzImage, a vmlinuz or an uncompressed vmlinux",
     )
 

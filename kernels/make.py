@@ -32,8 +32,8 @@ _ENVIRONMENT = {
 _INHERITED = ("PATH", "HOME", "TMPDIR")
 """Nothing else: a dozen variables change what make builds, and the cache would not know."""
 # Sent to make when this process dies; make passes it on.
-_MORTAL = ("setpriv", "--pdeathsig", "TERM")
-_TOLD_EVERY = 30.0
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
+_REPORT_SECONDS = 30.0
 """Seconds."""
 _STEP = re.compile(r"  (?:CC|AS|LD|AR|HOSTCC)(?: \[M\])? +(?P<path>\S+)")
 _ERRORS = (
@@ -118,11 +118,11 @@ def run(
 ) -> None:
     """Run a command in a tree, its output appended to the log; KernelError with the first error if it fails."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    steps, told, output = 0, time.monotonic(), []
+    steps, reported, output = 0, time.monotonic(), []
     with (
         log.open("a", encoding="utf-8", buffering=1) as file,
         subprocess.Popen(
-            [*_MORTAL, *command],
+            [*_DIE_WITH_PARENT, *command],
             cwd=tree,
             env={**inherited, **_ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -140,8 +140,8 @@ def run(
                     output.append(line.rstrip())
                     continue
                 steps += 1
-                if time.monotonic() - told > _TOLD_EVERY:
-                    told = time.monotonic()
+                if time.monotonic() - reported > _REPORT_SECONDS:
+                    reported = time.monotonic()
                     tell(f"{steps} files so far, now {step['path']}")
         except BaseException:
             process.terminate()

@@ -76,8 +76,8 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
     found: list[tuple[int, bytes]] = []
     for mail in sorted((folder / "mails").iterdir()):
         diff, message = folder / f"{mail.name}.diff", folder / f"{mail.name}.message"
-        told = repository.run("mailinfo", "-k", "--quoted-cr=strip", message, diff, stdin=mail.read_bytes())
-        subject = next((line[9:] for line in told.splitlines() if line.startswith("Subject: ")), "")
+        headers = repository.run("mailinfo", "-k", "--quoted-cr=strip", message, diff, stdin=mail.read_bytes())
+        subject = next((line[9:] for line in headers.splitlines() if line.startswith("Subject: ")), "")
         content = diff.read_bytes()
         if _REPLY.match(subject):
             if _DIFF.search(content):

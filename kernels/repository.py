@@ -95,14 +95,14 @@ def _settings() -> Iterator[str]:
 @functools.cache
 def _trusted() -> tuple[str, ...]:
     """Return the safe.directory entries of the user's git configuration, which is otherwise ignored."""
-    told = (
+    found = (
         subprocess.run(
             ["git", "config", scope, "--null", "--get-all", "safe.directory"],
             capture_output=True, text=True, errors="surrogateescape", check=False, cwd="/",
         ).stdout.split("\0")
         for scope in ("--system", "--global")
     )  # fmt: skip
-    return tuple(filter(None, itertools.chain.from_iterable(told)))
+    return tuple(filter(None, itertools.chain.from_iterable(found)))
 
 
 def filters(repository: str) -> Iterator[str]:

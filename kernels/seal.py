@@ -42,8 +42,8 @@ def flaw(entry: Path) -> str:
         return f"{entry} does not hold the files it held"
     if _last_seen(entry) == seen:
         return ""
-    for name, told in sums.items():
-        if _sum(entry / name) != told:
+    for name, expected in sums.items():
+        if _sum(entry / name) != expected:
             return f"{entry / name} has changed"
     with contextlib.suppress(OSError):
         _replace(entry / SEEN, seen)

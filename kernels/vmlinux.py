@@ -70,7 +70,7 @@ def description(path: Path) -> tuple[str, str]:
         if machine != 0x3E:
             return f"an ELF file for {_MACHINES.get(machine, f'machine {machine}')}", ""
         return ("an object file or a module" if kind_ == 1 else "a program, or a kernel without its banner"), ""
-    return next((told for magic, told in _OTHERS.items() if head[magic[0] :].startswith(magic[1])), ("", ""))
+    return next((described for magic, described in _OTHERS.items() if head[magic[0] :].startswith(magic[1])), ("", ""))
 
 
 _MACHINES = {183: "arm64", 40: "arm", 243: "RISC-V", 21: "PowerPC", 22: "s390", 258: "LoongArch", 8: "MIPS"}

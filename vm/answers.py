@@ -221,8 +221,8 @@ _REQUIRED: Any = object()
 def _field(frame: Mapping[str, Any], name: str, kind: type[_T], *, default: Any = _REQUIRED) -> _T:
     found = frame.get(name, default)
     if found is _REQUIRED or not isinstance(found, kind):
-        told = "is missing" if found is _REQUIRED else f"is {evidence(found)}, no {kind.__name__}"
-        raise NonsenseError(f"{name!r} {told}")
+        wrong = "is missing" if found is _REQUIRED else f"is {evidence(found)}, no {kind.__name__}"
+        raise NonsenseError(f"{name!r} {wrong}")
     return found
 
 

@@ -105,8 +105,8 @@ def _explained(kernel: Kernel, death: DeadMachineError) -> ConformError:
         CallStatus.PANICKED: "panicked while booting",
         CallStatus.OVERRAN: "did not boot to the agent in time",
     }.get(death.status, "ended while booting")
-    told = death.sentence if death.status is CallStatus.LOST else death.last_line
-    return KernelError(f"{kernel.spec} {manner}: {told}", hint=_hint(death))
+    cause = death.sentence if death.status is CallStatus.LOST else death.last_line
+    return KernelError(f"{kernel.spec} {manner}: {cause}", hint=_hint(death))
 
 
 def host_fault(kernel: Kernel, death: DeadMachineError) -> HostError:

@@ -117,8 +117,8 @@ def ask_virtme(qemu: Path, image: Path, *options: str) -> list[str]:
 
 def exposures(arguments: Sequence[str]) -> list[str]:
     """Return the options of a QEMU command that expose something of the host."""
-    told = (f"{option} {value}" if value is not None else option for option, value in pairs(arguments))
-    return [text for text in told if OUTSIDE.match(text)]
+    texts = (f"{option} {value}" if value is not None else option for option, value in pairs(arguments))
+    return [text for text in texts if OUTSIDE.match(text)]
 
 
 def guest_tools() -> Path:

@@ -144,6 +144,6 @@ def open_host(kernel: Kernel) -> Session:
     except DeadMachineError as death:
         raise HostError(
             f"the agent does not start on this host: {death.complaint}",
-            hint="it needs network, mount and IPC namespaces of its own",
+            hint="it needs its own network, mount and IPC namespaces",
         ) from death
     return session

@@ -34,7 +34,7 @@ SHUTDOWN_REASONS = {
     "guest-shutdown": "the guest was powered off from inside",
     "guest-panic": "the guest told QEMU that it panicked",
     "host-signal": "QEMU was ended by a signal",
-    "host-error": "QEMU ended by an error of its own",
+    "host-error": "QEMU ended with an error",
 }
 
 

@@ -37,7 +37,8 @@ LIBRARY = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 def interact(machine: Machine, name: str, keys: int, screen: int, words: Sequence[str] = ()) -> int:
     """Run a command, or a shell, in the guest on the terminal `keys` and `screen`.
 
-    Returns its status, or 1 if the guest died. Where `keys` is not a terminal, a shell reads all of it first, as a script.
+    Returns its status, or 1 if the guest died. If `keys` is not a terminal, its content is read to the end,
+    and a shell runs it as a script.
     """
     for path in _programs():
         machine.place(os.fspath(path), path.read_bytes())
@@ -62,7 +63,7 @@ def interact(machine: Machine, name: str, keys: int, screen: int, words: Sequenc
 
 @contextlib.contextmanager
 def debugged(machine: Machine, kernel: Kernel, say: Callable[[str], None]) -> Iterator[None]:
-    """Stop the guest's kernel for gdb and say how to start that; gdb's `continue` lets it run."""
+    """Stop the guest's kernel for gdb, and print the command that starts gdb; gdb's `continue` lets the kernel run."""
     with tempfile.TemporaryDirectory(prefix="conform-gdb-") as folder:
         path = Path(folder, "socket")
         machine.debug(path)
@@ -75,7 +76,7 @@ def debugged(machine: Machine, kernel: Kernel, say: Callable[[str], None]) -> It
 def gdb_command(kernel: Kernel, path: Path) -> str:
     """Return the command that debugs the kernel at a socket.
 
-    A vmlinux boots at its own addresses (PVH passes by the decompressor, which would randomize them); a bzImage does
+    A vmlinux boots at its own addresses (PVH skips the decompressor, which would randomize them); a bzImage does
     only with `nokaslr` on its command line.
     """
     image = symbols.debug_image(kernel) or kernel.image
@@ -107,7 +108,7 @@ def _shell() -> str | None:
 def _command(words: Sequence[str], *, newlines: bool) -> list[str]:
     """Return the command to run, by default a shell, with busybox's applets in PATH if the host has busybox.
 
-    A terminal that is not shown on another gets no carriage returns: with `newlines`, its lines end as a screen needs.
+    With `newlines` the guest's terminal ends lines with a carriage return, as a terminal needs it; a file does not.
     """
     busybox, shell = shutil.which("busybox"), _shell()
     if busybox is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Templates: a guest booted once, its agent warm, saved to the cache for clones to start from."""
+"""Templates: a guest that was booted once, with its agent warmed up, and saved to the cache; clones start from it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ UNUSED_SECONDS = 14 * 86400.0
 
 
 def generation(bundle: Bundle) -> str:
-    """Name the guest code that a template is warm with."""
+    """Return a digest of the guest code that the template's agent has imported."""
     return hashlib.sha256(json.dumps(dict(bundle), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def folder_of(key: str, bundle: Bundle) -> Path:
-    """Return the folder of the template for `key`, warm with `bundle`; it may not exist."""
+    """Return the folder of the template for `key` whose agent has imported `bundle`; it may not exist."""
     return _templates() / f"{key}-{generation(bundle)}"
 
 
@@ -116,7 +116,7 @@ class Template:
 
     @property
     def age(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the template was saved."""
         return cache.age((self.folder / MANIFEST).stat().st_mtime)
 
     @classmethod
@@ -128,8 +128,8 @@ class Template:
                 raise DamagedTemplateError("its manifest has changed since it was saved")
             data = json.loads(text)
             composition = Composition(**{**data["composition"], "arguments": tuple(data["composition"]["arguments"])})
-            told = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": (), "built": False}
-            info = MachineInfo(**{**data["info"], **told})
+            replaced = {"kind": MachineKind(data["info"]["kind"]), "template": "", "generation": (), "built": False}
+            info = MachineInfo(**{**data["info"], **replaced})
             return cls(folder, **{**data, "composition": composition, "info": info})
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise DamagedTemplateError(f"its manifest cannot be read ({type(error).__name__})") from error
@@ -150,8 +150,8 @@ class Template:
     def verify(self, *, closely: bool = False) -> None:
         """Raise DamagedTemplateError unless the files are those that were saved.
 
-        Memory is some 200 MB: its checksum is only computed if the file's date is not enough, that is when
-        it was touched, or when the host was booted since and may have lost writes; or to look `closely`.
+        The memory has some 200 MB. Its checksum is computed only if the file's date has changed, if the host was
+        booted since (it may have lost writes), or with `closely`.
         """
         dated = not closely and self.boot_id == BOOT_ID.read_text().strip()
         for name, checksum in self.checksums.items():
@@ -166,7 +166,7 @@ class Template:
 
 
 def _sealed(text: str) -> tuple[str, str]:
-    """Split a manifest into checksum and text; ValueError if it has not this form."""
+    """Split a manifest into checksum and text; ValueError if it does not have this form."""
     match = SEALED.fullmatch(text)
     if match is None:
         raise ValueError("not sealed")

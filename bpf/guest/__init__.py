@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""bpf(2) through ctypes: runs in the guest, standard library only."""
+"""bpf(2) through ctypes. It runs in the guest, so it uses only the standard library."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Find a kernel function's BTF id, which tracing programs and iterators are loaded with.
+"""Find the BTF id of a kernel function, which the load of a tracing program or an iterator needs.
 
 The type information of a kernel is some 5 MB, 100,000 records of different sizes, and an id is the number of a record.
-So the records are walked once, 0.4 s under emulation, and one mark is kept per `_STRIDE` of them; do it before the
-template of a machine is saved. After that a look-up is two searches in bytes and a short walk.
+So the records are walked once, which takes 0.4 s under emulation, and the offset of every `_STRIDE`-th one is kept. Do
+this before the template of a machine is saved. A later look-up takes two byte searches and a short walk.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Btf:
             position = self._types.find(struct.pack("=II", at + 1, info))
             if position >= 0 and not position % 4:
                 return self._number(position // 4)
-        raise LookupError(f"this kernel has no function {name} that BPF may know of")
+        raise LookupError(f"the BTF of this kernel has no function {name}")
 
     def _number(self, position: int) -> int:
         mark = bisect_right(self._marks, position) - 1

@@ -10,7 +10,7 @@ from common.program import program
 from common.values import WORKERS, Bounds
 from conformance.command_line.parser import Parser, add_colour, workers
 
-_LOOKED_AT = ("--kernel", "--patch", "--config", "--preset", "--machine", "--accel", "--append", "--cpus", "--memory")
+_MACHINE = ("--kernel", "--patch", "--config", "--preset", "--machine", "--accel", "--append", "--cpus", "--memory")
 """The shared options for commands that start a machine and judge no case."""
 _NOT_COMPARED = ("--kernel", "--quick", "--shard", "--until-fail")
 """The shared options that would make the two sides run different cases."""
@@ -75,12 +75,12 @@ def _shell(commands: Commands[Parser]) -> None:
             ./conform shell -- uname -a
         """,
     )  # fmt: skip
-    add_options(shell, only=_LOOKED_AT)
+    add_options(shell, only=_MACHINE)
     shell.add_argument(
         "--case", dest="conform_case", action="append", metavar="GLOB",
         help="set up this case, the only one that matches, and stop before its teardown",
     )  # fmt: skip
-    _add_loudness(shell, "say which kernel and which machine it is", "print only what goes wrong, and the shell")
+    _add_loudness(shell, "print the kernel and the machine", "print only errors, and the shell's output")
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and print the command that attaches gdb")
     _add_consent(shell)
 
@@ -122,13 +122,13 @@ def _boundaries(commands: Commands[Parser]) -> None:
         """,
     )  # fmt: skip
     boundaries.add_argument("--only", default="", metavar="GLOB", help="only those of this commit, branch or version")
-    boundaries.add_argument("--prove", action="store_true", help="judge the kernels, and print the proofs to keep")
+    boundaries.add_argument("--prove", action="store_true", help="judge the kernels, and print rows for proved.toml")
     add_colour(boundaries)
 
 
 def _teeth(commands: Commands[Parser]) -> None:
     teeth = commands.add_parser(
-        "teeth", help="put faults into a kernel, and say which case finds each",
+        "teeth", help="run the suite on a kernel with each planted fault, and report which case finds it",
         examples="""
             ./conform teeth --list
             ./conform teeth --fault 17 --fault 'sk_psock_*'
@@ -139,11 +139,11 @@ def _teeth(commands: Commands[Parser]) -> None:
         help="only these faults: a number, or a glob of functions or files; repeatable (default: all)",
     )  # fmt: skip
     teeth.add_argument("--kernel", metavar="SPEC", help="a kernel that has the faults (default: built from source)")
-    teeth.add_argument("--results", default="teeth-results", metavar="DIR", help="outcomes are kept and found there")
-    teeth.add_argument("--again", action="store_true", help="also the faults whose outcome is there")
-    teeth.add_argument("--stress", action="store_true", help="also run the hammer on every fault that survives")
+    teeth.add_argument("--results", default="teeth-results", metavar="DIR", help="folder of the outcomes")
+    teeth.add_argument("--again", action="store_true", help="also try faults that already have an outcome")
+    teeth.add_argument("--stress", action="store_true", help="also run the group `hammer` on every fault that survives")
     teeth.add_argument("--list", action="store_true", help="list the faults and their outcomes; nothing is run")
-    teeth.add_argument("-n", type=Bounds(1, WORKERS.most), metavar="WORKERS", help="default: one a CPU")
+    teeth.add_argument("-n", type=Bounds(1, WORKERS.most), metavar="WORKERS", help="default: one per CPU")
     add_colour(teeth)
 
 
@@ -302,7 +302,7 @@ def _test(commands: Commands[Parser]) -> None:
 
 def _completion(commands: Commands[Parser]) -> None:
     completion = commands.add_parser(
-        "completion", help="print what makes a shell complete the commands and options",
+        "completion", help="print the script that completes commands and options in a shell",
         examples="""eval "$(./conform completion bash)" """,
     )  # fmt: skip
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The conventions of the command line: errors of one sentence, suggestions for misspelt words, and types of values.
+"""The conventions of the command line: one-sentence errors, suggestions for misspelt words, and types of values.
 
-Debian's own Python imports this before anything is installed: the standard library only.
+Imported by Debian's own Python before anything is installed, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Parser(argparse.ArgumentParser):
         name = extra[0].partition("=")[0]
         near = _near(name, self._option_string_actions) if name.startswith("-") else ""
         hint = f"did you mean {near}? " if near else ""
-        others = [other for other, parser in commands.items() if parser.sharing(name)]
+        others = [other for other, parser in commands.items() if parser.same_destination(name)]
         hint = f"{name} is an option of {', '.join(others)}; " if others else hint
         raise UsageError(f"unrecognized arguments: {' '.join(extra)}", hint=f"{hint}see {self.prog} --help")
 
-    def sharing(self, name: str) -> list[str]:
+    def same_destination(self, name: str) -> list[str]:
         """Return all options with the same destination as this one; none if the option is unknown."""
         action = self._option_string_actions.get(name)
         return [each for each, other in self._option_string_actions.items() if action and other.dest == action.dest]
@@ -100,10 +100,10 @@ def add_colour(parser: argparse.ArgumentParser) -> None:
 
 def obey_colour(colour: str | None) -> None:
     """Make --color override the environment, for this process and its children."""
-    for name, says in (("NO_COLOR", "never"), ("FORCE_COLOR", "always")):
+    for name, choice in (("NO_COLOR", "never"), ("FORCE_COLOR", "always")):
         if colour is not None:
             os.environ.pop(name, None)
-        if colour == says:
+        if colour == choice:
             os.environ[name] = "1"
 
 

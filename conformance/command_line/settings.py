@@ -54,7 +54,7 @@ def applied(arguments: Sequence[str], parse: Parse, commands: Mapping[str, Parse
     options = parse(given)
     added: list[str] = []
     for key, value in chosen.items():
-        names = commands[command].sharing(_option(key))
+        names = commands[command].same_destination(_option(key))
         decided = any(each == name or each.startswith(_beginning(name)) for name in names for each in own)
         if names and not decided and not (key == "kernel" and getattr(options, "conform_kernel", None)):
             added += _arguments(_option(key), value)
@@ -79,7 +79,7 @@ def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
     for key, value in values.items():
         tables = [key] if isinstance(value, dict) else list(commands)
         for name in value if isinstance(value, dict) else (key,):
-            if not any(each in commands and commands[each].sharing(_option(name)) for each in tables):
+            if not any(each in commands and commands[each].same_destination(_option(name)) for each in tables):
                 where = f"[{key}] has" if isinstance(value, dict) else "no command has"
                 raise UsageError(f"{file}: {where} the unknown key {name!r}", hint=_HINT)
             _check_value(file, name, value[name] if isinstance(value, dict) else value)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`conform benchmark`: the suite's own speed, in seconds against bars, in yardsticks against stored figures.
+"""`conform benchmark`: time the suite itself, in seconds against goals and in yardsticks against stored figures.
 
-Every run is taken between two measurements of the yardstick, so that figures of another machine, or a busy hour, can be
-compared. A measure that became slower by more than a tenth is named, and is not an error: a shared machine has such hours.
+Every run is timed between two measurements of the yardstick, so that figures of another or a busy machine can be
+compared. A measure that became slower by more than a tenth is reported, but is not an error: the machine may be shared.
 """
 
 from __future__ import annotations
@@ -134,10 +134,10 @@ def row(measure: Measure, runs: Sequence[Timed], kept: Figures) -> str:
     seconds = sorted(each.seconds for each in runs)
     bars = [f"{bar:.1f}" if bar else "" for bar in (measure.bar, measure.stretch)]
     before = kept.ratios.get(measure.name)
-    told = f"{before:.2f}" if before else "none"
+    stored_text = f"{before:.2f}" if before else "none"
     return (
         f"{f'{measure.name}: {measure.title}':44.44} {seconds[0]:7.2f} {statistics.median(seconds):7.2f}"
-        f" {seconds[-1]:7.2f} {bars[0]:>6} {bars[1]:>7} {_ratio(runs):10.2f}  {told:>6}"
+        f" {seconds[-1]:7.2f} {bars[0]:>6} {bars[1]:>7} {_ratio(runs):10.2f}  {stored_text:>6}"
         f"  {max(each.memory for each in runs):8.0f}"
     )
 
@@ -151,18 +151,18 @@ def gathered(found: Mapping[str, Sequence[Timed]]) -> Figures:
 
 def growths(found: Mapping[str, Sequence[Timed]]) -> list[str]:
     """Return the cost of one more kernel and of one more case, in seconds and in yardsticks."""
-    told = []
+    lines = []
     for growth in _GROWTH:
         if growth.less in found and growth.more in found:
             steps = growth.many - growth.few
             runs = [found[name] for name in (growth.less, growth.more)]
             low, high = (statistics.median(run.seconds for run in each) for each in runs)
             more = high - low
-            told.append(
+            lines.append(
                 f"{growth.title}: {more:.2f} s more for {steps:g} more {growth.unit}s, {more / steps:.4f} s or"
                 f" {(_ratio(runs[1]) - _ratio(runs[0])) / steps:.4f} yardsticks each"
             )
-    return told
+    return lines
 
 
 def _ratio(runs: Sequence[Timed]) -> float:

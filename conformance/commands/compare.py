@@ -97,7 +97,7 @@ def _read(options: argparse.Namespace) -> _Asked:
 
 
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
-    """Return the options of the run over each side that is not a folder of results; UsageError if it cannot be judged."""
+    """Return the options for running each side that is not a results folder; UsageError if one cannot be judged."""
     asked = {"base": options.base, "head": options.head}
     runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
     if (options.conform_patch or options.conform_config) and "head" not in runs:
@@ -196,12 +196,12 @@ def _repeat(kernels: Mapping[str, Kernel], again: list[Case], asked: _Asked) -> 
 
 
 def _tenths(progress: Callable[[str], None]) -> Callable[[int, int], None]:
-    told = 0
+    tenth = 0
 
     def done(count: int, total: int) -> None:
-        nonlocal told
-        if count * 10 // total > told:
-            told = count * 10 // total
+        nonlocal tenth
+        if count * 10 // total > tenth:
+            tenth = count * 10 // total
             progress(f"{count}/{total} reruns done")
 
     return done

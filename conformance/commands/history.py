@@ -106,8 +106,8 @@ def _why(case: CaseHistory) -> str:
     runs: dict[str, list[int]] = {}
     for number, cause in case.causes:
         runs.setdefault(cause, []).append(number)
-    told = [f"{cause} changed in run{'s' * (len(on) > 1)} {_listed(on)}" for cause, on in runs.items()]
-    return f" ({'; '.join(told)})"
+    changes = [f"{cause} changed in run{'s' * (len(on) > 1)} {_listed(on)}" for cause, on in runs.items()]
+    return f" ({'; '.join(changes)})"
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -28,7 +28,7 @@ def merge(options: argparse.Namespace) -> int:
     output = Path(options.output)
     paths = [Path(each) for each in options.directory]
     if any(os.path.realpath(_log(path)) == os.path.realpath(_log(output)) for path in paths):
-        raise UsageError(f"--output {output} is one of the runs to merge", hint="choose a folder of its own")
+        raise UsageError(f"--output {output} is one of the runs to merge", hint="choose another folder")
     runs = [read(path) for path in paths]
     _check_distinct(paths, runs)
     lacking = missing(runs)

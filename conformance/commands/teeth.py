@@ -30,16 +30,16 @@ def teeth(options: argparse.Namespace) -> int:
     bench = Bench(options.kernel or faults.kernel(), folder, workers, options.stress)
     if not options.list:
         _try(chosen, bench, again=options.again)
-    told = {fault.number: recall(folder, fault.number) for fault in chosen}
-    put(table(chosen, told, style), sys.stdout)
-    unfound = [fault for fault in chosen if not _settled(fault, told[fault.number])]
+    outcomes = {fault.number: recall(folder, fault.number) for fault in chosen}
+    put(table(chosen, outcomes, style), sys.stdout)
+    unfound = [fault for fault in chosen if not _settled(fault, outcomes[fault.number])]
     return int(ExitCode.UNEXPECTED if unfound and not options.list else ExitCode.OK)
 
 
 def _try(chosen: Sequence[Fault], bench: Bench, *, again: bool) -> None:
     """Try each fault whose outcome is not known, and keep the outcome at once."""
-    told = {fault.number: None if again else recall(bench.folder, fault.number) for fault in chosen}
-    left = [fault for fault in chosen if unsettled(fault, bench, told[fault.number])]
+    outcomes = {fault.number: None if again else recall(bench.folder, fault.number) for fault in chosen}
+    left = [fault for fault in chosen if unsettled(fault, bench, outcomes[fault.number])]
     if not left:
         return
     resolve(bench.spec, progress=_note)
@@ -51,20 +51,20 @@ def _try(chosen: Sequence[Fault], bench: Bench, *, again: bool) -> None:
     # One stage after the other for all faults: the first takes seconds and finds most, the last takes minutes.
     while left:
         for place, fault in enumerate(left, 1):
-            outcome = attempt(fault, bench, frozenset(clean.unexpected), told[fault.number])
-            told[fault.number] = outcome
+            outcome = attempt(fault, bench, frozenset(clean.unexpected), outcomes[fault.number])
+            outcomes[fault.number] = outcome
             save(bench.folder, outcome)
             _note(f"stage {outcome.stages}, {place} of {len(left)}: {fault.number} {fault.title}: {_word(outcome)}")
-        left = [fault for fault in left if unsettled(fault, bench, told[fault.number])]
+        left = [fault for fault in left if unsettled(fault, bench, outcomes[fault.number])]
 
 
-def table(chosen: Sequence[Fault], told: dict[int, Outcome | None], style: Style) -> Iterator[str]:
+def table(chosen: Sequence[Fault], outcomes: dict[int, Outcome | None], style: Style) -> Iterator[str]:
     """Yield a line for each fault, the faults that survived, and the functions that no fault touches."""
-    tried = [outcome for outcome in told.values() if outcome is not None]
+    tried = [outcome for outcome in outcomes.values() if outcome is not None]
     killed = [outcome for outcome in tried if outcome.killed_by]
     yield style.paint(f"{len(chosen)} faults, {len(tried)} tried, {len(killed)} found", "strong")
     for fault in chosen:
-        outcome = told[fault.number]
+        outcome = outcomes[fault.number]
         yield ""
         yield from style.wrap(f"{fault.number:3} {fault.title}", then="    ")
         yield from style.wrap(f"{fault.function}, {fault.file}, {fault.kind}", first="    ")
@@ -72,7 +72,7 @@ def table(chosen: Sequence[Fault], told: dict[int, Outcome | None], style: Style
             yield from style.wrap(f"{_word(outcome)} ({outcome.seconds:.0f} s, {outcome.cases} cases)", first="    ")
         if fault.survives:
             yield from style.wrap(f"no case can find it: {fault.survives}", first="    ")
-    survivors = [each for each in chosen if (outcome := told[each.number]) is not None and not outcome.killed_by]
+    survivors = [each for each in chosen if (outcome := outcomes[each.number]) is not None and not outcome.killed_by]
     if survivors:
         numbers = ", ".join(str(fault.number) for fault in survivors)
         yield from ("", *style.wrap(f"Not found: {numbers}"))

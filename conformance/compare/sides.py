@@ -113,13 +113,13 @@ def pairs(base: list[Subject], head: list[Subject]) -> list[tuple[Subject, Subje
 def require_common(base: Subject, head: Subject, old: Collection[str], new: Collection[str]) -> None:
     """Raise UsageError if the two sides have no case in common."""
     if not set(old) & set(new):
-        told = (
+        examples = (
             f"{name} {side.event.title} has {f'{len(ids)}, e.g. {next(iter(ids))}' if ids else 'none'}"
             for name, side, ids in (("base", base, old), ("head", head, new))
         )
         suites = f" ({base.suite}; {head.suite})" if base.suite != head.suite else ""
         raise UsageError(
-            f"the two sides have no case in common: {', '.join(told)}{suites}",
+            f"the two sides have no case in common: {', '.join(examples)}{suites}",
             hint="compare runs of the same cases, or the kernels themselves",
         )
 

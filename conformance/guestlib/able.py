@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Which sockets this guest can make, whatever the configuration of its kernel says, and which modules were refused.
 
-Where nobody has the configuration, also which other features the kernel has.
+If the configuration is not available, it also finds out which other features the kernel has.
 """
 
 from __future__ import annotations

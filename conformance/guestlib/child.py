@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A child process that owns a socket, does with it as it is told, and knows nothing of maps.
+"""A child process that owns a socket, carries out commands on it, and has no maps.
 
 A fork costs more under emulation than all the rest of a case. So one child is kept and serves all cases that do not end
 it. It gets one message a command and sends one an answer; descriptors go another way, so that one can be in flight
@@ -107,7 +107,7 @@ class Child:
         self.pid = -1
 
     def enter_thread(self) -> int:
-        """Have a thread with a table of descriptors of its own obey from now on; return its id."""
+        """Let a thread with its own descriptor table carry out the commands from now on; return its id."""
         self.order("obey_in_thread")
         return int(self.command("tell_thread"))
 
@@ -138,7 +138,7 @@ class _Commands:
         self._obeying = True
 
     def obey(self) -> None:
-        """Do what we are told until we are told to stop, or nobody is there to tell us."""
+        """Carry out commands until `stop`, or until the parent is gone."""
         while self._obeying and (message := self._control.recv(_ROOM)):
             name, arguments = marshal.loads(message)  # noqa: S302 - our own parent wrote it
             try:
@@ -152,7 +152,7 @@ class _Commands:
     tell_thread = staticmethod(threading.get_native_id)
 
     def obey_in_thread(self) -> None:
-        """Let a thread with a table of descriptors of its own obey, until it is told to `leave_thread`."""
+        """Let a thread with its own descriptor table carry out the commands, until `leave_thread`."""
         thread = threading.Thread(target=self._obey_apart)
         thread.start()
         thread.join()
@@ -215,7 +215,7 @@ class _Commands:
         _open(self._owned).sendall(flood())
 
     def move(self, cgroups: list[str]) -> None:
-        """Move into the second of some cgroups; back into the first, and remove the others, when nobody commands us."""
+        """Move into the second of some cgroups; back into the first, and remove the others, when the parent is gone."""
         # So that we outlive those who command us.
         os.setsid()
         procfs.LIBC.prctl(_PR_SET_PDEATHSIG, 0)
@@ -233,7 +233,7 @@ class _Commands:
         """Call a function of the C library that takes numbers and returns one."""
         return procfs.check(getattr(procfs.LIBC, function)(*arguments))
 
-    # Try to steal a descriptor, by the ids of process and descriptor.
+    # Try to duplicate a descriptor with pidfd_getfd(2), by the ids of process and descriptor.
     steal = staticmethod(pidfd.try_to_steal)
 
     def hand_over(self) -> None:

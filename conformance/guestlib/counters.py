@@ -166,7 +166,7 @@ def _collect_garbage() -> None:
         each.close()
 
 
-def told(growth: Growth) -> str:
+def growth_text(growth: Growth) -> str:
     """Name what there is more of, the most of it first; `"balanced"` if nothing."""
     largest = sorted(growth.items(), key=lambda item: -item[1])[:_NAMED]
     return ", ".join(f"{count} {name}" for name, count in largest) or "balanced"

@@ -25,7 +25,7 @@ from conformance.guestlib.answers import Steps, attempt, comes_true, error_name,
 
 Scenario = Callable[[Mapping[str, str]], dict[str, Steps]]
 WHEN_WRONG: list[Callable[[], object]] = []
-"""What discards things that are kept from case to case: after a case that raised nobody knows their state."""
+"""Functions that discard what is kept from case to case: after a case that raised, its state is unknown."""
 TYPES = syscall.ATTACH_TYPES
 """Number of each attach type."""
 UNLIMITED = 1 << 62
@@ -45,7 +45,7 @@ _LENGTH = {"sk_msg": 68, "sk_skb": 0}
 
 
 class ImpossibleError(Exception):
-    """The kernel lacks what a case is made of; the steps say so already."""
+    """The kernel lacks something that the case needs; the steps already say what."""
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def scenario(fill_in: Callable[[Fixture, Mapping[str, str], Steps], None]) -> Sc
 
 
 class State:
-    """What the programs of bpf/programs/redirect.h are told, and what they count."""
+    """What the programs of bpf/programs/redirect.h read from a map as orders, and what they count."""
 
     def __init__(self, fixture: Fixture, *, key: int = 0, flags: int = 0, budget: int = UNLIMITED) -> None:
         self._fixture = fixture
@@ -232,7 +232,7 @@ class Orders:
         _ORDERS.pack_into(self._orders, 0, *self._given.values())
 
     def calls(self, callback: int = 0) -> int:
-        """Return how often the program came to do what it was told."""
+        """Return how often the program carried out its orders."""
         return int(struct.unpack_from("=I", self._orders, _ORDERS.size + 4 * callback)[0])
 
     def answer(self, callback: int = 0) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long a scenario looks for data that is missing although the kernel seems at rest.
+"""How long a scenario waits for data that has not arrived although the kernel seems idle.
 
-The host may ask for a case with a limit to that, once other cases have shown the same loss with all the time there is.
-A scenario asks for it by `limit()`, and tells by `gave_up()` when it has looked in vain.
+Once other cases have shown the same loss with the full grace, the host may run a case with a shorter one.
+A scenario gets it from `limit()`, and calls `gave_up()` if the data did not arrive within it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 LEAST, MOST = 0.01, 1.0
-"""Seconds a limit may be."""
+"""The shortest and the longest limit, in seconds."""
 
 SCENARIO, SECONDS = "grace_scenario", "grace_seconds"
-"""The parameters that a case gets beside its own: whose scenario it is, and the limit."""
+"""Parameters that are added to those of the case: its scenario, and the limit."""
 
 
 class _Limit:
-    """What the case that is carried out now was given."""
+    """The limit of the current case."""
 
     seconds = math.inf
     cuts = 0
@@ -35,7 +35,7 @@ def limit() -> float:
 
 
 def gave_up(waited: float, grace: float) -> None:
-    """Tell that the case looked in vain for so many seconds, and how many it would have been without a limit."""
+    """Record that the case waited this many seconds without success, and how many without a limit."""
     _now.cuts += waited <= grace
 
 

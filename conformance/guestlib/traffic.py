@@ -53,7 +53,7 @@ _recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 Messages = list[bytes | str]
 """Messages in order; `"eof"` and `"!ERRNO"` stand for an end and an error."""
 Segments = list[list[int] | str]
-"""One message: `[offset, length]` into what was sent, or a string for bytes nobody sent."""
+"""One message: `[offset, length]` into what was sent, or a string for bytes that were never sent."""
 
 _WORDS = 96
 _number = itertools.count(1)
@@ -93,7 +93,7 @@ def drain(descriptor: int, *, stream: bool) -> Messages:
             if number == errno.EAGAIN:
                 return found
             found.append(f"!{error_name(number)}")
-            # An error that stays would keep us here for ever; one that was pending has been taken by now.
+            # An error that stays would make this loop endless; a pending one is cleared by now.
             if found[-2:-1] == found[-1:]:
                 return found
             continue
@@ -122,13 +122,13 @@ def take_all(end: socket.socket, *, stream: bool) -> Messages:
             found.append(f"!{data}")
         else:
             found.append("eof" if stream and not data else data)
-        # An end stays, and an error that stays would keep us here for ever.
+        # An end stays, and an error that stays would make this loop endless.
         if found[-1] == "eof" or (isinstance(data, str) and found[-2:-1] == found[-1:]):
             return found
 
 
 def add(found: Messages, messages: Messages) -> None:
-    """Append what was received; an end or an error that stays is told once, however often we look."""
+    """Append what was received; an end or an error that stays is reported once, however often recv(2) returns it."""
     if messages and not (isinstance(messages[0], str) and messages == found[-1:]):
         found += messages
 
@@ -147,7 +147,7 @@ class Rest:
     arrived: bool = True
     """Whether the last round of fences came back."""
     waited: float = 0.0
-    """Seconds at rest in which missing data was looked for in vain."""
+    """Seconds without movement that the case waited for missing data."""
 
 
 def settle(
@@ -221,15 +221,15 @@ class Parts:
         return ", ".join(places) or "nowhere"
 
     def others(self) -> dict[str, str]:
-        """Say what else came: ends and errors by socket, and bytes nobody sent so."""
-        told: dict[str, list[str]] = {}
+        """Return what else came: ends and errors by socket, and bytes that were not sent in this form."""
+        results: dict[str, list[str]] = {}
         for name, data in self._received():
             rest = data
             for part in self._parts.values():
                 rest = b"" if part.startswith(rest) else rest.replace(part, b"", 1)
-            told[name] = [each for each in self.messages[name] if isinstance(each, str)]
-            told[name] += [f"{len(rest)} bytes not sent so"] if rest else []
-        return {f"{name}-reads": ", ".join(dict.fromkeys(what)) for name, what in told.items() if what}
+            results[name] = [each for each in self.messages[name] if isinstance(each, str)]
+            results[name] += [f"{len(rest)} bytes not sent so"] if rest else []
+        return {f"{name}-reads": ", ".join(dict.fromkeys(what)) for name, what in results.items() if what}
 
     def _received(self) -> Iterable[tuple[str, bytes]]:
         for name, messages in self.messages.items():

@@ -43,7 +43,7 @@ class Member:
     drop_home: Callable[[], object]
     """Close the map; a program may still refer to it."""
     pin: Callable[[str], object]
-    """Give the map a name in a folder, and close it but for what `meanwhile` needs."""
+    """Give the map a name in a folder, and close it except for what `meanwhile` needs."""
     detach: Callable[[], object]
     """Detach the programs of the map."""
     swap: Callable[[], object]
@@ -96,7 +96,7 @@ def _shutdown(case: Member) -> None:
 
 
 def _peer_reset(case: Member) -> None:
-    """Have the peer close so that the socket is told of a reset: but for TCP that takes data the peer did not read."""
+    """Close the peer so that the socket gets a reset; except on TCP, that needs data that the peer has not read."""
     if case.peer.family not in (socket.AF_INET, socket.AF_INET6):
         traffic.send(case.end, traffic.payload())
     sockets.abort(case.peer)
@@ -118,7 +118,7 @@ def _dup2(case: Member) -> None:
 
 
 def _in_flight(case: Member) -> None:
-    """Close the socket while a duplicate is in flight, then the sockets that nobody received it from."""
+    """Close the socket while a duplicate is in flight, then the sockets that carry it."""
     outgoing, incoming = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with outgoing, incoming:
         _hand_over(outgoing, case.end)
@@ -157,7 +157,7 @@ def _hand_over(through: socket.socket, what: socket.socket) -> None:
 
 
 def _stolen(case: Member) -> None:
-    """Have the owner close, then close what was stolen."""
+    """Close the owner's descriptor, then the duplicate."""
     assert case.owner
     case.owner.close()
     case.meanwhile()

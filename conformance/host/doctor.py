@@ -50,7 +50,7 @@ class CheckResult:
     name: str
     state: CheckState
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 _TOOLS = {
@@ -82,7 +82,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def _object(finding: CheckResult) -> dict[str, str]:
-    return {"name": finding.name, "state": finding.state.lower(), "text": finding.text, "fix": finding.mend}
+    return {"name": finding.name, "state": finding.state.lower(), "text": finding.text, "fix": finding.fix}
 
 
 def examine() -> Iterator[CheckResult]:
@@ -112,8 +112,8 @@ def render(finding: CheckResult, *, colour: bool) -> str:
     margin = " " * _INDENT
     text = _fold(foreign.line(finding.text), margin)
     lines = [f"{finding.name:<{_INDENT - 9}} {state} {text}"]
-    if finding.mend:
-        lines.append(f"{margin}{_fold('to fix: ' + foreign.line(here(finding.mend)), margin + '  ')}")
+    if finding.fix:
+        lines.append(f"{margin}{_fold('to fix: ' + foreign.line(here(finding.fix)), margin + '  ')}")
     return "\n".join(lines)
 
 
@@ -211,7 +211,7 @@ def _environment() -> Iterator[CheckResult]:
 
 def _cache() -> Iterator[CheckResult]:
     folder = cache.root()
-    mend = "set XDG_CACHE_HOME to a directory with space that you may write"
+    fix = "set XDG_CACHE_HOME to a directory with space that you may write"
     try:
         with cache.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -223,9 +223,9 @@ def _cache() -> Iterator[CheckResult]:
         return
     free = shutil.disk_usage(folder).free // _MEBI
     if free < 512:
-        yield CheckResult("cache", CheckState.MISSING, f"{folder} has only {free} MiB of free space", mend)
+        yield CheckResult("cache", CheckState.MISSING, f"{folder} has only {free} MiB of free space", fix)
     elif free < 4096:
-        yield CheckResult("cache", CheckState.NOTE, f"{folder}, {free} MiB free: room for a kernel or two", mend)
+        yield CheckResult("cache", CheckState.NOTE, f"{folder}, {free} MiB free: room for a kernel or two", fix)
     else:
         yield CheckResult("cache", CheckState.OK, f"{folder}, {free // 1024} GiB free")
 
@@ -249,8 +249,8 @@ def _kvm() -> Iterator[CheckResult]:
     except FileNotFoundError:
         yield CheckResult("/dev/kvm", CheckState.NOTE, "absent: machines are emulated, about ten times slower")
     except PermissionError:
-        mend = "add yourself to the group kvm and log in again"
-        yield CheckResult("/dev/kvm", CheckState.NOTE, "you may not open it: machines are emulated", mend)
+        fix = "add yourself to the group kvm and log in again"
+        yield CheckResult("/dev/kvm", CheckState.NOTE, "you may not open it: machines are emulated", fix)
     except OSError as error:
         yield CheckResult("/dev/kvm", CheckState.NOTE, f"does not open ({error.strerror}): machines are emulated")
     else:

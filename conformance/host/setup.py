@@ -27,7 +27,7 @@ from conformance.host.environment import RUN, Environment
 from conformance.host.packages import HostPackage, apt_get, missing
 
 # A leftover child must not write while the next set-up runs.
-_MORTAL = ("setpriv", "--pdeathsig", "KILL")
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 
 def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[[Sequence[str]], object]) -> int | None:
@@ -155,7 +155,7 @@ def _install_requirements(environment: Environment, command: str) -> None:
         say(f"installing {name} into .venv, every file pinned and hashed")
         # fmt: off
         pip = [
-            *_MORTAL, environment.python, "-I", "-m", "pip", "install",
+            *_DIE_WITH_PARENT, environment.python, "-I", "-m", "pip", "install",
             "--require-hashes",
             "--only-binary", ":all:",
             "--no-input",
@@ -180,7 +180,7 @@ def _make(environment: Environment, log: str) -> None:
     os.rename(environment.folder, old)
     shutil.rmtree(old, ignore_errors=True)
     os.makedirs(environment.folder)
-    if not _logged([*_MORTAL, sys.executable, "-I", "-m", "venv", "--without-pip", environment.folder], log):
+    if not _logged([*_DIE_WITH_PARENT, sys.executable, "-I", "-m", "venv", "--without-pip", environment.folder], log):
         raise HostError(
             f"{sys.executable} could not make {environment.folder}: {_last_error(log, 'Error:')}",
             hint=f"details: {log}",

@@ -27,7 +27,7 @@ symptom, and counts as a row of its own when the kernel is judged.
 
 A case whose symptom shows is `xfail`; if it shows no symptom and the promise that the symptom contradicts is seen to
 hold, it is `xpass`: the row must go. Any third answer is a failure. Of several rows about one case all must show.
-Everything that is wrong beyond the symptom is as wrong as ever.
+Anything else that is wrong still makes the case fail.
 """
 
 from __future__ import annotations

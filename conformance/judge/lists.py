@@ -147,7 +147,7 @@ def read_lists(
     denied = tuple(entry for path in deny for entry in _read(Path(path), day, required=True))
     for entry in (*allowed, *denied):
         if not any(map(entry.names, universe)):
-            raise UsageError(f"{entry.where}: {entry.pattern!r} names no case there is", hint="remove or mend the line")
+            raise UsageError(f"{entry.where}: {entry.pattern!r} names no case there is", hint="remove or fix the line")
     known = tuple(entry for path in splats for entry in _read(Path(path), day, required=True))
     for entry in known:
         try:

@@ -53,9 +53,9 @@ class Need:
     def concerns(self, case: Case, version: Version) -> bool:
         """Whether the case needs the symbol on this kernel."""
         begun = self.since is None or self.since.reached(version)
-        return begun and not (self.until and self.until.reached(version)) and self.speaks_of(case)
+        return begun and not (self.until and self.until.reached(version)) and self.matches(case)
 
-    def speaks_of(self, case: Case) -> bool:
+    def matches(self, case: Case) -> bool:
         """Whether the case needs the symbol on any kernel."""
         params = case.params
         return (
@@ -101,7 +101,7 @@ def _shown_by(defect: str) -> frozenset[str]:
 
 def needs_of(case: Case) -> tuple[Need, ...]:
     """Return the rows about this case on any kernel."""
-    return tuple(need for need in load(NEEDS) if need.speaks_of(case))
+    return tuple(need for need in load(NEEDS) if need.matches(case))
 
 
 def symbols_needed() -> tuple[str, ...]:

@@ -67,8 +67,8 @@ class CaseHistory:
 
     @property
     def _judged(self) -> list[tuple[int, CaseEvent]]:
-        told = ((number, each) for number, each in enumerate(self.runs) if each)
-        return [(number, each) for number, each in told if each.verdict not in (Verdict.SKIP, Verdict.INFRA)]
+        numbered = ((number, each) for number, each in enumerate(self.runs) if each)
+        return [(number, each) for number, each in numbered if each.verdict not in (Verdict.SKIP, Verdict.INFRA)]
 
     @property
     def flips(self) -> int:

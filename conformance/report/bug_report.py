@@ -81,8 +81,8 @@ def _done(case: CaseEvent) -> str:
 def _observed(case: CaseEvent, style: Style) -> list[str]:
     """Return the outcome, unless the differences say all of it, and the differences."""
     vague = case.differences and case.observed in ("other", str(case.verdict))
-    told = [*([] if vague or not case.observed else [case.observed]), *folded(case.differences)]
-    labelled = zip(("observed", *("" for _ in told)), told, strict=False)
+    observations = [*([] if vague or not case.observed else [case.observed]), *folded(case.differences)]
+    labelled = zip(("observed", *("" for _ in observations)), observations, strict=False)
     return [line for label, each in labelled for line in style.wrap(each, first=f"   {label:9} ")]
 
 

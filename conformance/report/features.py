@@ -39,7 +39,7 @@ class _Row:
     match: Mapping[str, str | list[str]]
     shown_by: Mapping[str, list[str]]
 
-    def speaks_of(self, case: CaseEvent) -> bool:
+    def matches(self, case: CaseEvent) -> bool:
         """Return whether the case is about this feature."""
         wanted = ((name, [value] if isinstance(value, str) else value) for name, value in self.match.items())
         return case.group == self.group and all(case.params.get(name) in values for name, values in wanted)
@@ -71,7 +71,7 @@ def _answers(case: CaseEvent) -> Iterator[tuple[str, bool]]:
         return
     given: Mapping[str, Any] = {"outcome": case.observed, **((case.observation or {}).get("steps") or {})}
     for row in _rows():
-        if row.speaks_of(case):
+        if row.matches(case):
             # A case may lack steps on a kernel: after a refusal it stops.
             yield row.name.format(**case.params), all(given.get(step) in those for step, those in row.shown_by.items())
 

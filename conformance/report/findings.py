@@ -80,14 +80,14 @@ def tally(run: Run) -> tuple[str, list[str]]:
 
 def quick(run: Run) -> list[str]:
     """Say what `--quick` left out of a run, and how to run all cases; empty without --quick."""
-    told = []
+    sentences = []
     for slug, choice in run.start.quick.items():
         where = f" of {run.kernel(slug).title}" if len(run.start.quick) > 1 else ""
-        told.append(f"{choice['chose']} of {choice['among']} cases decide all {choice['rows']} rows{where}")
-    if not told:
+        sentences.append(f"{choice['chose']} of {choice['among']} cases decide all {choice['rows']} rows{where}")
+    if not sentences:
         return []
     command = shlex.join(word for word in run.start.command if word != "--quick")
-    return [f"quick: {'; '.join(told)}; run all with: {command}"]
+    return [f"quick: {'; '.join(sentences)}; run all with: {command}"]
 
 
 def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:
@@ -145,13 +145,13 @@ def evidence(case: CaseEvent) -> Iterator[Excerpt]:
 
 def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     """Return lines with the expectation and its reason, the observation, the logs, and the repeat command."""
-    told = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
-    told += [f"flaky: {tries(case)}"] if case.flaky else []
-    told += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
-    told += [*case.differences, *([f"because {why(case)}"] if why(case) else []), *rows(case, kernel)]
+    parts = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
+    parts += [f"flaky: {tries(case)}"] if case.flaky else []
+    parts += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
+    parts += [*case.differences, *([f"because {why(case)}"] if why(case) else []), *rows(case, kernel)]
     for each in evidence(case):
-        told += [f"{each}:", *(f"  {line}" for line in each.excerpt)]
-    return told + ([f"repeat: {case.repeat}"] if case.repeat else [])
+        parts += [f"{each}:", *(f"  {line}" for line in each.excerpt)]
+    return parts + ([f"repeat: {case.repeat}"] if case.repeat else [])
 
 
 def why(case: CaseEvent) -> str:

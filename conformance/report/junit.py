@@ -66,11 +66,11 @@ def _about(run: Run, kernel: KernelEvent) -> Mapping[str, str]:
 def _case(kernel: KernelEvent, case: CaseEvent) -> ET.Element:
     classname, name = foreign.xml(f"{kernel.slug}.{case.group}"), foreign.xml(case.name)
     element = ET.Element("testcase", classname=classname, name=name, time=_seconds(case.seconds))
-    told = story(case, kernel)
+    lines = story(case, kernel)
     if case.verdict in (Verdict.SKIP, Verdict.XFAIL):
         ET.SubElement(element, "skipped", type=str(case.verdict), message=foreign.xml(case.reason))
     elif not case.verdict.expected:
-        _trouble(element, case.verdict, told[0] if told else "", told)
+        _trouble(element, case.verdict, lines[0] if lines else "", lines)
     ET.SubElement(element, "system-out").text = "\n".join(_properties(case))
     return element
 

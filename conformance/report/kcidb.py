@@ -106,16 +106,16 @@ def _test(run: Run, case: CaseEvent) -> dict[str, Any]:
 
 
 def _misc(case: CaseEvent) -> dict[str, Any]:
-    told = {"verdict": str(case.verdict), **case.params, "expected": case.expected, "observed": case.observed}
-    return told | _filled(grounds=[ground.place for ground in case.grounds])
+    properties = {"verdict": str(case.verdict), **case.params, "expected": case.expected, "observed": case.observed}
+    return properties | _filled(grounds=[ground.place for ground in case.grounds])
 
 
 def _issues(case: CaseEvent) -> Iterator[dict[str, Any]]:
     grounds: dict[str, list[Ground]] = {}
     for ground in defects_of(case):
         grounds.setdefault(ground.row, []).append(ground)
-    for name, told in grounds.items():
-        about = {"comment": f"known defect {name}: {summary_of(told)}", "misc": _filled(file=told[0].file)}
+    for name, rows in grounds.items():
+        about = {"comment": f"known defect {name}: {summary_of(rows)}", "misc": _filled(file=rows[0].file)}
         yield _filled(id=_id(name), version=1, origin=ORIGIN, culprit={"code": True}, **about)
 
 
@@ -139,8 +139,8 @@ def _test_id(run: Run, case: CaseEvent) -> str:
 def _run(run: Run) -> str:
     """Name the run, the same for the same log."""
     # New fields of the event log must not change the name of a run that was submitted before.
-    told = encode(run.start).replace(',"quick":{}', "")
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    encoded = encode(run.start).replace(',"quick":{}', "")
+    return hashlib.sha256(encoded.encode()).hexdigest()[:16]
 
 
 def _id(*parts: str) -> str:

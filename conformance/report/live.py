@@ -285,8 +285,8 @@ class LiveReporter:
                 self._pending.append(verdict_of(self._run, event, self._style))
             if not event.verdict.expected:
                 self._announced += 1
-                if told := announcement(self._run, event, self._announced, self._style):
-                    self._draw(told)
+                if lines := announcement(self._run, event, self._announced, self._style):
+                    self._draw(lines)
 
     @_never_raises
     def note(self, text: str) -> None:

@@ -158,9 +158,9 @@ def _counts(cases: Sequence[CaseEvent], instead: str = "") -> tuple[str, ...]:
     """Return the number of cases, of each expected verdict, and of unexpected cases."""
     counts = Counter(case.verdict for case in cases)
     bad = sum(not case.verdict.expected for case in cases)
-    told = instead or (str(bad) if bad else "")
+    cell = instead or (str(bad) if bad else "")
     numbers = (len(cases), *(counts[each] for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP)))
-    return (*(str(number or "-") for number in numbers), f"**{told}**" if told else "-")
+    return (*(str(number or "-") for number in numbers), f"**{cell}**" if cell else "-")
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

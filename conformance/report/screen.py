@@ -78,11 +78,11 @@ def _bars(run: Run, columns: int, style: Style) -> list[str]:
 
 def _running(state: RunProgress, columns: int, style: Style) -> list[str]:
     case, seconds = state.running
-    told = f" for {seconds:.0f} s" if seconds >= 1 else ""
+    duration = f" for {seconds:.0f} s" if seconds >= 1 else ""
     # The end of a long id distinguishes it from its neighbours.
-    room = columns - len("running ") - len(told)
+    room = columns - len("running ") - len(duration)
     name = case if len(case) <= room else f"{style.show('…')}{case[len(case) - room + 1 :]}"
-    return [style.paint(style.cut(f"running {name}{told}", columns), "faint")] if case else []
+    return [style.paint(style.cut(f"running {name}{duration}", columns), "faint")] if case else []
 
 
 def _total(run: Run, state: RunProgress, columns: int, style: Style) -> str:

@@ -35,7 +35,7 @@ class Style:
     colour: bool = False
     unicode: bool = True
     program: str = NEUTRAL
-    """The name by which the reader calls this program, in any directory:"""
+    """The command that starts this program, from any directory:"""
     anywhere: str = NEUTRAL
 
     @classmethod

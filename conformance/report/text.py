@@ -184,9 +184,9 @@ def _row(run: Run, slug: str, style: Style) -> tuple[str, str, str]:
     seconds = run.seconds(slug)
     time = f"{seconds:.1f}s" if seconds < 1000 else f"{seconds:.0f}s"
     passed, known, skipped = (counts[each] or "-" for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP))
-    told = f"{'not judged' if kernel.error else bad or '-':>10}"
-    told = style.paint(told, "bad" if bad or kernel.error else "good")
-    numbers = f" {sum(counts.values()) or '-':>5} {passed:>5} {known:>5} {skipped:>4} {told} {time:>6}"
+    unexpected = f"{'not judged' if kernel.error else bad or '-':>10}"
+    unexpected = style.paint(unexpected, "bad" if bad or kernel.error else "good")
+    numbers = f" {sum(counts.values()) or '-':>5} {passed:>5} {known:>5} {skipped:>4} {unexpected} {time:>6}"
     return kernel.title, kernel.release, numbers
 
 
@@ -210,8 +210,8 @@ def _groups(cases: Sequence[CaseEvent], style: Style) -> Iterator[str]:
         verdicts = [case.verdict for case in cases if case.group == group]
         counts, bad = Counter(verdicts), sum(not verdict.expected for verdict in verdicts)
         passed, known, skipped = (counts[each] or "-" for each in (Verdict.PASS, Verdict.XFAIL, Verdict.SKIP))
-        told = style.paint(f"{bad or '-':>10}", "bad" if bad else "good")
-        yield f"{style.show(group):{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {told}"
+        unexpected = style.paint(f"{bad or '-':>10}", "bad" if bad else "good")
+        yield f"{style.show(group):{wide}} {len(verdicts):>5} {passed:>5} {known:>5} {skipped:>4} {unexpected}"
 
 
 def _unexpected(run: Run, number: int, group: Sequence[CaseEvent], style: Style) -> list[str]:

@@ -57,8 +57,8 @@ class Abilities:
         if unknown:
             reply = ask(PROBE, {"symbols": unknown, "modules": not kernel.is_host})
             # A guest that does not answer: its cases will find out why.
-            told = reply.value if reply.status is CallStatus.ANSWERED and isinstance(reply.value, dict) else {}
-            lacking, refused = (_texts(told.get(name)) for name in ("lacking", "refused"))
+            value = reply.value if reply.status is CallStatus.ANSWERED and isinstance(reply.value, dict) else {}
+            lacking, refused = (_texts(value.get(name)) for name in ("lacking", "refused"))
             for symbol in unknown:
                 self._known[symbol] = _why(kernel, symbol, lacking[symbol], refused) if symbol in lacking else ""
         return self.known(case)

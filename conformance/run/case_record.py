@@ -78,11 +78,11 @@ def unjudged(nodeid: str, sentence: str, specs: Mapping[str, str], repeat: str) 
 
 def case_event(record: dict[str, Any], nodeid: str, specs: Mapping[str, str], repeat: str) -> CaseEvent:
     """Return the event of a record that `examine` made."""
-    told = {
+    fields = {
         "nodeid": nodeid,
         "repeat": f"{repeat} --kernel {shlex.quote(specs[record['kernel']])} --case {shlex.quote(record['id'])}",
     }
-    return msgspec.convert(record | told, CaseEvent)
+    return msgspec.convert(record | fields, CaseEvent)
 
 
 def named(nodeid: str, slugs: Iterable[str]) -> tuple[str, Case]:

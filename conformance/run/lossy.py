@@ -26,7 +26,7 @@ OPTION = "conform.fault=lossy"
 _REDIRECT = "conformance.groups.redirect.guest.scenario"
 _SENDING = """
 
-# sk_msg cannot lose what it takes, hence what was sent so is lost on its way to whoever reads it.
+# An SK_MSG program cannot lose data that it accepts, so data that was sent this way is lost before the reader gets it.
 _look_at_all = _Flow._look
 
 

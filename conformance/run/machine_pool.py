@@ -167,10 +167,10 @@ class MachinePool:
             return reply
         lines = (*reply.before, *reply.log)
         texts = symbols.decode(_BREAK.join([*(line.text for line in lines), reply.console]), image, kernel.modules)
-        *told, console = texts.split(_BREAK)
-        told_lines = tuple(replace(line, text=text) for line, text in zip(lines, told, strict=True))
+        *parts, console = texts.split(_BREAK)
+        decoded = tuple(replace(line, text=text) for line, text in zip(lines, parts, strict=True))
         count = len(reply.before)
-        return replace(reply, before=told_lines[:count], log=told_lines[count:], console=console)
+        return replace(reply, before=decoded[:count], log=decoded[count:], console=console)
 
     def machine(self, slug: str) -> Machine:
         """Return a machine that runs this kernel: the one in use, or a new one; ConformError if none starts."""

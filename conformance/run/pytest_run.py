@@ -77,7 +77,7 @@ def _pytest_arguments(options: argparse.Namespace, rest: list[str], *, few: bool
         arguments += ["-n", options.n]
     elif not (few or options.k or any(each.split("=")[0] in _SELECTING or "::" in each for each in rest)):
         arguments += ["-n", "auto"]
-    # The `net` of `-k net` is not a path to cases, though a kernel tree has a directory of that name: with nothing else to
+    # The `net` of `-k net` is not a path, though a kernel tree has a directory of that name: with nothing else to
     # collect, pytest would import the tests of that tree.
     if not any(_names_cases(each) for each in rest):
         arguments.append(os.fspath(_ROOT / "conformance" / "cases"))

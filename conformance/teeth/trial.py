@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Run the suite on a kernel with one fault, until the first case that comes to something unexpected."""
+"""Run the suite on a kernel with one fault, until the first case with an unexpected verdict."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NASTY = "\x00\x1b]0;gone\x07\x1b[2J\x7f\x9b31m\u202e\u200b\u2028\ud800\ufffe\r\n\tok 1 - forged # SKIP ]]> <b> `x` | ]]"
 RANGES = (range(0x3100), range(0xD7F0, 0xE010), range(0xFDD0, 0x10100), range(0xE0000, 0xE0080), (0x1FFFE, 0x10FFFF))
 EVERY = "".join(chr(code) for codes in RANGES for code in codes)
-"""Letters apart, of every kind of character some: controls, formats, separators, surrogates, what is not a character."""
+"""Characters of each category but letters: controls, formats, separators, surrogates, noncharacters."""
 
 
 @pytest.mark.parametrize("show", [foreign.line, foreign.ktap, foreign.markdown, foreign.markdown_code])

@@ -86,19 +86,19 @@ def test_a_folder_that_would_move_the_cursor_is_not_printed(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("see ./conform --help", "see ~/src/suite/conform --help"),
         ("`./conform kernels` lists all; ./conform", "`~/src/suite/conform kernels` lists all; ~/src/suite/conform"),
         ("see ../conform, /x/./conform and ./conform.toml", "see ../conform, /x/./conform and ./conform.toml"),
     ],
 )
-def test_only_commands_are_renamed(text: str, told: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_commands_are_renamed(text: str, expected: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path that ends alike is another thing."""
     monkeypatch.setenv(VARIABLE, os.fspath(home / "src/suite/conform"))
 
-    assert here(text) == told
-    assert here(here(text)) == told
+    assert here(text) == expected
+    assert here(here(text)) == expected
 
 
 def test_a_report_on_a_terminal(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

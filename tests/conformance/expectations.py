@@ -26,8 +26,8 @@ def answers(case: Case, version: str) -> dict[str, str]:
 def shown(case: Case, version: str) -> dict[str, str]:
     """Return the known answers of a kernel of that version: its promises, and its certain defects."""
     known = [row.answers for row in deviations(case, Version.parse(version)) if not row.racy]
-    told = answers(case, version) | {step: answer for each in known for step, answer in each.items()}
-    return {step: answer for step, answer in told.items() if answer != steps.ABSENT}
+    merged = answers(case, version) | {step: answer for each in known for step, answer in each.items()}
+    return {step: answer for step, answer in merged.items() if answer != steps.ABSENT}
 
 
 USUAL: Final = {

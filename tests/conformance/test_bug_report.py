@@ -71,16 +71,16 @@ def test_sends_that_fail_alike_are_one_difference() -> None:
     burst["send"] = ["EACCES"] * count
     case = redirect("sockmap-ingress-to-local-udp4-unix_dgram")
 
-    def told() -> list[str]:
+    def difference_lines() -> list[str]:
         found = flow_differences(case.params, OUTCOMES["delivered"], read(observation, "plain"))
         return [each for each in found if "EACCES" in each]
 
-    assert [each.partition(": ")[2] for each in told()] == [
+    assert [each.partition(": ")[2] for each in difference_lines()] == [
         f"wanted sends to return the byte count, {count} of {count} returned EACCES"
     ]
     burst["send"] = ["EACCES", *burst["sent"][1:]]
-    assert len(told()) == 1
-    assert "wanted send 1 of" in told()[0]
+    assert len(difference_lines()) == 1
+    assert "wanted send 1 of" in difference_lines()[0]
 
 
 def test_an_unexpected_case_shows_its_differences_during_the_run() -> None:

@@ -29,9 +29,9 @@ def commands(path: Path) -> list[list[str]]:
 @pytest.mark.parametrize("name", FILES)
 def test_every_command_is_one(name: str) -> None:
     """Options that were renamed, and shares of a wrong form, are found here and not at night."""
-    told = commands(ROOT / name)
+    called = commands(ROOT / name)
 
-    assert {arguments[0] for arguments in told} >= {"merge", "matrix"}
-    for arguments in told:
+    assert {arguments[0] for arguments in called} >= {"merge", "matrix"}
+    for arguments in called:
         options = cli.parse(arguments)
         assert getattr(options, "shard", None) in (None, "1/4")

@@ -66,7 +66,7 @@ def test_a_comparison(compares: Callable[..., tuple[str, str]]) -> None:
 
 
 def test_a_quiet_comparison_tells_regressions() -> None:
-    """What made the exit code 1 is told whole; fixes and the identity of the kernels are not."""
+    """The reasons for exit code 1 are printed in full; fixes and the identity of the kernels are not."""
     whole, brief = comparison_lines(compared()), brief_lines(compared())
     first = next(number for number, line in enumerate(whole) if "REGRESSIONS" in line)
 

@@ -63,7 +63,7 @@ class TestPruning:
         assert cached.exists()
 
     def test_a_dry_run_removes_nothing(self, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """It only lists, whatever else is said."""
+        """--dry-run only lists, even with --yes."""
         assert cli.main(["kernels", "prune", "--dry-run", "--yes"]) == 0
         assert "3 MiB  templates/abc" in capsys.readouterr().out
         assert cached.exists()
@@ -96,7 +96,7 @@ class TestTheRunningKernel:
     """`host` may hang or crash this machine."""
 
     def test_is_refused_where_nobody_can_be_asked(self, tmp_path: Path) -> None:
-        """One sentence says why, the hint how; nothing is left behind."""
+        """The error says why, and the hint names --yes; no file is left behind."""
         for words in (
             ("run", "host"),
             ("run", "--machine", "host"),

@@ -139,9 +139,9 @@ def test_a_report_is_excused_by_its_chain_of_functions(
     judged: Callable[..., Judgement], chain: str, verdict: Verdict
 ) -> None:
     """A row that names functions excuses no report that went through others."""
-    told = replace(WARNING, text=f"{WARNING.text}\nCall Trace:\n strp_done+0x1/0x2\n sk_psock_drop+0x1/0x2")
+    warning = replace(WARNING, text=f"{WARNING.text}\nCall Trace:\n strp_done+0x1/0x2\n sk_psock_drop+0x1/0x2")
 
-    assert judged(answered((told,)), f'{WARNS}\nchain = "{chain}"').verdict is verdict
+    assert judged(answered((warning,)), f'{WARNS}\nchain = "{chain}"').verdict is verdict
 
 
 def test_a_known_report_is_not_the_cause_of_death(judged: Callable[..., Judgement]) -> None:
@@ -166,18 +166,18 @@ def test_a_verdict_names_its_defects(judged: Callable[..., Judgement]) -> None:
 
 def test_a_known_defect_is_shown_with_the_promise(judged: Callable[..., Judgement]) -> None:
     """The promise and the observed answer are shown for the steps that differ, and for no others."""
-    told = judged(answered(read="nothing"), FORGETS)
+    judgement = judged(answered(read="nothing"), FORGETS)
 
-    assert (told.verdict, told.expected, told.observed) == (Verdict.XFAIL, "read data", "read nothing")
-    assert told.differences == ("wanted read to give data, got nothing",)
+    assert (judgement.verdict, judgement.expected, judgement.observed) == (Verdict.XFAIL, "read data", "read nothing")
+    assert judgement.differences == ("wanted read to give data, got nothing",)
 
 
 def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgement]) -> None:
     """A case that shows a known defect and a report that a list knows names both."""
-    told = judged(answered((OTHER,), read="nothing"), FORGETS, listed="old friend")
+    judgement = judged(answered((OTHER,), read="nothing"), FORGETS, listed="old friend")
 
-    assert (told.verdict, told.deviation) == (Verdict.XFAIL, "r0")
-    assert told.reason == "known defect r0: it forgets (since 5.10); known splat: old friend"
+    assert (judgement.verdict, judgement.deviation) == (Verdict.XFAIL, "r0")
+    assert judgement.reason == "known defect r0: it forgets (since 5.10); known splat: old friend"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ _PATH: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]*")
 def paths_in(page: str) -> set[str]:
     """Return the paths that a page names in backticks or as files of a diff."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    told = [*re.findall(r"`([^`\n]+)`", text), *re.findall(r"^--- (\S+)$", text, re.MULTILINE)]
-    return {each.replace("NAME", "*").replace("GROUP", "*") for each in told if _PATH.fullmatch(each)}
+    quoted = [*re.findall(r"`([^`\n]+)`", text), *re.findall(r"^--- (\S+)$", text, re.MULTILINE)]
+    return {each.replace("NAME", "*").replace("GROUP", "*") for each in quoted if _PATH.fullmatch(each)}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -101,7 +101,7 @@ def test_a_cache_that_cannot_be_written_is_missing(programs: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(programs / "clang"))
     found = findings()["cache"]
     assert found.state is CheckState.MISSING
-    assert "XDG_CACHE_HOME" in found.mend
+    assert "XDG_CACHE_HOME" in found.fix
 
 
 def test_a_cache_that_can_be_written_is_left_clean(programs: Path, tmp_path: Path) -> None:

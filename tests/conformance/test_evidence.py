@@ -118,9 +118,9 @@ class TestTheRecorder:
         recorder.add(replace(BAD, id="redirect/other"))
         recorder.end(1.0)
 
-        told = " ".join(screen.getvalue().split())
-        assert told.count("cannot write the evidence of") == 1
-        assert f"cannot write the evidence of {BAD.id} to" in told
+        shown = " ".join(screen.getvalue().split())
+        assert shown.count("cannot write the evidence of") == 1
+        assert f"cannot write the evidence of {BAD.id} to" in shown
         assert [case.evidence for case in read(tmp_path).cases["debian-6.12"]] == ["", ""]
 
 

@@ -79,9 +79,9 @@ def test_a_record_says_which_defects_the_case_should_show(tmp_path: Path, monkey
     monkeypatch.setattr(pool, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
     monkeypatch.setattr(pool, "ask", lambda *arguments: Reply(CallStatus.ANSWERED, {}))
     asked = [case for case in cases() if case.id in SHOWING]
-    told = {case.id: examine(pool, SLUG, case)[1]["may_show"] for case in asked}
+    shown = {case.id: examine(pool, SLUG, case)[1]["may_show"] for case in asked}
 
-    assert told == SHOWING
+    assert shown == SHOWING
     path = tmp_path / "denied"
     path.write_text("attach # it is late; link=https://example.org/1; kernel=6.12; until=2999-01-01\n")
     denied = read_lists([], [str(path)], [], universe=[case.id for case in attach_cases()])

@@ -196,7 +196,7 @@ def test_a_missing_symbol_skips_what_needs_it_by_name(missing: str, name: str, v
 
 
 def test_nothing_is_skipped_on_a_full_or_an_unknown_configuration() -> None:
-    """Modules count as present; an unknown configuration is not a reason; a kernel too old for a kind is still asked."""
+    """Modules count as present; an unknown configuration skips nothing; a kernel too old for a kind is still tested."""
     for config in (DEBIAN, {}):
         assert not any(unmet(each, facts("5.10.223", **config)) for each in redirect_cases())
 

@@ -188,9 +188,9 @@ def test_a_row_is_told_for_the_branch() -> None:
         link="CVE-1",
     )
 
-    told = 'expect/x.toml: y (since {}, until 7.0, 0123456789ab "bpf: Mend it", CVE-1)'
-    assert ground.sentence("6.1.77") == told.format("6.1.32")
-    assert ground.sentence("6.12") == ground.sentence() == told.format("6.4")
+    sentence = 'expect/x.toml: y (since {}, until 7.0, 0123456789ab "bpf: Mend it", CVE-1)'
+    assert ground.sentence("6.1.77") == sentence.format("6.1.32")
+    assert ground.sentence("6.12") == ground.sentence() == sentence.format("6.4")
     assert replace(ground, since={}, until={}, commit="", subject="", link="").sentence() == "expect/x.toml: y"
 
 

@@ -91,15 +91,15 @@ def test_what_is_printed(tmp_path: Path) -> None:
     done = conform("history", str(tmp_path), cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
-    assert told[:5] == [
+    lines = done.stdout.splitlines()
+    assert lines[:5] == [
         "  1  2026-11-01T01:00:00Z  1 kernel, 3 cases, 0 unexpected",
         "     suite of no known commit",
         "     debian:6.12 6.12.107+deb12-amd64",
         "  2  2026-11-02T01:00:00Z  1 kernel, 3 cases, 2 unexpected",
         "  3  2026-11-03T01:00:00Z  1 kernel, 3 cases, 1 unexpected",
     ]
-    assert told[8:] == [
+    assert lines[8:] == [
         "",
         "redirect/c",
         "  debian:6.12  .~.  2 flips (neither suite nor kernel changed in runs 2 and 3),",
@@ -123,9 +123,9 @@ def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:
         run.kernels[KERNEL.slug] = kernel
     write(tmp_path, runs)
 
-    told = conform("history", str(tmp_path), cwd=tmp_path).stdout.splitlines()
+    lines = conform("history", str(tmp_path), cwd=tmp_path).stdout.splitlines()
 
-    assert [line.strip() for line in told[:12] if line.startswith("     ")] == [
+    assert [line.strip() for line in lines[:12] if line.startswith("     ")] == [
         "suite aaaaaaaaaaaa",
         "debian:6.12 6.12.107+deb12-amd64",
         "suite aaaaaaaaaaaa -> bbbbbbbbbbbb",
@@ -133,7 +133,7 @@ def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:
         "suite bbbbbbbbbbbb -> cccccccccccc",
         "debian:6.12 6.12.107+deb12-amd64 -> 6.12.109+deb13-amd64",
     ]
-    assert " ".join(" ".join(told[16:]).split()) == (
+    assert " ".join(" ".join(lines[16:]).split()) == (
         "redirect/a debian:6.12 .F. F. 4 flips (the suite changed in run 2; the kernel changed in run 3;"
         " the suite and the kernel changed in run 5; neither suite nor kernel changed in run 6)"
     )

@@ -91,7 +91,7 @@ def test_the_disk_is_full_when_a_template_is_made(
     guest_bundle()  # made, for it goes into the cache
     fillers: list[threading.Thread] = []
 
-    def told(text: str) -> None:
+    def progress(text: str) -> None:
         if text.startswith("booting") and moment == "while-booting":
             fillers.append(threading.Thread(target=_fill, args=(disk,)))
             fillers[0].start()
@@ -102,7 +102,7 @@ def test_the_disk_is_full_when_a_template_is_made(
         (cache.root() / "images").symlink_to(images)
         before = census()
         with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool, pytest.raises(HostError) as caught:
-            pool.prepare(SLUG, told)
+            pool.prepare(SLUG, progress)
         for filler in fillers:
             filler.join()
         left = left_over(before)

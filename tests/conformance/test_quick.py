@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`--quick`: everything the tables say of a kernel is decided by a case, and no case is chosen in vain."""
+"""`--quick`: everything the tables say of a kernel is decided by a case, and no case is chosen without need."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def test_a_report_says_what_was_left_out() -> None:
     run = report_runs.healthy()
     assert quick(run) == []
     command = ("./conform", "run", "--quick", "--kernel", "debian:6.12")
-    told = {"debian-6.12": {"chose": 212, "among": 3954, "rows": 431}}
+    choice = {"debian-6.12": {"chose": 212, "among": 3954, "rows": 431}}
     object.__setattr__(run.start, "command", command)
-    object.__setattr__(run.start, "quick", told)
+    object.__setattr__(run.start, "quick", choice)
 
     assert quick(run) == [
         "quick: 212 of 3954 cases decide all 431 rows; run all with: ./conform run --kernel debian:6.12"

@@ -34,10 +34,10 @@ def run_with(*grounds: Ground) -> Run:
     run = report_runs.healthy()
     (slug,) = run.slugs[:1]
     some = run.cases[slug][0]
-    told = ((SHOWN, Verdict.XFAIL), (GONE, Verdict.XPASS))
+    shown = ((SHOWN, Verdict.XFAIL), (GONE, Verdict.XPASS))
     cases: list[CaseEvent] = [
         replace(some, id=f"redirect/{ground.row}", verdict=verdict, grounds=(ground,), may_show=(ground.row,))
-        for ground, verdict in told
+        for ground, verdict in shown
     ]
     others = ((Verdict.FAIL, ("unseen", "numbered")), (Verdict.SKIP, ("skipped",)), (Verdict.INFRA, ("skipped",)))
     cases += [replace(some, id=f"redirect/{verdict}", verdict=verdict, may_show=rows) for verdict, rows in others]

@@ -147,8 +147,8 @@ def test_a_resumed_run_counts_what_it_does_itself(sitting: int, verdict: Verdict
     for case in rest:
         elapsed += case.seconds / 2
         new.append(replace(case, at=100 + elapsed))
-        told = {case.id: case for case in (*old, *new)}
-        left = forecast.left(replace(whole, cases={"debian-6.12": list(told.values())}), elapsed)
+        judged = {case.id: case for case in (*old, *new)}
+        left = forecast.left(replace(whole, cases={"debian-6.12": list(judged.values())}), elapsed)
         if total / 10 < elapsed < 0.99 * total:
             assert left is not None
             assert (total - elapsed) / 2 < left < (total - elapsed) * 2

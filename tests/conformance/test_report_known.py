@@ -15,8 +15,8 @@ def case(kernel: str, name: str, *grounds: Ground) -> CaseEvent:
     """Return a case that shows defects."""
     some = report_runs.healthy().cases["debian-6.12"][0]
     deviation = " ".join(ground.row for ground in grounds if ground.source is Source.DEFECT)
-    told = {"verdict": Verdict.XFAIL, "deviation": deviation, "reason": "a sentence", "grounds": grounds}
-    return replace(some, kernel=kernel, id=f"teardown/{name}", **told)  # type: ignore[arg-type]
+    fields = {"verdict": Verdict.XFAIL, "deviation": deviation, "reason": "a sentence", "grounds": grounds}
+    return replace(some, kernel=kernel, id=f"teardown/{name}", **fields)  # type: ignore[arg-type]
 
 
 def defect(row: str, reason: str, **more: str) -> Ground:
@@ -31,7 +31,7 @@ PROMISE = replace(DEAF, source=Source.PROMISE, row="receive")
 LINE = Ground(file="splats", row="line 1", source=Source.LIST, reason="x")
 
 
-def test_ways_of_one_row_are_one_defect() -> None:
+def test_variants_of_one_row_are_one_defect() -> None:
     """A defect is described once, with every commit and link and no version; a case counts for each defect it shows."""
     cases = [
         case("a", "long-name", DEAF, PROMISE),
@@ -57,7 +57,7 @@ def test_the_example_shows_little_else() -> None:
 
 
 def test_what_a_list_excuses_has_no_name() -> None:
-    """A list's excuse has only a reason; another reason is another row."""
+    """A splat that a list excuses has no name, only a reason; each reason is listed separately."""
     found = known_defects([case("a", "n", PROMISE, LINE), case("a", "m", replace(LINE, reason="y"))])
 
     assert [(each.name, each.reason) for each in found] == [("", "x"), ("", "y")]

@@ -54,7 +54,7 @@ def test_a_known_defect_is_shown_with_the_promise() -> None:
 
 
 def test_a_cell_shows_that_some_of_its_cases_never_ran() -> None:
-    """A cell for four cases of which three were run says so; a complete cell does not."""
+    """A cell says how many of its eight cases were not run; a complete cell does not mention it."""
     run = report_runs.healthy()
     dropped = [case for case in run.cases["debian-6.12"] if case.id.endswith("sockmap-ingress-to-local-udp4-tcp4")]
     assert len(dropped) == 1

@@ -96,7 +96,7 @@ def test_a_torn_last_line_costs_that_line_only(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_shards_of_a_kernel_are_one_kernel() -> None:
-    """Two halves of a run report what the whole would have, but for the seconds."""
+    """Two halves of a run give the same report as the whole run, except for the seconds."""
     whole = report_runs.sick()
     halves = []
     for half in (slice(0, 400), slice(400, None)):

@@ -51,17 +51,17 @@ def test_a_machine_is_lost(tmp_path: Path) -> None:
                 lost, *others = far.connections()
                 far.server.kill()
                 os.kill(lost, signal.SIGKILL)
-                told, _ = process.communicate(timeout=5 * PATIENCE)
+                output, _ = process.communicate(timeout=5 * PATIENCE)
             finally:
                 process.terminate()
 
     run = read(tmp_path / "out")
     passed = {case.id for case in run.cases[SLUG] if case.verdict is Verdict.PASS}
-    assert "a machine is lost, the others go on" in told
+    assert "a machine is lost, the others go on" in output
     assert others
     # The case of the lost worker is infra until it is judged again; nothing else is unexpected.
-    assert len(passed) == run.start.selected[SLUG] > 50, told
+    assert len(passed) == run.start.selected[SLUG] > 50, output
     assert {case.verdict for case in run.unexpected()} <= {Verdict.INFRA}
-    assert process.returncode in (0, 128), told
+    assert process.returncode in (0, 128), output
     assert (tmp_path / "cache" / cache.root().name / "templates").is_dir()
     assert (tmp_path / "home" / ROOT.name / "conformance").is_dir()

@@ -23,11 +23,11 @@ import threading, time
 from conformance.guestlib import grace
 
 def limited(arguments):
-    sound, lose = redirect._Flow._send, getattr(Faults, arguments["fault"])
+    original, sends = redirect._Flow._send, getattr(Faults, arguments["fault"])
     timers, numbers = [], iter(range(1000))
     def send(self, message):
-        if lose(next(numbers), message, self, timers):
-            return sound(self, message)
+        if sends(next(numbers), message, self, timers):
+            return original(self, message)
         self._accepted += len(message)
         return len(message)
     redirect._Flow._send, redirect.GRACE = send, arguments["grace"]
@@ -35,13 +35,13 @@ def limited(arguments):
     try:
         found = grace.limited(arguments["case"])
     finally:
-        redirect._Flow._send = sound
+        redirect._Flow._send = original
         for timer in timers:
             timer.join()
     return found | {"seconds": time.monotonic() - begin, "after": grace.limit() == float("inf")}
 
 class Faults:
-    # Each says whether a message is sent as ever, by its number in the case.
+    # Each returns whether a message is sent normally, by its number in the case.
     def nothing(number, message, flow, timers):
         return True
 

@@ -141,9 +141,9 @@ def host() -> Iterator[Session]:
 )
 def test_the_end_of_each_thread_is_reported(host: Session, deed: str, came: str, *, received: bool) -> None:
     """A thread may find its sockets closed by others; any other error of a thread is reported."""
-    told, flowed, _ = ask(host, "run", deed=deed, seed="3")
+    answer, flowed, _ = ask(host, "run", deed=deed, seed="3")
 
-    assert told == came
+    assert answer == came
     assert flowed or not received
 
 
@@ -154,10 +154,10 @@ def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
 
 def test_a_thread_that_waits_for_a_stuck_one_is_not_named(host: Session) -> None:
     """Two threads are stuck, one of them only waits for its turn: the other is reported."""
-    told = ask(host, "run", deed="hang in turn", seed="3")[0]
+    answer = ask(host, "run", deed="hang in turn", seed="3")[0]
 
-    assert told.count("stuck") == 1
-    assert "futex" not in told
+    assert answer.count("stuck") == 1
+    assert "futex" not in answer
 
 
 @pytest.mark.parametrize(

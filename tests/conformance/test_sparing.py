@@ -59,7 +59,7 @@ class FakeKernel(ScriptedPool):
     def __init__(self, behave: Callable[[Case, bool], dict[str, Any] | Reply], cut: int = 1) -> None:
         super().__init__()
         self._behave, self._cut = behave, cut
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def ask(self, slug: str, case: Case, evidence: Evidence = NO_EVIDENCE) -> Reply:
         """Answer in the form of the scenario that is called."""

@@ -96,7 +96,7 @@ def for_32_bits() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "told", "hint"),
+    ("content", "description", "hint"),
     [
         (for_32_bits(), "a bzImage for 32-bit x86", "give a bzImage"),
         (elf(3, bits=1), "a 32-bit ELF file", "give a bzImage"),
@@ -110,10 +110,10 @@ def for_32_bits() -> bytes:
         (lzma.compress(fakes.vmlinux()), "compressed with xz", "unxz"),
     ],
 )
-def test_what_a_file_is_that_is_no_kernel(tmp_path: Path, content: bytes, told: str, hint: str) -> None:
+def test_what_a_file_is_that_is_no_kernel(tmp_path: Path, content: bytes, description: str, hint: str) -> None:
     """The error names what the file is, with a hint what to do."""
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(KernelError, match=f"file is not an x86-64 kernel: it is {told}$") as caught:
+    with pytest.raises(KernelError, match=f"file is not an x86-64 kernel: it is {description}$") as caught:
         resolve(str(tmp_path / "file"))
     assert hint in caught.value.hint
     assert caught.value.exit_code is ExitCode.CANNOT_JUDGE

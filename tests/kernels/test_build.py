@@ -30,8 +30,8 @@ pytestmark = BUILT
 
 def test_a_commit_is_built(linux: Path) -> None:
     """The kernel of a commit names its source, is cached, and the repository is unchanged."""
-    before, told = everything(linux), list[str]()
-    kernel = resolve("tree:.@HEAD", progress=told.append)
+    before, messages = everything(linux), list[str]()
+    kernel = resolve("tree:.@HEAD", progress=messages.append)
     assert (kernel.release, kernel.slug) == (fakes.RELEASE, "tree-linux-head")
     assert kernel.image is not None
     assert kernel.config["BPF_STREAM_PARSER"] == "y"
@@ -39,7 +39,7 @@ def test_a_commit_is_built(linux: Path) -> None:
     assert kernel.provenance["repository"] == str(linux)
     assert (kernel.provenance["subject"], kernel.provenance["preset"]) == ("Begin", "fast")
     assert kernel.modules is None
-    assert any("built in" in line for line in told)
+    assert any("built in" in line for line in messages)
     assert resolve("tree:.@HEAD") == kernel
     assert resolve("tree:.").digest == kernel.digest
     assert sorted(compiled()) == ["net/core/skmsg.o", "net/core/sock_map.o"]
@@ -189,18 +189,18 @@ def test_debian_s_source(linux: Path, tmp_path: Path, archive: fakes.FakeArchive
     commit("Have a link and an executable")
     archive.add(fakes.image_package(tmp_path))
     archive.add(sources(linux, tmp_path, "6.12.95-1"), name="linux-source-6.12", version="6.12.95-1")
-    told: list[str] = []
-    kernel = resolve("source:6.12", progress=told.append)
+    messages: list[str] = []
+    kernel = resolve("source:6.12", progress=messages.append)
     assert kernel.provenance["tree"] == git("rev-parse", "HEAD^{tree}").strip()
     assert (kernel.provenance["package"], kernel.provenance["version"]) == ("linux-source-6.12", "6.12.95-1")
-    assert any("downloading linux-source-6.12" in line for line in told)
+    assert any("downloading linux-source-6.12" in line for line in messages)
     assert [offer.release for offer in inventory.offered()] == [fakes.RELEASE]
 
-    told.clear()
+    messages.clear()
     change("net/core/skmsg.c")
     archive.add(sources(linux, tmp_path, "6.12.96-1"), name="linux-source-6.12", version="6.12.96-1")
-    assert resolve("source:6.12", progress=told.append) == kernel
-    assert not told
+    assert resolve("source:6.12", progress=messages.append) == kernel
+    assert not messages
     newer = resolve("source:6.12", refresh=True)
     assert newer.provenance["version"] == "6.12.96-1"
     assert compiled()[2:] == ["net/core/skmsg.o"]

@@ -77,10 +77,10 @@ def test_a_thread_is_its_series(linux: Path, tmp_path: Path) -> None:
     mails.insert(0, f"From a Mon Sep 17 00:00:00 2001\nFrom: b <b@invalid>\nSubject: Re: [PATCH v2 1/2] n\n\n"
                     f"Rather:\n---\n{reply}\n\n")  # fmt: skip
     (tmp_path / "thread.mbox").write_text("".join(reversed(mails)))
-    told: list[str] = []
-    kernel = resolve(f"tree:.@HEAD~2,patch={tmp_path / 'thread.mbox'}", progress=told.append)
+    messages: list[str] = []
+    kernel = resolve(f"tree:.@HEAD~2,patch={tmp_path / 'thread.mbox'}", progress=messages.append)
     assert kernel.digest == resolve("tree:.@HEAD").digest
-    assert any("the diff in the reply 'Re: [PATCH v2 1/2] n' is left out" in each for each in told)
+    assert any("the diff in the reply 'Re: [PATCH v2 1/2] n' is left out" in each for each in messages)
 
 
 def test_a_patch_that_does_not_apply(linux: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ OTHER = "6.12.90+deb12-amd64"
 
 def test_resolve(stocked: fakes.FakeArchive) -> None:
     """A kernel is found by branch, fetched and unpacked: plain modules, only those a guest may need, indexed."""
-    told: list[str] = []
-    kernel = resolve("debian:6.12", progress=told.append)
+    messages: list[str] = []
+    kernel = resolve("debian:6.12", progress=messages.append)
     assert (kernel.release, kernel.version, kernel.slug) == (fakes.RELEASE, Version(6, 12, 95), "debian-6.12")
     assert kernel.image is not None
     assert kernel.image.name == "vmlinux"
@@ -41,7 +41,7 @@ def test_resolve(stocked: fakes.FakeArchive) -> None:
     module = modules.folder(kernel.modules, kernel.release) / "kernel/net/tls/tls.ko"
     assert module.read_bytes() == fakes.module("tls")
     assert kernel.provenance["suite"] == "bookworm"
-    assert any(f"downloading linux-image-{fakes.RELEASE} (" in line for line in told)
+    assert any(f"downloading linux-image-{fakes.RELEASE} (" in line for line in messages)
     assert not list(kernel.modules.rglob("*.deb"))
     config.check_bootable(kernel)
 
@@ -141,11 +141,11 @@ def test_remembered(stocked: fakes.FakeArchive) -> None:
     """A spec resolved before comes back at once and without the archive; a refresh needs it."""
     with stocked.served():
         first = resolve("debian:6.12")
-    told: list[str] = []
+    messages: list[str] = []
     started = time.perf_counter()
-    assert resolve("debian:6.12", progress=told.append) == first
+    assert resolve("debian:6.12", progress=messages.append) == first
     assert time.perf_counter() - started < 0.05
-    assert told == []
+    assert messages == []
     with pytest.raises(HostError, match="does not answer"):
         resolve("debian:6.12", refresh=True)
 

@@ -41,27 +41,27 @@ except HostError as error:
 
 def test_an_old_resolution_is_used_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
     """After a day the archive is asked again; if it is unreachable, the earlier resolution is used, with a note."""
-    told: list[str] = []
+    messages: list[str] = []
     with stocked.served():
-        first = resolve("debian:6.12", progress=told.append)
-    assert not any("Failed" in line for line in told)  # suites it does not have are no complaint
+        first = resolve("debian:6.12", progress=messages.append)
+    assert not any("Failed" in line for line in messages)  # suites that it does not have are not reported
     memory = own_cache / "resolved" / "debian-6.12.json"
     note = json.loads(memory.read_text())
     memory.write_text(json.dumps({**note, "when": note["when"] - 2 * 24 * 3600}))
     shutil.rmtree(own_cache / "apt")
-    assert resolve("debian:6.12", progress=told.append) == first
-    assert any("does not answer" in line and "using the kernel found 2" in line for line in told)
+    assert resolve("debian:6.12", progress=messages.append) == first
+    assert any("does not answer" in line and "using the kernel found 2" in line for line in messages)
 
 
 def test_old_index_serves_when_the_archive_is_away(stocked: fakes.FakeArchive, own_cache: Path) -> None:
     """A kernel fetched by another spec is found in yesterday's index while the archive is away, with a warning."""
-    told: list[str] = []
+    messages: list[str] = []
     with stocked.served():
         first = resolve("debian:6.12")
     (catalogue,) = (own_cache / "apt").glob("offers-*.json")
     catalogue.write_text(json.dumps({**json.loads(catalogue.read_text()), "made": 0}))
-    assert resolve("debian:6.12.95", progress=told.append).digest == first.digest
-    assert any("Failed to fetch" in line for line in told)
+    assert resolve("debian:6.12.95", progress=messages.append).digest == first.digest
+    assert any("Failed to fetch" in line for line in messages)
 
 
 def test_unreachable(archive: fakes.FakeArchive) -> None:
@@ -131,15 +131,16 @@ def test_passwords_stay_where_they_are(stocked: fakes.FakeArchive, own_cache: Pa
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            told: list[str] = []
-            kernel = resolve("debian:6.12", progress=told.append)
+            messages: list[str] = []
+            kernel = resolve("debian:6.12", progress=messages.append)
         finally:
             server.shutdown()
             thread.join()
     assert kernel.release == fakes.RELEASE
     with pytest.raises(HostError) as caught:
-        resolve("debian:6.12", refresh=True, progress=told.append)
-    shown = [*told, str(caught.value), caught.value.hint, repr(apt.Apt().archives), json.dumps(dict(kernel.provenance))]
+        resolve("debian:6.12", refresh=True, progress=messages.append)
+    archives, provenance = repr(apt.Apt().archives), json.dumps(dict(kernel.provenance))
+    shown = [*messages, str(caught.value), caught.value.hint, archives, provenance]
     for secret in ("s3cret", "me%40home", "me@home"):
         assert not [text for text in shown if secret in text]
         for path in (path for path in own_cache.rglob("*") if path.is_file()):

@@ -80,7 +80,7 @@ def test_a_debian_kernel_that_changed_is_fetched_again(archive: fakes.FakeArchiv
     assert first.modules is not None
     module = modules.folder(first.modules, first.release) / "kernel/net/tls/tls.ko"
     module.write_bytes(b"evil")
-    told: list[str] = []
-    assert resolve("debian:6.12", progress=told.append) == first
+    messages: list[str] = []
+    assert resolve("debian:6.12", progress=messages.append) == first
     assert module.read_bytes() == fakes.module("tls")
-    assert any("is discarded" in each and "tls.ko has changed" in each for each in told)
+    assert any("is discarded" in each and "tls.ko has changed" in each for each in messages)

@@ -2,7 +2,7 @@
 """Run by test_nested_kvm.py inside of a guest with a working /dev/kvm; prints one JSON object.
 
 `python -m tests.vm.nested RESULTS KERNEL...` makes a template and two clones of each kernel under KVM. It asks
-the clones for their clock and for random bytes, and judges about ten cases with `conform run`.
+the clones for their clock and for random bytes, and runs about ten cases with `conform run`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def asked(spec: str, results: str) -> dict[str, Any]:
     return {"clones": clones, "run": run}
 
 
-def judged(spec: str, results: str) -> dict[str, Any]:
-    """Return the verdicts of some cases."""
+def judge(spec: str, results: str) -> dict[str, Any]:
+    """Return the exit code and output of a run of some cases."""
     # fmt: off
     command = [
         sys.executable, "-P", "-m", "conformance", "run",

@@ -35,7 +35,7 @@ def read(arguments: dict[str, Any]) -> str:
 
 
 def hang(arguments: dict[str, Any]) -> None:
-    """Print a line, then sleep for ever."""
+    """Print a line, then sleep forever."""
     _log("the case has begun")
     signal.pause()
 

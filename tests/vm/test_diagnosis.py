@@ -29,10 +29,10 @@ def test_a_thread_that_runs_is_caught_when_it_leaves_its_processor(process: Path
     left = threading.Timer(0.1, (process / "7/task/8/stack").write_text, ["[<0>] udp_bpf_recvmsg+0x1/0x2\n"])
     left.start()
 
-    told = diagnosis.stacks(7, str(process))
+    text = diagnosis.stacks(7, str(process))
     left.join()
 
-    assert sorted(told.splitlines()) == [
+    assert sorted(text.splitlines()) == [
         "thread 7: [<0>] __lock_sock+0x6f/0xc0",
         "thread 8: [<0>] udp_bpf_recvmsg+0x1/0x2",
     ]

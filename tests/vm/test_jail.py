@@ -91,8 +91,8 @@ def test_kvm_is_used_by_group_or_by_root(kvm: Path, mode: int, group: int, can: 
     assert jail.runner(["/bin/sh", "-accel", "kvm"]) == (jail.user() if can else 0)
     assert jail.runner(["/bin/sh", "-accel", "tcg"]) == jail.user()
     if groups is not None:
-        told = jail.options(jail.user())
-        assert [each for each in told if each in (*groups, "--clear-groups", "--groups", "109")] == groups
+        options = jail.options(jail.user())
+        assert [each for each in options if each in (*groups, "--clear-groups", "--groups", "109")] == groups
 
 
 @as_root

@@ -33,7 +33,7 @@ SHARED: Final = Path("/dev", "shm")
 """A tmpfs in the outer guest."""
 
 
-@pytest.fixture(name="told", scope="module")
+@pytest.fixture(name="report", scope="module")
 def _told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The results from the outer guest, by kernel."""
     if not request.config.option.nested:
@@ -109,9 +109,9 @@ def script_for(outer: Path, folder: Path, inner: list[str]) -> str:
 
 
 @pytest.mark.parametrize("spec", INNER)
-def test_a_template_and_its_clones_live_under_kvm(told: Mapping[str, Any], spec: str) -> None:
+def test_a_template_and_its_clones_live_under_kvm(report: Mapping[str, Any], spec: str) -> None:
     """KVM is chosen, a template is saved without its memory, and deadlines follow the speed that was measured."""
-    clones = told[spec]["clones"]
+    clones = report[spec]["clones"]
     assert clones["accelerator"] == "kvm"
     assert clones["factor"] >= 1.0
     assert clones["state_bytes"] < 64 << 20, "the state holds the memory: x-ignore-shared has no effect"
@@ -130,15 +130,15 @@ def test_a_clone_has_the_time_and_randomness_of_its_own(told: Mapping[str, Any],
 
 
 @pytest.mark.parametrize("spec", INNER)
-def test_accelerators_do_not_share_a_template(told: Mapping[str, Any], spec: str) -> None:
+def test_accelerators_do_not_share_a_template(report: Mapping[str, Any], spec: str) -> None:
     """A guest that was saved under one accelerator is never restored under the other."""
-    keys = told[spec]["clones"]["keys"]
+    keys = report[spec]["clones"]["keys"]
     assert keys["kvm"] != keys["tcg"]
 
 
 @pytest.mark.parametrize("spec", INNER)
-def test_cases_pass_under_kvm(told: Mapping[str, Any], spec: str) -> None:
+def test_cases_pass_under_kvm(report: Mapping[str, Any], spec: str) -> None:
     """The suite judges a kernel under KVM as it does under TCG."""
-    run = told[spec]["run"]
+    run = report[spec]["run"]
     assert run["code"] == 0, run["tail"]
     assert "KVM" in run["tail"]

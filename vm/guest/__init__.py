@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The agent that runs in the guest: standard library only."""
+"""The agent that runs in the guest; it uses only the standard library."""

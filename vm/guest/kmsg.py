@@ -68,8 +68,8 @@ class KernelLog:
         new = taint & ~self._taint
         self._taint = taint
         log = [line for line in lines[start:] if line[3] not in marks]
-        told = {"dropped": dropped} if dropped else {}
-        return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new, **told}
+        optional = {"dropped": dropped} if dropped else {}
+        return {"before": lines[:start], "log": log, "log_complete": complete, "taint": new, **optional}
 
     def _read_lines(self) -> tuple[list[list[Any]], bool, int]:
         """Return the first new lines, whether they are complete, and the number of dropped ones."""

@@ -77,12 +77,12 @@ def _phase(params: Params, outcome: Outcome, phase: Phase, *, first: bool) -> It
 
 def _sends(outcome: Outcome, phase: Phase) -> Iterator[str]:
     failed = Counter(result for result in phase.send if isinstance(result, str) and outcome.send == "ok")
-    told: set[str] = set()
+    reported: set[str] = set()
     for number, (size, result) in enumerate(zip(phase.sent, phase.send, strict=True), 1):
         if isinstance(result, str) and failed[result] > 1:
-            if result not in told:
+            if result not in reported:
                 yield f"wanted sends to return the byte count, {failed[result]} of {len(phase.sent)} returned {result}"
-            told.add(result)
+            reported.add(result)
             continue
         wanted = size if outcome.send == "ok" else outcome.send
         if result != wanted:

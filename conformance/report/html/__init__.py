@@ -111,12 +111,13 @@ def _tables(cases: Mapping[str, Judged], slugs: Sequence[str]) -> dict[str, Any]
     redirects = {name: case for name, case in cases.items() if name in grid.redirect_ids()}
     others = {name: case for name, case in cases.items() if name not in redirects}
     listed = list(tables(others, slugs))
-    told = (answer for _, group in listed for table in group for row in table.rows for answer in row.behaviour.answers)
+    rows = (row for _, group in listed for table in group for row in table.rows)
+    shared = (answer for row in rows for answer in row.behaviour.answers)
     return {
         "matrices": matrices(redirects, slugs),
         "marks": grid.marks(event for case in redirects.values() for event in case.values()),
         "tables": listed,
-        "brief": sum(len(each.answer.reason) for each in told) > _WORDS,
+        "brief": sum(len(each.answer.reason) for each in shared) > _WORDS,
         "differing": list(differing(cases.values(), slugs)),
     }
 
@@ -128,12 +129,12 @@ def _findings(events: Sequence[CaseEvent]) -> dict[str, Any]:
     spoken = [event for event in events if event.verdict.expected and (event.flaky or event.log)]
     known = picker.findings(event for event in spoken if event.verdict is Verdict.XFAIL)
     aside = picker.findings(event for event in spoken if event.verdict is not Verdict.XFAIL)
-    told = [*unexpected, *known, *aside]
+    shown = [*unexpected, *known, *aside]
     return {
         "unexpected": unexpected,
         "known": known,
         "aside": aside,
-        "drawn": {(case.id, case.kernel) for finding in told for case in finding.cases},
+        "drawn": {(case.id, case.kernel) for finding in shown for case in finding.cases},
         "deviations": known_defects(event for event in events if event.verdict is Verdict.XFAIL),
     }
 

@@ -115,8 +115,8 @@ def together(cases: Sequence[Judged], slugs: Sequence[str]) -> Behaviour:
         for answer, share in Counter(_answer(case[slug]) for case in cases if slug in case).items():
             answers.setdefault((answer, share), []).append(slug)
     seen = [frozenset(_change(case[slug]) for case in cases if slug in case) for slug in slugs]
-    told = tuple(SharedAnswer(tuple(kernels), share, answer) for (answer, share), kernels in answers.items())
-    return Behaviour(tuple(cases), told, _changes(seen))
+    shared = tuple(SharedAnswer(tuple(kernels), share, answer) for (answer, share), kernels in answers.items())
+    return Behaviour(tuple(cases), shared, _changes(seen))
 
 
 def differing(cases: Iterable[Judged], slugs: Sequence[str]) -> Iterator[tuple[str, str, str, int]]:

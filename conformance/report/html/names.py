@@ -36,7 +36,7 @@ def cited(text: str) -> Markup:
 class Anchors:
     """The ids of cases in one page: the case's own, `group/name`, and `group/name@kernel` on a kernel.
 
-    They have a `/`, which other ids of the page have not. An id that HTML does not allow is changed, and stays unique.
+    They have a `/`, which no other id of the page has. An id that HTML does not allow is changed, and stays unique.
     """
 
     def __init__(self) -> None:

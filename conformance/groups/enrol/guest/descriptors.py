@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Enrol a socket by a descriptor: ours, one handed over by SCM_RIGHTS, one stolen by pidfd_getfd(2)."""
+"""Enrol a socket by a descriptor: our own, one handed over by SCM_RIGHTS, or a duplicate from pidfd_getfd(2)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _enrol(setup: EnrolSetup, thread: int | None = None) -> bool:
 
 
 def _plain(setup: EnrolSetup) -> None:
-    """Steal, insert, close what was stolen: the owner's descriptor keeps the entry alive."""
+    """Duplicate the socket, insert it, close the duplicate: the owner's descriptor keeps the entry alive."""
     inserted = _enrol(setup)
     setup.prove()
     setup.close_duplicate()
@@ -53,7 +53,7 @@ def _plain(setup: EnrolSetup) -> None:
 
 
 def _owner_closes(setup: EnrolSetup) -> None:
-    """Close the owner's descriptor: what was stolen keeps the entry alive, and can be inserted elsewhere."""
+    """Close the owner's descriptor: the duplicate keeps the entry alive, and can be inserted elsewhere."""
     if not _enrol(setup):
         return
     setup.child.close()
@@ -175,7 +175,7 @@ def _listener(setup: EnrolSetup) -> None:
 
 
 def _thread(setup: EnrolSetup) -> None:
-    """Steal from a thread that has a table of descriptors of its own."""
+    """Duplicate a socket of a thread that has its own descriptor table."""
     owner = setup.child
     thread = owner.enter_thread()
     try:

@@ -177,7 +177,7 @@ def _churn(setup: EnrolSetup) -> None:
 
 
 def _crowded(setup: EnrolSetup) -> None:
-    """Copy a map with several sockets a bucket, one at a time: what a read had no room for is looked for anew."""
+    """Copy a map with several sockets a bucket; each read(2) has room for one, the next looks up the others again."""
     source, copy = setup.new_map(setup.params["from"], _ENTRIES), setup.new_map(entries=_ENTRIES)
     opened = [_udp(setup) for _ in range(_ENTRIES)]
     for key, each in enumerate(opened):

@@ -123,7 +123,7 @@ def _user_namespace(fixture: Fixture, steps: Steps) -> None:
 
 
 def _bad_descriptor(fixture: Fixture, steps: Steps) -> None:
-    """Steal a closed descriptor, steal by a descriptor that is not a pidfd, and steal with flags."""
+    """Call pidfd_getfd(2) for a closed descriptor, with a descriptor that is not a pidfd, and with flags."""
     owner, peer = _child(fixture, private=False)
     pid, number = owner.pid, owner.number
     steps["flag-1"] = pidfd.try_to_steal(pid, number, 1)

@@ -23,7 +23,7 @@ from typing import Final
 from bpf.guest import syscall
 from conformance.guestlib import netns, procfs, sockets
 from conformance.guestlib.answers import Steps, attempt, name_of
-from conformance.guestlib.counters import Snapshot, told
+from conformance.guestlib.counters import Snapshot, growth_text
 from conformance.guestlib.map_pair import ENDS_MAPS, WAYS, MapPair, Member, end
 from conformance.guestlib.quiesce import fences
 from conformance.guestlib.sock_diag import Lister
@@ -179,7 +179,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
         before = Snapshot(lister, _PATIENCE)
         _stress(kinds, params["seed"], float(params["seconds"]), steps)
         if "stuck" not in steps["threads"]:
-            steps |= {"kept": told(before.kept()), "memory": told(before.memory({}, _SLACK))}
+            steps |= {"kept": growth_text(before.kept()), "memory": growth_text(before.memory({}, _SLACK))}
     return {"steps": steps}
 
 

@@ -157,14 +157,14 @@ def _sock_ops(table: Map, kind: str, fixture: Fixture) -> Steps:
     cgroup = _own_cgroup(fixture)
     # Other listeners are older than this cgroup, and not in it.
     listener = states.make(kind, "listening", fixture)
-    told = {}
+    orders = {}
     for key, (end, event) in enumerate(_ENDS.items()):
-        told[end] = Orders(fixture, f"sock_ops_enrol_{'hash' if hashed else 'map'}", "sock_ops", {"enrolled": table})
-        told[end].give(port=listener.getsockname()[1], callbacks=1 << event, key=key)
-        links.attach(cgroup, told[end].program, CONTEXTS["sock_ops"].attach_type, hooks.ALLOW_MULTI)
+        orders[end] = Orders(fixture, f"sock_ops_enrol_{'hash' if hashed else 'map'}", "sock_ops", {"enrolled": table})
+        orders[end].give(port=listener.getsockname()[1], callbacks=1 << event, key=key)
+        links.attach(cgroup, orders[end].program, CONTEXTS["sock_ops"].attach_type, hooks.ALLOW_MULTI)
     states.make(kind, "fresh", fixture).connect(listener.getsockname())
     fixture.enter_context(listener.accept()[0])
-    return {end: told[end].answer(event) if told[end].calls(event) else "never" for end, event in _ENDS.items()}
+    return {end: orders[end].answer(event) if orders[end].calls(event) else "never" for end, event in _ENDS.items()}
 
 
 def _own_cgroup(fixture: Fixture) -> int:

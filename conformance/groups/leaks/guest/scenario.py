@@ -16,7 +16,7 @@ from typing import Final
 
 from conformance.guestlib import netns, sockets
 from conformance.guestlib.answers import Steps, attempt, name_of
-from conformance.guestlib.counters import Growth, Snapshot, told
+from conformance.guestlib.counters import Growth, Snapshot, growth_text
 from conformance.guestlib.map_pair import ENDS_MAPS, MapPair, Member, end, talk
 from conformance.guestlib.sock_diag import Lister
 
@@ -52,7 +52,7 @@ def run(params: Mapping[str, str]) -> dict[str, Steps]:
             if kept or not grown:
                 break
             rounds = 2 * int(params["rounds"])
-        steps |= {"kept": told(kept), "memory": told(grown or {})}
+        steps |= {"kept": growth_text(kept), "memory": growth_text(grown or {})}
     return {"steps": steps}
 
 

@@ -62,10 +62,10 @@ class SteeringMap:
         self.orders.give(refuse=int(refuse))
         with sockets.fresh(self.kind) as client:
             receiver = self._arrived(client, {"native": self.native, "chosen": self.chosen, **more})
-        told = self.steps[f"program{suffix}"] = self.orders.answer()
+        verdict = self.steps[f"program{suffix}"] = self.orders.answer()
         # If the program selects no socket of the group, the kernel does, by an unpredictable hash of ports.
         both = self.hook == "sk_reuseport" and self.chosen.fileno() >= 0
-        by_hash = both and told != "ok" and receiver in ("native", "chosen")
+        by_hash = both and verdict != "ok" and receiver in ("native", "chosen")
         self.steps[f"to{suffix}"] = "either" if by_hash else receiver
 
     def _arrived(self, client: socket.socket, receivers: dict[str, socket.socket]) -> str:

@@ -52,11 +52,11 @@ def look(case: TeardownSetup) -> None:
 def _map(case: TeardownSetup) -> None:
     """Look up and iterate over the map, and insert another socket into the slot."""
     looked_up, contents = case.found(case.home, SOCKET), case.contents()
-    told = {"socket": "there", "another": "replaced", "ENOENT": "gone"}.get(looked_up, looked_up)
+    entry = {"socket": "there", "another": "replaced", "ENOENT": "gone"}.get(looked_up, looked_up)
     wanted = {SENTINEL: "sentinel"} | ({} if looked_up == "ENOENT" else {SOCKET: looked_up})
     if contents != wanted:
-        told += f", iterated {contents}"
-    case.steps["entry"] = told
+        entry += f", iterated {contents}"
+    case.steps["entry"] = entry
     if looked_up == "ENOENT":
         case.steps["slot"] = case.home.insert(case.stranger(), SOCKET, maps.NOEXIST)
         case.home.delete(SOCKET)

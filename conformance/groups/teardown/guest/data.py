@@ -18,22 +18,22 @@ from conformance.guestlib.traffic import send
 from conformance.guestlib.waiters import WAITS
 
 SO: Final = "so"
-"""The answer of a state that was reached."""
+"""The answer if the data reached its state."""
 IDLE: Final = "no program ran"
 """The answer if no program took the data."""
 LOCKED: Final = "locked"
 """The answer if a waiting thread keeps the socket locked: every call on that socket would block."""
 
 _LARGE = 1 << 14
-"""Bytes per send(2) where messages may be so large; VSOCK's buffer is a multiple of it."""
+"""Bytes per send(2) for kinds that accept such large messages; VSOCK's buffer is a multiple of it."""
 _FILLING = 8.0
 """Seconds within which TCP has sent a window probe; a busy machine makes TCP assume a long round trip."""
 _PROBE = 5
-"""Milliseconds until a socket that is not writable is tried again: poll(2) reports only much room."""
+"""Milliseconds until a socket that is not writable is tried again: poll(2) does not report a little room."""
 _QUIET = 0.8
 """Seconds without movement after which the data counts as settled."""
 _REFUSALS = 3
-"""Refusals in a row after which a socket is full."""
+"""After this many EAGAIN in a row the socket is full."""
 _BACKOFF = 4
 """Offset of tcpi_backoff in `struct tcp_info`, the number of unanswered window probes."""
 _NARROW = 1 << 14
@@ -55,13 +55,13 @@ class DataState:
 
 
 def _native(case: TeardownSetup) -> None:
-    """Have data wait on the socket before it is inserted."""
+    """Send data that waits on the socket before it is inserted."""
     send(case.peer, case.launch("queued"))
     case.settle()
 
 
 def _launch(case: TeardownSetup, through: socket.socket, ran: Callable[[], bool], *, arrives: bool) -> str:
-    """Send what is going to be in flight, see that a program ran, and that the data is there if it arrives."""
+    """Send the data that will be in flight. Check that a program ran, and with `arrives` that the data can be read."""
     answer = send(through, case.launch("queued"))
     case.settle()
     if answer != "ok":
@@ -72,24 +72,24 @@ def _launch(case: TeardownSetup, through: socket.socket, ran: Callable[[], bool]
 
 
 def _passed(case: TeardownSetup) -> str:
-    """Have data wait that the socket's program passed."""
+    """Send data that the socket's program passes, and that then waits on the socket."""
     before = case.runs()
     return _launch(case, case.peer, lambda: case.runs() > before, arrives=True)
 
 
 def _redirected(case: TeardownSetup, *, arrives: bool = True) -> str:
-    """Have data wait that was redirected to the socket."""
+    """Send data that is redirected to the socket, and waits there."""
     assert case.redirector
     return _launch(case, case.redirector.far, case.redirector.redirected, arrives=arrives)
 
 
 def _backlog(case: TeardownSetup) -> str:
-    """Have data redirected to the socket; it waits in the backlog if it is to leave again and the socket is full."""
+    """Redirect data to the egress of the socket, which is full: the data waits on the backlog."""
     return _redirected(case, arrives=False)
 
 
 def fill(case: TeardownSetup) -> None:
-    """Have the socket send until send(2) would block, and no data moves any more."""
+    """Let the socket send until send(2) would block and no more data moves."""
     # The receiver may not shrink its window, so the sender's buffer is made small.
     case.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
     taken = bytearray()
@@ -123,8 +123,8 @@ def fill(case: TeardownSetup) -> None:
 def _stuck(case: TeardownSetup, quiet: float) -> bool:
     """Whether only a read by the peer lets the socket send: TCP's window probe was answered with no room.
 
-    Before that, an acknowledgement may yet make room, or come with a larger window than the last one. On a busy machine
-    TCP asks late; there, no movement for several of its shortest timeouts must do.
+    Before that, an acknowledgement may still make room, or have a larger window than the last one. On a busy machine
+    the probe is late; there the socket counts as stuck if nothing moves for several of TCP's shortest timeouts.
     """
     if not sockets.is_tcp(case.kind):
         return True
@@ -135,7 +135,7 @@ def _stuck(case: TeardownSetup, quiet: float) -> bool:
 
 
 def _corked(case: TeardownSetup) -> str:
-    """Have data wait for more to be sent, before the program is asked again."""
+    """Send data that the program corks: it waits until more is sent."""
     return _launch(case, case.end, lambda: case.runs() > 0, arrives=False)
 
 
@@ -154,7 +154,7 @@ def _reader(case: TeardownSetup) -> str:
     case.wait(reader=Reader(case.end))
     other = look(case.end.fileno())
     if other.answer() == WAITS:
-        # Another thread may hold the lock for a moment only.
+        # Another thread may hold the lock only for a moment.
         case.settle()
     if other.answer() == WAITS:
         case.waiters["reader"].end()

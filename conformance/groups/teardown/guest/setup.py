@@ -162,7 +162,7 @@ class TeardownSetup(Member):
             self.fixture.drop(link)
         numbers = [syscall.ATTACH_TYPES[attach_type] for attach_type, _ in self.programs]
         if not comes_true(lambda: not any(links.query(self.home, n) for n in numbers), PATIENCE, os.sched_yield):
-            raise TimeoutError("a link that nobody has holds on to its program")
+            raise TimeoutError("a closed link still holds its program")
 
     def drop_namespace(self) -> None:
         """Have the last process leave the network namespace of the socket and its peer."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Machine-readable reports, each checked by the rules of its readers."""
+"""Reports for programs, each checked against the rules of its format."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestJunit:
 
 
 class TestKcidb:
-    """By KernelCI's own schema."""
+    """Reports are checked by KernelCI's own schema."""
 
     @pytest.mark.parametrize("name", RUNS)
     def test_it_keeps_to_the_schema(self, name: str) -> None:
@@ -179,7 +179,7 @@ def results(lines: Iterator[str], depth: int = 0) -> list[tuple[str, bool, str, 
 
 
 class TestKtap:
-    """By the kernel's specification of KTAP; its own parser has the last word, in test_kunit_parser.py."""
+    """Reports follow the kernel's specification of KTAP; test_kunit_parser.py runs the kernel's own parser."""
 
     @pytest.mark.parametrize("name", RUNS)
     def test_kernels_groups_and_cases_are_nested(self, name: str) -> None:
@@ -254,7 +254,7 @@ class TestFeatures:
         assert self._table(run)["redirect/send-to-local/tcp4/tcp4"] == (None, "6.12.107")
 
     def test_every_row_matches_some_case(self) -> None:
-        """A row about cases or parameters that do not exist would be silently absent."""
+        """A row about cases or parameters that do not exist would never show."""
         from conformance.groups import cases
         from conformance.report.events import CaseEvent
 
@@ -265,4 +265,4 @@ class TestFeatures:
             for each in cases()
         ]
         for row in features._rows():
-            assert any(row.speaks_of(case) and row.name.format(**case.params) for case in every), row
+            assert any(row.matches(case) and row.name.format(**case.params) for case in every), row
