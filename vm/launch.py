@@ -313,7 +313,7 @@ class Plan:
                 session.drain()
                 booted.qemu.save(folder / "state")
             except QmpError as error:
-                self._forgo(folder, f"a cold boot, because there can be no snapshot: {error}")
+                self._save_without_snapshot(folder, f"a cold boot, because there can be no snapshot: {error}")
                 return
             except DeadMachineError as death:
                 if death.host_fault:
@@ -324,7 +324,7 @@ class Plan:
                 raise KernelError(sentence, hint="try --machine=cold") from death
         template.seal(folder, booted.composition, session.info)
 
-    def _forgo(self, folder: Path, why: str) -> None:
+    def _save_without_snapshot(self, folder: Path, why: str) -> None:
         self.say(f"{self.kernel.spec}: {why}")
         (folder / "ram").unlink(missing_ok=True)
         template.seal(folder, self.composition(), self.info(MachineKind.COLD, why), note=why)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long to wait for a machine: what its host makes it wait for a processor is not the machine's time."""
+"""How long to wait for a machine. Time in which the host gave the machine no CPU does not count."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 EXTENSION_LIMIT = 4.0
-"""The agent may ask for more time, but for no more in all than so many times what it was given."""
+"""The agent may ask for more time, up to this multiple of the original time in all."""
 
 FOREVER = 1e6
 """Seconds; poll(2) would take less."""
 
 OVERTIME = 64
-"""When a wait is over, what has arrived is still read, but not endlessly: so many times."""
+"""After the end of a wait, data that has already arrived is still read, at most this many times."""
 
 
 CEILING = 32
-"""No wait takes longer than so many times what it was given, its extensions included, however busy the host is."""
+"""A wait takes at most this multiple of its time, extensions included, however busy the host is."""
 
 STARVED = "this host let its machine run for less than the time that the machine was given"
 
@@ -33,14 +33,14 @@ Waits = tuple[float, float]
 
 
 class Patience:
-    """One wait, from now on."""
+    """One wait, which begins now."""
 
     def __init__(
         self, seconds: float, starved: Callable[[], Waits] = lambda: (0.0, 0.0), faults: Callable[[], int] = lambda: 0
     ) -> None:
-        """Wait for so many seconds in which the machine runs, or could.
+        """Wait for `seconds` in which the machine runs or could run.
 
-        `starved` says how long it could not so far, `faults` how often it has waited for memory on disk.
+        `starved` returns how long it could not run so far, `faults` how often it waited for memory on disk.
         """
         self._begin = time.monotonic()
         self._seconds = seconds
@@ -56,11 +56,11 @@ class Patience:
 
     @property
     def starved(self) -> float:
-        """Seconds of this wait that the machine would have used, had it been given a processor.
+        """Seconds of this wait in which the machine had work and no CPU.
 
-        Its threads may have waited in turn, for the sum, or at once, for as long as the longest. The sum may exceed the
-        time that has passed, and then no wait would end: it counts as far as it leaves the machine half of what the
-        longest wait does.
+        If its threads waited one after another, their waits add up; if they waited at once, only the longest counts.
+        Which it was is not known, and with the sum a wait might never end. So the sum counts up to the middle between
+        the longest wait and the time that has passed.
         """
         passed = time.monotonic() - self._begin
         waited = zip(self._starved(), self._before, strict=True)
@@ -77,21 +77,21 @@ class Patience:
 
     @property
     def unfair(self) -> bool:
-        """Whether this wait is over without the machine having had its time, however one counts."""
+        """Whether this wait is over although the machine certainly had less than its time."""
         passed = time.monotonic() - self._begin
         least = self._starved()[0] - self._before[0]
         return passed - least < self._seconds + self._granted
 
     @property
     def blame(self) -> str:
-        """Say what the host did if the wait is over without the machine having had what it needs; else nothing."""
+        """Return how the host kept the machine from running if the wait is over for that reason; else empty."""
         if self.unfair:
             return STARVED
         passed, faults = time.monotonic() - self._begin, self._faults() - self._faults_before
         return SQUEEZED.format(faults) if faults >= max(_MANY, _OFTEN * passed) else ""
 
     def overtime(self) -> bool:
-        """Whether to read what arrived when the wait was over; we may have been kept from it ourselves."""
+        """Whether to read once more after the end of the wait; this process may have been delayed itself."""
         self._overtime -= 1
         return self._overtime >= 0
 

@@ -136,9 +136,9 @@ class Qemu:
         """Return why QEMU ended, or its last line of output."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason
-        return self.host_fault() or self._last_word()
+        return self.host_fault() or self._last_line()
 
-    def _last_word(self) -> str:
+    def _last_line(self) -> str:
         return (content(self._stderr).strip().splitlines() or ["no message"])[-1]
 
     def host_fault(self) -> str:
@@ -147,7 +147,7 @@ class Qemu:
         if status is not None and status < 0 and -status not in CRASHES:
             return f"QEMU was killed by {signal.Signals(-status).name}"
         if status is not None and status > 0 and not self._monitor.answered:
-            return f"QEMU does not start ({self._last_word()})"
+            return f"QEMU does not start ({self._last_line()})"
         if status is None and _is_stopped(self.process.pid):
             return "QEMU is stopped, by SIGSTOP or a debugger"
         return ""

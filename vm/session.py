@@ -213,7 +213,7 @@ class Session:
             wait = allowed + extra
             reply, self._usable = self._ask({**request, "deadline": allowed}, wait, answers.reply)
             if not self._usable:
-                reply = replace(reply, console=self._last_words(), dump=self._dumped())
+                reply = replace(reply, console=self._console_end(), dump=self._dumped())
         except DeadMachineError as death:
             reply = death.reply()
         return replace(reply, seconds=time.monotonic() - begin)
@@ -368,11 +368,11 @@ class Session:
             complaint = f"the guest does not answer ({complaint})"
             status = CallStatus.LOST if host_fault else status
             self._body.diagnose()
-        death = DeadMachineError(status, self._last_words(), complaint, dump, host_fault)
+        death = DeadMachineError(status, self._console_end(), complaint, dump, host_fault)
         self._body.close()
         return death
 
-    def _last_words(self) -> str:
+    def _console_end(self) -> str:
         """Return the end of the console, or what is around the panic."""
         console = self._body.console()
         panic = console.find(PANIC)

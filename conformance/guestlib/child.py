@@ -108,11 +108,11 @@ class Child:
 
     def enter_thread(self) -> int:
         """Let a thread with its own descriptor table carry out the commands from now on; return its id."""
-        self.order("obey_in_thread")
+        self.order("serve_in_thread")
         return int(self.command("tell_thread"))
 
     def leave_thread(self) -> None:
-        """Have that thread end, and the first one obey again."""
+        """End that thread; the first one carries out commands again."""
         self.command("leave_thread")
         self.answer()
 
@@ -137,7 +137,7 @@ class _Commands:
         self._stream = False
         self._obeying = True
 
-    def obey(self) -> None:
+    def serve(self) -> None:
         """Carry out commands until `stop`, or until the parent is gone."""
         while self._obeying and (message := self._control.recv(_ROOM)):
             name, arguments = marshal.loads(message)  # noqa: S302 - our own parent wrote it
@@ -151,9 +151,9 @@ class _Commands:
     # Return the id of the thread that obeys.
     tell_thread = staticmethod(threading.get_native_id)
 
-    def obey_in_thread(self) -> None:
+    def serve_in_thread(self) -> None:
         """Let a thread with its own descriptor table carry out the commands, until `leave_thread`."""
-        thread = threading.Thread(target=self._obey_apart)
+        thread = threading.Thread(target=self._serve_with_own_descriptors)
         thread.start()
         thread.join()
         self._obeying = True
@@ -162,9 +162,9 @@ class _Commands:
         """Let the thread that obeys end."""
         self._obeying = False
 
-    def _obey_apart(self) -> None:
+    def _serve_with_own_descriptors(self) -> None:
         procfs.check(procfs.LIBC.unshare(_CLONE_FILES))
-        self.obey()
+        self.serve()
 
     def connect(self, kind: str, address: Any, wait: bool = True) -> tuple[int, bytes, Any]:
         """Own a socket connected to an address, or one that tries to connect if we are not to wait."""
@@ -271,7 +271,7 @@ def _serve(control: socket.socket, mail: socket.socket, parent: int) -> NoReturn
         gc.freeze()
         commands = _Commands(control, mail)
         if os.getppid() == parent:
-            commands.obey()
+            commands.serve()
             commands.leave()
     finally:
         os._exit(0)

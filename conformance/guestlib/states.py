@@ -226,7 +226,7 @@ def _to_itself(kind: str, keep: ExitStack) -> socket.socket:
 def _syn_sent(kind: str, keep: ExitStack) -> socket.socket:
     listener = _listening(kind, keep)
     end = _fresh(kind, keep)
-    _deafen(end)
+    _drop_arrivals(end)
     end.setblocking(False)
     with suppress(BlockingIOError):
         end.connect(listener.getsockname())
@@ -240,7 +240,7 @@ def _syn_recv(kind: str, keep: ExitStack) -> socket.socket:
     listener = _listening(kind, keep)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 8)
     client = _fresh(kind, keep)
-    _deafen(client)
+    _drop_arrivals(client)
     client.setblocking(False)
     with suppress(BlockingIOError):
         client.sendto(b"early", MSG_FASTOPEN, listener.getsockname())
@@ -250,16 +250,16 @@ def _syn_recv(kind: str, keep: ExitStack) -> socket.socket:
 def _closing(kind: str, keep: ExitStack) -> socket.socket:
     """Close on both sides before either has heard of the other's."""
     end, peer = _pair(kind, keep)
-    _deafen(peer)
+    _drop_arrivals(peer)
     end.shutdown(socket.SHUT_WR)
     _await_that(lambda: sockets.memory_of(peer)[-1] > 0)
     peer.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     peer.shutdown(socket.SHUT_WR)
-    _deafen(peer)
+    _drop_arrivals(peer)
     return end
 
 
-def _deafen(end: socket.socket) -> None:
+def _drop_arrivals(end: socket.socket) -> None:
     """Drop whatever arrives from now on."""
     end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_PROGRAM)
 
@@ -290,7 +290,7 @@ _STEPS: dict[str, Callable[[socket.socket, socket.socket], object]] = {
     "peer shuts_wr": lambda end, peer: peer.shutdown(socket.SHUT_WR),
     "peer closes": lambda end, peer: peer.close(),
     "peer resets": lambda end, peer: sockets.abort(peer),
-    "peer is deaf": lambda end, peer: _deafen(peer),
+    "peer is deaf": lambda end, peer: _drop_arrivals(peer),
     "data is there": lambda end, peer: _await(end, select.POLLIN),
     "end is there": lambda end, peer: _await_end(end),
     "reset is there": lambda end, peer: _await(end, select.POLLHUP),

@@ -71,7 +71,7 @@ def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0)
     return kind(stream, conclude, verbose=loudness > 0)
 
 
-def taken_over(event: RunEvent, before: Run | None) -> Run:
+def resumed(event: RunEvent, before: Run | None) -> Run:
     """Return the run that begins, with the results of its interrupted part."""
     run = Run(event)
     for kernel in before.kernels.values() if before is not None else ():
@@ -163,7 +163,7 @@ class PlainReporter:
     @_never_raises
     def start(self, event: RunEvent, planned: Planned, before: Run | None = None) -> None:
         """Begin to count, from the results of a resumed run."""
-        self._run = taken_over(event, before)
+        self._run = resumed(event, before)
         self._began = time.monotonic()
         for slug, cases in self._run.cases.items():
             self._told[slug] = (len(cases) * 10 // max(1, event.selected.get(slug, 0)), 0.0)
@@ -251,7 +251,7 @@ class LiveReporter:
         """Open the screen."""
         with self._lock:
             self._planned, self._forecast = planned, Forecast(planned, before)
-            self._run = taken_over(event, before)
+            self._run = resumed(event, before)
             self._began = time.monotonic()
         self._open()
 

@@ -28,7 +28,7 @@ from conformance.run.deadline import PASSED, alarm, exit_at
 from conformance.run.machine_pool import MachinePool
 from conformance.run.options import add_pytest_options, workers
 from conformance.run.quick_run import chosen_cases
-from conformance.run.remote import at_home, here
+from conformance.run.remote import here, resolve_here
 from conformance.run.run_options import read_options
 from conformance.run.selection import admitting, checked
 from conformance.run.stash import (
@@ -84,7 +84,7 @@ def _pool(kernels: Mapping[str, Kernel], options: MachineOptions, expires: float
     """Return a worker's pool; a worker on another machine finds and prepares kernels itself."""
     if home == here():
         return MachinePool(kernels, options, expires)
-    pool = MachinePool(at_home(kernels), options, expires)
+    pool = MachinePool(resolve_here(kernels), options, expires)
     for slug in pool.kernels:
         pool.prepare(slug, lambda _: None)
     return pool

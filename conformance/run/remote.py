@@ -18,7 +18,7 @@ def here() -> tuple[str, str]:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(cache.root())
 
 
-def at_home(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
+def resolve_here(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
     """Resolve the controller's kernels on this machine; HostError if a spec names another build here."""
     found = {}
     for slug, kernel in kernels.items():

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Save time on confirmed symptoms: those that the first cases showed twice, in fresh clones, too.
+"""Save time on symptoms that are confirmed: the first cases that had them showed them again in a fresh clone.
 
 A kernel that loses every seventh message fails hundreds of cases in the same way. The first `CONFIRMED` cases of a
-symptom get the full grace to look for missing data, and another try in a fresh clone. From then on
+symptom get the full grace, and another try in a fresh clone. From then on
 
-- the cases of that group look for a short time only, where what is missing cannot be merely late, see the scenarios;
+- the cases of that group have a short grace, where missing data cannot just be late (see the scenarios);
 - a case whose every difference is confirmed is not tried again, and its record names the cases that confirmed them;
 - a case that shows anything else after a wait was cut short is tried again with the full grace; that try stands.
 
@@ -68,7 +68,7 @@ class Confirmations:
             found |= dict.fromkeys(confirmations)
         return tuple(found)
 
-    def hurry(self, slug: str, case: Case) -> Case:
+    def with_short_grace(self, slug: str, case: Case) -> Case:
         """Return the case to ask: with a short grace if failures of its group are confirmed."""
         lossy = (slug, case.group, str(Verdict.FAIL))
         if not any(kind[:3] == lossy and len(found) >= CONFIRMED for kind, found in self._cases.items()):

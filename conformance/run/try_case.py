@@ -102,7 +102,7 @@ def once(
     """
     if fresh:
         pool.close()
-    asked = pool.confirmations.hurry(slug, case) if hurried else case
+    asked = pool.confirmations.with_short_grace(slug, case) if hurried else case
     try:
         reply, hasty = unwrapped(asked, pool.ask(slug, asked, evidence))
     except HostError:

@@ -77,7 +77,7 @@ def _name(call: ast.Call) -> str:
     return ""
 
 
-def goes_to_a_person(name: str, call: ast.Call, where: str) -> bool:
+def is_for_people(name: str, call: ast.Call, where: str) -> bool:
     """Return whether a call prints, or writes a file for people."""
     if name in SAYING:
         return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "pytest"
@@ -89,7 +89,7 @@ def test_nothing_goes_around_the_functions() -> None:
     """Every call that prints, writes a file or hands text to pytest uses `foreign`, or is listed with its reason."""
     found: dict[str, bool] = {}
     for where, name, call in calls():
-        if goes_to_a_person(name, call, where):
+        if is_for_people(name, call, where):
             safe = any(each.id in FOREIGN for each in ast.walk(call) if isinstance(each, ast.Name))
             found[where] = found.get(where, True) and (
                 safe or all(isinstance(each, ast.Constant) for each in call.args)

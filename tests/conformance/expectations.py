@@ -101,6 +101,6 @@ def versioned(group: str) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def rumours(rows: Iterable[dict[str, Any]]) -> list[str]:
+def without_commit(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Return the ids of rows that name no commit, or not its subject."""
     return [row["id"] for row in rows if not row["commit"] or not row["subject"]]

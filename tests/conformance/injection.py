@@ -85,9 +85,9 @@ class FaultyPool:
             self.row.right += 1
 
 
-def strike(delay: float, deed: Callable[[], object]) -> threading.Thread:
+def run_later(delay: float, action: Callable[[], object]) -> threading.Thread:
     """Run a function after some seconds, in a thread."""
-    timer = threading.Timer(delay, deed)
+    timer = threading.Timer(delay, action)
     timer.start()
     return timer
 
@@ -109,7 +109,7 @@ def apart(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """Become the parent of orphaned descendants, so that a census finds them."""
+    """Become the parent of orphaned descendants, so that possible_leftovers() finds them."""
     prctl = ctypes.CDLL(None).prctl
     assert not prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
@@ -118,7 +118,7 @@ def adopting() -> Iterator[None]:
         prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
-def census(*, shared: bool = False) -> dict[str, list[str]]:
+def possible_leftovers(*, shared: bool = False) -> dict[str, list[str]]:
     """Return everything that could be left behind: processes, descriptors, files of any type.
 
     A `shared` cache is left out, because others use it.
@@ -142,8 +142,8 @@ def _command_line(pid: int) -> str:
 
 
 def left_over(before: dict[str, list[str]], *, shared: bool = False) -> list[str]:
-    """Return the additions since an earlier census."""
-    now = census(shared=shared)
+    """Return what has been added since an earlier possible_leftovers()."""
+    now = possible_leftovers(shared=shared)
     return [f"{kind}: {each}" for kind in now for each in (Counter(now[kind]) - Counter(before[kind])).elements()]
 
 

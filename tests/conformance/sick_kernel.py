@@ -107,7 +107,7 @@ def flood(arguments: dict[str, Any]) -> None:
         log.writelines(f"<6>{'x' * LINE}\n" for _ in range(FLOOD))
 
 
-def babble(arguments: dict[str, Any]) -> None:
+def send_garbage(arguments: dict[str, Any]) -> None:
     """Send bytes on the agent's channel that are not frames."""
     agent = os.getppid()
     links = {number: os.readlink(f"/proc/{agent}/fd/{number}") for number in os.listdir(f"/proc/{agent}/fd")}

@@ -19,7 +19,7 @@ from conformance.judge import steps
 from conformance.judge.needs import unmet
 from conformance.model import Case, KernelFacts, Verdict
 from kernels.version import Version
-from tests.conformance.expectations import answers, deciding, rumours, versioned
+from tests.conformance.expectations import answers, deciding, versioned, without_commit
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
 ALL = [case for group in ("attach", "update_from_bpf") for case in GROUPS[group].cases()]
@@ -74,7 +74,7 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     """A version-dependent row without a commit cannot be checked."""
     rows = [*versioned("attach"), *versioned("update_from_bpf")]
     assert len(rows) > 100
-    assert rumours(rows) == []
+    assert without_commit(rows) == []
 
 
 @pytest.mark.parametrize(

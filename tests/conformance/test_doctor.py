@@ -121,7 +121,7 @@ def test_a_long_finding_fits_a_narrow_terminal() -> None:
 
 def test_without_environment_the_doctor_makes_do(tmp_path: Path) -> None:
     """Under a bare Python, without site-packages, the doctor checks everything and says how to install the rest."""
-    done = doctored(tmp_path)
+    done = run_doctor(tmp_path)
     assert done.returncode == 128
     assert re.search(r"^environment +MISSING .*\n? +.*\n? +to fix: ./conform run makes it", done.stdout, re.MULTILINE)
     assert "accelerator" in done.stdout
@@ -137,7 +137,7 @@ def test_colour_is_for_terminals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "\033" not in on_terminal(tmp_path)
 
 
-def doctored(folder: Path) -> subprocess.CompletedProcess[str]:
+def run_doctor(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the doctor of a checkout that has no environment, under a bare Python."""
     return subprocess.run(bare(folder), capture_output=True, text=True, timeout=60, check=False)
 

@@ -35,12 +35,12 @@ from tests.conformance.injection import (
     FaultCount,
     FaultyPool,
     apart,
-    census,
     copy_template,
     left_over,
     machines,
     only_lost,
-    strike,
+    possible_leftovers,
+    run_later,
 )
 from tests.waiting import wait_until
 from vm import template
@@ -86,7 +86,7 @@ def _ward(request: pytest.FixtureRequest, kernel: Kernel, tmp_path: Path) -> Ite
     row = FaultCount(request.node.name.removeprefix("test_").replace("_", " "))
     request.config.stash.setdefault(TALLY, []).append(row)
     with apart(tmp_path / "temporary"):
-        before = census()
+        before = possible_leftovers()
         with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool:
             yield FaultyPool(pool, row, option.faults, random.Random(option.faults_seed))
         left = left_over(before)
@@ -107,12 +107,12 @@ def _sick(function: str, deadline: float = 3.0, **arguments: object) -> Case:
 def _signal(number: signal.Signals) -> Callable[[], None]:
     """Return a function that sends a signal to QEMU as soon as it runs."""
 
-    def deed() -> None:
+    def action() -> None:
         wait_until(lambda: bool(machines()), "there is a machine")
         with suppress(ProcessLookupError):
             os.kill(machines()[-1], number)
 
-    return deed
+    return action
 
 
 def test_qemu_is_killed(faulty: FaultyPool, kernel: Kernel) -> None:
@@ -122,7 +122,7 @@ def test_qemu_is_killed(faulty: FaultyPool, kernel: Kernel) -> None:
     identity = template.identity(folder)
     for _ in faulty.draws(5):
         faulty.pool.close()
-        blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGKILL))
+        blow = run_later(faulty.random.uniform(0, SPAN), _signal(signal.SIGKILL))
         only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU was killed by SIGKILL")  # noqa: B023
         assert template.identity(folder) == identity
 
@@ -134,7 +134,7 @@ def test_qemu_is_stopped(faulty: FaultyPool, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(machine_pool, "_LEAST", 1.0)
     for _ in faulty.draws(2, share=10):
         faulty.pool.close()
-        blow = strike(faulty.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
+        blow = run_later(faulty.random.uniform(0, SPAN), _signal(signal.SIGSTOP))
         only_lost(faulty.judge_until(lambda: not blow.is_alive()), "QEMU is stopped")  # noqa: B023
 
 
@@ -180,7 +180,7 @@ def test_the_guest_babbles(faulty: FaultyPool) -> None:
     """10 MiB of noise on the channel cost the case that makes it, at once."""
     for _ in faulty.draws(1, share=10):
         begin = time.monotonic()
-        only_lost([faulty.judge(_sick("sick_kernel:babble", 60.0, bytes=10 << 20))], "makes no sense")
+        only_lost([faulty.judge(_sick("sick_kernel:send_garbage", 60.0, bytes=10 << 20))], "makes no sense")
         assert time.monotonic() - begin < 60
         assert {faulty.judge(case).verdict for case in CASES[:3]} == {Verdict.PASS}
 
@@ -278,7 +278,7 @@ def test_the_template_is_deleted(faulty: FaultyPool, spare: Callable[[], Path]) 
     for _ in faulty.draws(3):
         faulty.pool.close()
         folder = spare()
-        blow = strike(faulty.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
+        blow = run_later(faulty.random.uniform(0, SPAN / 2), lambda: cache.remove(folder))  # noqa: B023
         assert {each.verdict for each in faulty.judge_until(lambda: not blow.is_alive())} == {Verdict.PASS}  # noqa: B023
         faulty.pool.close()
         assert faulty.judge(CASES[0]).verdict is Verdict.PASS

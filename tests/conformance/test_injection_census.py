@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common import cache
-from tests.conformance.injection import adopting, apart, census, left_over
+from tests.conformance.injection import adopting, apart, left_over, possible_leftovers
 from tests.waiting import wait_until
 
 Plant = Callable[[], AbstractContextManager[object]]
@@ -77,7 +77,7 @@ def test_a_leftover_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pla
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cache.root().mkdir(parents=True)
     with apart(tmp_path / "temporary"), adopting():
-        before = census()
+        before = possible_leftovers()
         assert not left_over(before)
         with plant():
             wait_until(lambda: bool(left_over(before)), "it is there")

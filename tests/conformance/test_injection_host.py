@@ -29,8 +29,8 @@ from tests.conformance.injection import (
     FaultyPool,
     adopting,
     apart,
-    census,
     left_over,
+    possible_leftovers,
 )
 from vm import template
 from vm.launch import Plan
@@ -49,7 +49,7 @@ def _row(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaultCount]
     row = FaultCount(request.node.name.removeprefix("test_").replace("_", " "), tries=1)
     request.config.stash.setdefault(TALLY, []).append(row)
     with apart(tmp_path / "temporary"), adopting():
-        before = census(shared=True)
+        before = possible_leftovers(shared=True)
         yield row
         left = left_over(before, shared=True)
     row.leftovers += len(left)
@@ -100,7 +100,7 @@ def test_the_disk_is_full_when_a_template_is_made(
         monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
         cache.root().mkdir()
         (cache.root() / "images").symlink_to(images)
-        before = census()
+        before = possible_leftovers()
         with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool, pytest.raises(HostError) as caught:
             pool.prepare(SLUG, progress)
         for filler in fillers:
@@ -130,7 +130,7 @@ def test_the_disk_is_full_when_cases_are_judged(
         (cache.root() / "templates").mkdir(parents=True)
         subprocess.run(["cp", "--archive", source, cache.root() / "templates"], check=True)
         _fill(disk)
-        before = census()
+        before = possible_leftovers()
         with closing(MachinePool({SLUG: kernel}, OPTIONS)) as pool:
             faulty = FaultyPool(pool, row, 0, None)  # type: ignore[arg-type]
             judgements = [faulty.judge(case) for case in CASES[:3]]

@@ -19,7 +19,7 @@ from conformance.judge import steps
 from conformance.judge.needs import unmet
 from conformance.model import Case, KernelFacts
 from kernels.version import Version
-from tests.conformance.expectations import answers, deciding, rumours, shown, versioned
+from tests.conformance.expectations import answers, deciding, shown, versioned, without_commit
 
 KERNELS = ("5.10.262", "6.1.192", "6.6.14", "6.12.117", "6.18.15", "7.3.4")
 
@@ -69,7 +69,7 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     """A version-dependent row without a commit cannot be checked."""
     rows = list(versioned("insert"))
     assert len(rows) >= 12
-    assert rumours(rows) == []
+    assert without_commit(rows) == []
 
 
 @pytest.mark.parametrize(

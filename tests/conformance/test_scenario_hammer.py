@@ -43,9 +43,9 @@ class Setup:
         pass
 
 def draw(seed, number):
-    dice = random.Random(f"{seed} {number}")
-    dice.choice([0])
-    return dice.random()
+    rng = random.Random(f"{seed} {number}")
+    rng.choice([0])
+    return rng.random()
 
 def hang(turn, reader):
     with turn:
@@ -81,8 +81,8 @@ def hold(one):
     fcntl.ioctl(faults, UFFDIO_REGISTER, struct.pack("=QQQQ", address, mmap.PAGESIZE, MISSING, 0))
     return memory, faults, start(LIBC.send, one.fileno(), ctypes.c_void_p(address), 100, 0)
 
-def start(*deed):
-    thread = threading.Thread(target=deed[0], args=deed[1:])
+def start(*action):
+    thread = threading.Thread(target=action[0], args=action[1:])
     thread.start()
     return thread
 
@@ -114,14 +114,14 @@ def run(arguments):
     draws, seed = [], arguments["seed"]
     stress = hammer.Stress([Setup()], seed)
     reader, writer = os.pipe()
-    deeds = {
-        "": lambda setup, dice: (draws.append(dice.random()), time.sleep(0.001)),
-        "raise": lambda setup, dice: 1 / 0,
-        "hang": lambda setup, dice: os.read(reader, 1),
-        "hang in turn": lambda setup, dice: hang(stress._turn, reader),
-        "close": lambda setup, dice: (setup.ends[0].close(), time.sleep(0.001)),
+    actions = {
+        "": lambda setup, rng: (draws.append(rng.random()), time.sleep(0.001)),
+        "raise": lambda setup, rng: 1 / 0,
+        "hang": lambda setup, rng: os.read(reader, 1),
+        "hang in turn": lambda setup, rng: hang(stress._turn, reader),
+        "close": lambda setup, rng: (setup.ends[0].close(), time.sleep(0.001)),
     }
-    stress._break = deeds[arguments["deed"]]
+    stress._break = actions[arguments["action"]]
     came = stress.run(0.2)
     os.write(writer, b"xxxx")
     return [came, stress.received > 0, [draw(seed, number) in draws for number in (0, 1, 7)]]
@@ -136,12 +136,12 @@ def host() -> Iterator[Session]:
 
 
 @pytest.mark.parametrize(
-    ("deed", "came", "received"),
+    ("action", "came", "received"),
     [("", "ended", True), ("close", "ended", False), ("raise", "raised ZeroDivisionError('division by zero')", True)],
 )
-def test_the_end_of_each_thread_is_reported(host: Session, deed: str, came: str, *, received: bool) -> None:
+def test_the_end_of_each_thread_is_reported(host: Session, action: str, came: str, *, received: bool) -> None:
     """A thread may find its sockets closed by others; any other error of a thread is reported."""
-    answer, flowed, _ = ask(host, "run", deed=deed, seed="3")
+    answer, flowed, _ = ask(host, "run", action=action, seed="3")
 
     assert answer == came
     assert flowed or not received
@@ -149,12 +149,12 @@ def test_the_end_of_each_thread_is_reported(host: Session, deed: str, came: str,
 
 def test_a_thread_that_is_stuck_is_named_by_where(host: Session) -> None:
     """A thread that does not end is reported with its kernel stack."""
-    assert "stuck" in ask(host, "run", deed="hang", seed="3")[0]
+    assert "stuck" in ask(host, "run", action="hang", seed="3")[0]
 
 
 def test_a_thread_that_waits_for_a_stuck_one_is_not_named(host: Session) -> None:
     """Two threads are stuck, one of them only waits for its turn: the other is reported."""
-    answer = ask(host, "run", deed="hang in turn", seed="3")[0]
+    answer = ask(host, "run", action="hang in turn", seed="3")[0]
 
     assert answer.count("stuck") == 1
     assert "futex" not in answer
@@ -186,4 +186,4 @@ def test_a_thread_that_waits_for_a_socket_lets_the_others_run(host: Session) -> 
 
 def test_each_thread_draws_by_the_seed(host: Session) -> None:
     """The same seed gives the same choices, different ones for each thread."""
-    assert ask(host, "run", deed="", seed="12")[2] == [True, True, False]
+    assert ask(host, "run", action="", seed="12")[2] == [True, True, False]

@@ -20,7 +20,7 @@ from conformance.judge.needs import unmet
 from conformance.judge.steps import judge_steps
 from conformance.model import Verdict
 from kernels.version import Version
-from tests.conformance.expectations import answers, deciding, observation, rumours
+from tests.conformance.expectations import answers, deciding, observation, without_commit
 from tests.conformance.observations import facts
 
 KERNELS = ("5.10.262", "6.1.192", "6.12.117", "6.18.15", "6.18.44", "7.3.4")
@@ -97,7 +97,7 @@ def test_what_depends_on_the_version_cites_a_commit_with_its_subject() -> None:
     rows = [row for path in paths for row in next(iter(tomllib.loads(path.read_text()).values()))]
     ended = [row for row in rows if "until" in row]
     assert ended
-    assert rumours(ended) == []
+    assert without_commit(ended) == []
 
 
 @pytest.mark.parametrize("version", ["5.10.262", "7.3.4"])

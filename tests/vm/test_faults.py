@@ -100,14 +100,14 @@ def _processor_seconds(machine: Session) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _while_it_runs(machine: Session, deed: Callable[[], None], **options: Any) -> Reply:
+def _while_it_runs(machine: Session, action: Callable[[], None], **options: Any) -> Reply:
     """Call a function that never returns, and do something to the machine once it has begun."""
 
-    def strike() -> None:
+    def run_later() -> None:
         wait_until(lambda: "the case has begun" in _qemu(machine).console(), "the case runs")
-        deed()
+        action()
 
-    striker = threading.Thread(target=strike)
+    striker = threading.Thread(target=run_later)
     striker.start()
     reply = machine.call("sick:hang", {}, deadline=DEADLINE, **options)
     striker.join()

@@ -58,7 +58,7 @@ def log_to_console() -> None:
         Path("/proc/sys/kernel/printk").write_text(CONSOLE_LEVEL)
 
 
-def stay_in_charge() -> None:
+def raise_priority() -> None:
     """Give the agent priority for memory and processor; its children do not inherit that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(NEVER_KILLED)
@@ -82,7 +82,7 @@ def main() -> None:
         log_to_console()
         child = os.fork()
         if not child:
-            stay_in_charge()
+            raise_priority()
             agent.main(alone=True)
             os._exit(0)
         while (ended := os.wait())[0] != child:

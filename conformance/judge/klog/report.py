@@ -68,7 +68,7 @@ class Header:
     alone: bool = False
     last: bool = False
 
-    def entitle(self, message: str, functions: Sequence[str]) -> str:
+    def title_of(self, message: str, functions: Sequence[str]) -> str:
         """Return the title of a report that begins with `message`."""
         match = _compiled(self.pattern).fullmatch(message)
         groups = match.groupdict(default="") if match else {}

@@ -76,7 +76,7 @@ class _Open:
         text = "\n".join(line.raw for line in self.lines)
         functions = fingerprint(line.message for line in self.lines)
         if self.header is not None:
-            return Report(self.header.family, self.header.entitle(self.message, functions), functions, text)
+            return Report(self.header.family, self.header.title_of(self.message, functions), functions, text)
         return Report(TRUNCATED, "a report that is cut off", functions, text) if self.announced else None
 
 

@@ -121,10 +121,10 @@ def _unacknowledged(sender: int) -> bool:
 
 def _queued(setup: EnrolSetup) -> None:
     """Steal a socket on which data waits, and have more come: in a map with a program that runs on all of it."""
-    setup.let_wait()
+    setup.queue_data()
     _enrol(setup)
     if setup.role == "target":
-        setup.steps["receive-queued"] = setup.landed()
+        setup.steps["receive-queued"] = setup.place_of_data()
     setup.prove()
 
 

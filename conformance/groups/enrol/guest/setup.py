@@ -160,7 +160,7 @@ class EnrolSetup:
         """Have the peer send to the owner; returns `"data: WHERE"`."""
         return self._deliver(partial(traffic.send, self.peer))
 
-    def let_wait(self, sending: Callable[[bytes], object] | None = None) -> None:
+    def queue_data(self, sending: Callable[[bytes], object] | None = None) -> None:
         """Have the peer send to the owner, and leave the data in the queue; the next read gets it first."""
         self._waiting = traffic.payload()
         (sending or partial(traffic.send, self.peer))(self._waiting)
@@ -199,9 +199,9 @@ class EnrolSetup:
             meanwhile()
             parts = {"sent before": parts["sent"], "sent after": traffic.payload()}
             answer = sending(parts["sent after"])
-        return self.landed(parts) if answer == "ok" else answer
+        return self.place_of_data(parts) if answer == "ok" else answer
 
-    def landed(self, sent: Mapping[str, bytes] | None = None) -> str:
+    def place_of_data(self, sent: Mapping[str, bytes] | None = None) -> str:
         """Wait until the kernel is at rest, and return which sockets got the waiting and the sent data."""
         parts = dict(sent or {})
         if self._waiting:

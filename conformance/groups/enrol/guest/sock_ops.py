@@ -153,14 +153,14 @@ def _early(hooked: SockOpsSetup) -> None:
         peer = sockets.fresh(hooked.kind)
         hooked.face(None, peer)
         with procfs.setting(states.FASTOPEN, _FASTOPEN_WITHOUT_COOKIES):
-            hooked.let_wait(lambda data: peer.sendto(data, states.MSG_FASTOPEN, hooked.address))
+            hooked.queue_data(lambda data: peer.sendto(data, states.MSG_FASTOPEN, hooked.address))
     else:
         hooked.connect()
-        hooked.let_wait()
+        hooked.queue_data()
     hooked.enrolled(hook)
     hooked.steps["lookup-unaccepted"] = hooked.accept()
     if hooked.role == "target":
-        hooked.steps["receive-queued"] = hooked.landed()
+        hooked.steps["receive-queued"] = hooked.place_of_data()
     hooked.prove()
 
 

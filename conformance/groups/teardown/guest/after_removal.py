@@ -134,7 +134,7 @@ def _memory(case: TeardownSetup) -> str:
 def _again(case: TeardownSetup) -> None:
     """Insert the socket into a map like its first one, and see whether the program runs."""
     steps = case.steps
-    target = case.home if case.home >= 0 else case.like_home()
+    target = case.home if case.home >= 0 else case.map_like_own()
     answer = target.insert(case.end, SPARE)
     if answer == "ok" and case.programs and case.peer.fileno() >= 0:
         before = case.runs()

@@ -168,7 +168,7 @@ class TeardownSetup(Member):
         """Have the last process leave the network namespace of the socket and its peer."""
         self.fixture.drop(self.namespace)
 
-    def like_home(self) -> Map:
+    def map_like_own(self) -> Map:
         """Create another map with the programs of the case."""
         target = self.fixture.map(self.map_type)
         _attach_all(target, self.programs)
