@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import roles
 from conformance.groups.redirect.seen import PHASES
 from conformance.guestlib import grace
@@ -35,7 +36,7 @@ _LIMITED: Final = f"{grace.__name__}:{grace.limited.__name__}"
 _SPARED: Final = (Verdict.FAIL, Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)
 """Verdicts about the kernel. `infra` (the harness) and `xpass` (a row) are rare and always tried again."""
 
-_PATH: Final = ("mode", "question", "way", "exit", "role", "program", "hook", "attach", "what")
+_PATH: Final = ("mode", "question", "ask", "way", "exit", "role", "program", "hook", "attach", "what")
 """Parameters that choose the path through the kernel, apart from the kinds of sockets."""
 
 _NUMBER: Final = re.compile(r"\d+")
@@ -95,8 +96,8 @@ def _kinds(slug: str, case: Case, judgement: Judgement) -> frozenset[Kind]:
         return frozenset()
     path = tuple(f"{name} {case.params[name]}" for name in _PATH if name in case.params)
     # Sentences are compared here and never read: numbers are left out, and where a group has them phases and roles,
-    # because a kernel that loses data at times loses other data each time.
-    vary = [*PHASES, *roles(case.params["layout"])] if "layout" in case.params else []
+    # because a kernel that loses data at times loses other data each time. Other groups use the word layout, too.
+    vary = [*PHASES, *roles(case.params["layout"])] if GROUPS[case.group].matrix else []
     words = re.compile(rf"\b(?:{'|'.join(sorted(vary, key=len, reverse=True))})\b") if vary else None
 
     def bare(sentence: str) -> str:

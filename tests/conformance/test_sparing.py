@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from conformance.cli import parse
+from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.guestlib import grace
-from conformance.model import Case, Verdict
+from conformance.model import Case, Judgement, Verdict
 from conformance.report.events import decode, encode
 from conformance.report.text import report_lines
 from conformance.run.case_record import case_event
 from conformance.run.options import repetition
 from conformance.run.retries import Repetition
-from conformance.run.sparing import CONFIRMED
+from conformance.run.sparing import CONFIRMED, Confirmations
 from conformance.run.try_case import examine
 from tests.conformance.observations import flowed
 from tests.conformance.pools import PANICKED, SLUG, ScriptedPool
@@ -307,3 +308,13 @@ def test_the_report_says_so() -> None:
         f"{believed} of {len(CASES)} cases of this kind were judged by one try, {believed} of them with a short grace,"
         f" after {CONFIRMED} cases were confirmed in a fresh clone, e.g. {CASES[0].id}" in text
     )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_failure_of_any_case_can_be_confirmed(group: str) -> None:
+    """A case that fails is recorded and found again, whatever parameters its group has."""
+    for case in GROUPS[group].cases():
+        confirmations = Confirmations()
+        failed = Judgement(Verdict.FAIL, "step right", "step wrong", "", differences=("step: right, and not wrong",))
+        confirmations.confirm(SLUG, case, failed, failed)
+        assert confirmations.of(SLUG, case, failed) == ()
