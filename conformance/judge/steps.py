@@ -97,8 +97,8 @@ def judge_steps(
     if flaw := _flaw(observation, expected):
         why = _because(wanted.values(), facts)
         return Judgement(Verdict.INFRA, _summary(expected), "", why, (flaw,), grounds=every)
+    wrong = _wrong(observation, expected)
     expected, seen = _compared(expected, observation["steps"], observation.get("control", {}))
-    wrong = [step for step in dict.fromkeys((*seen, *expected)) if seen.get(step) != expected.get(step)]
     if not wrong:
         answered = _summary(observation["steps"])
         return Judgement(Verdict.PASS, answered, answered, _because(wanted.values(), facts), grounds=every)
@@ -119,10 +119,25 @@ def _flaw(observation: Observation, expected: Mapping[str, str]) -> str:
     strange = set(observation) - {"steps", "control"}
     if strange or not _is_texts(seen) or not _is_texts(control) or not seen or any(map(of_control, seen)):
         return f"the observation is malformed: {observation!r:.200}"
-    lacking = [step for step, answer in expected.items() if answer == AS_CONTROL or of_control(step)]
-    if lacking and "control" not in observation:
+    # A guest whose first call fails asks no control. That call is wrong, whatever the control would have answered.
+    if (lacking := _lacking(observation, expected)) and not _wrong(observation, expected):
         return f"the observation lacks the control, without which nobody can judge {', '.join(lacking)}"
     return ""
+
+
+def _lacking(observation: Observation, expected: Mapping[str, str]) -> list[str]:
+    """Return the steps that nobody can judge, because the observation has no control."""
+    if "control" in observation:
+        return []
+    return [step for step, answer in expected.items() if answer == AS_CONTROL or of_control(step)]
+
+
+def _wrong(observation: Observation, expected: Mapping[str, str]) -> list[str]:
+    """Return the steps whose answer is wrong, of those that can be judged."""
+    lacking = _lacking(observation, expected)
+    wanted, seen = _compared(expected, observation["steps"], observation.get("control", {}))
+    different = (step for step in dict.fromkeys((*seen, *wanted)) if seen.get(step) != wanted.get(step))
+    return [step for step in different if step not in lacking]
 
 
 def _compared(

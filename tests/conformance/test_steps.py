@@ -195,6 +195,12 @@ def _controlled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "the observation lacks the control, without which nobody can judge poll, reader, control data",
         ),
         (
+            {"insert": "EOPNOTSUPP"},
+            None,
+            Verdict.FAIL,
+            "wanted insert to give ok, got EOPNOTSUPP",
+        ),
+        (
             {"insert": "ok"},
             {"poll": 1},
             Verdict.INFRA,
