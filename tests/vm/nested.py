@@ -38,7 +38,7 @@ def asked(spec: str, results: str) -> dict[str, Any]:
     bundle = {"nested_question": CODE}
     info = prepare(kernel, options, bundle, lambda machine: None)
     saved = time.time()
-    run = judged(spec, results)
+    run = judge(spec, results)
     answers = []
     for _ in range(2):
         opened = time.time()
