@@ -15,6 +15,8 @@ _Result = TypeVar("_Result")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Steps = dict[str, str]
 """The answer of each step of a case, in the order in which the steps were taken."""
+FORBIDDEN = "EPERM"
+"""The answer if loading a known type of program is forbidden before verification."""
 
 _ENOTSUPP = 524
 """Of the kernel's own use, and yet what bpf(2) returns."""

@@ -40,6 +40,14 @@ def test_guest_code_needs_only_the_standard_library(path: Path) -> None:
     assert strangers(path.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize("path", GROUPS, ids=lambda path: path.parent.name)
+def test_a_group_imports_no_guest_code_of_another(path: Path) -> None:
+    """Guest code that two groups use is in conformance/guestlib."""
+    own = f"conformance.groups.{path.parent.name}."
+    names = {name for file in path.rglob("*.py") for name in imported(file.read_text(encoding="utf-8"))}
+    assert [name for name in sorted(names) if name.startswith("conformance.groups.") and not name.startswith(own)] == []
+
+
 @pytest.mark.parametrize("name", ["rich", "common.errors", "vm.machine", "conformance.model"])
 def test_a_foreign_import_is_found(name: str) -> None:
     """The check finds an import that a guest lacks, at the top and inside a function."""

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from bpf.guest import assemble as asm
 from bpf.guest import links, maps, syscall
 from bpf.guest.contexts import CONTEXTS
-from conformance.groups.update_from_bpf.guest.scenario import FORBIDDEN
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps, attempt, name_of, opens, outcome
+from conformance.guestlib.answers import FORBIDDEN, Steps, attempt, name_of, opens, outcome
 from conformance.guestlib.fixture import TYPES, Fixture, closed, counting, possible, scenario
 
 UNKNOWN_TYPE = 250

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from bpf.guest import assemble as asm
 from bpf.guest import syscall
 from bpf.guest.contexts import CONTEXTS, Context
-from conformance.guestlib.answers import Steps, error_name
+from conformance.guestlib.answers import FORBIDDEN, Steps, error_name
 from conformance.guestlib.fixture import Fixture, scenario
 
 _COMPLAINTS = (
@@ -24,9 +24,6 @@ _COMPLAINTS = (
     ("context", ("invalid bpf_context access",)),
     ("argument", ("expected=", "invalid arg_type for sockmap/sockhash")),
 )
-
-FORBIDDEN = "EPERM"
-"""The answer if loading a known type of program is forbidden before verification."""
 
 LOOKUP, UPDATE, DELETE, RELEASE = 1, 2, 3, 86
 
