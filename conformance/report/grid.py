@@ -38,7 +38,7 @@ _MARKS = {
     "circulates": Mark("↻", "@", "circulated, then delivered", "good"),
     "native": Mark("─", "-", "program not run: normal path", "faint"),
     "refused": Mark("⊘", "E", "refused: {errno}", "refused"),
-    "refused-without-program": Mark("⊗", "R", "refused without asking the program again", "refused"),
+    "refused-without-program": Mark("⊗", "R", "refused, program not run again", "refused"),
     "dropped": Mark("○", "o", "dropped silently", "dropped"),
     "not-inserted": Mark("×", "x", "cannot be inserted: {errno}", "faint"),  # noqa: RUF001
     "not-attached": Mark("∤", "/", "cannot be attached: {errno}", "faint"),
