@@ -34,7 +34,7 @@ SHARED: Final = Path("/dev", "shm")
 
 
 @pytest.fixture(name="report", scope="module")
-def _told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def _report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The results from the outer guest, by kernel."""
     if not request.config.option.nested:
         pytest.skip("takes ten minutes: run it with --nested")
@@ -119,9 +119,9 @@ def test_a_template_and_its_clones_live_under_kvm(report: Mapping[str, Any], spe
 
 
 @pytest.mark.parametrize("spec", INNER)
-def test_a_clone_has_the_time_and_randomness_of_its_own(told: Mapping[str, Any], spec: str) -> None:
+def test_a_clone_has_the_time_and_randomness_of_its_own(report: Mapping[str, Any], spec: str) -> None:
     """A clone's clock is set, though its template was saved long before, and no two clones draw the same bytes."""
-    clones = told[spec]["clones"]
+    clones = report[spec]["clones"]
     first, second = clones["answers"]
     for each in (first, second):
         assert each["opened"] - clones["saved"] > 2 * (each["after"] - each["opened"]), "a clock not set would not show"
