@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -235,7 +235,7 @@ def _record(
         "differences": list(judgement.differences),
         "deviation": judgement.deviation,
         "grounds": [asdict(ground) for ground in judgement.grounds],
-        "observation": reply.value if reply is not None and reply.status is CallStatus.ANSWERED else None,
+        "observation": _observation(reply) if reply is not None else None,
         "error": reply.error if reply is not None else "",
         "log": [] if quiet else [asdict(line) for line in standing.log],
         "console": reply.console if reply is not None else "",
@@ -246,3 +246,11 @@ def _record(
         "host": standing.flawed,
         "confirmed_by": list(confirmations),
     }
+
+
+def _observation(reply: Reply) -> Mapping[str, Any] | None:
+    """Return the observation; a result that no scenario returns is put into one, so that the log holds it."""
+    if reply.status is not CallStatus.ANSWERED or reply.value is None:
+        return None
+    fits = isinstance(reply.value, dict) and isinstance(reply.value.get("steps") or {}, dict)
+    return reply.value if fits else {"result": reply.value}

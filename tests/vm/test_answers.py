@@ -21,7 +21,13 @@ from common.errors import KernelError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.judge.conclude import conclude
 from conformance.model import KernelFacts, Verdict
+from conformance.report import events
+from conformance.report.formats import FORMATS
+from conformance.run.case_record import case_event
+from conformance.run.try_case import examine
 from kernels.version import Version
+from tests.conformance import report_runs
+from tests.conformance.pools import SLUG, ScriptedPool
 from vm import answers
 from vm.death import DeadMachineError
 from vm.guest.frames import HEADER, MARK, Channel, encode
@@ -59,7 +65,10 @@ anything = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=12
 )
 records = st.lists(numbers | texts, min_size=4, max_size=4) | st.tuples(
-    st.integers(0, 9), st.integers(0, 7), st.integers(0, 10**9), texts | st.just("BUG: unable to handle")
+    st.integers(0, 9),
+    st.integers(0, 7),
+    st.integers(0, 10**9) | st.just(2**63),
+    texts | st.just("BUG: unable to handle"),
 ).map(list)
 likely = {
     "status": st.sampled_from(["answered", "raised", "overran", "panicked", "lost", "died", "failed", "x"]),
@@ -67,7 +76,11 @@ likely = {
     "before": st.lists(records, max_size=4),
     "value": st.dictionaries(st.sampled_from(["steps", "outcome", "errno"]) | texts, anything, max_size=4),
 }
-frames = st.fixed_dictionaries({}, optional={name: likely.get(name, anything) | anything for name in FIELDS})
+fields = {name: likely.get(name, anything) | anything for name in FIELDS}
+SOUND = {"id": 1, "status": "answered", "log_complete": True, "before": [], "log": [], "taint": 0, "spent": False}
+nearly_sound = st.sampled_from(FIELDS).flatmap(lambda name: fields[name].map(lambda value: SOUND | {name: value}))
+"""Answers that are judged more often than those in which many fields make no sense."""
+frames = nearly_sound | st.fixed_dictionaries({}, optional=fields)
 
 
 def examples(request: pytest.FixtureRequest, strategy: st.SearchStrategy[_T], hold: Callable[[_T], None]) -> None:
@@ -94,6 +107,20 @@ def check(reply: Reply) -> None:
     judgement = conclude(CASE, FACTS, reply)
     assert isinstance(judgement.verdict, Verdict)
     json.dumps(asdict(judgement), allow_nan=False, ensure_ascii=False).encode()
+    check_log(reply)
+
+
+def check_log(reply: Reply) -> None:
+    """Check that the case with this reply is in a log that can be read again, and in every report."""
+    _, record = examine(ScriptedPool(*[reply] * 3), SLUG, CASE)
+    run = events.Run(report_runs.START)
+    run.add(report_runs.KERNEL_6_12)
+    event = case_event(record, f"test_{CASE.group}[{SLUG}-{CASE.name}]", {SLUG: SLUG}, "./conform run")
+    run.add(events.decode(events.encode(event)))
+    for each in FORMATS.values():
+        text = each.render(run)
+        text.encode()
+        assert {letter for letter in text if not letter.isprintable()} <= {"\n", "\t"}
 
 
 def test_any_json_is_read_or_refused(request: pytest.FixtureRequest) -> None:
@@ -197,18 +224,16 @@ def test_any_bytes_become_a_verdict(request: pytest.FixtureRequest, monkeypatch:
     examples(request, st.lists(pieces, max_size=4), hold)
 
 
-SOUND = {"id": 1, "status": "answered", "log_complete": True, "before": [], "log": [], "taint": 0, "spent": False}
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"status": ["x"]}, "'status'"), ({"status": {}}, "'status'"), ({"status": None}, "'status'"),
         ({"status": "x"}, "not a status"),
         ({"log": "abc"}, "'log'"), ({"log": None}, "'log'"), ({"before": None}, "'before'"),
-        ({"log": [["a", "b", "c", "d"]]}, "not a line"), ({"log": [[1, 2, 3, None]]}, "not a line"),
-        ({"log": [[1, 2, 3, {"a": 1}]]}, "not a line"), ({"log": [[1, 2, 10**400, "BUG"]]}, "not a line"),
-        ({"log": [[1]]}, "not a line"), ({"log": [[True, 2, 3, "x"]]}, "not a line"),
+        ({"log": [["a", "b", "c", "d"]]}, "no line"), ({"log": [[1, 2, 3, None]]}, "no line"),
+        ({"log": [[1, 2, 3, {"a": 1}]]}, "no line"), ({"log": [[1, 2, 10**400, "BUG"]]}, "no line"),
+        ({"log": [[1, 2, 2**63, "BUG"]]}, "no line"),
+        ({"log": [[1]]}, "no line"), ({"log": [[True, 2, 3, "x"]]}, "no line"),
         ({"taint": "x"}, "'taint'"), ({"taint": -1}, "'taint'"), ({"taint": 2**4000}, "'taint'"),
         ({"taint": [1]}, "'taint'"), ({"error": {"x": 1}}, "'error'"), ({"error": None}, "'error'"),
         ({"log_complete": "no"}, "'log_complete'"), ({"trace": 5}, "'trace'"), ({"spent": {"a": 1}}, "'spent'"),
@@ -262,6 +287,18 @@ def test_a_frame_that_is_too_large_is_not_waited_for(monkeypatch: pytest.MonkeyP
     """No memory is reserved for a length that a guest only announces."""
     reply = answered(HEADER.pack(MARK, answers.FRAME_LIMIT + 1) + b"[" * 100, monkeypatch)
     assert "is announced" in reply.error
+
+
+@pytest.mark.parametrize(
+    "value", [17, "x", [1, 2], 1.5, True, {"steps": 3}, {"steps": [1]}, {"steps": {"a": {"b": []}}}]
+)
+def test_a_result_of_another_shape_is_logged(value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function's result that no scenario returns is in the log as it came, and the log can be read again."""
+    reply = answered(encode(SOUND | {"value": value}), monkeypatch)
+    check(reply)
+    judgement, record = examine(ScriptedPool(*[reply] * 3), SLUG, CASE)
+    assert judgement.verdict is Verdict.INFRA
+    assert json.dumps(value) in json.dumps(record["observation"])
 
 
 def test_nan_does_not_switch_a_deadline_off() -> None:
