@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From `function+0x1a/0x90` to file and line, by binutils, if the kernel's debugging information is available.
 
-Like the kernel's scripts/decode_stacktrace.sh, but the original text stays.
+Like the kernel's scripts/decode_stacktrace.sh, but the original text stays. Neither the text, which a guest wrote, nor
+the file, which somebody built, is trusted: what cannot be looked up stays as it is.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from common.errors import KernelError
 from kernels import vmlinux
 from kernels.kernel import Kernel
 
@@ -24,6 +26,14 @@ DEBUG_IMAGES = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}
 _PLACE = re.compile(r"(?<![\w.$])([A-Za-z_.$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[([\w-]+)[^\]]*\])?")
 _RETURN = re.compile(r"(?:\[ *\d+\.\d+\] ?)?\s*(?:\? )?$")
 """The prefix of a line of a stack, where the address is that of the instruction after the call."""
+
+TOOL_SECONDS = 60.0
+"""For one run of nm or addr2line; the debugging information of a whole kernel takes some seconds."""
+
+_SYMBOL = re.compile(
+    r"(?P<name>[^|\s]+)\s*\|(?P<address>[0-9a-f]+)\|\s*\S\s*\|\s*(?P<kind>\w+)\|(?P<size>[0-9a-f]*)\s*\|\s*\|(?P<section>\.\S+)"
+)
+"""A line of nm's about a symbol that has a place."""
 
 _Place = tuple[str, int, int]
 """Function, offset and size."""
@@ -61,6 +71,14 @@ def decode(text: str, image: Path, modules: Path | None = None) -> str:
     return "\n".join(map(decoded, text.split("\n")))
 
 
+def decode_each(texts: Sequence[str], image: Path, modules: Path | None = None) -> list[str]:
+    """Decode several texts at the cost of one."""
+    lines = decode("\n".join(texts), image, modules).split("\n")
+    counts = [text.count("\n") + 1 for text in texts]
+    ends = list(itertools.accumulate(counts))
+    return ["\n".join(lines[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+
+
 def _place(line: str, match: re.Match[str]) -> _Place:
     offset = int(match[2], 16)
     returns = _RETURN.match(line[: match.start()]) is not None and offset > 0
@@ -85,7 +103,9 @@ def _looked_up(path: Path | None, places: Iterable[_Place], root: str) -> dict[_
     lines: dict[_Place, str] = {}
     for section, addresses in wanted.items():
         assert path is not None
-        lines |= dict(zip(addresses, _lines(path, section, addresses.values()), strict=True))
+        found = list(_lines(path, section, addresses.values()))
+        if len(found) == len(addresses):  # else a name in the file has line feeds, or addr2line gave up
+            lines |= dict(zip(addresses, found, strict=True))
     return {place: line.removeprefix(root).removeprefix("./") for place, line in lines.items() if line}
 
 
@@ -96,19 +116,18 @@ def _functions(path: Path) -> Mapping[tuple[str, int], list[tuple[str, int]]]:
     A kernel takes for the size what is between a function's start and the next symbol, padding included (kallsyms.c,
     get_symbol_pos()); so it is found by that, and by the size it has in the file.
     """
-    listing = subprocess.run(["nm", "--format=sysv", path], capture_output=True, text=True, check=False).stdout
-    symbols = [[field.strip() for field in line.split("|")] for line in listing.splitlines()]
-    defined = [fields for fields in symbols if len(fields) == 7 and fields[1] and fields[6].startswith(".")]
-    starts = sorted({(fields[6], int(fields[1], 16)) for fields in defined})
+    listing = _said(["nm", "--format=sysv", os.fspath(path)])
+    defined = [match for line in listing.split("\n") if (match := _SYMBOL.fullmatch(line.rstrip())) is not None]
+    starts = sorted({(each["section"], int(each["address"], 16)) for each in defined})
     following = dict(itertools.pairwise(starts))
     found: dict[tuple[str, int], set[tuple[str, int]]] = {}
-    for name, address, _, kind, size, _, section in defined:
-        place = section, int(address, 16)
-        if kind == "FUNC" and size:
+    for each in defined:
+        place = each["section"], int(each["address"], 16)
+        if each["kind"] == "FUNC" and each["size"]:
             after = following.get(place, place)
-            sizes = {int(size, 16), *([after[1] - place[1]] if after[0] == section else [])}
-            for each in sizes:
-                found.setdefault((name, each), set()).add(place)
+            sizes = {int(each["size"], 16), *([after[1] - place[1]] if after[0] == place[0] else [])}
+            for size in sizes:
+                found.setdefault((each["name"], size), set()).add(place)
     return {key: list(places) for key, places in found.items() if len(places) == 1}
 
 
@@ -122,22 +141,35 @@ def _lines(path: Path, section: str, addresses: Iterable[int]) -> Iterator[str]:
         *(f"{address:#x}" for address in addresses),
     ]
     # fmt: on
-    for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+    for line in _said(command).splitlines():
         where = line.partition(" (")[0]
         yield "" if where.startswith("??") or where.endswith((":?", ":0")) else where
 
 
+def _said(command: list[str]) -> str:
+    """Return a tool's output; nothing if it takes too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=TOOL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
 def _has_lines(path: Path) -> bool:
-    from elftools.common.exceptions import ELFError  # costs every run its time, and only a splat comes here
-    from elftools.elf.elffile import ELFFile
+    from elftools.elf.elffile import ELFFile  # costs every run its time, and only a splat comes here
 
     try:
         with path.open("rb") as file:
             return ELFFile(file).get_section_by_name(".debug_line") is not None
-    except (OSError, ELFError):
+    except Exception:  # of a damaged file, whatever the library stumbles over
         return False
 
 
 def _same(candidate: Path, image: Path | None) -> bool:
     """Return whether two files have the same build id."""
-    return candidate == image or (image is not None and vmlinux.build_id(candidate) == vmlinux.build_id(image) != "")
+    try:
+        return candidate == image or (
+            image is not None and vmlinux.build_id(candidate) == vmlinux.build_id(image) != ""
+        )
+    except KernelError:
+        return False

@@ -33,13 +33,8 @@ PRELOAD = (
 _LEAST = 5.0
 """Seconds that even a fast machine gets for a case: scenarios wait up to 4 s for the kernel to come to rest."""
 
-
-_BREAK = "\n\x1e\n"
-"""Between texts that are decoded at once; no kernel prints a line like that."""
-
 _ATTEMPTS = 2
 """Machines that may fail to start in a row before a kernel is given up."""
-
 
 _planted: list[Callable[[Machine], None]] = []
 """Called with every machine that has its guest code, before its first case; see plant()."""
@@ -166,9 +161,8 @@ class MachinePool:
         if (image := self._debug_images[slug]) is None:
             return reply
         lines = (*reply.before, *reply.log)
-        texts = symbols.decode(_BREAK.join([*(line.text for line in lines), reply.console]), image, kernel.modules)
-        *parts, console = texts.split(_BREAK)
-        decoded = tuple(replace(line, text=text) for line, text in zip(lines, parts, strict=True))
+        *told, console = symbols.decode_each([*(line.text for line in lines), reply.console], image, kernel.modules)
+        told_lines = tuple(replace(line, text=text) for line, text in zip(lines, told, strict=True))
         count = len(reply.before)
         return replace(reply, before=decoded[:count], log=decoded[count:], console=console)
 

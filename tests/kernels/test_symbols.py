@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,3 +115,44 @@ def test_only_the_kernels_own_debugging_information_is_taken(image: Path, tmp_pa
     assert symbols.debug_image(replace(kernel(), image=stripped, provenance=built)) == image
     assert symbols.debug_image(replace(kernel(), image=other, provenance=built)) is None
     assert symbols.debug_image(replace(kernel(), image=image)) == image
+
+
+@needs_binutils
+def test_texts_stay_apart(image: Path) -> None:
+    """Each text is decoded by itself, whatever characters a guest puts into it."""
+    frame = f"inner+0x0/{_size(image, 'inner'):#x}"
+    texts = ["a\n\x1e\nb", "", frame, f"\n{frame}\n", "\x1e"]
+
+    told = symbols.decode_each(texts, image)
+
+    assert [each.replace(" (net/skmsg.c:4)", "") for each in told] == texts
+    assert [each.count("skmsg.c:4") for each in told] == [0, 0, 1, 1, 0]
+
+
+@needs_binutils
+def test_a_hostile_image_is_left_alone(image: Path, tmp_path: Path) -> None:
+    """Symbols that are no text, and files whose debugging information is damaged, change nothing."""
+    source, odd = tmp_path / "odd.s", tmp_path / "odd.o"
+    name = r'"f\377|a|zz\n1|zz|q|FUNC|1||.text"'
+    source.write_text(f".text\n.globl {name}\n.type {name},@function\n{name}: ret\n.size {name}, .-{name}\n")
+    subprocess.run(["as", "-o", odd, source], check=True, capture_output=True)
+    assert symbols.decode("inner+0x0/0x1", odd) == "inner+0x0/0x1"
+
+    damaged = tmp_path / "vmlinux"
+    whole = image.read_bytes()
+    for place in (*range(4, 64), *range(len(whole) - 64 * 30, len(whole), 7)):
+        damaged.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        symbols.debug_image(replace(kernel(), image=damaged))
+        symbols.debug_image(replace(kernel(), image=image, provenance={"path": str(tmp_path / "boot/bzImage")}))
+
+
+def test_a_tool_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file on which the tools take for ever costs a moment, and no text."""
+    for name in ("nm", "addr2line"):
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 60\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(symbols, "TOOL_SECONDS", 0.2)
+    began = time.monotonic()
+    assert symbols.decode("inner+0x0/0x1", tmp_path / "image") == "inner+0x0/0x1"
+    assert time.monotonic() - began < 30
