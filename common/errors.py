@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from enum import IntEnum
 
@@ -65,6 +67,23 @@ class UnreadError(BrokenPipeError):
 
 class DeadlinePassed(KeyboardInterrupt):
     """The run's total deadline has passed, raised wherever it was then."""
+
+
+_LIMITS = {
+    errno.EMFILE: "look at `ulimit -n`",
+    errno.ENFILE: "look at `sysctl fs.file-max`",
+    errno.ENOMEM: "look at `ulimit -v`, at the memory of the machine and of its cgroup",
+    errno.EAGAIN: "look at `ulimit -u`, and for processes without end",
+}
+"""What a system call says when the host has no more of something, and what to do."""
+
+
+def exhausted(error: BaseException) -> HostError | None:
+    """Return the error for a limit of the host that was hit anywhere; None for any other error."""
+    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+    if not isinstance(error, OSError | MemoryError) or number not in _LIMITS:
+        return None
+    return HostError(f"this host has no more to give: {os.strerror(number)}", hint=_LIMITS[number])
 
 
 def complain(error: ConformError) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from common import streams
-from common.errors import ConformError, ExitCode, Terminated, UnreadError, complain
+from common.errors import ConformError, ExitCode, Terminated, UnreadError, complain, exhausted
 from common.say import put
 from conformance import __version__
 from conformance.command_line import settings
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnreadError:
         return int(ExitCode.UNREAD)
     except Exception as error:
+        if (limit := exhausted(error)) is not None:
+            complain(limit)
+            return int(limit.exit_code)
         return _keep_traceback(error)
 
 

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.errors import HostError
+from common.errors import HostError, exhausted
 from vm import jail
 from vm.guest.agent import PORT
 from vm.monitor import Monitor, QmpError
@@ -248,7 +248,9 @@ def unstarted(name: str, error: OSError) -> HostError:
     """Return why a program does not start."""
     if isinstance(error, FileNotFoundError):
         return HostError(f"{error.filename} is not installed", hint="apt install util-linux")
-    return HostError(f"{name} cannot be started: {error.strerror}", hint="is there memory, and room for processes?")
+    limit = exhausted(error)
+    hint = limit.hint if limit is not None else "is there memory, and room for processes?"
+    return HostError(f"{name} cannot be started: {error.strerror}", hint=hint)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,8 @@ class KernelEvent:
     """Why this kernel could not be judged, one sentence; empty if it could."""
     hint: str = ""
     """What the user can do about `error`."""
+    host: bool = False
+    """Whether the host or the command line is to blame for `error`, not the kernel."""
 
     @property
     def title(self) -> str:

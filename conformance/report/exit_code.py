@@ -13,7 +13,8 @@ def exit_code_of(run: Run) -> ExitCode:
     counts = run.counts()
     if any(counts[verdict] for verdict in Verdict if not verdict.expected and verdict is not Verdict.INFRA):
         return ExitCode.UNEXPECTED
-    if any(case.host for cases in run.cases.values() for case in cases):
+    spoilt = any(case.host for cases in run.cases.values() for case in cases)
+    if spoilt or any(kernel.host for kernel in run.kernels.values()):
         return ExitCode.BROKEN
     judged = sum(counts[verdict] for verdict in Verdict if verdict not in (Verdict.SKIP, Verdict.INFRA))
     dead = any(kernel.error for kernel in run.kernels.values())

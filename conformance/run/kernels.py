@@ -57,10 +57,12 @@ def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str
             errors[slug] = error
     if not (kernels or recorder.forgiving):
         raise next(iter(errors.values()))
-    missing = [
-        KernelEvent(spec=specs[slug], slug=slug, error=str(error), hint=error.hint) for slug, error in errors.items()
-    ]
-    return kernels, missing
+    return kernels, [_missing(slug, specs[slug], error) for slug, error in errors.items()]
+
+
+def _missing(slug: str, spec: str, error: ConformError) -> KernelEvent:
+    host = not isinstance(error, KernelError)
+    return KernelEvent(spec=spec, slug=slug, error=str(error), hint=error.hint, host=host)
 
 
 def kernel_events(pool: MachinePool, slugs: Sequence[str], progress: Callable[[str], None]) -> list[KernelEvent]:

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import pytest
 
 from common import foreign
-from common.errors import ConformError, DeadlinePassed, HostError, UsageError, lines_of
+from common.errors import ConformError, DeadlinePassed, HostError, UsageError, exhausted, lines_of
 from conformance.groups import GROUPS, cases
 from conformance.model import Case, Judgement, Verdict
 from conformance.run.artifacts import collect
@@ -245,10 +245,23 @@ def _examined(request: pytest.FixtureRequest, kernel: str, case: Case) -> tuple[
         return found or unanswered(kernel, case, PASSED)
     except (HostError, UsageError) as error:
         # A wrong row of a table is a usage error that is found only here.
-        request.session.shouldstop = foreign.line(str(error))
-        request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
-        return found or unanswered(kernel, case, str(error))
+        stopped = _stopped(request, kernel, case, error)
+        return found or stopped
+    except (OSError, MemoryError) as error:
+        if (limit := exhausted(error)) is None:
+            raise
+        stopped = _stopped(request, kernel, case, limit)
+        return found or stopped
     return found
+
+
+def _stopped(
+    request: pytest.FixtureRequest, kernel: str, case: Case, error: ConformError
+) -> tuple[Judgement, dict[str, Any]]:
+    """End the session, for the next case would meet the same error; return the judgement of this one."""
+    request.session.shouldstop = foreign.line(str(error))
+    request.node.user_properties.append((FAULT, json.dumps([str(error), error.hint])))
+    return unanswered(kernel, case, str(error))
 
 
 def _settle(judgement: Judgement) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from pathlib import Path
 
@@ -150,6 +151,17 @@ class TestMain:
         assert "Traceback" not in errors
         (log,) = tmp_path.glob("conform-*.log")
         assert "ZeroDivisionError: planted" in log.read_text()
+
+    @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+    def test_limits_of_the_host(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+    ) -> None:
+        """A limit of the host is no fault of the suite: one sentence, and the limit to look at."""
+        assert self._main(monkeypatch, error) == ExitCode.BROKEN
+        errors = capsys.readouterr().err
+        assert errors.startswith("conform: this host has no more to give: ")
+        assert "ulimit" in errors
+        assert "internal error" not in errors
 
 
 def test_find_fix() -> None:

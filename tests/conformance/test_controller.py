@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Literal
 import pytest
 from xdist import dsession
 
-from common.errors import ConformError, ExitCode, HostError, Terminated, UsageError
+from common.errors import ConformError, ExitCode, HostError, KernelError, Terminated, UsageError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent, read
@@ -24,6 +25,8 @@ from conformance.run.case_record import FAULT, RECORD, event_of
 from conformance.run.controller import Controller, planned_among
 from conformance.run.options import by_slug
 from conformance.run.recorder import RunRecorder
+from kernels.kernel import Kernel
+from kernels.resolve import resolve as known
 from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}
@@ -73,6 +76,12 @@ class TestExitCode:
     def test_a_kernel_without_a_machine(self) -> None:
         """A kernel that could not be judged skips the commit although another kernel passed."""
         assert _recorder(Verdict.PASS, error="it does not boot").exit_code() is ExitCode.CANNOT_JUDGE
+
+    def test_a_kernel_that_the_host_could_not_get(self) -> None:
+        """A host that cannot fetch or build one of several kernels stops a bisection."""
+        recorder = _recorder(Verdict.PASS)
+        recorder.add(KernelEvent(spec="tree:.", slug="tree-linux", error="no space left", host=True))
+        assert recorder.exit_code() is ExitCode.BROKEN
 
     def test_a_case_that_never_ran(self) -> None:
         """A selected case without a verdict is not a pass."""
@@ -241,7 +250,24 @@ class TestBadSpecs:
 
         recorder.begin({"host": frozenset(["redirect/x"])})
         recorder.add(replace(_case(Verdict.PASS), kernel="host"))
-        assert recorder.exit_code() is ExitCode.CANNOT_JUDGE
+        assert recorder.exit_code() is ExitCode.BROKEN
+
+    @pytest.mark.parametrize(
+        "error", [KernelError("it does not build", hint="h"), HostError("no space left", hint="h")]
+    )
+    def test_who_is_to_blame(self, monkeypatch: pytest.MonkeyPatch, error: ConformError) -> None:
+        """A tree that does not build is skipped by a bisection; a disk that is full stops it."""
+
+        def resolve(spec: str, **more: object) -> Kernel:
+            if spec == "tree:.":
+                raise error
+            return known(spec)
+
+        monkeypatch.setattr(kernels, "resolve", resolve)
+        recorder = self._ready(monkeypatch, "tree:.", "host")
+        recorder.begin({"host": frozenset(["redirect/x"])})
+        recorder.add(replace(_case(Verdict.PASS), kernel="host"))
+        assert recorder.exit_code() is error.exit_code
 
     def test_all_of_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nothing can be judged the first error ends the run, with its own exit code."""
@@ -249,10 +275,18 @@ class TestBadSpecs:
             self._ready(monkeypatch, "./nowhere", "redhat:9")
 
 
+LIMIT = "this host has no more to give: Too many open files"
+
+
 @pytest.mark.parametrize(
-    "error", [UsageError("row 6: 'exit' is never 'x'", hint="h"), HostError("no space left", hint="h")]
+    ("error", "words"),
+    [
+        (UsageError("row 6: 'exit' is never 'x'", hint="h"), "row 6: 'exit' is never 'x'"),
+        (HostError("no space left", hint="h"), "no space left"),
+        (OSError(errno.EMFILE, "Too many open files"), LIMIT),
+    ],
 )
-def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch, error: ConformError) -> None:
+def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
     """The session stops before the next case, and the report has the sentence and the hint."""
 
     def fail(*_: object, **__: object) -> None:
@@ -266,10 +300,12 @@ def test_a_wrong_table_or_host_stops_the_session(monkeypatch: pytest.MonkeyPatch
     request = SimpleNamespace(config=SimpleNamespace(stash=stash), node=node, session=session)
     judgement, record = plugin._examined(request, "debian-6.12", redirect_cases()[0])  # type: ignore[arg-type]
 
-    assert session.shouldstop == str(error)
+    assert session.shouldstop == words
     assert judgement.verdict is Verdict.INFRA
-    assert record["differences"] == [str(error)]
-    assert node.user_properties == [(FAULT, json.dumps([str(error), "h"]))]
+    assert record["differences"] == [words]
+    ((name, told),) = node.user_properties
+    assert (name, json.loads(told)[0]) == (FAULT, words)
+    assert json.loads(told)[1]
 
 
 def test_a_broken_host_stops_a_bisection() -> None:
