@@ -43,7 +43,7 @@ _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare two kernels and return the exit code: 1 if head has regressed, 125 if that is unknown."""
+    """Compare two kernels and return the exit code: 1 if head has regressed, 125 or 128 if that is unknown."""
     asked = _read(options)
     for_host([each for run in asked.runs.values() for each in specs_asked(run)], yes=options.yes)
     with _results(asked) as folder:
@@ -57,10 +57,17 @@ def compare(options: argparse.Namespace) -> int:
             add([*lines, "", *paragraph(comparison)], sys.stdout)
         if folder is not None:
             add(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
-    changes = {each.change for comparison in found for each in comparison.differences}
-    if Change.REGRESSION in changes:
-        return int(ExitCode.UNEXPECTED)
-    return int(ExitCode.CANNOT_JUDGE if Change.NOT_JUDGED in changes else ExitCode.OK)
+    return int(exit_code_of([each for comparison in found for each in comparison.differences]))
+
+
+def exit_code_of(differences: Sequence[Difference]) -> ExitCode:
+    """Return the exit code for all differences; where the host kept a case from an answer, a bisection must stop."""
+    if any(each.change is Change.REGRESSION for each in differences):
+        return ExitCode.UNEXPECTED
+    lost = [each for each in differences if each.change is Change.NOT_JUDGED]
+    if any(side.spoilt for each in lost for side in (each.base, each.head)):
+        return ExitCode.BROKEN
+    return ExitCode.CANNOT_JUDGE if lost else ExitCode.OK
 
 
 @dataclass(frozen=True, slots=True)

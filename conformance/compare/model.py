@@ -36,6 +36,8 @@ class TryResult:
     """The reason for the opinion."""
     splat: str = field(default="", compare=False)
     """The title of the kernel's report, if there was one."""
+    host: bool = field(default=False, compare=False)
+    """Whether the host is to blame that it was not judged."""
 
     @property
     def judged(self) -> bool:
@@ -82,6 +84,11 @@ class Side:
     def steady(self) -> bool:
         """Whether every try showed the same."""
         return len(set(self.seen)) == 1 and not self.flaky
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the kernel did not answer, and the host is to blame."""
+        return not self.seen and any(each is not None and each.host for each in (self.first, *self.tries))
 
     def frequencies(self) -> Counter[TryResult]:
         """The frequency of each result in the tries that count."""

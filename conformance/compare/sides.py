@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConformError, ExitCode, KernelError, UsageError
+from common.errors import ConformError, ExitCode, HostError, KernelError, UsageError
 from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
@@ -127,7 +127,8 @@ def require_common(base: Subject, head: Subject, old: Collection[str], new: Coll
 def _alive(subjects: Iterator[Subject]) -> Iterator[Subject]:
     for subject in subjects:
         if subject.event.error:
-            raise KernelError(subject.event.error, hint=subject.event.hint)
+            kind = HostError if subject.event.host else KernelError
+            raise kind(subject.event.error, hint=subject.event.hint)
         yield subject
 
 

@@ -30,9 +30,9 @@ def try_result(event: CaseEvent) -> TryResult:
         said = titles[0] if titles else "no report"
         return TryResult(((str(event.verdict), said),), Opinion.WRONG, event.reason, titles[0] if titles else "")
     answers = _answers(event)
-    if not answers:
+    if event.verdict is Verdict.INFRA or not answers:
         said = event.differences[0] if event.differences else event.reason
-        return TryResult((("infra", said),), Opinion.NOT_JUDGED, event.reason)
+        return TryResult((("infra", said),), Opinion.NOT_JUDGED, event.reason, host=event.host)
     if event.verdict is Verdict.XFAIL and not event.deviation:
         # Excused by a list of known splats; the log of an older suite has only a sentence.
         listed = [ground.reason for ground in event.grounds if ground.source is Source.LIST]

@@ -217,6 +217,23 @@ class TestFolders:
 
         assert conform("compare", str(base), str(head), cwd=tmp_path).returncode == 125
 
+    def test_a_case_that_the_host_spoilt(self, tmp_path: Path) -> None:
+        """A case that the host spoilt gives 128, so that a bisection does not skip the commit, whatever was seen."""
+        lost = [replace(event("udp4"), verdict=Verdict.INFRA, host=True)]
+        base, head = write(tmp_path / "base", self.GONE, WAS[:1]), write(tmp_path / "head", self.GONE_HEAD, lost)
+
+        done = conform("compare", str(base), str(head), cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert "1 not judged" in done.stdout
+
+    def test_a_kernel_that_the_host_could_not_get(self, tmp_path: Path) -> None:
+        """A folder whose kernel could not be fetched gives 128."""
+        base = write(tmp_path / "base", self.GONE, WAS)
+        head = write(tmp_path / "head", replace(self.GONE_HEAD, error="no space left", hint="look", host=True), [])
+
+        assert conform("compare", str(base), str(head), cwd=tmp_path).returncode == 128
+
     def test_a_kernel_that_was_not_judged(self, tmp_path: Path) -> None:
         """A folder whose kernel did not boot gives 125, with the run's error."""
         base = write(tmp_path / "base", self.GONE, WAS)

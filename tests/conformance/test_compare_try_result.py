@@ -86,7 +86,7 @@ def test_steps_that_only_one_has() -> None:
     assert (one.beside(other), other.beside(one)) == ("lookup cookie", "lookup nothing")
 
 
-@pytest.mark.parametrize("observation", [None, {}, {"phases": "nonsense"}])
+@pytest.mark.parametrize("observation", [None, {}, {"phases": "nonsense"}, flowed("out"), flowed("out_peer")])
 def test_what_the_harness_broke_is_not_judged(observation: Any) -> None:
     """A missing or unreadable observation is not an answer of the kernel."""
     broken = event(Verdict.INFRA, observation=observation, differences=("no machine: it is gone",))
