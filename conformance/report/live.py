@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The live view of a run: a screen that fills up on a terminal, plain lines anywhere else.
 
-The screen is rewritten in place, never erased first, so it does not flicker; no terminal mode is changed, so there is
-nothing to restore however the run ends. A reporter never raises: a closed pipe must not change what a kernel is told.
+The screen is rewritten in place by one write(2) a time, so it does not flicker; no terminal mode is changed, so there
+is nothing to restore however the run ends. A reporter never raises: a closed pipe must not change what a kernel is
+told.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TextIO
 
 from common.say import silence, unwritable
@@ -27,6 +29,8 @@ Conclude = Callable[[Run, Style], Sequence[str]]
 
 _PAINT = re.compile(r"\x1b\[[0-9;]*m")
 _TICK = 0.25
+_NARROWEST = 20
+"""Columns below which text is not folded any narrower."""
 _QUIET = 10.0
 """Seconds after which a plain run reports its progress, even within ten percent."""
 
@@ -285,14 +289,14 @@ class LiveReporter:
                 self._pending.append(verdict_of(self._run, event, self._style))
             if not event.verdict.expected:
                 self._announced += 1
-                if lines := announcement(self._run, event, self._announced, self._style):
-                    self._draw(lines)
+                if told := announcement(self._run, event, self._announced, self._fitted):
+                    self._draw(told)
 
     @_never_raises
     def note(self, text: str) -> None:
         """Print the note above the screen."""
         with self._lock:
-            self._draw([self._style.paint(line, "faint") for line in self._style.wrap(text, then="  ")])
+            self._draw([self._style.paint(line, "faint") for line in self._fitted.wrap(text, then="  ")])
 
     @_never_raises
     def finish(self, run: Run) -> None:
@@ -303,6 +307,18 @@ class LiveReporter:
         with self._lock:
             self._run, self._phase = None, ""
             self._draw(self._conclude(run, self._style))
+
+    @property
+    def _fitted(self) -> Style:
+        """The style for lines above the screen, as narrow as the terminal."""
+        return replace(self._style, width=min(WIDTH, max(_NARROWEST, self._size().columns)))
+
+    def _size(self) -> os.terminal_size:
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # not a terminal any more: the write will report the error
+            return os.terminal_size((WIDTH, 24))
+        return os.terminal_size((size.columns or WIDTH, size.lines or 24))
 
     def _tick(self) -> None:
         while not self._over.wait(_TICK):
@@ -316,22 +332,19 @@ class LiveReporter:
         """Write permanent lines, and the new screen below them, over the old one, with one write(2)."""
         above, self._pending = [*self._pending, *above], []
         lines: list[str] = []
-        try:
-            size = os.get_terminal_size(self._stream.fileno())
-        except OSError:  # not a terminal any more: the write will report the error
-            size = os.terminal_size((0, 0))
-        columns, now = size.columns or WIDTH, time.monotonic()
+        (columns, rows), now = self._size(), time.monotonic()
         if self._run is not None:
             seconds = now - self._began
             longest = min(self._running, key=self._running.__getitem__, default=("", ""))
             running = (longest[1], now - self._running.get(longest, now))
             state = RunProgress(seconds, self._forecast.left(self._run, seconds), self._planned, running)
-            lines = screen(self._run, state, columns, size.lines or 24, self._style)
+            lines = screen(self._run, state, columns, rows, self._style)
         elif self._phase:
             lines = waiting(self._phase, now - self._began, columns, self._style)
         # A terminal that became narrower has folded the lines that are now too wide.
         height = sum(max(1, math.ceil(width / columns)) for width in self._drawn)
         home = f"\x1b[{height}A\r" if height else "\r"
-        self._stream.write(home + "".join(f"{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
+        # Each line is erased first, too: some terminals fold what was erased behind a line as if it were still there.
+        self._stream.write(home + "".join(f"\x1b[2K{line}\x1b[K\n" for line in (*above, *lines)) + "\x1b[J")
         self._stream.flush()
         self._drawn = [len(_PAINT.sub("", line)) for line in lines]

@@ -37,6 +37,8 @@ class Style:
     program: str = NEUTRAL
     """The command that starts this program, from any directory:"""
     anywhere: str = NEUTRAL
+    width: int = WIDTH
+    """Columns of folded text."""
 
     @classmethod
     def of(cls, stream: TextIO) -> Style:
@@ -72,9 +74,16 @@ class Style:
         return text if len(text) <= width else text[: width - 1] + self.show("…")
 
     def wrap(self, text: str, *, first: str = "", then: str | None = None) -> list[str]:
-        """Fold prose to the page; `first` opens its first line, `then` (default: as wide) the others."""
+        """Fold prose to the width; `first` opens its first line, `then` (default: as wide) the others."""
         indent = " " * len(first) if then is None else then
-        folder = textwrap.TextWrapper(WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+        folder = textwrap.TextWrapper(
+            self.width,
+            initial_indent=first,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            # A narrow terminal folds an id itself, so that it is pasted whole.
+            break_long_words=self.width >= WIDTH,
+        )
         return folder.wrap(self.show(text)) or [first.rstrip()]
 
     def flow(self, entries: Iterable[tuple[str, str, str]], *, gap: int) -> list[str]:

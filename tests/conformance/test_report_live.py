@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def replay(written: str) -> list[str]:
             lines += [""] * (row + 1 - len(lines))
         elif mark[-1] == "A":
             row -= int(mark[2:-1])
+        elif mark == "\x1b[2K":
+            lines[row] = ""
         elif mark == "\x1b[K":
             lines[row] = lines[row][:column]
         elif mark == "\x1b[J":
@@ -342,6 +345,68 @@ def test_a_terminal_that_becomes_narrower() -> None:
     folded = sum(max(1, -(-width // 50)) for width in wide)
     assert folded > len(wide)
     assert folded in ups
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux")
+@pytest.mark.parametrize("columns", [59, 50, 40, 70])
+def test_a_real_terminal_is_resized(columns: int, tmp_path: Path) -> None:
+    """After a resize nothing of the old screen is left: tmux folds also what was erased behind a shorter line."""
+    go, script = tmp_path / "go", tmp_path / "play.py"
+    os.mkfifo(go)
+    script.write_text(
+        "import sys\n"
+        "from conformance.report.live import LiveReporter\n"
+        "from tests.conformance import report_runs\n"
+        "run = report_runs.healthy()\n"
+        "reporter = LiveReporter(sys.stdout)\n"
+        "reporter.start(run.start, {})\n"
+        "reporter.begun('debian-6.12', 'redirect/' + 'x' * 60)\n"
+        "reporter.note('a note')\n"
+        "reporter.case(run.cases['debian-6.12'][0])\n"
+        "reporter._running.clear()\n"
+        "reporter.begun('debian-6.12', 'redirect/short')\n"
+        "reporter.note('wide')\n"
+        f"open({os.fspath(go)!r}).read()\n"
+        "reporter.note('resized')\n"
+        f"open({os.fspath(go)!r}).read()\n"
+    )
+    socket = ["tmux", "-L", f"conform-{os.getpid()}-{columns}", "-f", "/dev/null"]
+    command = f"exec env -u CI PYTHONPATH={ROOT} TERM=screen {sys.executable} {script}"
+
+    def shown() -> list[str]:
+        page = subprocess.run(
+            [*socket, "capture-pane", "-p", "-S", "-"], capture_output=True, text=True, check=True
+        ).stdout
+        return [line for line in page.splitlines() if line]
+
+    subprocess.run([*socket, "new-session", "-d", "-x", "60", "-y", "20", command], check=True)
+    try:
+        wait_until(lambda: any("short" in line for line in shown()), "the screen is there")
+        subprocess.run([*socket, "resize-window", "-x", str(columns), "-y", "20"], check=True)
+        go.write_text("")
+        wait_until(lambda: "resized" in shown(), "it is drawn again")
+        lines = shown()
+    finally:
+        subprocess.run([*socket, "kill-server"], check=False)
+    assert lines[:3] == ["a note", "wide", "resized"]
+    assert sum("debian-6.12 " in line or "debian:6.12 " in line for line in lines) == 1
+    assert sum("running" in line for line in lines) == 1
+    assert len(lines) == 6
+
+
+def test_a_narrow_terminal_folds_no_line() -> None:
+    """Notes and unexpected cases above the screen are as narrow as the terminal, but for ids, which are pasted."""
+    run = report_runs.sick()
+    with terminal(columns=60) as (stream, written):
+        reporter = LiveReporter(stream)
+        reporter.start(run.start, report_runs.planned_for(run))
+        reporter.note("a step takes long " * 9)
+        for case in run.unexpected():
+            reporter.case(case)
+        shown = _settled(written, "step")
+    lines = [line for line in shown if "/" not in line]
+    assert len(lines) > 6
+    assert max(map(len, lines)) <= 60
 
 
 def test_a_resumed_run_begins_where_it_was() -> None:
