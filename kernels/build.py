@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from common import cache
+from common import cache, foreign
 from common.errors import HostError, KernelError, UsageError
 from kernels import artifact, config, make, modules, origin, patches, seal
 from kernels.kernel import Kernel
@@ -105,7 +105,7 @@ def _build(recipe: Recipe, entry: Path, progress: Progress) -> None:
         begin = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         cache.touch(folder)
-        log.write_text(f"{recipe.spec.text}: {recipe.origin.title}, tree {recipe.tree}\n")
+        log.write_text(foreign.page(f"{recipe.spec.text}: {recipe.origin.title}, tree {recipe.tree}\n"))
         tell(f"building {recipe.origin.title}; {log} has the details")
         recipe.origin.repository.check_out(recipe.tree, tree, folder / "index")
         _configure(recipe, log)

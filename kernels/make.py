@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common import foreign
 from common.errors import HostError, KernelError
 from kernels.toolchain import PACKAGES
 
@@ -135,7 +136,7 @@ def run(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                file.write(line)
+                file.write(foreign.page(line))
                 if (step := _STEP.match(line)) is None:
                     output.append(line.rstrip())
                     continue
