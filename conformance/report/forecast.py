@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The remaining time of a run: from the durations of the same cases in the last run, at the pace of this one."""
+"""The remaining time of a run: from the durations of the same cases in the last run, at the pace of this one.
+
+Without such a run there is no forecast: cases of one group differ fivefold, those of different groups a hundredfold,
+and the same cases on two kernels tenfold, because some kernels hang where others answer.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,6 @@ _TRUST = 0.05
 _TELLING = 20
 """Cases of a kernel after which its pace is known."""
 _NOTHING: tuple[float, dict[str, float]] = (0.0, {})
-_SOON = 2.0
-"""Seconds after which a run without a last one has a pace."""
 
 
 def remember(run: Run) -> None:
@@ -51,32 +53,30 @@ class Forecast:
             (slug, case.id): case.at for slug in planned for case in (before.cases.get(slug, ()) if before else ())
         }
         planned = {slug: ids - _judged(slug, before) for slug, ids in planned.items()}
-        last = {slug: _load(slug) or _like(ids) for slug, ids in planned.items()}
+        last = {slug: _load(slug) or _NOTHING for slug in planned}
         known = {
             slug: {each: last[slug][1][each] for each in ids & last[slug][1].keys()} for slug, ids in planned.items()
         }
         self._before = {slug: sum(cases.values()) for slug, cases in known.items()}
         self._seconds = sum(last[slug][0] * before for slug, before in self._before.items())
         count = sum(map(len, known.values()))
-        groups = {each.partition("/")[0] for ids in planned.values() for each in ids}
-        # Cases of different groups differ a hundredfold: without an earlier run there is no honest forecast.
-        self._blind = 2 * count < sum(map(len, planned.values())) and len(groups) > 1
+        self._unknown = {slug for slug, ids in planned.items() if 2 * len(known[slug]) < len(ids)}
         self._usual = sum(self._before.values()) / count if count else 1.0
         self._weights = {slug: dict.fromkeys(ids, self._usual) | known[slug] for slug, ids in planned.items()}
 
     def left(self, run: Run, elapsed: float) -> float | None:
         """Return the remaining seconds after `elapsed`; None if unknown."""
         before = sum(self._before.values())
-        if self._blind or (not before and elapsed < _SOON):
-            return None
         alive = [slug for slug in self._weights if not run.kernel(slug).error]
+        if not self._unknown.isdisjoint(alive):
+            return None
         cases = {slug: [case for case in run.cases.get(slug, ()) if self._is_new(slug, case)] for slug in alive}
         done = {slug: sum(self._weight(slug, case) for case in cases[slug]) for slug in alive}
         took = {slug: sum(case.seconds for case in cases[slug]) for slug in alive}
         slower = _ratio(sum(took.values()), sum(done.values()))
         left = 0.0
         for slug in alive:
-            # A kernel without an earlier run may be slower than the others: use its own pace after some cases.
+            # A kernel may have become slower than the others: use its own pace after some cases.
             own = _ratio(took[slug], done[slug]) / slower if len(cases[slug]) >= _TELLING else 1.0
             left += max(0.0, sum(self._weights[slug].values()) - done[slug]) * own
         pace = (sum(done.values()) + _TRUST * before) / (elapsed + _TRUST * self._seconds)
@@ -98,12 +98,6 @@ def _judged(slug: str, run: Run | None) -> frozenset[str]:
     """Return the cases that need not be judged again."""
     cases = run.cases.get(slug, ()) if run is not None else ()
     return frozenset(case.id for case in cases if case.verdict is not Verdict.INFRA)
-
-
-def _like(ids: frozenset[str]) -> tuple[float, dict[str, float]]:
-    """Return the durations of the kernel with the most of these cases: cases differ more than kernels."""
-    others = [_load(path.stem) or _NOTHING for path in (cache.root() / "durations").glob("*.json")]
-    return max(others, key=lambda each: len(ids & each[1].keys()), default=_NOTHING)
 
 
 def _path(slug: str) -> Path:
