@@ -84,9 +84,12 @@ class Patience:
 
     @property
     def blame(self) -> str:
-        """Return how the host kept the machine from running if the wait is over for that reason; else empty."""
-        if self.unfair:
-            return STARVED
+        """Say what the host did if the wait is over without the machine having had what it needs; else nothing."""
+        return STARVED if self.unfair else self.squeezed
+
+    @property
+    def squeezed(self) -> str:
+        """Say so if the host made the machine wait for memory, again and again, so far; else nothing."""
         passed, faults = time.monotonic() - self._begin, self._faults() - self._faults_before
         return SQUEEZED.format(faults) if faults >= max(_MANY, _OFTEN * passed) else ""
 

@@ -283,7 +283,7 @@ class Session:
             failure = answers.failure(answer)
             if failure is None or request["op"] == "call":
                 return read(answer)
-        raise self._died(why=f"the agent failed: {failure}")
+        raise self._died(wait, why=f"the agent failed: {failure}")
 
     @contextlib.contextmanager
     def _sense(self) -> Iterator[None]:
@@ -291,7 +291,7 @@ class Session:
         try:
             yield
         except (FramingError, NonsenseError) as error:
-            raise self._died(why=f"what came from the guest makes no sense: {error}") from error
+            raise self._died(None, why=f"what came from the guest makes no sense: {error}") from error
 
     def _send(self, request: dict[str, Any], wait: Patience) -> None:
         self._count += 1
@@ -307,7 +307,7 @@ class Session:
             except BlockingIOError:
                 continue
             except OSError:
-                raise self._died() from None
+                raise self._died(wait) from None
 
     def _take(self, wait: Patience, other: int = -1) -> dict[str, Any] | None:
         """Return the next answer to the last request; None if the descriptor `other` got ready first."""
@@ -323,9 +323,10 @@ class Session:
             except BlockingIOError:
                 continue
             except OSError:
-                raise self._died() from None
+                raise self._died(wait) from None
             if not chunk:
-                raise self._died(why="the channel ended in the middle of a frame" if self._buffer.pending else "")
+                cut = "the channel ended in the middle of a frame" if self._buffer.pending else ""
+                raise self._died(wait, why=cut)
             self._buffer.feed(chunk)
 
     def _wait(self, event: int, wait: Patience, other: int = -1) -> bool:
@@ -342,27 +343,33 @@ class Session:
             left = wait.left
             ready = dict(poll.poll(max(0.0, min(left, LOOK_SECONDS)) * 1000))
             if self._body.printed() > CONSOLE_LIMIT:
-                raise self._died(why=f"the guest printed more than {CONSOLE_LIMIT >> 20} MiB on its console")
+                raise self._died(wait, why=f"the guest printed more than {CONSOLE_LIMIT >> 20} MiB on its console")
             if self._body.control.fileno() in ready and (left > 0 or wait.overtime()):
                 return True
             if self._body.exited in ready or (self._kept in ready and self._body.ended()):
-                raise self._died()
+                raise self._died(wait)
             if other in ready:
                 return False
             if left <= 0:
-                raise self._died(CallStatus.OVERRAN, blame=wait.blame)
+                raise self._died(wait, CallStatus.OVERRAN)
 
-    def _died(self, status: CallStatus = CallStatus.LOST, why: str = "", blame: str = "") -> DeadMachineError:
-        """Let a dying machine finish its last words, take them and end it; `blame` is the host's part in it."""
+    def _died(self, wait: Patience | None, status: CallStatus = CallStatus.LOST, why: str = "") -> DeadMachineError:
+        """Let a dying machine finish its last words, take them and end it; `wait` tells the host's part in it."""
         self._usable = False
+        # Before anybody asks whether the process has ended: then its counts are gone.
+        squeezed = wait.squeezed if wait is not None else ""
         if status is CallStatus.LOST and not why and not self._body.ended():
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
             poll.poll(EXIT_SECONDS * 1000)
         complaint = why or self._body.complaint()
+        blame = squeezed if not why else ""
+        if status is CallStatus.OVERRAN and wait is not None:
+            blame = wait.blame
         host_fault = self._body.host_fault() or blame
         if PANIC in self._body.console():
-            status, host_fault = CallStatus.PANICKED, ""
+            # A kernel whose memory comes and goes may do anything, and its next machine may tell.
+            status, host_fault = CallStatus.PANICKED, squeezed
         dump = self._dumped()
         if status is CallStatus.OVERRAN:
             complaint = f"the guest does not answer ({complaint})"

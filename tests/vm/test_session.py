@@ -19,10 +19,11 @@ import pytest
 
 from common.errors import KernelError
 from tests.waiting import wait_until
+from vm.death import PANIC
 from vm.guest.frames import Channel, encode
 from vm.host import LocalAgent, NoGuest
 from vm.machine import CallStatus, MachineInfo, MachineKind
-from vm.patience import STARVED, Patience
+from vm.patience import SQUEEZED, STARVED, Patience
 from vm.session import Session
 
 AGENT = (sys.executable, "-c", "import sys; from vm.guest import agent; agent.main(int(sys.argv[1]))")
@@ -227,14 +228,17 @@ class FakeBody(NoGuest):
         """Of each second it waits for a processor."""
         self.other = 0.0
         """Of each second another of its threads does."""
+        self.swapped = self.read = 0
+        """How often it waits for memory between two readings, and their number."""
 
     def starved(self) -> tuple[float, float]:
         """Return the seconds it has waited."""
         return self.share * time.monotonic(), (self.share + self.other) * time.monotonic()
 
     def faults(self) -> int:
-        """Return nothing."""
-        return 0
+        """Return how often it has waited for memory; the process must not have been reaped."""
+        self.read += 1
+        return self.swapped * self.read
 
     def console(self) -> str:
         """Return the last output."""
@@ -308,6 +312,27 @@ def test_a_machine_that_never_ran_is_no_hung_kernel(monkeypatch: pytest.MonkeyPa
     body.share = body.other = 1.0
     reply = Session(body, INFO).call("m:f", {}, deadline=0.01)
     assert (reply.status, reply.host_fault) == (CallStatus.LOST, STARVED)
+
+
+@pytest.mark.parametrize(("faults", "blamed"), [(100, False), (5000, True)])
+@pytest.mark.parametrize("how", ["exits", "closes"])
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(f"[  130.7] {PANIC}: Fatal exception in interrupt", CallStatus.PANICKED), ("", CallStatus.LOST)],
+)
+def test_a_death_without_memory_is_the_hosts(
+    words: str, status: CallStatus, how: str, faults: int, blamed: bool
+) -> None:
+    """A kernel that dies while the host takes its memory away, again and again, proves nothing; else it does."""
+    body = FakeBody(words)
+    body.swapped = faults
+    if how == "exits":
+        body.process.kill()
+    else:
+        body.guest.close()
+    reply = Session(body, INFO).call("m:f", {}, deadline=5.0)
+    assert reply.status is status
+    assert reply.host_fault == (SQUEEZED.format(faults) if blamed else "")
 
 
 @pytest.mark.parametrize(
