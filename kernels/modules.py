@@ -142,7 +142,7 @@ def folder(root: Path, release: str) -> Path:
 def names(root: Path, release: str) -> frozenset[str]:
     """Return the names of all modules in modules.dep, with `_` for `-`."""
     try:
-        lines = (folder(root, release) / "modules.dep").read_text().splitlines()
+        lines = (folder(root, release) / "modules.dep").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return frozenset()
     return frozenset(MODULE.sub("", line.partition(":")[0].rpartition("/")[2]).replace("-", "_") for line in lines)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from common.errors import KernelError
@@ -48,4 +49,5 @@ def modules_in(root: Path, release: str) -> Path | None:
     # *.o instead of *.ko").
     names = [line.removeprefix("kernel/").rpartition(".")[0] + ".ko" for line in lines if line.strip()]
     listed = [below(name, order) for name in names]
-    return modules.gather(release, {path: root / path for path in listed if (root / path).is_file()}, root, root)
+    # Not Path.is_file(), which raises for a name that no file can have.
+    return modules.gather(release, {path: root / path for path in listed if os.path.isfile(root / path)}, root, root)

@@ -95,6 +95,30 @@ def test_rebuilding_a_module_changes_the_digest(tree: Path) -> None:
     assert second.modules != first.modules
 
 
+@pytest.mark.parametrize(
+    "order", [b"net/" + b"x" * 5000 + b".o\n", b"/".join([b"net"] * 3000) + b".o\n", b"net/\xff.o\n", b"\n\r\n"]
+)
+def test_a_module_that_cannot_be_there_was_not_built(tree: Path, order: bytes) -> None:
+    """A name in modules.order that no file can have is that of a module which was not built."""
+    (tree / "modules.order").write_bytes(order + b"net/tls/tls.o\n")
+    kernel = resolve(str(tree))
+    assert kernel.modules is not None
+    assert modules.names(kernel.modules, RELEASE) == {"tls"}
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\0", b"kernel/net/x.ko: \xff.ko\n", b"kernel/" + b"y" * 5000 + b".ko:\n"])
+def test_an_index_need_not_be_text(tmp_path: Path, line: bytes) -> None:
+    """A package's index of modules may hold anything."""
+    folder = f"lib/modules/{RELEASE}"
+    module = {f"{folder}/kernel/net/tls/tls.ko": fakes.module("tls")}
+    index = {f"{folder}/modules.dep": line + b"\nkernel/net/tls/tls.ko:\n"}
+    root = write(tmp_path / "odd", {f"boot/vmlinuz-{RELEASE}": boot_image(), **module, **index})
+    kernel = resolve(str(root))
+    assert kernel.modules is not None
+    assert "tls" in modules.names(kernel.modules, RELEASE)
+    assert all(path.is_relative_to(root) for path in vm.modules.closure(kernel, ("tls",)))
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     """A file outside of the tree."""
