@@ -14,7 +14,7 @@ from kernels.repository import GitError, Repository, scratch
 _LIMIT = 64 << 20
 """Bytes of a gzipped mailbox, unpacked."""
 
-_NUMBER = re.compile(r"\[[^\]]*\b(?P<number>\d+)/(?P<of>\d+)\]")
+_NUMBER = re.compile(r"\[[^\]]*\b(?P<number>\d{1,4})/(?P<of>\d{1,4})\]")
 """A mail's place in its series."""
 _REPLY = re.compile(r"(?:re|aw|antw|sv)(?:\[\d+\])?:", re.IGNORECASE)
 
@@ -76,8 +76,8 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
     found: list[tuple[int, bytes]] = []
     for mail in sorted((folder / "mails").iterdir()):
         diff, message = folder / f"{mail.name}.diff", folder / f"{mail.name}.message"
-        headers = repository.run("mailinfo", "-k", "--quoted-cr=strip", message, diff, stdin=mail.read_bytes())
-        subject = next((line[9:] for line in headers.splitlines() if line.startswith("Subject: ")), "")
+        told = _told(repository, path, message, diff, mail.read_bytes())
+        subject = next((line[9:] for line in told.splitlines() if line.startswith("Subject: ")), "")
         content = diff.read_bytes()
         if _REPLY.match(subject):
             if _DIFF.search(content):
@@ -86,6 +86,14 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
         place = _NUMBER.search(subject)
         found.append((int(place["number"]) if place is not None else len(found), content))
     return [content for _, content in sorted(found, key=lambda each: each[0])]
+
+
+def _told(repository: Repository, path: Path, message: Path, diff: Path, mail: bytes) -> str:
+    """Have git take a mail apart, into two files and the header, which is returned; UsageError if it cannot."""
+    try:
+        return repository.run("mailinfo", "-k", "--quoted-cr=strip", message, diff, stdin=mail)
+    except GitError as error:
+        raise UsageError(f"{path} holds a mail that git cannot read: {error}", hint="give the diff itself") from error
 
 
 def _content(path: Path) -> bytes:

@@ -96,3 +96,22 @@ def test_a_patch_that_does_not_apply(linux: Path, tmp_path: Path) -> None:
     assert isinstance(error, UsageError)
     assert str(error) == f"{patch} holds no diff"
     assert not list((cache.root() / "partial").iterdir())
+
+
+@pytest.mark.parametrize("head", ["Subject: [PATCH " + "9" * 5000 + "/9] n", "Subject: n\nX: " + "x" * 100_000])
+def test_a_mail_with_odd_headers_is_a_patch(linux: Path, tmp_path: Path, head: str) -> None:
+    """Neither a number without end nor a header of that kind is a fault of the suite."""
+    patch = tmp_path / "odd.mbox"
+    patch.write_text(f"From a Mon Sep 17 00:00:00 2001\nFrom: a <a@invalid>\n{head}\n\n{change('net/core/sock_map.c')}")
+    commit("Changed")
+    assert resolve(f"tree:.@HEAD~1,patch={patch}").digest == resolve("tree:.@HEAD").digest
+
+
+def test_a_mail_that_git_cannot_read_is_named(linux: Path, tmp_path: Path) -> None:
+    """A mail in an unknown character set is one sentence with the file."""
+    patch = tmp_path / "odd.mbox"
+    coded = "Subject: =?nosuch?q?=ff?=\nContent-Type: text/plain; charset=nosuch"
+    patch.write_text(f"From a Mon Sep 17 00:00:00 2001\n{coded}\n\n{change('net/core/sock_map.c')}")
+    error = failure(f"tree:.,patch={patch}")
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(f"{patch} holds a mail that git cannot read: ")
