@@ -42,7 +42,7 @@ def overview(chosen: Sequence[Case], *, stressed: int) -> Iterator[str]:
         if not of_group:
             continue
         yield f"{len(of_group):6}  {group}{'  (only with --stress SECONDS)' if each.stress else ''}"
-        for name in ("mode", "kind", "in", "out"):
+        for name in ("mode", "kind", "target", "in", "out"):
             counts = Counter(case.params[name] for case in of_group if name in case.params)
             if counts:
                 said = ", ".join(f"{value} {count}" for value, count in counts.items())

@@ -24,7 +24,7 @@ _LACK: Final = frozenset({"id", "lack", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 
 _NOTHING: Final[Mapping[str, str]] = {}
-_KINDS: Final = ("in", "out", "kind")
+_KINDS: Final = ("in", "out", "kind", "target")
 """The parameters that are kinds of sockets."""
 
 

@@ -160,6 +160,21 @@ def test_a_case_stays_wrong_where_no_machine_can_tell() -> None:
     assert examine(pool, SLUG, VSOCK)[0].verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(
+    ("family", "symbol"), [("tcp6", "IPV6"), ("udp6", "IPV6"), ("unix_", "UNIX"), ("vsock_", "VSOCKETS")]
+)
+def test_every_case_needs_the_families_that_it_names(family: str, symbol: str) -> None:
+    """In every group, whatever the parameter is called: without the family the case is skipped."""
+    naming = [
+        case for case in cases() if any(f"-{family}" in f"-{part}" for part in (case.name, *case.params.values()))
+    ]
+    assert len({case.group for case in naming}) > 8
+    others = {need: "y" for need in symbols_needed() if need != symbol}
+    facts = KernelFacts(Version(6, 12, 107), others)
+    grounds = {case.id: unmet(case, facts) for case in naming}
+    assert [name for name, ground in grounds.items() if ground is None] == []
+
+
 def test_every_symbol_of_a_socket_is_probed() -> None:
     """Each probe has a symbol in needs.toml, and each symbol of a family, a protocol or its options has a probe."""
     others = ("BPF", "CRYPTO", "CGROUP", "DEBUG", "NETFILTER", "SECURITY", "MPTCP_IPV6", "PROC_FS", "USER_NS", "NET_NS")
