@@ -161,8 +161,8 @@ class MachinePool:
         if (image := self._debug_images[slug]) is None:
             return reply
         lines = (*reply.before, *reply.log)
-        *told, console = symbols.decode_each([*(line.text for line in lines), reply.console], image, kernel.modules)
-        told_lines = tuple(replace(line, text=text) for line, text in zip(lines, told, strict=True))
+        *texts, console = symbols.decode_each([*(line.text for line in lines), reply.console], image, kernel.modules)
+        decoded = tuple(replace(line, text=text) for line, text in zip(lines, texts, strict=True))
         count = len(reply.before)
         return replace(reply, before=decoded[:count], log=decoded[count:], console=console)
 
