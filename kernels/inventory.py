@@ -136,7 +136,7 @@ def prune(*, days: float | None = None) -> int:
 
 
 def _entries() -> Iterator[Path]:
-    for kind in ("kernels", "images", "modules", "templates", "built", "trees"):
+    for kind in ("kernels", "images", "modules", "templates", "stock", "built", "trees"):
         yield from (cache.root() / kind).glob("*")
 
 

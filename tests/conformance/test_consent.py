@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from conformance.run.consent import YES
 from kernels import inventory
 from tests.conformance.conform import command, conform, environment
 
+ROOT = Path(__file__).resolve().parents[2]
 CASE = "redirect/sockmap-ingress-to-egress-tcp4-tcp4"
 
 
@@ -61,6 +63,21 @@ class TestPruning:
         assert "removes 1 entries" not in found.err
         assert "conform: kernels prune removes 1 entry of the cache\n  hint: add --yes" in found.err
         assert cached.exists()
+
+    def test_every_large_folder_is_listed(self, cached: Path) -> None:
+        """Whatever is made once for a kernel can be removed; what is left takes a few kilobytes, or is apt's."""
+        root, small = cached.parents[1], {"kvm", "resolved", "durations", "quick", "bpf", "apt", "partial", "sources"}
+        code = "".join(each.read_text() for name in ("kernels", "vm") for each in (ROOT / name).rglob("*.py"))
+        for name in set(re.findall(r'cache\.root\(\) / "(\w+)"', code)) - small:
+            (root / name / "entry").mkdir(parents=True)
+        assert {path.parent.name for path in inventory.prunable()} >= {
+            "kernels",
+            "templates",
+            "stock",
+            "built",
+            "trees",
+        }
+        assert {path.name for path in root.iterdir()} - {path.parent.name for path in inventory.prunable()} <= {"locks"}
 
     def test_a_dry_run_removes_nothing(self, cached: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """--dry-run only lists, even with --yes."""
