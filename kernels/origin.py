@@ -22,6 +22,8 @@ from kernels.version import Version
 Progress = Callable[[str], None]
 
 DAY = 24 * 3600.0
+SUBMODULE = "160000 "
+"""The mode of a submodule's commit in a tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def find(spec: Spec, refresh: bool, progress: Progress) -> Origin:
 
 
 def _of_repository(spec: Spec) -> Origin:
-    top = Path(_ask(spec, "rev-parse", "--show-toplevel"))
+    top = _top(spec)
     objects = Path(_ask(spec, "rev-parse", "--path-format=absolute", "--git-path", "objects"))
     commit = commit_of(spec)
     repository = Repository(objects)
@@ -65,6 +67,10 @@ def _of_repository(spec: Spec) -> Origin:
     if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():
         raise UsageError(f"{spec.text}: {top} is not a kernel tree", hint="give the top of a git repository of Linux")
     return Origin(str(top), f"{top.name} at {title}", tree, repository, facts)
+
+
+def _top(spec: Spec) -> Path:
+    return Path(_ask(spec, "rev-parse", "--show-toplevel"))
 
 
 def _check_whole(spec: Spec, commit: str) -> None:
@@ -106,7 +112,13 @@ def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:
             # With the user's index, and its time, git need not read 90,000 files to find the one that changed.
             shutil.copy2(index, folder / "index")
             off = [*filters(spec.wanted)]
-            git("-C", spec.wanted, *off, "add", "--update", ":/", environment=environment)
+            listed = git(
+                "-C", spec.wanted, "ls-files", "--full-name", "--stage", "-z", ":/", environment=environment
+            ).split("\0")
+            # git would look into submodules, by their own configurations, which may name programs.
+            modules = [each.partition("\t")[2] for each in listed if each.startswith(SUBMODULE)]
+            but = [f":(exclude,top,literal){each}" for each in modules]
+            git("-C", str(_top(spec)), *off, "add", "--update", "--", ":/", *but, environment=environment)
             return git("-C", spec.wanted, *off, "write-tree", environment=environment)
         except (GitError, OSError) as error:
             raise UsageError(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -50,6 +51,29 @@ def test_reading_a_repository_runs_nothing_that_it_names(linux: Path, tmp_path: 
     assert not canary.exists(), canary.read_text()
     assert found.tree
     git("log", "-1")
+    assert canary.exists()
+
+
+def test_no_submodule_is_looked_into(linux: Path, tmp_path: Path) -> None:
+    """A submodule has a configuration of its own, whose filters git would run to see whether its files have changed."""
+    canary, inner = tmp_path / "canary", linux / "inner"
+    inner.mkdir()
+    git("-C", str(inner), "init", "--quiet")
+    (inner / "file").write_text("a\n")
+    (inner / ".gitattributes").write_text("* filter=evil\n")
+    git("-C", str(inner), "add", ".")
+    git("-C", str(inner), "-c", "user.name=a", "-c", "user.email=a@invalid", "commit", "--quiet", "-m", "Inside")
+    commit("A submodule")
+    assert git("ls-files", "--stage", "inner").startswith("160000")
+    change("net/core/skmsg.c")
+    git("-C", str(inner), "config", "filter.evil.clean", f"echo >> {canary}; cat")
+    os.utime(inner / "file", (1, 1))
+
+    found = origin.find(parse("tree:."), False, print)
+
+    assert not canary.exists()
+    assert found.title.endswith("not committed")
+    git("status")
     assert canary.exists()
 
 
