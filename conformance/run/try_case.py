@@ -151,12 +151,13 @@ def _refusals(case: Case, facts: KernelFacts, lists: Lists) -> Iterator[Ground]:
 
 
 def _inabilities(pool: MachinePool, slug: str, case: Case, facts: KernelFacts, tries: list[Try]) -> list[Ground]:
-    """Return the reason why this guest cannot run a failed case; nothing if no machine answers.
+    """Return the reason why this guest cannot run a failed case, or one that skipped itself, by what is missing.
 
-    The verdict of a kernel that warned, died or hung stands, whatever the guest lacks.
+    Nothing if no machine answers. The verdict of a kernel that warned, died or hung stands, whatever the guest lacks.
     """
     unexpected = [each for each in tries if not each.judgement.verdict.expected]
-    if not unexpected or not all(_may_lack_something(each) for each in unexpected):
+    skipped = all(each.judgement.verdict is Verdict.SKIP for each in tries)
+    if not (skipped or (unexpected and all(_may_lack_something(each) for each in unexpected))):
         return []
     try:
         return _grounds(unmet(case, facts, pool.lacking(slug, case)))

@@ -138,6 +138,19 @@ def test_what_the_guest_cannot_do_is_skipped() -> None:
     assert pool.history == ["ask"]
 
 
+def test_a_skip_names_what_is_missing() -> None:
+    """A case that itself says that it has no such socket is a skip that names the module, if the guest can tell."""
+    bare = Reply(status=CallStatus.ANSWERED, value={"steps": {"available": "EAFNOSUPPORT"}})
+    case = BY_ID["stream/end-verdict-tcp6-egress-other-fin-vsock_stream"]
+    told = asked(ANSWER, kernel(None, VSOCKETS="m"), case)
+    for lacking, words in ((told, "its module vsock is missing"), ({}, "no such socket or program: EAFNOSUPPORT")):
+        pool = ScriptedPool(bare)
+        pool.lacking = lambda slug, case, lacking=lacking: lacking  # type: ignore[method-assign, misc]
+        judgement, _ = examine(pool, SLUG, case)
+        assert judgement.verdict is Verdict.SKIP
+        assert words in judgement.reason
+
+
 def test_a_case_that_passes_asks_for_nothing() -> None:
     """A case that passes asks the guest nothing: that would cost time in each clone."""
     pool = Unable(GOOD)
