@@ -27,8 +27,8 @@ from typing import Final
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A connection to a listener in a map wakes accept(2). The accepted socket works as outside of maps, and runs the "
-    "programs of a map into which it is inserted."
+    "A connection to a listener in a map wakes accept(2). The accepted socket works like one outside of maps. If it is "
+    "inserted into a map, it runs that map's programs."
 )
 
 WARM_UP: Final = frozenset(

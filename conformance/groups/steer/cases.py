@@ -12,7 +12,8 @@ from conformance.groups.kinds import MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "A connection or datagram goes to the socket in the table, and to no socket that is not in it or not allowed."
+    "A connection or datagram goes to the socket that the program selects from the map, and never to a socket that is "
+    "not in the map or that the kernel must refuse."
 )
 
 HOOKS: Final = ("sk_lookup", "sk_reuseport")

@@ -26,7 +26,8 @@ from typing import Final
 from conformance.model import Case
 
 PROMISE: Final = (
-    "If a socket in a map gets TLS keys, it encrypts and decrypts as outside of maps, or the kernel refuses the keys. "
+    "If a socket in a map gets TLS keys, it encrypts and decrypts like one outside of maps, or the kernel refuses the "
+    "keys. "
     "No byte is lost, and a socket with keys sends no plain text."
 )
 
