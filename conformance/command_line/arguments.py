@@ -37,7 +37,15 @@ def top(version: str) -> tuple[Parser, Mapping[str, Parser]]:
     for add in (_run, _shell, _explain, _defects, _list, _report, _compare, _config, _matrix, _history, _merge,
                 _kernels, _boundaries, _teeth, _doctor, _benchmark, _test, _completion, _manual):  # fmt: skip
         add(commands)
+    _describe(commands)
     return parser, commands.choices
+
+
+def _describe(commands: Commands[Parser]) -> None:
+    """Begin the help of each command with its line in the list of commands, if it has no description."""
+    for listed in commands._choices_actions:  # noqa: SLF001 - argparse keeps the lines nowhere else
+        parser = commands.choices[listed.dest]
+        parser.description = parser.description or f"{(listed.help or '')[:1].upper()}{(listed.help or '')[1:]}."
 
 
 def _run(commands: Commands[Parser]) -> None:
@@ -58,7 +66,9 @@ def _run(commands: Commands[Parser]) -> None:
     add_options(run)
     _add_selection(run)
     run.add_argument("--find-fix", action="store_true", help="swap exit codes 0 and 1, to bisect for a fix")
-    run.add_argument("--resume", metavar="DIR", help="resume the interrupted run in DIR, with its own options")
+    run.add_argument(
+        "--resume", metavar="DIR", help="resume the interrupted run in DIR with the options it was started with"
+    )
     _add_consent(run)
     _add_loudness(run)
     add_colour(run)
@@ -78,7 +88,7 @@ def _shell(commands: Commands[Parser]) -> None:
     add_options(shell, only=_MACHINE)
     shell.add_argument(
         "--case", dest="conform_case", action="append", metavar="GLOB",
-        help="set up this case, the only one that matches, and stop before its teardown",
+        help="set up the one case that GLOB matches, and pause before its teardown",
     )  # fmt: skip
     _add_loudness(shell, "print the kernel and the machine", "print only errors, and the shell's output")
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and print the command that attaches gdb")
@@ -108,21 +118,24 @@ def _defects(commands: Commands[Parser]) -> None:
     defects.add_argument("--version", metavar="V", help="only those that a kernel of this version should show: 6.1.192")
     defects.add_argument("--open", action="store_true", help="only those that the newest known kernel still has")
     form = defects.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for a program: one array")
-    form.add_argument("--markdown", action="store_true", help="for a page or a mail")
+    form.add_argument("--json", action="store_true", help="print a JSON array")
+    form.add_argument("--markdown", action="store_true", help="print Markdown")
     add_colour(defects)
 
 
 def _boundaries(commands: Commands[Parser]) -> None:
     boundaries = commands.add_parser(
-        "boundaries", help="list the real kernels that prove the versions in the tables",
+        "boundaries",
+        help="list the versions at which the tables expect a change, and the released kernels on both sides of each",
         examples="""
             ./conform boundaries --only 6.18
             ./conform boundaries --only e5c6de5fa025 --prove
         """,
     )  # fmt: skip
-    boundaries.add_argument("--only", default="", metavar="GLOB", help="only those of this commit, branch or version")
-    boundaries.add_argument("--prove", action="store_true", help="judge the kernels, and print rows for proved.toml")
+    boundaries.add_argument("--only", default="", metavar="GLOB", help="only changes of this commit, branch or version")
+    boundaries.add_argument(
+        "--prove", action="store_true", help="test the kernels on both sides, and print rows for proved.toml"
+    )
     add_colour(boundaries)
 
 
@@ -143,7 +156,7 @@ def _teeth(commands: Commands[Parser]) -> None:
     teeth.add_argument("--again", action="store_true", help="also try faults that already have an outcome")
     teeth.add_argument("--stress", action="store_true", help="also run the group `hammer` on every fault that survives")
     teeth.add_argument("--list", action="store_true", help="list the faults and their outcomes; nothing is run")
-    teeth.add_argument("-n", type=Bounds(1, WORKERS.most), metavar="WORKERS", help="default: one per CPU")
+    teeth.add_argument("-n", type=Bounds(1, WORKERS.most), metavar="WORKERS", help="workers (default: one per CPU)")
     add_colour(teeth)
 
 
@@ -221,7 +234,7 @@ def _matrix(commands: Commands[Parser]) -> None:
             ./conform matrix --shard 1/4 --results results/1
         """,
     )  # fmt: skip
-    matrix.add_argument("file", nargs="?", metavar="FILE", help="default: conform.toml")
+    matrix.add_argument("file", nargs="?", metavar="FILE", help="what to test, and how (default: conform.toml)")
     matrix.add_argument(
         "--results", metavar="DIR", help="results folder (default: a new one in the outputs of conform.toml)"
     )
@@ -271,7 +284,7 @@ def _kernels(commands: Commands[Parser]) -> None:
         "list", help="list the kernels that are cached, and those the archive offers (default)"
     )
     _add_json(listing)
-    fetch = actions.add_parser("fetch", help="fetch a kernel's newest version into the cache")
+    fetch = actions.add_parser("fetch", help="download or build the newest kernel that SPEC names")
     fetch.add_argument("spec", nargs="+", metavar="SPEC")
     prune = actions.add_parser("prune", help="remove cached kernels and templates")
     prune.add_argument(

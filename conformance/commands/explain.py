@@ -36,8 +36,8 @@ _NAMED: Final = 3
 """Cases named in the error for a pattern that matches several, or none."""
 _CONTROL: Final = "The control, in the same clone: the same scenario on sockets that were never in a map"
 _COMPARED: Final = (
-    "A step above that is expected `as the control` answers what the same step answers here; where the control has no "
-    "such step, neither has the case. These answers are owed by the control itself:"
+    "For a step that is expected `as the control`, the case must give the same answer as the control. If the control "
+    "has no such step, the case must not have it. The control itself must give these answers:"
 )
 _REDIRECT: Final = ("socket", "attach", "insert", "redirect")
 
@@ -69,10 +69,10 @@ def case_named(pattern: str) -> Case:
         return found[0]
     if found:
         some = ", ".join(case.id for case in found[:_NAMED])
-        raise UsageError(f"{pattern!r} means {len(found)} cases, and one is explained", hint=f"e.g. one of {some}")
+        raise UsageError(f"{pattern!r} matches {len(found)} cases, but explain takes one", hint=f"e.g. one of {some}")
     near = difflib.get_close_matches(pattern, every, _NAMED, 0.5)
     near = near or [every_id for every_id in every if pattern.strip("*") in every_id][:_NAMED]
-    hint = f"the nearest are {', '.join(near)}" if near else "list the cases with: ./conform run -- --collect-only -q"
+    hint = f"the nearest are {', '.join(near)}" if near else "list the cases with: ./conform list"
     raise UsageError(f"there is no case {pattern!r}", hint=hint)
 
 
@@ -177,7 +177,7 @@ def _turns(case: Case) -> list[Version]:
 
 
 def _unasked(need: Ground, style: Style) -> list[str]:
-    return [*style.wrap(f"not asked: {need.reason}", first="  "), *style.wrap(f"row {need.place}", first="    ")]
+    return [*style.wrap(f"not run: {need.reason}", first="  "), *style.wrap(f"row {need.place}", first="    ")]
 
 
 def _step(case: Case, answer: Answer, facts: KernelFacts, before: set[str], style: Style) -> list[str]:
@@ -273,7 +273,7 @@ def symptoms(row: Deviation) -> Iterator[str]:
 def _needs(case: Case, style: Style) -> list[str]:
     lines: list[str] = []
     for need in needs_of(case):
-        said = f"CONFIG_{need.symbol}" if need.symbol else f"not asked: {need.hazard or need.lack}"
+        said = f"CONFIG_{need.symbol}" if need.symbol else f"not run: {need.hazard or need.lack}"
         begin = f" from {bound_words(need.since.versions())} on" if need.since else ""
         end = f" before {bound_words(need.until.versions())}" if need.until else ""
         lines += style.wrap(f"{said}{begin}{end} (row {need.file}: {need.id})", first="  ", then="    ")

@@ -64,10 +64,14 @@ def parse(arguments: Sequence[str]) -> CheckSelection:
     own = list(arguments)
     at = own.index("--") if "--" in own else len(own)
     parser = _Parser(
-        prog="./conform test", description="Pass the project's own tests.", epilog="-- ARGUMENTS: for pytest"
+        prog="./conform test",
+        description="Run the project's own tests and checks.",
+        epilog="Arguments after -- go to pytest.",
     )
-    parser.add_argument("group", nargs="*", metavar="GROUP", help=f"only these, of {', '.join(GROUPS)} (default: all)")
-    parser.add_argument("--fast", action="store_true", help="without the tests that boot machines, and the benchmark")
+    parser.add_argument("group", nargs="*", metavar="GROUP", help=f"run only these: {', '.join(GROUPS)} (default: all)")
+    parser.add_argument(
+        "--fast", action="store_true", help="run neither the tests that boot machines nor the benchmark"
+    )
     parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
     options = parser.parse_args(own[:at])
     if unknown := set(options.group) - set(GROUPS):

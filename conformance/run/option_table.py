@@ -86,7 +86,8 @@ OPTIONS: Final = (
     _files("--allowlist", Heading.CASES, "FILE", "run only the cases that FILE lists; see conformance/judge/lists.py"),
     _files("--denylist", Heading.CASES, "FILE", "skip the cases that FILE lists, with its reasons"),
     _files("--splatlist", Heading.CASES, "FILE", "treat the kernel warnings that FILE lists as xfail"),
-    _flag("--quick", Heading.CASES, "run only enough cases to decide each row of the tables; takes seconds"),
+    _flag("--quick", Heading.CASES,
+          "run as few cases as possible that check every promise and known defect; takes seconds"),
     _value("--shard", Heading.CASES, "I/N",
            "run only share I of N equal shares of the cases; `merge` makes one run of all shares"),
     _value("--rounds", Heading.CASES, "N",
@@ -117,12 +118,12 @@ OPTIONS: Final = (
     }),
     _value("--tries", Heading.TRIES, "N",
            "retry an unexpected case in fresh clones, up to N tries in all; stop when a try differs (flaky)"
-           " (default: 2, and 1 where three cases have confirmed the same failure)", type=_TRIES),
+           " (default: 2, or 1 after three cases have confirmed the same failure)", type=_TRIES),
     _value("--repeat", Heading.TRIES, "N", "try each case N times; its worst verdict stands (default: 1)",
            type=_TRIES),
     _flag("--until-fail", Heading.TRIES, "repeat cases until one fails or --total-deadline is used up"),
     _value("--total-deadline", Heading.TRIES, "DURATION",
-           "90s, 10m, 1h30m: stop the run by then; cases not finished get the verdict `infra`"
+           "stop the run after DURATION, e.g. 90s, 10m, 1h30m; unfinished cases get the verdict `infra`"
            f" (default: {DEFAULT})", default=DEFAULT),
     _value("--results", Heading.RESULTS, "DIR",
            "write the event log, a summary and the evidence of unexpected cases to DIR, which must hold no results yet"

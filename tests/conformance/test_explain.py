@@ -119,7 +119,7 @@ def test_the_control_comes_last_under_its_own_heading() -> None:
         "control data", "control queued", "control error", "control receive", "control send", "control memory",
     ]  # fmt: skip
     assert "control receive" not in before
-    assert after.startswith("The control, in the same clone: the same scenario on sockets that were never in a map A")
+    assert after.startswith("The control, in the same clone: the same scenario on sockets that were never in a map For")
     assert "control receive: socket (row promises.toml: control-talks, as above) the peer sends" in after
     row = "ground: control; expected since 5.10 row groups/teardown/promises.toml: as-control"
     assert row in before
@@ -201,7 +201,7 @@ def test_a_case_that_is_not_asked_says_so() -> None:
     kernel = KernelFacts(Version.parse("6.12.9"), {"INET": "n", "BPF_SYSCALL": "y"})
     text = " ".join(explanation(case_named(PASSED), kernel, "x", STYLE))
 
-    assert "not asked: CONFIG_INET is not set" in text
+    assert "not run: CONFIG_INET is not set" in text
     assert "row judge/needs.toml: inet" in text
 
 
@@ -220,7 +220,7 @@ def test_a_glob_means_one_case() -> None:
 @pytest.mark.parametrize(
     ("pattern", "sentence", "hint"),
     [
-        ("teardown/delete-*-passed", "'teardown/delete-*-passed' means ", "e.g. one of teardown/delete-"),
+        ("teardown/delete-*-passed", "'teardown/delete-*-passed' matches ", "e.g. one of teardown/delete-"),
         ("teardown/delete-sockmap-tcp4-verdict-pased", "there is no case", f"the nearest are {PASSED}"),
         ("\0", "there is no case", "list the cases with"),
     ],
