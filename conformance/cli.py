@@ -125,7 +125,7 @@ def _parsers(version: str = "") -> tuple[Parser, Mapping[str, Parser]]:
 def _version() -> str:
     from conformance.run.provenance import suite_commit
 
-    return f"sockmap-conformance {__version__} ({suite_commit() or 'of no known commit'})"
+    return f"sockmap-conformance {__version__} ({suite_commit() or 'of an unknown commit'})"
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

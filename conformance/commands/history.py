@@ -82,14 +82,14 @@ def news(found: Sequence[StoredRun], number: int) -> Iterator[str]:
     run, earlier = found[number].run, [stored.run for stored in found[:number]]
     was = earlier[-1].start.suite_commit if earlier else None
     if run.start.suite_commit != was:
-        yield f"suite {_from(was)}{run.start.suite_commit or 'of no known commit'}"
+        yield f"suite {_from(was)}{run.start.suite_commit or 'of an unknown commit'}"
     for slug in run.slugs:
         now = Build.of(run, slug)
         before = next((Build.of(each, slug) for each in reversed(earlier) if slug in each.kernels), None)
         if slug in run.kernels and (before is None or (now.release, now.digest) != (before.release, before.digest)):
             rebuilt = ", rebuilt" if before is not None and before.release == now.release else ""
             old = before.release if before is not None and not rebuilt else None
-            yield f"{run.kernel(slug).title} {_from(old)}{now.release or 'of no known release'}{rebuilt}"
+            yield f"{run.kernel(slug).title} {_from(old)}{now.release or 'of an unknown release'}{rebuilt}"
 
 
 def _from(before: str | None) -> str:

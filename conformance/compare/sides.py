@@ -47,7 +47,7 @@ class Subject:
     @property
     def suite(self) -> str:
         """The commit of the suite that judged it."""
-        return f"suite {self.run.start.suite_commit or 'of no known commit'}"
+        return f"suite {self.run.start.suite_commit or 'of an unknown commit'}"
 
     @property
     def cases(self) -> dict[str, CaseEvent]:

@@ -70,7 +70,7 @@ def _alike(group: Sequence[tuple[str, str]]) -> str:
     more = len(group) - 1 - len(others)
     alike = [f"{more} more"] if more else []
     alike += [" and ".join(dict.fromkeys(others))] if others else []
-    return f"{first} ({', '.join(alike)} alike)" if alike else first
+    return f"{first} (the same for {', '.join(alike)})" if alike else first
 
 
 def _done(case: CaseEvent) -> str:

@@ -83,7 +83,7 @@ def quick(run: Run) -> list[str]:
     sentences = []
     for slug, choice in run.start.quick.items():
         where = f" of {run.kernel(slug).title}" if len(run.start.quick) > 1 else ""
-        sentences.append(f"{choice['chose']} of {choice['among']} cases decide all {choice['rows']} rows{where}")
+        sentences.append(f"{choice['chose']} of {choice['among']} cases check all {choice['rows']} table rows{where}")
     if not sentences:
         return []
     command = shlex.join(word for word in run.start.command if word != "--quick")
@@ -147,7 +147,8 @@ def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     """Return lines with the expectation and its reason, the observation, the logs, and the repeat command."""
     parts = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
     parts += [f"flaky: {tries(case)}"] if case.flaky else []
-    parts += [f"not tried again: {', '.join(case.confirmed_by)} showed the same twice"] if case.confirmed_by else []
+    confirmed = ", ".join(case.confirmed_by)
+    parts += [f"not retried: two tries each of {confirmed} failed the same way"] if confirmed else []
     parts += [*case.differences, *([f"because {why(case)}"] if why(case) else []), *rows(case, kernel)]
     for each in evidence(case):
         parts += [f"{each}:", *(f"  {line}" for line in each.excerpt)]
@@ -169,7 +170,7 @@ def rows(case: CaseEvent, kernel: KernelEvent) -> list[str]:
 def provenance(run: Run) -> str:
     """Name the suite and the tools that judged."""
     commit = run.start.suite_commit
-    suite = f"suite {commit}" if commit else "suite of no known commit"
+    suite = f"suite {commit}" if commit else "suite of an unknown commit"
     return ", ".join([suite, *(f"{_TOOLS.get(tool, tool)} {version}" for tool, version in sorted(tools(run).items()))])
 
 
@@ -208,7 +209,7 @@ def spared(cases: Sequence[CaseEvent]) -> str:
     hasty = sum(case.hasty for case in believed)
     once = f"judged by one try, {hasty} of them with a short grace," if hasty else "judged by one try"
     after = f"after {len(confirming)} cases were confirmed in a fresh clone, e.g. {next(iter(confirming))}"
-    return f"{len(believed)} of {len(cases)} cases of this kind were {once} {after}"
+    return f"{len(believed)} of {len(cases)} cases with this failure were {once} {after}"
 
 
 def identity(kernel: KernelEvent) -> list[str]:

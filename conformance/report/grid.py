@@ -158,7 +158,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     layouts = [name for name in LAYOUTS if any(name in grid.extras for grid in shown)]
     if layouts:
         words = "; ".join(f"{name}: {LAYOUTS[name].words}" for name in layouts)
-        lines += style.wrap(f"Same kind, layouts in which IN and OUT are of one kind: {words}.")
+        lines += style.wrap(f"Same kind, layouts in which IN and OUT are of the same kind: {words}.")
     return lines
 
 

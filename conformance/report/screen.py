@@ -40,7 +40,7 @@ def screen(run: Run, state: RunProgress, columns: int, rows: int, style: Style) 
         return [*bars, *last][-room:]
     cases = run.cases[slug]
     shown, marks = grid.grids(cases, planned=state.planned.get(slug, frozenset())), grid.marks(cases)
-    legend = ["", *grid.legend(marks, shown, style, unseen="to come")]
+    legend = ["", *grid.legend(marks, shown, style, unseen="not run yet")]
     whole = grid.lines(shown, marks, style)[:-1]
     bare = grid.lines([replace(each, extras={}) for each in shown], marks, style)[:-1]
     title = rule(run.kernel(slug).title, run.kernel(slug).release, style)

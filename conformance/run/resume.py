@@ -27,7 +27,7 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
     if Path(program).name != "conform" or words[:1] != ["run"]:
         raise UsageError(f"the run in {folder} was not made by ./conform run", hint=_ANEW)
     if (run.start.suite_commit, run.start.bpf_objects) != (suite_commit(), object_hashes()):
-        was, now = run.start.suite_commit or "of no known commit", suite_commit() or "of no known commit"
+        was, now = run.start.suite_commit or "of an unknown commit", suite_commit() or "of an unknown commit"
         differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
         raise UsageError(f"the run in {folder} was started {differs}", hint=f"check out that one, or {_ANEW}")
     options = parse(words)

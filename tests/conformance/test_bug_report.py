@@ -55,11 +55,11 @@ def test_repeated_differences_are_folded() -> None:
     """Differences that vary only in numbers or phases are shown once, with the number of others."""
     said = [f"{phase}: wanted nothing on out, got bytes 0-{size}" for phase, size in (("byte", 0), ("burst", 99))]
     assert folded([*said, "wanted send to give 1, got EPIPE"]) == [
-        "byte: wanted nothing on out, got bytes 0-0 (burst alike)",
+        "byte: wanted nothing on out, got bytes 0-0 (the same for burst)",
         "wanted send to give 1, got EPIPE",
     ]
     sends = [f"burst: wanted send {number} of 16 to give 300, got EACCES" for number in range(1, 17)]
-    assert folded(sends) == ["burst: wanted send 1 of 16 to give 300, got EACCES (15 more alike)"]
+    assert folded(sends) == ["burst: wanted send 1 of 16 to give 300, got EACCES (the same for 15 more)"]
     assert folded([]) == []
 
 
@@ -88,5 +88,5 @@ def test_an_unexpected_case_shows_its_differences_during_the_run() -> None:
     run = report_runs.planted()
     case = next(case for case in run.unexpected() if case.verdict is Verdict.FAIL)
     lines = case_lines(run, case)
-    assert "misdelivered, due on out (kilobyte and burst alike)" in " ".join(" ".join(lines).split())
+    assert "meant for out: misdelivered (the same for kilobyte and burst)" in " ".join(" ".join(lines).split())
     assert len(lines) <= LINES

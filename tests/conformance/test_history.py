@@ -94,7 +94,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[:5] == [
         "  1  2026-11-01T01:00:00Z  1 kernel, 3 cases, 0 unexpected",
-        "     suite of no known commit",
+        "     suite of an unknown commit",
         "     debian:6.12 6.12.107+deb12-amd64",
         "  2  2026-11-02T01:00:00Z  1 kernel, 3 cases, 2 unexpected",
         "  3  2026-11-03T01:00:00Z  1 kernel, 3 cases, 1 unexpected",

@@ -163,11 +163,11 @@ FAULTS: dict[str, tuple[Callable[[], Observation], str]] = {
     "foreign bytes on out": (arrivals(lambda got: got.append(["beef"]), "out"), "were sent on out, got beef"),
     "misdelivered": (
         plant(lambda phase: phase["received"].update(out=each(SIZES), out_peer=[])),
-        f"wanted nothing on out, got bytes 0-{TOTAL - 1}: misdelivered, due on out_peer",
+        f"wanted nothing on out, got bytes 0-{TOTAL - 1} meant for out_peer: misdelivered",
     ),
     "partly misdelivered": (
         plant(lambda phase: phase["received"].update(out=[phase["received"]["out_peer"].pop(1)])),
-        "wanted nothing on out, got bytes 1-1500: misdelivered, due on out_peer",
+        "wanted nothing on out, got bytes 1-1500 meant for out_peer: misdelivered",
     ),
     "send refused": (plant(lambda phase: phase["send"].__setitem__(1, "EPIPE")), "wanted send 2 of 8 to give 1500"),
     "short send": (plant(lambda phase: phase["send"].__setitem__(1, 1499)), "to give 1500, got 1499"),
@@ -175,7 +175,7 @@ FAULTS: dict[str, tuple[Callable[[], Observation], str]] = {
     "extra run": (plant(lambda phase: phase["runs"].update({"pass": 9})), "run 8 times with verdict PASS, got 9"),
     "run on too few bytes": (plant(lambda phase: phase["runs"].update(pass_bytes=1)), "bytes with verdict PASS, got 1"),
     "other verdict": (plant(lambda phase: phase["runs"].update(drop=1)), "run 0 times with verdict DROP, got 1"),
-    "unsettled": (plant(lambda phase: phase.update(settled=False)), "wanted the kernel to come to rest"),
+    "unsettled": (plant(lambda phase: phase.update(settled=False)), "wanted the kernel to process all data"),
     "error on out": (
         lambda: flowed("out_peer") | {"errors": dict.fromkeys(("in", "in_peer", "out_peer"), "ok") | {"out": "EPIPE"}},
         "wanted SO_ERROR of out to give ok, got EPIPE",
@@ -359,7 +359,9 @@ def test_a_phase_that_never_settled_may_be_the_last() -> None:
     observation["phases"][0]["settled"] = False
     judgement = judged(EGRESS, observation)
     assert judgement.verdict is Verdict.FAIL
-    assert judgement.differences == ("byte: wanted the kernel to come to rest, it was still at work at the deadline",)
+    assert judgement.differences == (
+        "byte: wanted the kernel to process all data, but it was still working at the deadline",
+    )
 
 
 def test_the_judge_knows_the_phases_and_laps_of_the_scenario() -> None:

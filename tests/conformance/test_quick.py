@@ -153,6 +153,6 @@ def test_a_report_says_what_was_left_out() -> None:
     object.__setattr__(run.start, "quick", choice)
 
     assert quick(run) == [
-        "quick: 212 of 3954 cases decide all 431 rows; run all with: ./conform run --kernel debian:6.12"
+        "quick: 212 of 3954 cases check all 431 table rows; run all with: ./conform run --kernel debian:6.12"
     ]
-    assert " ".join(report_lines(run)).count("quick: 212 of 3954 cases decide all 431 rows") == 1
+    assert " ".join(report_lines(run)).count("quick: 212 of 3954 cases check all 431 table rows") == 1

@@ -238,7 +238,7 @@ def test_tries_and_defects_are_shown() -> None:
     assert "fail: dropped, in a fresh clone" in page.text
     assert page.text.count("said on the first try") == page.text.count("said on the second") == 1
     assert "[    2.000000] said on the first try" in page.text
-    assert f"kernel log: the same as of {cases[0].id} on debian:6.12" in page.text
+    assert f"kernel log: the same as in {cases[0].id} on debian:6.12" in page.text
     assert "too-earlyit comes too early" + cases[1].id + "1" in page.text
 
 

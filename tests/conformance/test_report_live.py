@@ -189,7 +189,7 @@ def test_the_screen_shows_the_grids_where_they_fit() -> None:
     run.cases["debian-6.12"] = run.cases["debian-6.12"][:300]
     large, small = (screen(run, state, 80, rows, Style()) for rows in (50, 24))
     assert "same_map" in "\n".join(large)
-    assert "to come" in "\n".join(large)
+    assert "not run yet" in "\n".join(large)
     assert "ingress-to-local" in "\n".join(small)
     assert "same_map" not in "\n".join(small)
     assert any(re.search("300/736", line) for line in large)
@@ -207,7 +207,7 @@ def test_the_grids_do_not_grow_while_they_fill() -> None:
         run.cases["debian-6.12"] = chosen[:done]
         part = screen(run, state, 80, 50, Style())
         assert "send-to-local, sockhash" in "\n".join(part)
-        heights.add(len([line for line in part if "to come" not in line]))
+        heights.add(len([line for line in part if "not run yet" not in line]))
     assert len(heights) == 1
 
 

@@ -72,7 +72,7 @@ def _phase(params: Params, outcome: Outcome, phase: Phase, *, first: bool) -> It
     yield from _runs(params, outcome, phase, first=first)
     yield from _arrivals(params, outcome, phase)
     if not phase.settled:
-        yield "wanted the kernel to come to rest, it was still at work at the deadline"
+        yield "wanted the kernel to process all data, but it was still working at the deadline"
 
 
 def _sends(outcome: Outcome, phase: Phase) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _elsewhere(role: str, wanted: str | None, spans: Sequence[Span], arrived: Se
     if wanted is None:
         return f"{got}: stray"
     if _subtract(spans, arrived):
-        return f"{got}: misdelivered, due on {wanted}"
+        return f"{got} meant for {wanted}: misdelivered"
     return f"{got}: a stray copy of what {wanted} got"
 
 

@@ -66,7 +66,7 @@ _VERDICTS: Mapping[str, str] = {
     "splat": "the kernel log holds a warning or an error report",
     "panic": "the kernel died",
     "hang": "the case did not end by its deadline",
-    "lost": "the machine vanished, or sent what no agent sends",
+    "lost": "the machine vanished, or sent malformed data",
     "infra": "the host failed: this says nothing about the kernel",
     "": "the case was not run on this kernel",
 }
