@@ -28,7 +28,7 @@ def list_boundaries(options: argparse.Namespace) -> int:
     """Print the boundaries with the kernels that prove them, or ask those kernels; 1 if a kernel contradicts."""
     chosen = [each for each in boundaries() if _wanted(each, options.only)]
     if not chosen:
-        raise UsageError(f"--only {options.only} names no boundary", hint="a commit, a branch or a version, or a glob")
+        raise UsageError(f"--only {options.only} matches no boundary", hint="a commit, branch, version or glob")
     specs = {offer.version: f"debian:{offer.abi}" for offer in catalogue(max_age=_DAY).offers if not offer.cloud}
     if options.prove:
         return _prove(chosen, specs)
@@ -44,7 +44,7 @@ def _wanted(boundary: Boundary, pattern: str) -> bool:
 def _lines(chosen: Sequence[Boundary], specs: Mapping[Version, str], style: Style) -> Iterator[str]:
     proved = sum(each.proof() is not None for each in chosen)
     reach = sum(each.pair(list(specs)) is not None for each in chosen)
-    yield style.paint(f"{len(chosen)} boundaries after 6.12: {proved} proved, {reach} with kernels in reach", "strong")
+    yield style.paint(f"{len(chosen)} boundaries after 6.12: {proved} proved, {reach} with available kernels", "strong")
     for each in chosen:
         yield ""
         where = "mainline" if each.branch == "mainline" else f"on {each.branch}"
@@ -53,9 +53,9 @@ def _lines(chosen: Sequence[Boundary], specs: Mapping[Version, str], style: Styl
         if proof is not None:
             yield from style.wrap(f"proved by {proof.before} and {proof.after}, {proof.date}, {proof.case}", first="  ")
         elif pair is not None:
-            yield from style.wrap(f"read only; {specs[pair[0]]} and {specs[pair[1]]} would prove it", first="  ")
+            yield from style.wrap(f"not tested; {specs[pair[0]]} and {specs[pair[1]]} would prove it", first="  ")
         else:
-            yield "  read only; no pair of kernels is in reach"
+            yield "  not tested; no kernels on both sides are available"
         yield from style.wrap(f"case {each.case}", first="  ")
         yield from (f"  row  {row}" for row in each.rows)
 

@@ -151,7 +151,7 @@ def _compare(base: Subject, head: Subject, asked: _Asked) -> Comparison:
     if base.suite != head.suite:
         notes.append(f"{base.suite} judged base, {head.suite} judged head: a difference may come from the suite.")
     if again and asked.again and not possible:
-        notes.append("Nothing was repeated, because not both kernels are at hand: what differs may be unstable.")
+        notes.append("No case was repeated, because the kernels are not available: a difference may be unstable.")
     return Comparison(
         base=base.event,
         head=head.event,

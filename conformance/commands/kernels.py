@@ -60,7 +60,7 @@ def _list(options: argparse.Namespace) -> None:
     try:
         offered = inventory.offered()
     except HostError as error:
-        say(f"the archive cannot be asked: {error}")
+        say(f"cannot query the archive: {error}")
         return
     say("offered by the archive")
     offered.sort(key=lambda each: (each.suite, each.cloud))
@@ -77,7 +77,7 @@ def _object() -> dict[str, list[dict[str, object]]]:
     try:
         offered = inventory.offered()
     except HostError as error:
-        note(f"conform: the archive cannot be asked: {error}")
+        note(f"conform: cannot query the archive: {error}")
         offered = []
     return {
         "cached": [_plain(asdict(each)) for each in inventory.cached()],

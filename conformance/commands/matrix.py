@@ -85,7 +85,7 @@ def _new_results(asked: MatrixConfig) -> Path:
     """Name a folder after the current second; another run in the same second is a mistake."""
     folder = asked.folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     if folder.exists():
-        raise ConformError(f"{folder} is there already", hint="another matrix has just begun; wait a second")
+        raise ConformError(f"{folder} exists already", hint="another matrix was started in the same second; try again")
     return folder
 
 

@@ -77,8 +77,8 @@ def missing(runs: Sequence[Run]) -> list[Shard]:
     counts = sorted({shard.count for shard in shards})
     if len(counts) > 1:
         raise UsageError(
-            f"these are shares of different divisions: by {' and by '.join(map(str, counts))}",
-            hint="merge the shards of one division",
+            f"these are shards I/N with different N: {' and '.join(map(str, counts))}",
+            hint="merge shards with the same N",
         )
     every = {each for shard in shards for each in shard.siblings()}
     return sorted(every - shards)

@@ -36,7 +36,7 @@ def shell(options: argparse.Namespace) -> int:
     asked = read_options(options)
     (slug, spec), *others = asked.specs.items()
     if others:
-        raise UsageError("a shell is in one machine", hint="give one --kernel")
+        raise UsageError("shell starts one machine, but several kernels are given", hint="give one --kernel")
     for_host([spec], yes=options.yes)
     progress = note if options.loudness >= 0 else hush
     kernel = resolve(spec, progress=progress)
@@ -75,7 +75,8 @@ def _named(patterns: Sequence[str]) -> Case | None:
     if len(found) > 1:
         others = ", ".join(case.id for case in found[:3]) + ", ..." * (len(found) > 3)
         raise UsageError(
-            f"a shell holds one case, and --case {' '.join(patterns)} names {len(found)}", hint=f"choose of {others}"
+            f"shell sets up one case, but --case {' '.join(patterns)} matches {len(found)}",
+            hint=f"choose one, e.g. of {others}",
         )
     return found[0]
 
@@ -96,6 +97,6 @@ def _tell(case: Case, reply: Reply, progress: Callable[[str], None]) -> None:
     say = progress if standing and not reply.log else note
     say(f"{case.id}: {'is set up; paused before teardown' if standing else reply.status}")
     if not standing:
-        note(reply.error or f"it ended: {reply.value}")
+        note(reply.error or f"the case ended before its teardown: {reply.value}")
     for line in reply.log:
         note(f"  {line.text}")

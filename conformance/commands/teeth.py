@@ -45,7 +45,7 @@ def _try(chosen: Sequence[Fault], bench: Bench, *, again: bool) -> None:
     resolve(bench.spec, progress=_note)
     clean = recall(bench.folder, 0)
     if clean is None:
-        _note("the kernel without a fault is asked every case, once")
+        _note("running every case once on the kernel without a fault")
         clean = baseline(bench)
         save(bench.folder, clean)
     # One stage after the other for all faults: the first takes seconds and finds most, the last takes minutes.

@@ -21,7 +21,7 @@ _SHOWN = 8
 def unlike(base: KernelEvent, head: KernelEvent, kernels: tuple[Kernel | None, Kernel | None]) -> tuple[str, ...]:
     """Return a sentence for each thing in which two kernels differ; nothing for one and the same."""
     if base.digest and base.digest == head.digest:
-        return ("nothing: both are one kernel, byte for byte",)
+        return ("nothing: the two kernels are identical, byte for byte",)
     return tuple(_sentences(base, head, kernels))
 
 
@@ -37,7 +37,7 @@ def _sentences(base: KernelEvent, head: KernelEvent, kernels: tuple[Kernel | Non
     if old is not None and new is not None and old.config and new.config:
         yield from _symbols(old.config, new.config)
     elif base.config_sha256 != head.config_sha256:
-        yield "the configuration; the kernels are not at hand to say in what"
+        yield "the configuration; the kernels are not available, so the differing symbols are unknown"
 
 
 def _symbols(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[str]:

@@ -137,9 +137,9 @@ def _at_hand(event: KernelEvent, progress: Progress, warn: Progress) -> Kernel |
     try:
         kernel = resolve(event.spec, progress=progress)
     except ConformError as error:
-        warn(f"{event.spec} is not at hand: {error}")
+        warn(f"{event.spec} is not available: {error}")
         return None
     if kernel.digest != event.digest:
-        warn(f"{event.spec} is another kernel by now")
+        warn(f"{event.spec} now names a different kernel than the one that was judged")
         return None
     return kernel

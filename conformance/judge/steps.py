@@ -107,7 +107,7 @@ def judge_steps(
         verdict=Verdict.FAIL,
         expected=_summary({step: expected.get(step, "nothing") for step in wrong}),
         observed=_summary({step: seen.get(step, "nothing") for step in wrong}),
-        reason=_because(concerned.values(), facts) or f"no row of {case.group} speaks of {', '.join(wrong)}",
+        reason=_because(concerned.values(), facts) or f"no row of {case.group} names {', '.join(wrong)}",
         differences=tuple(_differences(wrong, expected, seen, wanted)),
         grounds=grounds_of(concerned.items()),
     )
@@ -121,7 +121,7 @@ def _flaw(observation: Observation, expected: Mapping[str, str]) -> str:
         return f"the observation is malformed: {observation!r:.200}"
     # A guest whose first call fails asks no control. That call is wrong, whatever the control would have answered.
     if (lacking := _lacking(observation, expected)) and not _wrong(observation, expected):
-        return f"the observation lacks the control, without which nobody can judge {', '.join(lacking)}"
+        return f"the observation lacks the control, which is needed to judge {', '.join(lacking)}"
     return ""
 
 

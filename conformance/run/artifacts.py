@@ -79,10 +79,14 @@ def collect(pool: MachinePool, slug: str, case: Case, lists: Lists, evidence_req
         if found.reply is None:
             return
         if evidence_request.trace and found.reply.trace:
-            verdict = f"# function graph of one more run, in a fresh clone; it came to: {found.judgement.verdict}\n"
+            verdict = f"# function graph of another run, in a fresh clone; verdict: {found.judgement.verdict}\n"
             outfile.create(folder / TRACE, foreign.page(verdict + found.reply.trace).encode())
         missing = [found.reply.dump] if found.reply.dump else []
-        missing += ["no trace: the machine died with it"] if evidence_request.trace and not found.reply.trace else []
+        missing += (
+            ["no trace: the machine died before the host could read it"]
+            if evidence_request.trace and not found.reply.trace
+            else []
+        )
         if evidence_request.dump and not memory.exists() and not missing:
             missing += _dump(pool, memory)
         if missing:
@@ -95,7 +99,7 @@ def _dump(pool: MachinePool, memory: Path) -> Iterator[str]:
     """Dump the memory of the healthy machine in use; yield why there is no dump."""
     try:
         if not pool.dump(memory):
-            yield "no memory dump: its machine was gone before"
+            yield "no memory dump: the machine had already ended"
     except HostError as error:
         yield f"no memory dump: {error}"
 

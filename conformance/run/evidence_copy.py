@@ -80,7 +80,7 @@ def _copy(origin: EvidenceOrigin, output: Path, folder: Path, room: int, left: l
             except OSError as error:
                 number, why = 0, error.strerror or str(error)
             if number < 0:
-                why = f"larger than the {LARGEST >> 20} MiB a file, {ROOM >> 20} MiB in all that are copied"
+                why = f"over the limit for copies: {LARGEST >> 20} MiB a file, {ROOM >> 20} MiB in all"
             if why:
                 left.append(f"{origin.results / origin.evidence / name}: {why}")
             size += max(0, number)

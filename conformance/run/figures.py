@@ -66,7 +66,7 @@ def write(figures: Figures, path: Path = PATH) -> None:
         path.write_text(_HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"cannot write the figures {path.name}: {error.strerror}", hint="run it in a checkout that is yours"
+            f"cannot write the figures {path.name}: {error.strerror}", hint="use a checkout that you can write to"
         ) from error
 
 
@@ -77,7 +77,7 @@ def compared(saved: Figures, now: Figures) -> Iterator[str]:
     slower = {name: change for name, change in changes.items() if change > TENTH}
     faster = {name: change for name, change in changes.items() if change < -TENTH}
     if saved.cpus not in (0, now.cpus):
-        yield f"the figures kept were measured on {saved.cpus} processors, these on {now.cpus}: compare with care"
+        yield f"the stored figures were measured on {saved.cpus} CPUs, these on {now.cpus}: compare with care"
     for word, which in (("slower", slower), ("faster", faster)):
         if which:
             measures = (
@@ -88,7 +88,7 @@ def compared(saved: Figures, now: Figures) -> Iterator[str]:
     if common and not slower and not faster:
         yield f"nothing changed by more than a tenth: {', '.join(common)}"
     if new := [name for name in now.ratios if name not in common]:
-        yield f"no figure is kept of: {', '.join(new)}"
+        yield f"no stored figure for: {', '.join(new)}"
 
 
 def _number(path: Path, name: str, value: Any) -> float:

@@ -81,7 +81,7 @@ def specs_asked(namespace: Any) -> list[str]:
     }
     if any(build.values()) and not any(parse(spec).builds for spec in specs):
         raise UsageError(
-            f"--patch, --config and --preset are for kernels that are built, and {specs[0]} is built already",
+            f"--patch, --config and --preset need a kernel that is built from source, but {specs[0]} is built already",
             hint="e.g. --kernel source:7.3, or --kernel tree:~/linux@v7.3",
         )
     return [amend(spec, **build) if parse(spec).builds else spec for spec in specs]

@@ -26,7 +26,7 @@ def resolve_here(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
         if mine.digest != kernel.digest:
             raise HostError(
                 f"{kernel.spec} is {mine.release} ({mine.digest[:12]}) here, but {kernel.release}"
-                f" ({kernel.digest[:12]}) on the machine that asks",
+                f" ({kernel.digest[:12]}) on the machine that started the run",
                 hint="refresh both with ./conform kernels fetch, or name the exact version",
             )
         found[slug] = mine
@@ -44,7 +44,7 @@ def outlive_lost_machines(session: Any, note: Callable[[str], None]) -> None:
         try:
             return replace(node)
         except Exception as error:
-            note(f"a machine is lost, the others go on: {node.gateway.spec}: {type(error).__name__}")
+            note(f"lost a machine; the others continue: {node.gateway.spec}: {type(error).__name__}")
             return None
 
     session._clone_node = replaced  # noqa: SLF001

@@ -29,7 +29,9 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
     if (run.start.suite_commit, run.start.bpf_objects) != (suite_commit(), object_hashes()):
         was, now = run.start.suite_commit or "of an unknown commit", suite_commit() or "of an unknown commit"
         differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
-        raise UsageError(f"the run in {folder} was started {differs}", hint=f"check out that one, or {_ANEW}")
+        raise UsageError(
+            f"the run in {folder} was started {differs}", hint=f"check out that version of the suite, or {_ANEW}"
+        )
     options = parse(words)
     options.conform_results = folder
     return options, run
@@ -58,7 +60,7 @@ def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:
         if not event.digest:
             continue
         if slug not in kernels:
-            raise UsageError(f"{event.spec}, which was judged before, no longer exists", hint=_ANEW)
+            raise UsageError(f"{event.spec}, which the interrupted run judged, no longer exists", hint=_ANEW)
         if kernels[slug].digest != event.digest:
             sentence = (
                 f"{event.spec} is {kernels[slug].digest[:12]} now, and was {event.digest[:12]} when it was judged"

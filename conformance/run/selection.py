@@ -147,8 +147,8 @@ def _check_pattern(pattern: str, wanted: Wanted, universe: Sequence[Case]) -> No
 
 
 def _needs_stress(number: int, asked: str) -> UsageError:
-    cases = "1 case needs" if number == 1 else f"{number} cases need"
-    return UsageError(f"{cases} --stress SECONDS, and no other matches {asked}", hint="e.g. --stress 5 --cpus 2")
+    cases = "one case, which needs" if number == 1 else f"{number} cases, which all need"
+    return UsageError(f"{asked} matches {cases} --stress SECONDS", hint="e.g. --stress 5 --cpus 2")
 
 
 def _reader(expression: str) -> Callable[[str, Case], bool]:

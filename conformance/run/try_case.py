@@ -185,7 +185,7 @@ def _skip(grounds: Sequence[Ground]) -> Judgement:
     first, harms = grounds[0], dict.fromkeys(each.row for each in grounds)
     if first.source is not Source.DEFECT:
         return Judgement(Verdict.SKIP, "", "skip", first.reason, grounds=(first,))
-    reason = f"known to harm this kernel, which is the running one: {' '.join(harms)}"
+    reason = f"not run on the host's own kernel, which it could crash or hang: {' '.join(harms)}"
     return Judgement(Verdict.SKIP, "", "skip", reason, grounds=tuple(grounds))
 
 

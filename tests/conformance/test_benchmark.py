@@ -48,7 +48,7 @@ def test_what_got_slower_is_said() -> None:
     assert list(compared(KEPT, now)) == [
         "slower by more than a tenth: one 25% (4.00, now 5.00 yardsticks)",
         "faster by more than a tenth: broken 20% (100.00, now 80.00 yardsticks)",
-        "no figure is kept of: new",
+        "no stored figure for: new",
     ]
     assert list(compared(KEPT, Figures(2, 0.3, {"one": 4.3}))) == ["nothing changed by more than a tenth: one"]
 
@@ -56,7 +56,7 @@ def test_what_got_slower_is_said() -> None:
 def test_another_machine_is_named() -> None:
     """Figures of a machine with another number of CPUs are not compared."""
     first, *_ = compared(KEPT, Figures(4, 0.2, {"one": 4.0}))
-    assert first == "the figures kept were measured on 2 processors, these on 4: compare with care"
+    assert first == "the stored figures were measured on 2 CPUs, these on 4: compare with care"
 
 
 def test_figures_survive(tmp_path: Path) -> None:

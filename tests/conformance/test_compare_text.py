@@ -134,7 +134,7 @@ def test_what_differs_between_the_kernels() -> None:
 
 def test_one_kernel_is_like_itself() -> None:
     """Kernels with equal digests have no differences."""
-    assert unlike(BASE, BASE, (None, None)) == ("nothing: both are one kernel, byte for byte",)
+    assert unlike(BASE, BASE, (None, None)) == ("nothing: the two kernels are identical, byte for byte",)
 
 
 def write(folder: Path, kernel: KernelEvent, cases: Iterable[CaseEvent], suite: str = "") -> Path:
@@ -164,7 +164,7 @@ class TestFolders:
 
         assert done.returncode == 1, done.stderr
         assert "2 regressions   1 fix" in done.stdout
-        assert "Nothing was repeated" in done.stdout
+        assert "No case was repeated" in done.stdout
         stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
         assert stored[0]["counts"]["regression"] == 2
         assert [each["change"] for each in stored[0]["cases"]].count("fix") == 1

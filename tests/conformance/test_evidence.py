@@ -180,7 +180,7 @@ class TestOneMoreRun:
 
         assert files.keys() == {"trace.txt"}
         head, line = files["trace.txt"].splitlines()
-        assert head.endswith("came to: fail")
+        assert head.endswith("verdict: fail")
         assert "sk_psock_init" in line
 
     def test_a_dump_of_a_healthy_guest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,10 @@ class TestOneMoreRun:
         """Why there is no dump and no trace is in the folder."""
         no_dump = replace(PANICKED, dump="no memory dump: No space left on device")
         files = self._collected(tmp_path, ScriptedPool(no_dump), trace=True, dump=True)
-        assert files["missing.txt"].splitlines() == [no_dump.dump, "no trace: the machine died with it"]
+        assert files["missing.txt"].splitlines() == [
+            no_dump.dump,
+            "no trace: the machine died before the host could read it",
+        ]
 
         pool = ScriptedPool(GOOD)
 

@@ -67,7 +67,9 @@ def test_a_case_known_to_harm_is_not_put_to_the_running_kernel(monkeypatch: pyte
     judgement, _ = examine(pool, "host", harmful)
 
     assert judgement.verdict is Verdict.SKIP
-    assert judgement.reason == ("known to harm this kernel, which is the running one: strparser-left-running")
+    assert judgement.reason == (
+        "not run on the host's own kernel, which it could crash or hang: strparser-left-running"
+    )
     assert not asked
     examine(pool, "host", CASE)
     assert asked

@@ -133,7 +133,7 @@ class TestPatterns:
         assert case.id == ONE
         assert _named(["drained-sockmap-udp4"]) == _named(["survive/drained-sockmap-udp4"])
         assert _named([]) is None
-        with pytest.raises(UsageError, match="names 68"):
+        with pytest.raises(UsageError, match="matches 68"):
             _named(["steer"])
 
 
@@ -217,9 +217,9 @@ class TestErrors:
 
     def test_cases_that_need_stress(self) -> None:
         """They run only with --stress; naming one without it is an error that says so."""
-        assert self._refused(expression="hammer")[0].startswith("64 cases need --stress")
-        assert self._refused("hammer", ONE)[0].startswith("64 cases need --stress")
-        assert self._refused("hammer/tcp4-tcp4")[0].startswith("1 case needs --stress")
+        assert self._refused(expression="hammer")[0] == "-k hammer matches 64 cases, which all need --stress SECONDS"
+        assert self._refused("hammer", ONE)[0].startswith("--case hammer matches 64 cases, which all need --stress")
+        assert self._refused("hammer/tcp4-tcp4")[0].endswith("matches one case, which needs --stress SECONDS")
         assert len(_chosen("hammer", stressed=True)) == 64
 
     def test_nothing_in_common(self) -> None:

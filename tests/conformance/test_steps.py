@@ -192,7 +192,7 @@ def _controlled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             {"insert": "ok", "poll": "in"},
             None,
             Verdict.INFRA,
-            "the observation lacks the control, without which nobody can judge poll, reader, control data",
+            "the observation lacks the control, which is needed to judge poll, reader, control data",
         ),
         (
             {"insert": "EOPNOTSUPP"},
