@@ -148,7 +148,7 @@ def rights(setup: AncillarySetup) -> None:
 
 
 def rights_wait(setup: AncillarySetup) -> None:
-    """Keep descriptors in the backlog of a full target while the kernel's collector of UNIX sockets runs."""
+    """Keep descriptors in the backlog of a full target while the kernel's garbage collector for UNIX sockets runs."""
     steps, filled = setup.steps, bytearray()
     for number in range(1 << 12):
         piece = struct.pack("=I", number) * (_PIECE // 4)
