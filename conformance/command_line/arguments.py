@@ -70,7 +70,7 @@ def _run(commands: Commands[Parser]) -> None:
         "--resume", metavar="DIR", help="resume the interrupted run in DIR with the options it was started with"
     )
     _add_consent(run)
-    _add_loudness(run)
+    _add_verbosity(run)
     add_colour(run)
 
 
@@ -90,7 +90,7 @@ def _shell(commands: Commands[Parser]) -> None:
         "--case", dest="conform_case", action="append", metavar="GLOB",
         help="set up the one case that GLOB matches, and pause before its teardown",
     )  # fmt: skip
-    _add_loudness(shell, "print the kernel and the machine", "print only errors, and the shell's output")
+    _add_verbosity(shell, "print the kernel and the machine", "print only errors, and the shell's output")
     shell.add_argument("--gdb", action="store_true", help="stop the kernel and print the command that attaches gdb")
     _add_consent(shell)
 
@@ -217,7 +217,7 @@ def _compare(commands: Commands[Parser]) -> None:
         "--strict", action="store_true", help="also count expected version-dependent changes as regressions"
     )
     compare.set_defaults(conform_kernel=None)
-    _add_loudness(compare, "print each case's verdict", "print only the counts, the regressions and the summary")
+    _add_verbosity(compare, "print each case's verdict", "print only the counts, the regressions and the summary")
     _add_consent(compare)
     add_colour(compare)
 
@@ -240,7 +240,7 @@ def _matrix(commands: Commands[Parser]) -> None:
     )
     _add_case(matrix)
     matrix.add_argument("--shard", metavar="I/N", help="run only share I of N equal shares of the cases")
-    _add_loudness(matrix)
+    _add_verbosity(matrix)
     add_colour(matrix)
 
 
@@ -337,15 +337,15 @@ def _add_consent(parser: Parser) -> None:
     parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
 
 
-def _add_loudness(
+def _add_verbosity(
     parser: Parser,
     more: str = "print each case's verdict",
     less: str = "print only unexpected cases and the verdict",
 ) -> None:
     loud = parser.add_mutually_exclusive_group()
-    loud.add_argument("-v", "--verbose", dest="loudness", action="store_const", const=1, default=0, help=more)
+    loud.add_argument("-v", "--verbose", dest="verbosity", action="store_const", const=1, default=0, help=more)
     loud.add_argument(
-        "-q", "--quiet", dest="loudness", action="store_const", const=-1, help=less
+        "-q", "--quiet", dest="verbosity", action="store_const", const=-1, help=less
     )  # fmt: skip
 
 

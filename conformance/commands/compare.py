@@ -53,7 +53,7 @@ def compare(options: argparse.Namespace) -> int:
         if folder is not None:
             store(found, folder)
         for comparison in found:
-            lines = (brief_lines if asked.loudness < 0 else comparison_lines)(comparison, style)
+            lines = (brief_lines if asked.verbosity < 0 else comparison_lines)(comparison, style)
             add([*lines, "", *paragraph(comparison)], sys.stdout)
         if folder is not None:
             add(["", foreign.line(f"results: {shlex.quote(os.fspath(folder))}")], sys.stdout)
@@ -83,13 +83,13 @@ class _Asked:
     again: int
     strict: bool
     workers: int
-    loudness: int
-    """Of progress, as in `live.choose`."""
+    verbosity: int
+    """-1 with -q, 1 with -v, else 0."""
 
     @property
     def progress(self) -> Callable[[str], None]:
         """Where to say what takes time."""
-        return note if self.loudness >= 0 else hush
+        return note if self.verbosity >= 0 else hush
 
 
 def _read(options: argparse.Namespace) -> _Asked:
@@ -100,7 +100,7 @@ def _read(options: argparse.Namespace) -> _Asked:
     if options.again < 0:
         raise UsageError(f"--again {options.again} is too few", hint="--again 0 repeats nothing")
     sides = {"base": options.base, "head": options.head}
-    return _Asked(sides, _runs(options), run, options.again, options.strict, workers(options), options.loudness)
+    return _Asked(sides, _runs(options), run, options.again, options.strict, workers(options), options.verbosity)
 
 
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
@@ -130,8 +130,8 @@ def _sides(asked: _Asked, folder: Path | None) -> tuple[list[Subject], list[Subj
     for name, text in asked.sides.items():
         if name in asked.runs:
             results = folder / name if folder is not None else None
-            conclude = verdict_lines if asked.loudness >= 0 else (lambda *_: ())
-            reporter = choose(sys.stderr, conclude, asked.loudness)
+            conclude = verdict_lines if asked.verbosity >= 0 else (lambda *_: ())
+            reporter = choose(sys.stderr, conclude, asked.verbosity)
             gathered.append(judged_now(text, asked.runs[name], results, reporter))
         else:
             gathered.append(judged_before(text, asked.progress, note))

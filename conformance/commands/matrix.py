@@ -55,7 +55,7 @@ def matrix(options: argparse.Namespace) -> int:
     asked_for = asked.options(options.shard or "", options.case or (), seed)
     recorder = RunRecorder(
         deadline=seconds_of(asked_for.conform_total_deadline),
-        reporter=choose(sys.stdout, partial(_conclude, folder), options.loudness),
+        reporter=choose(sys.stdout, partial(_conclude, folder), options.verbosity),
         results=folder,
         forgiving=True,
         durations=durations(last[-1].run) if last else {},

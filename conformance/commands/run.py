@@ -41,13 +41,15 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
             claim = stack.enter_context(Claim(Path(options.resume), again=True))
             asked = options
             options, before = resume.recall(options.resume, _only_resuming(options, parse))
-            options.loudness, options.yes = asked.loudness, asked.yes
+            options.verbosity, options.yes = asked.verbosity, asked.yes
         elif options.conform_results:
             claim = stack.enter_context(Claim(Path(options.conform_results)))
         elif not lists:
             options.conform_results = os.fspath(stack.enter_context(new_folder()))
         results = Path(options.conform_results) if options.conform_results else None
-        reporter = None if native else choose(sys.stdout, partial(_report, results, options.loudness), options.loudness)
+        reporter = (
+            None if native else choose(sys.stdout, partial(_report, results, options.verbosity), options.verbosity)
+        )
         recorder = RunRecorder(reporter=reporter, results=results, claim=claim, before=before)
         try:
             if not (lists or (before is not None and resume.is_complete(before))):
@@ -66,10 +68,10 @@ def _judged(options: argparse.Namespace, recorder: RunRecorder, *, native: bool)
     return recorder.end(recorder.earlier)
 
 
-def _report(results: Path | None, loudness: int, run: Run, style: Style) -> Sequence[str]:
+def _report(results: Path | None, verbosity: int, run: Run, style: Style) -> Sequence[str]:
     """Return the report, with evidence paths relative to the current directory."""
     run = located(run, results) if results is not None else run
-    if loudness >= 0:
+    if verbosity >= 0:
         return report_lines(run, style)
     unexpected = unexpected_section(run, style)
     return [*unexpected, *[""] * bool(unexpected), *verdict_lines(run, style)]
@@ -82,7 +84,7 @@ def swapped(code: ExitCode) -> ExitCode:
 
 def _only_resuming(options: argparse.Namespace, parse: Parse) -> Parse:
     """Return the parser for the resumed run's command line; UsageError if this command line has other options."""
-    looks = ("color", "loudness", "yes", "no_install")
+    looks = ("color", "verbosity", "yes", "no_install")
     alone = parse(["run", "--resume", options.resume])
     if any(value != getattr(alone, name) for name, value in vars(options).items() if name not in looks):
         raise UsageError(

@@ -38,15 +38,15 @@ def shell(options: argparse.Namespace) -> int:
     if others:
         raise UsageError("shell starts one machine, but several kernels are given", hint="give one --kernel")
     for_host([spec], yes=options.yes)
-    progress = note if options.loudness >= 0 else hush
+    progress = note if options.verbosity >= 0 else hush
     kernel = resolve(spec, progress=progress)
     pool = MachinePool({slug: kernel}, asked.machine)
     pool.prepare(slug, progress)
     with contextlib.closing(pool), contextlib.ExitStack() as stack:
         machine = pool.machine(slug)
         if case is not None:
-            _tell(case, _set_up(machine, case), progress)
-        if options.loudness > 0:
+            _say_state(case, _set_up(machine, case), progress)
+        if options.verbosity > 0:
             _describe(machine, kernel)
         if machine.usable:
             if options.gdb:
@@ -91,8 +91,8 @@ def _describe(machine: Machine, kernel: Kernel) -> None:
         note(f"template: {made}, booted in {info.boot_seconds:.1f} s, {info.template}")
 
 
-def _tell(case: Case, reply: Reply, progress: Callable[[str], None]) -> None:
-    """Say whether a case is set up, and what the kernel logged; that it is not is said to those who want quiet, too."""
+def _say_state(case: Case, reply: Reply, progress: Callable[[str], None]) -> None:
+    """Say whether a case is set up, and what the kernel logged. A case that is not set up is reported even with -q."""
     standing = reply.value is None and not reply.error
     say = progress if standing and not reply.log else note
     say(f"{case.id}: {'is set up; paused before teardown' if standing else reply.status}")

@@ -63,16 +63,16 @@ class Reporter(Protocol):
         """Called at the end of the run: print the report."""
 
 
-def choose(stream: TextIO, conclude: Conclude = report_lines, loudness: int = 0) -> Reporter:
+def choose(stream: TextIO, conclude: Conclude = report_lines, verbosity: int = 0) -> Reporter:
     """Return the reporter for the stream; `conclude` returns the report of a finished run.
 
-    With a loudness of 1 each verdict is printed, with -1 nothing before the end.
+    With a verbosity of 1 each verdict is printed, with -1 nothing before the end.
     """
-    if loudness < 0:
+    if verbosity < 0:
         return QuietReporter(stream, conclude)
     capable = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("CI")
     kind = LiveReporter if capable else PlainReporter
-    return kind(stream, conclude, verbose=loudness > 0)
+    return kind(stream, conclude, verbose=verbosity > 0)
 
 
 def resumed(event: RunEvent, before: Run | None) -> Run:
@@ -155,7 +155,7 @@ class PlainReporter:
         self._style = Style.of(stream)
         self._run: Run | None = None
         self._began = time.monotonic()
-        self._told: dict[str, tuple[int, float]] = {}
+        self._logged: dict[str, tuple[int, float]] = {}
         self._announced = 0
         self.lost: OSError | None = None
 
@@ -170,7 +170,7 @@ class PlainReporter:
         self._run = resumed(event, before)
         self._began = time.monotonic()
         for slug, cases in self._run.cases.items():
-            self._told[slug] = (len(cases) * 10 // max(1, event.selected.get(slug, 0)), 0.0)
+            self._logged[slug] = (len(cases) * 10 // max(1, event.selected.get(slug, 0)), 0.0)
 
     def begun(self, slug: str, case: str) -> None:
         """Print nothing: the verdict will follow."""
@@ -195,9 +195,9 @@ class PlainReporter:
             self._say(announcement(self._run, event, self._announced, self._style))
         slug, now = event.kernel, time.monotonic() - self._began
         done, total = len(self._run.cases[slug]), self._run.start.selected.get(slug, 0)
-        tenth, last = self._told.get(slug, (0, 0.0))
+        tenth, last = self._logged.get(slug, (0, 0.0))
         if total and (done * 10 // total > tenth or now - last > _QUIET):
-            self._told[slug] = (done * 10 // total, now)
+            self._logged[slug] = (done * 10 // total, now)
             bad = len(self._run.unexpected(slug)) or "nothing"
             spec = self._run.kernel(slug).title
             self._say([self._style.show(f"{spec}: {done} of {total} cases, {bad} unexpected, {now:.1f} s")])

@@ -77,14 +77,14 @@ def test_a_quiet_comparison_tells_regressions() -> None:
 
 
 @pytest.mark.parametrize("said", [(), (LogLine(1, 4, 1, "WARNING: x"),)])
-@pytest.mark.parametrize("loudness", [0, -1])
-def test_a_case_that_is_set_up(loudness: int, said: tuple[LogLine, ...], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verbosity", [0, -1])
+def test_a_case_that_is_set_up(verbosity: int, said: tuple[LogLine, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """With -q only what the kernel logged, and a case that could not be set up, are worth a word."""
-    progress = say.note if loudness >= 0 else say.hush
+    progress = say.note if verbosity >= 0 else say.hush
     reply = Reply(status=CallStatus.ANSWERED, value=None, error="", log=said)
 
-    shell._tell(cases()[0], reply, progress)
-    assert bool(capsys.readouterr().err) is (loudness >= 0 or bool(said))
+    shell._say_state(cases()[0], reply, progress)
+    assert bool(capsys.readouterr().err) is (verbosity >= 0 or bool(said))
 
-    shell._tell(cases()[0], replace(reply, error="OSError: planted"), progress)
+    shell._say_state(cases()[0], replace(reply, error="OSError: planted"), progress)
     assert "planted" in capsys.readouterr().err

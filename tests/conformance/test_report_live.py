@@ -274,7 +274,7 @@ def test_each_verdict_is_shown_with_v() -> None:
     """With -v every case has a line, in a pipe and above the screen of a terminal."""
     run = report_runs.sick()
     stream = io.StringIO()
-    play(run, choose(stream, loudness=1))
+    play(run, choose(stream, verbosity=1))
     ids = [case.id for case in run.cases["debian-6.12"]]
     lines = [line.split() for line in stream.getvalue().partition("SOCKMAP conformance:")[0].splitlines()]
     assert [words[2] for words in lines if words[:2] in (["pass", "debian:6.12"], ["fail", "debian:6.12"])] != []
@@ -288,7 +288,7 @@ def test_each_verdict_is_shown_with_v() -> None:
 def test_nothing_is_printed_before_the_end_with_q() -> None:
     """With -q only the report is printed."""
     stream = io.StringIO()
-    play(report_runs.sick(), choose(stream, lambda run, style: ["the end"], loudness=-1))
+    play(report_runs.sick(), choose(stream, lambda run, style: ["the end"], verbosity=-1))
     assert stream.getvalue() == "the end\n"
 
 
