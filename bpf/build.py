@@ -108,10 +108,10 @@ def _compile(source: Path, target: Path) -> None:
     # fmt: on
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        complaint = next((line for line in result.stderr.splitlines() if "error:" in line), result.stderr.strip())
-        header = "'linux/" in complaint or "'asm/" in complaint
+        message = next((line for line in result.stderr.splitlines() if "error:" in line), result.stderr.strip())
+        header = "'linux/" in message or "'asm/" in message
         raise HostError(
-            f"clang cannot compile {source.name}: {complaint.removeprefix(f'{source.parent}/')}",
+            f"clang cannot compile {source.name}: {message.removeprefix(f'{source.parent}/')}",
             hint="apt-get install linux-libc-dev" if header else "fix the source; clang 14 or newer is needed",
         )
 

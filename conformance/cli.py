@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         obey_colour(getattr(options, "color", None))
         return int(_dispatch(options))
     except ConformError as error:
-        complain(error)
+        print_error(error)
         return int(error.exit_code)
     except Terminated:
         return int(ExitCode.TERMINATED)
@@ -78,7 +78,7 @@ def _keep_traceback(error: Exception) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="conform-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
     sentence = f"internal error: {type(error).__name__}: {error}"
-    complain(ConformError(sentence, hint=f"please report it with {file.name}"))
+    print_error(ConformError(sentence, hint=f"please report it with {file.name}"))
     return int(ExitCode.BROKEN)
 
 

@@ -135,7 +135,7 @@ class Apt:
                     path.unlink()  # of other sources; older versions of this suite stored logins there
             _write_secret(self.home / "auth.conf", self._logins())
         done = self._run([_tool("apt-get"), "--config-file", str(self.home / "apt.conf"), "update"])
-        return complaints(done.stdout + done.stderr)
+        return errors(done.stdout + done.stderr)
 
     def indexes(self) -> Iterator[Index]:
         """Yield the indexes that are there and come from Debian."""
@@ -232,7 +232,7 @@ def archives(etc: Path) -> list[Archive]:
     return list(found.values())
 
 
-def complaints(output: str) -> list[str]:
+def errors(output: str) -> list[str]:
     """Return the errors of `apt-get update` about unreachable or unverified archives; missing suites are not errors."""
     serious = ("Failed to fetch", "GPG error", "signature")
     said = _MESSAGE.findall(output)
@@ -244,12 +244,12 @@ def complaints(output: str) -> list[str]:
     ]
 
 
-def unusable(complaints: Sequence[str]) -> HostError:
+def unusable(errors: Sequence[str]) -> HostError:
     """Return why there is no index, by apt's messages: the archive is unreachable, or has no trusted signature."""
     for sign in _UNBELIEVED:
-        if said := next((each for each in complaints if sign in each), ""):
+        if said := next((each for each in errors if sign in each), ""):
             return HostError(f"the Debian archive cannot be trusted: {said}", hint=_TRUST_HINT)
-    why = complaints[-1] if complaints else "no suite has a kernel for amd64"
+    why = errors[-1] if errors else "no suite has a kernel for amd64"
     return HostError(f"the Debian archive does not answer: {why}", hint=REACH_HINT)
 
 

@@ -16,7 +16,7 @@ from common import cache
 from kernels.apt import Apt, Index, unusable
 from kernels.version import Version
 
-_SCHEMA = 2
+_SCHEMA = 3
 _PACKAGE = re.compile(
     rb"^Package: (linux-(?:(?:image|binary|modules|base)-\d\S*-amd64(?:-unsigned)?|source-\d+\.\d+))$", re.MULTILINE
 )
@@ -78,7 +78,7 @@ class Catalogue:
 
     made: float
     """Seconds since the epoch."""
-    complaints: tuple[str, ...]
+    errors: tuple[str, ...]
     """apt's messages about archives it could not reach."""
     offers: tuple[Offer, ...]
     """Newest first."""
@@ -105,15 +105,15 @@ def catalogue(*, max_age: float) -> Catalogue:
         known = _load(path)  # another process may have asked meanwhile
         if known is not None and known.age < max_age:
             return known
-        complaints = apt.update()
+        errors = apt.update()
         every = [package for index in apt.indexes() for package in packages(apt.text(index), index)]
         offers, sources = tuple(_offers(every)), tuple(_sources(every))
         if not offers:
-            raise unusable(complaints)
-        if complaints and known is not None:
-            return Catalogue(known.made, tuple(complaints), offers, sources)  # not written: to be asked again next time
-        fresh = Catalogue(time.time(), tuple(complaints), offers, sources)
-        if not complaints:
+            raise unusable(errors)
+        if errors and known is not None:
+            return Catalogue(known.made, tuple(errors), offers, sources)  # not written: to be asked again next time
+        fresh = Catalogue(time.time(), tuple(errors), offers, sources)
+        if not errors:
             cache.write(path, json.dumps({"schema": _SCHEMA, **asdict(fresh)}).encode())
         return fresh
 
@@ -205,7 +205,7 @@ def _load(path: Path) -> Catalogue | None:
         )
         for offer in data["offers"]
     )
-    return Catalogue(data["made"], tuple(data["complaints"]), offers, tuple(map(_package, data["sources"])))
+    return Catalogue(data["made"], tuple(data["errors"]), offers, tuple(map(_package, data["sources"])))
 
 
 def _package(data: dict[str, Any]) -> Package:

@@ -49,9 +49,9 @@ def unpack(package: Path, root: Path, release: str) -> None:
         finally:
             # After an error dpkg-deb would block on a pipe without a reader.
             process.stdout.close()
-        complaint = process.stderr.read().decode("utf-8", "replace").strip()
+        message = process.stderr.read().decode("utf-8", "replace").strip()
     if process.returncode:
-        raise _damaged(package, complaint)
+        raise _damaged(package, message)
 
 
 def _target(name: str, release: str) -> str | None:

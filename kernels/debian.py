@@ -79,10 +79,10 @@ def nearest(wanted: str, offers: Sequence[Offer], count: int = 4) -> list[str]:
 def _fetch(spec: Spec, refresh: bool, progress: Progress) -> Path:
     progress(f"{spec.text}: asking the archive")
     offered = catalogue(max_age=0 if refresh else DAY)
-    if refresh and offered.complaints:
-        raise unusable(offered.complaints)
-    for complaint in offered.complaints:
-        progress(f"{spec.text}: {complaint}")
+    if refresh and offered.errors:
+        raise unusable(offered.errors)
+    for error in offered.errors:
+        progress(f"{spec.text}: {error}")
     try:
         offer = choose(spec, offered)
     except UsageError:

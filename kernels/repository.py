@@ -58,15 +58,15 @@ def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin
         capture_output=True,
         check=False,
     )
-    complaint = done.stderr.decode("utf-8", "replace").strip()
-    if "No space left on device" in complaint:
+    message = done.stderr.decode("utf-8", "replace").strip()
+    if "No space left on device" in message:
         raise HostError(
             f"no space left below {cache.root()}",
             hint="free some, run `./conform kernels prune`, or set XDG_CACHE_HOME",
         )
     if done.returncode:
-        first = complaint.partition("\n")[0].removeprefix("fatal: ").removeprefix("error: ")
-        raise GitError(first or f"git ended with status {done.returncode}", hint=f"git says: {complaint}")
+        first = message.partition("\n")[0].removeprefix("fatal: ").removeprefix("error: ")
+        raise GitError(first or f"git ended with status {done.returncode}", hint=f"git says: {message}")
     return done.stdout.decode("utf-8", "surrogateescape").strip()
 
 
@@ -164,9 +164,9 @@ class Repository:
                 # An interrupted import leaves nothing: without "done" at the end git drops its input.
                 with suppress(BrokenPipeError):
                     _feed(stream, name, process.stdin)
-                _, complaint = process.communicate()
+                _, message = process.communicate()
         if process.returncode:
-            reason = complaint.decode("utf-8", "replace").strip().partition("\n")[0]
+            reason = message.decode("utf-8", "replace").strip().partition("\n")[0]
             raise HostError(f"the source {name} cannot be imported: {reason}", hint=f"is there space in {self.path}?")
         return self.known(name)
 

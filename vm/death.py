@@ -15,13 +15,13 @@ PANIC = "Kernel panic - not syncing"
 
 
 class DeadMachineError(Exception):
-    """No answer came and none will."""
+    """The machine did not answer a request, and it will not answer any other."""
 
-    def __init__(self, status: CallStatus, console: str, complaint: str, dump: str = "", host_fault: str = "") -> None:
+    def __init__(self, status: CallStatus, console: str, failure: str, dump: str = "", host_fault: str = "") -> None:
         super().__init__(f"the machine {status}")
         self.status = status
         self.console = console
-        self.complaint = complaint
+        self.failure = failure
         self.dump = dump
         """Why there is no memory dump although one was asked for."""
         self.host_fault = host_fault
@@ -29,11 +29,11 @@ class DeadMachineError(Exception):
 
     @property
     def last_line(self) -> str:
-        """The panic's title, or else the last line."""
+        """The title of the panic, else the last line on the console."""
         lines = [line for line in self.console.splitlines() if line.strip()]
         titles = [line for line in lines if PANIC in line]
         read_late_log = [line for line in lines if line.startswith(FAREWELL)]
-        return (titles or read_late_log or lines[-1:] or [self.complaint])[0]
+        return (titles or read_late_log or lines[-1:] or [self.failure])[0]
 
     @property
     def sentence(self) -> str:
@@ -42,8 +42,8 @@ class DeadMachineError(Exception):
             return self.last_line
         if self.status is CallStatus.OVERRAN:
             places = [line for line in self.console.partition(SILENCE)[2].splitlines() if "RIP: " in line]
-            return f"{self.complaint}; it was at {places[0].partition('RIP: ')[2]}" if places else self.complaint
-        return self.complaint if self.last_line == self.complaint else f"{self.complaint}; last: {self.last_line}"
+            return f"{self.failure}; it was at {places[0].partition('RIP: ')[2]}" if places else self.failure
+        return self.failure if self.last_line == self.failure else f"{self.failure}; last: {self.last_line}"
 
     def reply(self) -> Reply:
         """Return the reply to the request that was pending."""

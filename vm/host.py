@@ -93,7 +93,7 @@ class LocalAgent(NoGuest):
         """Return how many bytes that is."""
         return os.fstat(self._output).st_size
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         """Return the agent's last line."""
         return (self.console().strip().splitlines() or ["no message"])[-1]
 
@@ -143,7 +143,7 @@ def open_host(kernel: Kernel) -> Session:
         session.drain()
     except DeadMachineError as death:
         raise HostError(
-            f"the agent does not start on this host: {death.complaint}",
+            f"the agent does not start on this host: {death.failure}",
             hint="it needs its own network, mount and IPC namespaces",
         ) from death
     return session

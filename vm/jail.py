@@ -80,8 +80,8 @@ def memory(path: Path, *, create: bool = False) -> Iterator[int]:
 def runner(command: Sequence[str], descriptor: int | None = None) -> int:
     """Return the user to run QEMU as; its guest's memory is open as `descriptor`.
 
-    That is who owns the memory, for the cache may be another user's that root was told to use; and root where KVM, or
-    QEMU itself, is only for root.
+    It is the owner of the memory file, because root may use another user's cache. It is root if only root may use KVM
+    or QEMU.
     """
     if ("kvm" in command and not _may_use_kvm()) or not _may_start(Path(command[0])):
         return 0

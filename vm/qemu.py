@@ -132,7 +132,7 @@ class Qemu:
         """Return the number of bytes that guest and QEMU have printed."""
         return os.fstat(self.serial).st_size + os.fstat(self._stderr).st_size
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         """Return why QEMU ended, or its last line of output."""
         if reason := SHUTDOWN_REASONS.get(self._monitor.shutdown_reason()):
             return reason

@@ -81,7 +81,7 @@ class Body(Protocol):
     def printed(self) -> int:
         """Return how many bytes that is."""
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         """Return the process's own last message."""
 
     def host_fault(self) -> str:
@@ -372,10 +372,10 @@ class Session:
             status, host_fault = CallStatus.PANICKED, squeezed
         dump = self._dumped()
         if status is CallStatus.OVERRAN:
-            complaint = f"the guest does not answer ({complaint})"
+            failure = f"the guest does not answer ({failure})"
             status = CallStatus.LOST if host_fault else status
             self._body.diagnose()
-        death = DeadMachineError(status, self._console_end(), complaint, dump, host_fault)
+        death = DeadMachineError(status, self._console_end(), failure, dump, host_fault)
         self._body.close()
         return death
 

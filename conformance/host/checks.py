@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common.errors import ConformError, ExitCode, Terminated, UnreadError, UsageError, complain
+from common.errors import ConformError, ExitCode, Terminated, UnreadError, UsageError, print_error
 from common.say import guarded, put_bytes, say
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
             choice = parse(arguments)
         return run(choice)
     except ConformError as error:
-        complain(error)
+        print_error(error)
         return int(error.exit_code)
     except UnreadError:
         return int(ExitCode.UNREAD)

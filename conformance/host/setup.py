@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from common.errors import ConformError, ExitCode, HostError, Terminated, complain
+from common.errors import ConformError, ExitCode, HostError, Terminated, print_error
 from common.say import note
 from conformance.host import checks
 from conformance.host.environment import RUN, Environment
@@ -43,7 +43,7 @@ def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[
             _install_packages(environment, list(arguments))
             _install_requirements(environment, arguments[0])
     except ConformError as error:
-        complain(error)
+        print_error(error)
         return int(error.exit_code)
     except Terminated:
         return int(ExitCode.TERMINATED)

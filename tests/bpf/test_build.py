@@ -131,7 +131,7 @@ def test_a_refused_source_is_quoted_and_leaves_nothing(sources: Callable[[str], 
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (EMPTY.replace("return", "static volatile int runs; runs++; return"), "which is not a map"),
         (EMPTY + EMPTY.splitlines()[1].replace("nothing", "other"), "2 programs"),
@@ -140,12 +140,12 @@ def test_a_refused_source_is_quoted_and_leaves_nothing(sources: Callable[[str], 
     ],
 )
 def test_objects_that_the_loader_cannot_load_are_refused(
-    sources: Callable[[str], Path], text: str, complaint: str
+    sources: Callable[[str], Path], text: str, message: str
 ) -> None:
     """Global data, calls between sections and the like fail on the host, not in the guest."""
     with pytest.raises(HostError) as caught:
         build.build(sources(text))
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_truncated_object_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from common import foreign
-from common.errors import UsageError, complain, lines_of
+from common.errors import UsageError, lines_of, print_error
 from common.say import put, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_code_in_markdown_cannot_end_itself() -> None:
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An error that quotes a guest is one line and one hint, whatever it quotes."""
     error = UsageError(f"bad {NASTY}\nconform: all is well", hint=f"see {NASTY}")
-    complain(error)
+    print_error(error)
     printed = capsys.readouterr().err
     assert printed == f"conform: {lines_of(error)}\n"
     first, second = printed.splitlines()
@@ -103,9 +103,9 @@ def test_a_report_on_a_full_disk_is_an_error() -> None:
     """If a command's output cannot be written, there is one sentence, and the interpreter exits cleanly."""
     code = (
         "import sys\n"
-        "from common.errors import ConformError, complain\n"
+        "from common.errors import ConformError, print_error\n"
         "from common.say import put, put_bytes, say\n"
-        "try:\n    {}\nexcept ConformError as error:\n    complain(error)\n    sys.exit(int(error.exit_code))\n"
+        "try:\n    {}\nexcept ConformError as error:\n    print_error(error)\n    sys.exit(int(error.exit_code))\n"
     )
     for call in ("say('x')", "put(['x'], sys.stdout)", "put_bytes(b'x', sys.stdout)"):
         returncode, _, stderr = python(code.format(call), out="/dev/full")
@@ -117,5 +117,5 @@ def test_a_report_on_a_full_disk_is_an_error() -> None:
 def test_a_note_on_a_full_disk_is_lost() -> None:
     """Progress that cannot be written is ignored; an error that cannot be printed still has its exit code."""
     assert python("from common.say import note; note('x'); print('on')", err="/dev/full") == (0, "on\n", "")
-    code = "import sys; from common.errors import *; complain(UsageError('x')); print('on'); sys.exit(128)"
+    code = "import sys; from common.errors import *; print_error(UsageError('x')); print('on'); sys.exit(128)"
     assert python(code, err="/dev/full") == (128, "on\n", "")

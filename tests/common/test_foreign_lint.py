@@ -20,7 +20,7 @@ SPEAKING = {"logging", "pprint", "syslog", "warnings"}
 """Modules that print what they are given."""
 
 ALLOWED = {
-    "common/errors.py:complain": "through lines_of()",
+    "common/errors.py:print_error": "through lines_of()",
     "common/say.py:put": "through line(), or a report",
     "common/say.py:put_bytes": "a report",
     "common/say.py:write": "what pytest and argparse print",

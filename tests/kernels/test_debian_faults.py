@@ -151,7 +151,7 @@ def test_passwords_stay_where_they_are(stocked: fakes.FakeArchive, own_cache: Pa
 
 def test_logins_are_taken_out_of_what_apt_says() -> None:
     """Not even a password with an @ in it, nor that of a proxy, is shown."""
-    said = apt.complaints("E: Failed to fetch http://u:p@x@relay:3128/a b\nE: GPG error: https://host/x\n")
+    said = apt.errors("E: Failed to fetch http://u:p@x@relay:3128/a b\nE: GPG error: https://host/x\n")
     assert said == ["Failed to fetch http://relay:3128/a b", "GPG error: https://host/x"]
 
 

@@ -163,7 +163,7 @@ class SilentBody(NoGuest):
         """Return the length that the body claims."""
         return self.words_size
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         """Return the last message."""
         return "gone"
 
@@ -325,7 +325,7 @@ def test_a_greeting_that_makes_no_sense_is_a_dead_machine(answer: dict[str, Any]
     with pytest.raises(DeadMachineError) as caught:
         Session(body, INFO).greet(5.0)
     assert caught.value.status is CallStatus.LOST
-    assert any(words in caught.value.complaint for words in ("makes no sense", "the agent failed"))
+    assert any(words in caught.value.failure for words in ("makes no sense", "the agent failed"))
 
 
 @pytest.mark.parametrize("seconds", ["x", -5.0, 1e300, [1], None, True])

@@ -267,14 +267,14 @@ def test_a_slow_host_is_no_hung_kernel(machine: Session) -> None:
             process.send_signal(signal.SIGCONT)
             stop.wait(0.02)
 
-    brake = threading.Thread(target=slow_down)
-    brake.start()
+    slowing = threading.Thread(target=slow_down)
+    slowing.start()
     try:
         seconds = DEADLINE * machine.info.factor
         reply = machine.call("sick:work", {"seconds": seconds * 1.5}, deadline=DEADLINE)
     finally:
         stop.set()
-        brake.join()
+        slowing.join()
     assert reply.status is CallStatus.ANSWERED, reply
     assert reply.seconds > seconds
 

@@ -248,7 +248,7 @@ class FakeBody(NoGuest):
         """Return its length."""
         return len(self._words)
 
-    def complaint(self) -> str:
+    def failure(self) -> str:
         """Return QEMU's."""
         return "qemu: bad luck"
 

@@ -38,7 +38,7 @@ class KernelLog:
 
     def __init__(self, path: str = "/dev/kmsg", tainted: str = "/proc/sys/kernel/tainted") -> None:
         self._log = _open(path)
-        self._pen = _open(path, os.O_WRONLY)
+        self._writer = _open(path, os.O_WRONLY)
         self._tainted = _open(tainted)
         self._count = 0
         self._mark = ""
@@ -100,11 +100,11 @@ class KernelLog:
                 complete = False
 
     def _write(self, mark: str) -> None:
-        if self._pen is not None:
+        if self._writer is not None:
             with contextlib.suppress(OSError):
                 # Debug, so the console does not print it. Without its newline the kernel would keep it from
                 # readers until the next record: something might follow in the same line.
-                os.write(self._pen, f"<7>{mark}\n".encode())
+                os.write(self._writer, f"<7>{mark}\n".encode())
 
     def _read_taint(self) -> int:
         if self._tainted is None:
