@@ -31,7 +31,7 @@ _ERRNO_NAMES = {
 
 
 def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> str:
-    """Call a function; `"ok"`, or the name of the errno it raised."""
+    """Call a function; return `"ok"`, or the name of the errno that it raised."""
     try:
         function(*arguments, **options)
     except OSError as error:
@@ -40,7 +40,7 @@ def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> st
 
 
 def outcome(function: Callable[..., _Result], *arguments: Any) -> _Result | str:
-    """Call a function; what it returned, or the name of the errno it raised."""
+    """Call a function; return its result, or the name of the errno that it raised."""
     try:
         return function(*arguments)
     except OSError as error:
@@ -48,17 +48,17 @@ def outcome(function: Callable[..., _Result], *arguments: Any) -> _Result | str:
 
 
 def opens(function: Callable[..., int], *arguments: Any) -> str:
-    """Call what returns a descriptor, and close that; `"ok"` or the errno."""
+    """Call a function that returns a descriptor, and close the descriptor; return `"ok"` or the errno."""
     return attempt(lambda: os.close(function(*arguments)))
 
 
 def by_name(*functions: _Function) -> dict[str, _Function]:
-    """Return functions by what cases call them: their names with dashes, and without what marks them as private."""
+    """Return functions by the names that cases use: with dashes, and without the leading underscore."""
     return {function.__name__.strip("_").replace("_", "-"): function for function in functions}
 
 
 def name_of(error: OSError) -> str:
-    """Return the name of what was raised; Python's own timeouts carry no errno."""
+    """Return the name of the errno of an OSError; Python's own timeouts have none, and count as ETIMEDOUT."""
     return error_name(error.errno or errno.ETIMEDOUT)
 
 
@@ -67,13 +67,13 @@ def error_name(number: int) -> str:
     return _ERRNO_NAMES.get(number, str(number)) if number else "ok"
 
 
-def comes_true(holds: Callable[[], object], seconds: float, meanwhile: Callable[[], object] = _NAP) -> bool:
-    """Ask until it holds, with `meanwhile` between; False if it still does not after so many seconds.
+def wait_until(condition: Callable[[], object], seconds: float, meanwhile: Callable[[], object] = _NAP) -> bool:
+    """Call `condition` until it returns true, and `meanwhile` between the calls; False if `seconds` pass before that.
 
-    It is for what the kernel does behind our back: no event tells of it.
+    This is for changes that the kernel makes in a worker, and for which it reports no event.
     """
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         meanwhile()

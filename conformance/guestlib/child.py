@@ -293,8 +293,8 @@ def shared() -> Child:
     return _kept[0]
 
 
-def lent(keep: ExitStack[bool | None], *, private: bool = False) -> Child:
-    """Return a child of a case alone, or the one that is kept; nothing of the case is left in it in the end."""
+def for_case(keep: ExitStack[bool | None], *, private: bool = False) -> Child:
+    """Return a new child for one case, or the shared one. After the case the new one ends."""
     owner = Child() if private else shared()
     keep.callback(owner.end if private else owner.close)
     return owner
@@ -309,8 +309,8 @@ def discard() -> None:
 fixture.WHEN_WRONG.append(discard)
 
 
-def meet(child: Child, kind: str) -> socket.socket:
-    """Have a child own a socket of a kind, and return what it is connected to."""
+def make_connected(child: Child, kind: str) -> socket.socket:
+    """Make a connected socket in a child, and return its peer, which is in this process."""
     with ExitStack() as unfinished:
         peer = unfinished.enter_context(sockets.bound(kind))
         if sockets.connects(kind):

@@ -21,7 +21,7 @@ from bpf.guest import assemble as asm
 from bpf.guest import hooks, links, maps, syscall
 from bpf.guest.contexts import CONTEXTS, Context
 from conformance.guestlib import sockets
-from conformance.guestlib.answers import Steps, attempt, comes_true, error_name, name_of, opens, outcome
+from conformance.guestlib.answers import Steps, attempt, error_name, name_of, opens, outcome, wait_until
 
 Scenario = Callable[[Mapping[str, str]], dict[str, Steps]]
 WHEN_WRONG: list[Callable[[], object]] = []
@@ -320,7 +320,7 @@ def reap(seconds: float = 4.0) -> None:
         target.insert(fixture.pair("tcp4")[0])
         syscall.detach(target, last, "sk_msg_verdict")
         identity = links.program_id(last)
-    if not comes_true(lambda: opens(links.program_by_id, identity) == "ENOENT", seconds):
+    if not wait_until(lambda: opens(links.program_by_id, identity) == "ENOENT", seconds):
         raise OSError(errno.ETIMEDOUT, "a psock is not destroyed")
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from conformance.guestlib import procfs, sockets
-from conformance.guestlib.answers import comes_true
+from conformance.guestlib.answers import wait_until
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 MSG_FASTOPEN = 0x20000000
@@ -93,7 +93,7 @@ def make(kind: str, state: str, keep: ExitStack) -> socket.socket:
     else:
         end = _STATES[state](kind, keep)
     if sockets.is_tcp(kind) and state in _ARRIVING:
-        _await_that(lambda: tcp_state(end) == _ARRIVING[state])
+        _wait_for(lambda: tcp_state(end) == _ARRIVING[state])
     return end
 
 
@@ -252,7 +252,7 @@ def _closing(kind: str, keep: ExitStack) -> socket.socket:
     end, peer = _pair(kind, keep)
     _drop_arrivals(peer)
     end.shutdown(socket.SHUT_WR)
-    _await_that(lambda: sockets.memory_of(peer)[-1] > 0)
+    _wait_for(lambda: sockets.memory_of(peer)[-1] > 0)
     peer.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     peer.shutdown(socket.SHUT_WR)
     _drop_arrivals(peer)
@@ -264,8 +264,8 @@ def _drop_arrivals(end: socket.socket) -> None:
     end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_PROGRAM)
 
 
-_await_that = partial(comes_true, seconds=_SECONDS, meanwhile=os.sched_yield)
-"""Give something the kernel is about to do the time it takes; what is asked of the socket next tells if it did."""
+_wait_for = partial(wait_until, seconds=_SECONDS, meanwhile=os.sched_yield)
+"""Wait for a change that the kernel is about to make. The caller's next question shows whether it was made."""
 
 
 def _await(end: socket.socket, event: int) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import comes_true, error_name
+from conformance.guestlib.answers import error_name, wait_until
 
 WAITS: Final = "waits"
 """The answer of a thread that is still blocked."""
@@ -36,9 +36,9 @@ _PATIENCE = 2.0
 class Waiter:
     """A thread in one system call."""
 
-    def __init__(self, call: Callable[[], int], first: int, tell: Callable[[int], str]) -> None:
-        """Start a thread for `call`, whose system call has `first` as first argument; `tell` describes its result."""
-        self._call, self._first, self._tell = call, first, tell
+    def __init__(self, call: Callable[[], int], first: int, describe: Callable[[int], str]) -> None:
+        """Start a thread for `call`, whose system call has `first` as first argument; `describe` words its result."""
+        self._call, self._first, self._describe = call, first, describe
         self._answer = ""
         self._id = 0
         # A signal that interrupts the call and is then ignored.
@@ -55,12 +55,12 @@ class Waiter:
 
     def rest(self) -> None:
         """Wait until the thread has its answer, or sleeps."""
-        if not comes_true(lambda: self._answer or self._asleep(), _PATIENCE, partial(time.sleep, 0.0002)):
+        if not wait_until(lambda: self._answer or self._asleep(), _PATIENCE, partial(time.sleep, 0.0002)):
             raise TimeoutError("a thread neither waits nor comes back")
 
     def end(self) -> None:
         """Interrupt the thread; TimeoutError if it does not end."""
-        if not comes_true(lambda: not self._thread.is_alive(), _PATIENCE, self._interrupt):
+        if not wait_until(lambda: not self._thread.is_alive(), _PATIENCE, self._interrupt):
             raise TimeoutError("a thread cannot be interrupted")
 
     def _interrupt(self) -> None:
@@ -70,7 +70,7 @@ class Waiter:
     def _run(self) -> None:
         self._id = threading.get_native_id()
         result = self._call()
-        self._answer = self._tell(result) if result >= 0 else error_name(ctypes.get_errno())
+        self._answer = self._describe(result) if result >= 0 else error_name(ctypes.get_errno())
 
     def _asleep(self) -> bool:
         words = procfs.read(f"/proc/self/task/{self._id}/syscall").split() if self._id else []

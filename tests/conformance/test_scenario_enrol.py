@@ -89,7 +89,7 @@ def kept(arguments):
 def moved(arguments):
     # A descriptor in flight outlives its sender.
     sender = child.Child()
-    peer = child.meet(sender, "tcp4")
+    peer = child.make_connected(sender, "tcp4")
     sender.command("hand_over")
     sender.kill()
     sender.reap()
@@ -104,7 +104,7 @@ def apart(arguments):
     # A thread with descriptors of its own; those of the process stay as they are.
     sender = child.Child()
     thread = sender.enter_thread()
-    with child.meet(sender, "udp4"):
+    with child.make_connected(sender, "udp4"):
         hidden = not os.path.exists(f"/proc/{sender.pid}/fd/{sender.number}")
         shown = os.path.exists(f"/proc/{thread}/fd/{sender.number}")
         sender.close()

@@ -130,7 +130,7 @@ def test_lost_bytes_are_waited_for_and_then_reported_missing(fault: str, arrives
     assert 0.3 < seconds < 2.0
 
 
-def test_an_end_is_told_once() -> None:
+def test_an_end_is_reported_once() -> None:
     """Each phase reports one end of the stream, however often the scenario reads."""
     with open_host(DOUBLES) as host:
         seen = ask(host, "planted", fault="ended", grace=0.05, cases=[CASE | {"out": "unix_stream"}])

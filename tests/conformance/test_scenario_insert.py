@@ -72,7 +72,7 @@ def test_tcp_is_in_the_state_the_case_is_named_after(host: Session, kind: str, s
     assert run(host, case)[0]["state"] == name
 
 
-def test_an_entry_that_is_another_socket_is_told(host: Session) -> None:
+def test_an_entry_of_another_socket_is_reported(host: Session) -> None:
     """The cookie is compared with that of the inserted socket."""
     case = next(case for case in insert_cases() if case.name == "sockhash-map-any")
     steps: dict[str, Any] = run(host, case)[0]

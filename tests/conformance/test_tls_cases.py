@@ -151,7 +151,7 @@ def test_a_socket_without_keys_sends_plain_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "told"),
+    ("received", "text"),
     [
         ([b"\x00\x00\x00\x01"], "0-4"),
         ([b"\x00\x00\x00\x01", b"\x00\x02"], "0-6"),
@@ -162,9 +162,9 @@ def test_a_socket_without_keys_sends_plain_text() -> None:
         ([], "nothing"),
     ],
 )
-def test_how_received_bytes_are_told(received: list[bytes | str], told: str) -> None:
+def test_received_bytes_are_described(received: list[bytes | str], text: str) -> None:
     """Bytes are named by their place in the stream; lost, repeated and foreign bytes show."""
-    assert setup.told(received, setup._OUTGOING) == told
+    assert setup.describe_received(received, setup._OUTGOING) == text
 
 
 @pytest.mark.parametrize(

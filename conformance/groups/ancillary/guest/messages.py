@@ -10,9 +10,9 @@ import struct
 from functools import cache
 from typing import Final
 
-from conformance.groups.ancillary.guest.setup import GRACE, PATIENCE, AncillarySetup, told
+from conformance.groups.ancillary.guest.setup import GRACE, PATIENCE, AncillarySetup
 from conformance.guestlib import sockets, traffic
-from conformance.guestlib.answers import comes_true, outcome
+from conformance.guestlib.answers import outcome, wait_until
 
 _SO_TIMESTAMP, _SO_TIMESTAMPNS = 29, 35
 _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
@@ -33,19 +33,19 @@ def datagram(setup: AncillarySetup) -> None:
     first, second = traffic.payload(), traffic.payload()
     setup.sender.send(first)
     setup.settle()
-    steps["from"] = told(lambda: _source(setup))
+    steps["from"] = outcome(lambda: _source(setup))
     setup.rest()
     _send_both(setup, first, second)
-    steps["one"] = told(lambda: _which(setup.received().data, first, second))
+    steps["one"] = outcome(lambda: _which(setup.received().data, first, second))
     setup.rest()
     _send_both(setup, first, second)
-    steps["short"] = told(lambda: _truncated(setup, first))
-    steps["next"] = told(lambda: _which(setup.received(patience=GRACE).data, first, second))
+    steps["short"] = outcome(lambda: _truncated(setup, first))
+    steps["next"] = outcome(lambda: _which(setup.received(patience=GRACE).data, first, second))
     setup.rest()
     large = b"".join(struct.pack("=I", number) for number in range(_LARGE // 4))
     setup.sender.send(large)
     setup.settle()
-    steps["large"] = told(lambda: "whole" if setup.received().data == large else "not whole")
+    steps["large"] = outcome(lambda: "whole" if setup.received().data == large else "not whole")
 
 
 def _send_both(setup: AncillarySetup, first: bytes, second: bytes) -> None:
@@ -55,7 +55,7 @@ def _send_both(setup: AncillarySetup, first: bytes, second: bytes) -> None:
     setup.settle()
     if setup.mapped and setup.mode in ("pass", "local"):
         peek = socket.MSG_PEEK | socket.MSG_DONTWAIT
-        comes_true(lambda: outcome(setup.reader.recv, traffic.ROOM, peek) == first + second, _MERGED)
+        wait_until(lambda: outcome(setup.reader.recv, traffic.ROOM, peek) == first + second, _MERGED)
 
 
 def _source(setup: AncillarySetup) -> str:
@@ -85,7 +85,7 @@ def _stamp() -> tuple[socket.socket, socket.socket]:
         sender.send(b"!")
         return bool(reader.recvmsg(1, _ROOM)[1])
 
-    comes_true(stamped, PATIENCE)
+    wait_until(stamped, PATIENCE)
     return sender, reader
 
 
@@ -109,7 +109,7 @@ def _message(setup: AncillarySetup, level: int, kind: int) -> str:
     """Send, and say whether recvmsg(2) returns such a control message."""
     setup.sender.send(traffic.payload())
     setup.settle()
-    return told(lambda: "yes" if (level, kind) in setup.received(room=_ROOM).messages else "no")
+    return outcome(lambda: "yes" if (level, kind) in setup.received(room=_ROOM).messages else "no")
 
 
 def credentials(setup: AncillarySetup) -> None:
@@ -125,7 +125,7 @@ def credentials(setup: AncillarySetup) -> None:
         pid, user, group = struct.unpack("=iII", found)
         return "the sender" if (pid, user, group) == (os.getpid(), os.getuid(), os.getgid()) else "another process"
 
-    setup.steps["credentials"] = told(whose)
+    setup.steps["credentials"] = outcome(whose)
 
 
 def rights(setup: AncillarySetup) -> None:
@@ -140,7 +140,7 @@ def rights(setup: AncillarySetup) -> None:
         got.frombytes(messages.get((socket.SOL_SOCKET, socket.SCM_RIGHTS), b""))
         return "all" if found == data else f"{len(found)} bytes"
 
-    steps["data"] = told(receive)
+    steps["data"] = outcome(receive)
     steps["rights"] = str(len(got))
     for each in got:
         os.close(each)
@@ -170,7 +170,7 @@ def rights_wait(setup: AncillarySetup) -> None:
             found.extend(setup.rest())
             return len(found) >= len(wanted)
 
-        comes_true(whole, PATIENCE)
+        wait_until(whole, PATIENCE)
         steps["data"] = "all" if found == wanted else f"{len(found)} of {len(wanted)} bytes"
     steps["returned"] = _ended(outlet)
 
@@ -203,4 +203,4 @@ def _ended(outlet: int) -> str:
         except BlockingIOError:
             return False
 
-    return "yes" if comes_true(at_end, GRACE) or comes_true(at_end, PATIENCE) else "no"
+    return "yes" if wait_until(at_end, GRACE) or wait_until(at_end, PATIENCE) else "no"

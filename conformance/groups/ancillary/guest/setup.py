@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from bpf.guest import syscall
 from conformance.guestlib import fixture, sockets, traffic
-from conformance.guestlib.answers import Steps, comes_true, name_of
+from conformance.guestlib.answers import Steps, wait_until
 from conformance.guestlib.fixture import Fixture, Map, State
 from conformance.guestlib.quiesce import fences, renew_fences
 
@@ -122,13 +122,5 @@ class AncillarySetup:
             found.extend(self.rest())
             return len(found) >= size
 
-        comes_true(enough, PATIENCE)
+        wait_until(enough, PATIENCE)
         return bytes(found)
-
-
-def told(answer: Callable[[], str]) -> str:
-    """Return what `answer` returns, or the name of the errno that it raises."""
-    try:
-        return answer()
-    except OSError as error:
-        return name_of(error)

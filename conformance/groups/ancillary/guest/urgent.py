@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from bpf.guest import syscall
-from conformance.groups.ancillary.guest.setup import PATIENCE, AncillarySetup, told
+from conformance.groups.ancillary.guest.setup import PATIENCE, AncillarySetup
 from conformance.guestlib import fixture, sockets, traffic
-from conformance.guestlib.answers import Steps, comes_true
+from conformance.guestlib.answers import Steps, outcome, wait_until
 from conformance.guestlib.fixture import Fixture, State
 from conformance.guestlib.quiesce import fences
 
@@ -21,19 +21,19 @@ _ROOM: Final = 64
 
 def _oob(end: socket.socket) -> str:
     """Return what recv(2) with MSG_OOB returns, or the errno."""
-    return told(lambda: end.recv(_ROOM, socket.MSG_OOB | socket.MSG_DONTWAIT).decode() or "end")
+    return outcome(lambda: end.recv(_ROOM, socket.MSG_OOB | socket.MSG_DONTWAIT).decode() or "end")
 
 
 def _next(end: socket.socket) -> str:
     """Return what recv(2) returns, or the errno."""
-    return told(lambda: end.recv(_ROOM, socket.MSG_DONTWAIT).decode() or "end")
+    return outcome(lambda: end.recv(_ROOM, socket.MSG_DONTWAIT).decode() or "end")
 
 
 def oob(setup: AncillarySetup) -> None:
     """Send out of band over a UNIX stream, in a map and after the socket has left it."""
     steps, reader = setup.steps, setup.reader
     for suffix in ("", "-deleted"):
-        steps[f"send{suffix}"] = told(lambda: str(setup.sender.send(b"ab", socket.MSG_OOB)))
+        steps[f"send{suffix}"] = outcome(lambda: str(setup.sender.send(b"ab", socket.MSG_OOB)))
         setup.settle()
         steps[f"oob{suffix}"] = _oob(reader)
         steps[f"data{suffix}"] = setup.rest().decode()
@@ -74,7 +74,7 @@ def _priority(end: socket.socket) -> str:
 
 def _to_the_mark(setup: AncillarySetup) -> None:
     setup.steps["before"] = _next(setup.reader)
-    setup.steps["mark"] = told(lambda: str(traffic.count(setup.reader, _SIOCATMARK)))
+    setup.steps["mark"] = outcome(lambda: str(traffic.count(setup.reader, _SIOCATMARK)))
     setup.steps["behind"] = _next(setup.reader)
 
 
@@ -95,7 +95,7 @@ def redirect(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
         if steps[step] != "ok":
             return
     sender, native = (ours, peer) if mode.startswith("send") else (peer, ours)
-    steps["send"] = told(lambda: str(sender.send(b"ab", socket.MSG_OOB)))
+    steps["send"] = outcome(lambda: str(sender.send(b"ab", socket.MSG_OOB)))
     ends = {"native": native, "target": target, "far": far}
     if mode.startswith("send"):
         steps["oob"] = _oob(native)
@@ -109,7 +109,7 @@ def redirect(owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:
             found[name] += b"".join(each for each in taken if isinstance(each, bytes))
         return sum(map(len, found.values()))
 
-    comes_true(lambda: look() or state.tallies()[2], PATIENCE)
+    wait_until(lambda: look() or state.tallies()[2], PATIENCE)
     look()
     steps["data"] = ", ".join(f"{data.decode()} at {name}" for name, data in found.items() if data) or "nowhere"
     if mode.startswith("ingress"):

@@ -9,9 +9,9 @@ import socket
 import struct
 from typing import Final
 
-from conformance.groups.ancillary.guest.setup import PATIENCE, AncillarySetup, told
+from conformance.groups.ancillary.guest.setup import PATIENCE, AncillarySetup
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import comes_true
+from conformance.guestlib.answers import outcome, wait_until
 
 _SO_ZEROCOPY, _MSG_ZEROCOPY = 60, 0x4000000
 _ORIGIN: Final = 5
@@ -34,19 +34,19 @@ def data() -> bytes:
 def send(setup: AncillarySetup) -> None:
     """Send with MSG_ZEROCOPY: every byte arrives, and a notification says that the sender may reuse its buffer."""
     steps, wanted = setup.steps, data()
-    steps["option"] = told(lambda: _set(setup.sender))
-    steps["send"] = told(lambda: "all" if setup.sender.send(wanted, _MSG_ZEROCOPY) == _SIZE else "some")
+    steps["option"] = outcome(lambda: _set(setup.sender))
+    steps["send"] = outcome(lambda: "all" if setup.sender.send(wanted, _MSG_ZEROCOPY) == _SIZE else "some")
     found = bytearray()
 
     def whole() -> bool:
         found.extend(setup.rest())
         return len(found) >= _SIZE
 
-    comes_true(whole, PATIENCE)
+    wait_until(whole, PATIENCE)
     steps["received"] = "all" if found == wanted else f"{len(found)} bytes"
     # The receiver has acknowledged what it read, so the sender frees the skb.
     setup.settle()
-    steps["notified"] = told(lambda: _notification(setup.sender))
+    steps["notified"] = outcome(lambda: _notification(setup.sender))
 
 
 def _set(end: socket.socket) -> str:
@@ -64,7 +64,7 @@ def _notification(end: socket.socket) -> str:
             return False
         return True
 
-    if not comes_true(there, 0.1):
+    if not wait_until(there, 0.1):
         return "no"
     return "yes" if any(value[_ORIGIN_AT] == _ORIGIN for _, _, value in messages) else "of another origin"
 
@@ -82,7 +82,7 @@ def receive(setup: AncillarySetup) -> None:
         found.extend(setup.rest())
         return len(found) >= _SIZE
 
-    comes_true(whole, PATIENCE)
+    wait_until(whole, PATIENCE)
     procfs.LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(_SIZE))
     steps["received"] = "all" if found == wanted else f"{len(found)} bytes"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from bpf.guest import links, maps
 from conformance.groups.attach.guest.scenario import create, holder
 from conformance.guestlib import procfs
-from conformance.guestlib.answers import Steps, attempt, comes_true, opens, outcome
+from conformance.guestlib.answers import Steps, attempt, opens, outcome, wait_until
 from conformance.guestlib.fixture import TYPES, Fixture, Map, Scenario, counting, scenario
 
 _PATIENCE = 2.0
@@ -171,5 +171,5 @@ def pinned(it: _Linked) -> Steps:
 
 def _in_the_end(ask: Callable[[], str], wanted: str) -> str:
     """Wait until the answer is the one wanted; return the last answer."""
-    comes_true(lambda: ask() == wanted, _PATIENCE)
+    wait_until(lambda: ask() == wanted, _PATIENCE)
     return ask()

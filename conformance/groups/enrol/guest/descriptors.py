@@ -160,7 +160,7 @@ def _carrying(setup: EnrolSetup) -> None:
 
 def _listener(setup: EnrolSetup) -> None:
     """Steal a listener: it accepts as before, and what it accepts is not in the map."""
-    address = setup.meet_listener(setup.child)
+    address = setup.make_listener_in_child(setup.child)
     if _enrol(setup) and setup.role == "target":
         setup.steps["redirect"] = setup.redirected()
     setup.meet_accepted(setup.child, address)
@@ -179,7 +179,7 @@ def _thread(setup: EnrolSetup) -> None:
     owner = setup.child
     thread = owner.enter_thread()
     try:
-        setup.meet(owner)
+        setup.make_in_child(owner)
         setup.steps["steal-from-leader"] = pidfd.try_to_steal(owner.pid, owner.number)
         setup.steps["open-without-flag"] = opens(pidfd.open_pidfd, thread, 0)
         setup.steps["open-leader"] = opens(pidfd.open_pidfd, owner.pid, pidfd.THREAD)
@@ -205,7 +205,7 @@ def stolen(setup: EnrolSetup) -> None:
     variant = setup.params["variant"]
     owner = setup.make_child(private=variant.startswith("owner-killed"))
     if variant not in ("listener", "thread"):
-        setup.meet(owner)
+        setup.make_in_child(owner)
     VARIANTS[variant](setup)
 
 
@@ -228,7 +228,7 @@ def handed_over(setup: EnrolSetup) -> None:
     """Insert a socket whose `sender` keeps it, closes it, or exits while the descriptor is in flight."""
     keeps = setup.params["sender"] == "keeps"
     sender = setup.make_child(private=setup.params["sender"] == "exits")
-    setup.meet(sender)
+    setup.make_in_child(sender)
     sender.command("hand_over")
     if setup.params["sender"] == "closes":
         sender.close()

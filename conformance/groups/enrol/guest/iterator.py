@@ -130,7 +130,7 @@ def _changing(setup: EnrolSetup) -> None:
 def _all(setup: EnrolSetup) -> None:
     """Find another process's socket among all of its protocol."""
     owner = setup.make_child()
-    setup.meet(owner)
+    setup.make_in_child(owner)
     _search(setup, _load_for(setup, setup.peer, owner.cookie))
     setup.prove()
     owner.close()
@@ -140,7 +140,7 @@ def _all(setup: EnrolSetup) -> None:
 def _listener(setup: EnrolSetup) -> None:
     """Find another process's listener, which accepts as before."""
     owner = setup.make_child()
-    address = setup.meet_listener(owner)
+    address = setup.make_listener_in_child(owner)
     orders = _load(setup, setup.params["hook"], setup.map)
     orders.give(port=address[1], family=sockets.SORTS[setup.kind][0])
     _search(setup, orders)

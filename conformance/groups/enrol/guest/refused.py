@@ -48,8 +48,8 @@ def _drop_capability(*, permitted: bool = False) -> None:
 
 def _child(fixture: Fixture, *, private: bool = True) -> tuple[Child, socket.socket]:
     """Return a child with a socket, and its peer."""
-    owner = child.lent(fixture, private=private)
-    return owner, fixture.enter_context(child.meet(owner, "tcp4"))
+    owner = child.for_case(fixture, private=private)
+    return owner, fixture.enter_context(child.make_connected(owner, "tcp4"))
 
 
 def _drop(owner: Child) -> None:

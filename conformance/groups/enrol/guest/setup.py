@@ -38,7 +38,7 @@ class EnrolSetup:
         self.role, self.kind, self.map_type = params["role"], params["kind"], params["map"]
         self.drains: dict[str, Callable[[], Messages]] = {}
         """By the name of each socket, the function that reads its waiting data."""
-        self._thrifty = False
+        self._owner_last = False
         """Whether a child is asked for data only if some is missing: asking is the most expensive look."""
         self._waiting = b""
         self._dropped = 0
@@ -65,13 +65,13 @@ class EnrolSetup:
 
     def make_child(self, *, private: bool = False) -> Child:
         """Return a child for this case only, or the shared one, which keeps nothing of the case."""
-        self.child = child.lent(self.fixture, private=private)
+        self.child = child.for_case(self.fixture, private=private)
         return self.child
 
-    def meet(self, owner: Child) -> None:
+    def make_in_child(self, owner: Child) -> None:
         """Have a child create the socket to enrol; ImpossibleError if the kernel has no such kind."""
         with fixture.possible(self.steps):
-            peer = child.meet(owner, self.kind)
+            peer = child.make_connected(owner, self.kind)
         self.introduce(owner, peer)
 
     def own(self) -> socket.socket:
@@ -81,7 +81,7 @@ class EnrolSetup:
         self.introduce(ours, peer)
         return ours
 
-    def meet_listener(self, owner: Child) -> Any:
+    def make_listener_in_child(self, owner: Child) -> Any:
         """Have a child create the listener to enrol; return its address."""
         with fixture.possible(self.steps):
             address = owner.own("listen", self.kind)
@@ -171,11 +171,11 @@ class EnrolSetup:
 
         The last step also finds data that the owner must not get.
         """
-        self._thrifty = True
+        self._owner_last = True
         self.steps[f"redirect{suffix}"] = self.redirected()
-        self._thrifty = self.role == "target"
+        self._owner_last = self.role == "target"
         self.steps[f"send{suffix}"] = self.sent()
-        self._thrifty = False
+        self._owner_last = False
         if self.role == "target":
             self.steps[f"receive{suffix}"] = self.received()
 
@@ -212,7 +212,7 @@ class EnrolSetup:
             for name, drain in self.drains.items():
                 if name != "owner":
                     found.messages[name] += drain()
-            if "owner" in self.drains and not (self._thrifty and missing() <= 0):
+            if "owner" in self.drains and not (self._owner_last and missing() <= 0):
                 found.messages["owner"] += self.drains["owner"]()
 
         def missing() -> int:

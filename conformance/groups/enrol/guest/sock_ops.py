@@ -13,7 +13,7 @@ from bpf.guest import hooks, links, maps
 from bpf.guest.contexts import CONTEXTS
 from conformance.groups.enrol.guest.setup import SHORT_GRACE, EnrolSetup
 from conformance.guestlib import procfs, sockets, states
-from conformance.guestlib.answers import Steps, attempt, by_name, comes_true, error_name
+from conformance.guestlib.answers import Steps, attempt, by_name, error_name, wait_until
 from conformance.guestlib.cgroups import cgroups_of
 from conformance.guestlib.fixture import Fixture, Map, Orders
 
@@ -207,7 +207,7 @@ def _timers(hooked: SockOpsSetup) -> None:
     hook = hooked.hook("inner", every, callbacks=0xFFFF, spread=1, wanted=_EVERY_FLAG, timeout=1)
     hooked.owner.own("connect", hooked.kind, hooked.address, False)
     names = ("rto", "retrans")
-    comes_true(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, hooked.settle)
+    wait_until(lambda: all(hook.calls(CALLBACKS[name]) for name in names), 2.0, hooked.settle)
     for name in names:
         hooked.steps[name] = hook.answer(CALLBACKS[name])
         hooked.look(f"-{name}", CALLBACKS[name], every)

@@ -30,7 +30,7 @@ from typing import Final
 
 from conformance.groups.listen.guest.setup import CHILD, LISTENER, ListenSetup, Wakeups
 from conformance.guestlib import sockets, traffic
-from conformance.guestlib.answers import Steps, comes_true, outcome
+from conformance.guestlib.answers import Steps, outcome, wait_until
 from conformance.guestlib.fixture import Fixture, scenario
 
 _CONNECTIONS: Final = 40
@@ -137,12 +137,12 @@ def _churn(setup: ListenSetup, params: Mapping[str, str]) -> None:
     """Connect and accept while another thread inserts and deletes the listener."""
     ended = threading.Event()
 
-    def come_and_go() -> None:
+    def insert_and_delete() -> None:
         while not ended.is_set():
             setup.map.delete(LISTENER)
             setup.map.insert(setup.listener, LISTENER)
 
-    thread = threading.Thread(target=come_and_go)
+    thread = threading.Thread(target=insert_and_delete)
     if setup.mapped:
         thread.start()
     try:
@@ -171,7 +171,7 @@ def _connected(setup: ListenSetup) -> tuple[socket.socket, socket.socket] | None
     """Connect and accept; the last packet of the handshake may be on its way when connect(2) returns."""
     peer = setup.fixture.own(sockets.fresh(setup.kind))
     peer.connect(setup.address)
-    accepted = comes_true(lambda: setup.accept() == "ok", _PATIENCE, os.sched_yield)
+    accepted = wait_until(lambda: setup.accept() == "ok", _PATIENCE, os.sched_yield)
     return (sockets.tune(peer, setup.kind), setup.child) if accepted else None
 
 

@@ -79,7 +79,7 @@ class ListenSetup:
 
     def _hooked(self) -> Orders:
         """Attach a sock_ops program that inserts the listeners of the child process's cgroup, and their children."""
-        self._owner = child.lent(self.fixture)
+        self._owner = child.for_case(self.fixture)
         program = f"sock_ops_enrol_{self.map_type.removeprefix('sock')}"
         hook = Orders(self.fixture, program, "sock_ops", {"enrolled": self.map})
         # Only the listener of this cgroup has no remote port.

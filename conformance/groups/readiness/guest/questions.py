@@ -14,7 +14,7 @@ from typing import Final
 
 from conformance.groups.readiness.guest.setup import NOTHING, ROOM, Setup, ranges
 from conformance.guestlib import sockets, traffic
-from conformance.guestlib.answers import attempt, comes_true, name_of
+from conformance.guestlib.answers import attempt, name_of, wait_until
 from conformance.guestlib.waiters import WAITS, Waiter, event_names
 
 Question = Callable[[Setup], object]
@@ -83,7 +83,7 @@ class Reader(Waiter):
 
     def wait(self) -> str:
         """Return the received bytes; on a busy host the kernel's worker may deliver them up to `_MOMENT` late."""
-        comes_true(lambda: self.answer() != WAITS, _MOMENT)
+        wait_until(lambda: self.answer() != WAITS, _MOMENT)
         return self.answer()
 
     def _result(self, size: int) -> str:

@@ -84,15 +84,15 @@ def text(found: dict[str, Messages], hidden: range = range(0), written: tuple[in
 
     A byte that is `hidden` and not `written` is shown as a dot: a helper added it, and its value is undefined.
     """
-    told = []
+    parts = []
     for name, messages in found.items():
         data = b"".join(each for each in messages if isinstance(each, bytes))
         shown = "".join("." if n in hidden and n not in written else _sign(byte) for n, byte in enumerate(data))
-        told += [f"{name} {shown if len(data) <= _LONGEST else f'{len(data)} bytes'}"] if data else []
+        parts += [f"{name} {shown if len(data) <= _LONGEST else f'{len(data)} bytes'}"] if data else []
         # A persistent error is shown once, although each look finds it.
-        told += [f"{name} {each}" for each in dict.fromkeys(messages) if isinstance(each, str)]
-        told += [f"{name} an empty message"] if b"" in messages else []
-    return ", ".join(told) or "nothing"
+        parts += [f"{name} {each}" for each in dict.fromkeys(messages) if isinstance(each, str)]
+        parts += [f"{name} an empty message"] if b"" in messages else []
+    return ", ".join(parts) or "nothing"
 
 
 def window(seen: Seen, message: bytes) -> str:

@@ -242,13 +242,13 @@ def _operation(helper: str, at: str) -> Operation:
 
 def _pieces(found: dict[str, Messages]) -> str:
     """Say which parts of LARGE each socket received, as `FIRST..END`, and count the bytes between them."""
-    told = []
+    texts = []
     for name, messages in found.items():
         data = b"".join(each for each in messages if isinstance(each, bytes))
         segments = Sent([LARGE]).describe([data])[0]
         parts = [f"{each[0]}..{sum(each)}" if isinstance(each, list) else _others(each) for each in segments]
-        told.append(f"{name} {' '.join(map(str, parts))}")
-    return ", ".join(told) or "nothing"
+        texts.append(f"{name} {' '.join(map(str, parts))}")
+    return ", ".join(texts) or "nothing"
 
 
 def _others(segment: int | str) -> str:

@@ -50,7 +50,7 @@ class Sending:
     def vector(self) -> tuple[bytes, list[str]]:
         """Send three buffers by one sendmsg(2) call."""
         count = outcome(self._through.sendmsg, list(_pieces(SHORT)), [], socket.MSG_DONTWAIT)
-        return SHORT, [_told(count, len(SHORT))]
+        return SHORT, [_amount(count, len(SHORT))]
 
     def apart(self) -> tuple[bytes, list[str]]:
         """Send three pieces by a send(2) each. The program corks them into a message of three elements."""
@@ -114,14 +114,14 @@ class Sending:
         return descriptor
 
     def _from_file(self, offset: int, count: int) -> str:
-        return _told(outcome(os.sendfile, self._through.fileno(), self._file, offset, count), count)
+        return _amount(outcome(os.sendfile, self._through.fileno(), self._file, offset, count), count)
 
     def _by_splice(self, count: int) -> str:
         reader, writer = os.pipe()
         self._owned.keep(reader)
         self._owned.keep(writer)
         os.splice(self._file, writer, count, 0)
-        return _told(outcome(os.splice, reader, self._through.fileno(), count), count)
+        return _amount(outcome(os.splice, reader, self._through.fileno(), count), count)
 
 
 FORMS: Final[dict[str, Callable[[Sending], tuple[bytes, list[str]]]]] = {
@@ -158,5 +158,5 @@ def _pieces(message: bytes) -> Sequence[bytes]:
     return [message[offset : offset + PIECE] for offset in range(0, len(message), PIECE)]
 
 
-def _told(count: int | str, wanted: int) -> str:
+def _amount(count: int | str, wanted: int) -> str:
     return count if isinstance(count, str) else "ok" if count == wanted else f"{count} of {wanted}"

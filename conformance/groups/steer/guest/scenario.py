@@ -145,7 +145,7 @@ def _foreign(table: SteeringMap) -> None:
 
 def _stolen(table: SteeringMap) -> None:
     """Select a listener taken from another process by pidfd_getfd(2); its owner accepts."""
-    owner = child.lent(table.fixture)
+    owner = child.for_case(table.fixture)
     owner.own("listen", table.kind)
     stolen = pidfd.steal_from(owner.pid, owner.number)
     table.insert(stolen)

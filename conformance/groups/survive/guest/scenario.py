@@ -24,7 +24,7 @@ from contextlib import closing
 from bpf.guest import assemble as asm
 from bpf.guest import syscall
 from conformance.guestlib import fixture
-from conformance.guestlib.answers import Steps, attempt, comes_true, name_of, opens
+from conformance.guestlib.answers import Steps, attempt, name_of, opens, wait_until
 from conformance.guestlib.fixture import Fixture, State, scenario
 from conformance.guestlib.map_pair import MapPair
 from conformance.guestlib.quiesce import fences
@@ -89,7 +89,7 @@ def _destroy_large(owned: Fixture, params: Mapping[str, str], steps: Steps) -> N
     fixture.attach(large, verdict)
     steps["insert"] = large.insert(ours, _LARGE - 1)
     owned.drop(large)
-    steps["freed"] = "yes" if comes_true(lambda: probe.insert(ours) == "ok", _FREEING) else "no"
+    steps["freed"] = "yes" if wait_until(lambda: probe.insert(ours) == "ok", _FREEING) else "no"
 
 
 def _ask_too_much(_owned: Fixture, params: Mapping[str, str], steps: Steps) -> None:

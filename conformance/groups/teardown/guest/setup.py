@@ -20,7 +20,7 @@ from bpf.guest import assemble as asm
 from bpf.guest import links, maps, syscall
 from conformance.groups.teardown.guest.waiters import Reader
 from conformance.guestlib import child, fixture, netns, pidfd, sockets, traffic
-from conformance.guestlib.answers import Steps, comes_true
+from conformance.guestlib.answers import Steps, wait_until
 from conformance.guestlib.fixture import Counting, Fixture, Map, State
 from conformance.guestlib.quiesce import fences, renew_fences
 from conformance.guestlib.traffic import Messages
@@ -101,8 +101,8 @@ class TeardownSetup(Member):
                 return sockets.pair(self.kind)
         if way_out not in ("stolen", "killed"):
             return sockets.pair(self.kind)
-        self.owner = child.lent(self.fixture, private=way_out == "killed")
-        peer = child.meet(self.owner, self.kind)
+        self.owner = child.for_case(self.fixture, private=way_out == "killed")
+        peer = child.make_connected(self.owner, self.kind)
         return socket.socket(fileno=pidfd.steal_from(self.owner.pid, self.owner.number)), peer
 
     def meanwhile(self) -> None:
@@ -132,7 +132,7 @@ class TeardownSetup(Member):
 
     def await_freed(self) -> None:
         """Wait until the sentinel carries no program, as when its only map is freed; TimeoutError if it does not."""
-        if not comes_true(lambda: carries_verdict(self.sentinel) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
+        if not wait_until(lambda: carries_verdict(self.sentinel) == "ok", PATIENCE, partial(time.sleep, 0.0005)):
             raise TimeoutError("the map is not freed")
 
     def drop_home(self) -> None:
@@ -161,7 +161,7 @@ class TeardownSetup(Member):
         for link in self.links:
             self.fixture.drop(link)
         numbers = [syscall.ATTACH_TYPES[attach_type] for attach_type, _ in self.programs]
-        if not comes_true(lambda: not any(links.query(self.home, n) for n in numbers), PATIENCE, os.sched_yield):
+        if not wait_until(lambda: not any(links.query(self.home, n) for n in numbers), PATIENCE, os.sched_yield):
             raise TimeoutError("a closed link still holds its program")
 
     def drop_namespace(self) -> None:

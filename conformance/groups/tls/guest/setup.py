@@ -157,12 +157,12 @@ class TlsSetup:
         self._wait("decoder", size)
         wire, self._wire = self._wire, b""
         self.steps[f"wire{suffix}"] = _visible(wire, self._sent)
-        self.steps[f"arrives{suffix}"] = told(self._take("decoder"), _OUTGOING)
+        self.steps[f"arrives{suffix}"] = describe_received(self._take("decoder"), _OUTGOING)
 
     def incoming(self, size: int, suffix: str = "") -> None:
         """Wait for `size` bytes, and note which bytes the socket reads."""
         self._wait("ours", size)
-        self.steps[f"reads{suffix}"] = told(self._take("ours"), _INCOMING)
+        self.steps[f"reads{suffix}"] = describe_received(self._take("ours"), _INCOMING)
 
     def _take(self, name: str) -> Messages:
         found, self._read[name] = self._read[name], []
@@ -226,7 +226,7 @@ def _visible(wire: bytes, sent: bytes) -> str:
     return " and ".join(seen) or ("other bytes" if wire else NOTHING)
 
 
-def told(messages: Messages, stream: bytes) -> str:
+def describe_received(messages: Messages, stream: bytes) -> str:
     """Name the received bytes of a stream, in order, as `FIRST-END`, then the EOF and errors among them."""
     data = b"".join(each for each in messages if isinstance(each, bytes))
     parts = []

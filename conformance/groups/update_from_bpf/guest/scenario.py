@@ -17,7 +17,7 @@ from bpf.guest.contexts import CONTEXTS, Context
 from conformance.guestlib.answers import FORBIDDEN, Steps, error_name
 from conformance.guestlib.fixture import Fixture, scenario
 
-_COMPLAINTS = (
+_VERIFIER_ERRORS = (
     ("map", ("cannot pass map_type", "cannot update sockmap in this context", "Sleepable programs can only use")),
     ("helper", ("unknown func", "invalid func", "cannot use helper")),
     ("leak", ("Unreleased reference",)),
@@ -58,7 +58,7 @@ def try_load(context: Context, code: bytes) -> str:
         return "ok"
     if not minded:
         return error_name(number)
-    reasons = (name for name, texts in _COMPLAINTS if any(text in minded for text in texts))
+    reasons = (name for name, texts in _VERIFIER_ERRORS if any(text in minded for text in texts))
     return f"{next(reasons, 'verifier')}:{error_name(number)}"
 
 
