@@ -22,7 +22,7 @@ def launch(root: str, arguments: list[str]) -> int:
     fill()
     # common.program.VARIABLE. The project's own tests compare what is printed with what is stored.
     os.environ["CONFORM_STARTED_AS"] = "" if arguments[:1] == ["test"] else sys.argv[0]
-    if sys.version_info < (3, 11):  # noqa: UP036 - this is where an older Python is told so
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is where the user of an older Python gets a message
         print(f"conform: Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
         return BROKEN
     arguments = _take(arguments)

@@ -170,11 +170,11 @@ def _symptoms(difference: Difference) -> tuple[str, str]:
     if difference.change is Change.UNSTABLE:
         base, head = (_each(side) for side in sides)
         return base, head
-    was, now = (_telling(side) for side in sides)
+    was, now = (_most_frequent(side) for side in sides)
     return _said(was, now), _said(now, was)
 
 
-def _telling(side: Side) -> TryResult | None:
+def _most_frequent(side: Side) -> TryResult | None:
     """Return a side's most frequent result, or why it has none."""
     return side.frequencies().most_common(1)[0][0] if side.seen else side.first
 
@@ -197,8 +197,8 @@ def _tally(side: Side) -> str:
 
 
 def _because(side: Side) -> str:
-    telling = _telling(side)
-    return telling.reason if telling is not None else ""
+    result = _most_frequent(side)
+    return result.reason if result is not None else ""
 
 
 def _and_more(group: Sequence[Difference]) -> str:

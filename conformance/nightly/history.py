@@ -105,7 +105,7 @@ class CaseHistory:
 
 
 def histories(runs: Sequence[Run]) -> Iterator[CaseHistory]:
-    """Yield every case on every kernel, case by case; kernels are told apart by their slugs, whatever their release."""
+    """Yield every case on every kernel, case by case; kernels differ by their slugs, whatever their release."""
     slugs = list(dict.fromkeys(slug for run in runs for slug in run.slugs))
     specs = {slug: run.kernel(slug).spec for run in runs for slug in run.slugs}
     found = [{(slug, case.id): case for slug in run.slugs for case in run.cases.get(slug, ())} for run in runs]

@@ -14,8 +14,8 @@ from conformance.report.summary import tools
 
 _EXCERPT = 8
 """Lines of evidence worth showing; the event log has it in full."""
-_WORTH_TELLING = 0.1
-"""Seconds."""
+_LEAST_TEMPLATE_SECONDS = 0.1
+"""Seconds of making templates that a report mentions."""
 _SHARES = 4
 """Missing shares that a sentence names."""
 _NAME = 40
@@ -233,7 +233,7 @@ def _machine(kernel: KernelEvent) -> str:
     if not kernel.machine:
         return ""
     facts = [_MACHINES.get(kernel.machine, kernel.machine)]
-    if kernel.template_seconds >= _WORTH_TELLING:
+    if kernel.template_seconds >= _LEAST_TEMPLATE_SECONDS:
         facts.append(f"template {kernel.template} in {kernel.template_seconds:.1f} s".replace("  ", " "))
     elif kernel.template:
         facts.append(f"template {kernel.template}")

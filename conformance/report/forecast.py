@@ -24,7 +24,7 @@ _LEAST = 100
 """Least number of cases of a kernel to remember; fewer are done before a forecast helps."""
 _TRUST = 0.05
 """The weight of the last run's pace, as a share of this one, so that the first cases do not decide alone."""
-_TELLING = 20
+_ENOUGH_CASES = 20
 """Cases of a kernel after which its pace is known."""
 _NOTHING: tuple[float, dict[str, float]] = (0.0, {})
 

@@ -286,7 +286,7 @@ def _places(split: Split, ids: frozenset[str]) -> Counter[Place]:
 
 
 def _name(kind: str, split: frozenset[str]) -> str:
-    """Return the kind, without its address family unless that is told apart."""
+    """Return the kind, without its address family unless the grid has a row for each family."""
     plain = kind.rstrip("46")
     return kind if plain in split else plain
 

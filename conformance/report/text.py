@@ -30,7 +30,7 @@ from conformance.report.known import known_defects
 from conformance.report.style import WIDTH, Style
 
 _PLAIN = Style()
-_TOLD = 3
+_SHOWN = 3
 """Differences of a case that are shown during the run."""
 
 
@@ -159,8 +159,8 @@ def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     lines = [verdict + first.removeprefix(case.verdict.upper()), *rest]
     lines += style.wrap(words, first="  ") if words else []
     differences = folded(case.differences)
-    lines += [line for each in differences[:_TOLD] for line in style.wrap(each, first="  ")]
-    lines += [f"  and {len(differences) - _TOLD} more differences"] if len(differences) > _TOLD else []
+    lines += [line for each in differences[:_SHOWN] for line in style.wrap(each, first="  ")]
+    lines += [f"  and {len(differences) - _SHOWN} more differences"] if len(differences) > _SHOWN else []
     return lines + [line for row in rows(case, run.kernel(case.kernel)) for line in style.wrap(row, first="  ")]
 
 

@@ -25,7 +25,7 @@ _RESERVE = 10.0
 
 _LONGEST = 365 * 24 * _UNITS["h"]
 
-_COURTESY = 1.0
+_WORKER_EXIT_SECONDS = 1.0
 """Seconds for a worker to end by itself."""
 
 
@@ -84,7 +84,7 @@ def alarm(at: float) -> Iterator[None]:
 def exit_at(at: float) -> None:
     """End this process, a worker's, soon after `at` if it has not ended by then; its machine ends with it."""
     if at < math.inf:
-        timer = threading.Timer(max(0.0, at - time.monotonic()) + _COURTESY, os._exit, [1])
+        timer = threading.Timer(max(0.0, at - time.monotonic()) + _WORKER_EXIT_SECONDS, os._exit, [1])
         timer.daemon = True
         timer.start()
 

@@ -14,7 +14,7 @@ from conformance.report.events import Run, read
 from conformance.run.provenance import suite_commit
 from kernels.kernel import Kernel
 
-_ANEW = "start a new run, with another --results DIR"
+_NEW_RUN_HINT = "start a new run, with another --results DIR"
 
 
 def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) -> tuple[argparse.Namespace, Run]:
@@ -25,7 +25,7 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
     run = read(Path(folder))
     program, *words = run.start.command
     if Path(program).name != "conform" or words[:1] != ["run"]:
-        raise UsageError(f"the run in {folder} was not made by ./conform run", hint=_ANEW)
+        raise UsageError(f"the run in {folder} was not made by ./conform run", hint=_NEW_RUN_HINT)
     if (run.start.suite_commit, run.start.bpf_objects) != (suite_commit(), object_hashes()):
         was, now = run.start.suite_commit or "of an unknown commit", suite_commit() or "of an unknown commit"
         differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
@@ -65,4 +65,4 @@ def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:
             sentence = (
                 f"{event.spec} is {kernels[slug].digest[:12]} now, and was {event.digest[:12]} when it was judged"
             )
-            raise UsageError(sentence, hint=_ANEW)
+            raise UsageError(sentence, hint=_NEW_RUN_HINT)

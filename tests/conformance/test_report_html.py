@@ -204,7 +204,7 @@ def test_kernels_can_be_compared() -> None:
         assert all((each in differ) == bool(mark) for each in re.findall(r'<li id="([^"]*)"', row))
 
 
-def test_many_kernels_are_told_apart() -> None:
+def test_kernels_of_one_spec_have_different_names() -> None:
     """Kernels of one spec have different names, and differences of kernels beyond the comparison are marked, too."""
     kernels = [replace(report_runs.KERNEL_6_12, slug=f"debian-6.12.{number}") for number in range(COMPARED + 1)]
     run = report_runs.finished(
@@ -337,7 +337,7 @@ def test_many_reasons_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.text.count("because of 1") == len([each for each in page.ids if each.startswith("cell-")])
     assert "because of 2, 3" in page.text
     assert "because of 3, 4" in page.text
-    assert {"r1", "r2", "r3", "r4", "told"} <= set(page.ids)
+    assert {"r1", "r2", "r3", "r4", "reason-list"} <= set(page.ids)
 
 
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:

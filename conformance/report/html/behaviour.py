@@ -175,17 +175,17 @@ def answers_of(cases: Iterable[Judged]) -> set[str]:
 def _cells(behaviour: Behaviour, slugs: Sequence[str]) -> Iterator[tuple[str, str]]:
     case = behaviour.cases[0]
     steps = {slug: _steps(event) for slug, event in case.items()}
-    telling = _telling(list(steps.values()))
+    shown_steps = _distinguishing_steps(list(steps.values()))
     for slug in slugs:
         if slug not in case:
             yield "", ""
             continue
-        words = ", ".join(f"{each} {steps[slug].get(each, '–')}".strip() for each in telling)  # noqa: RUF001
+        words = ", ".join(f"{each} {steps[slug].get(each, '–')}".strip() for each in shown_steps)  # noqa: RUF001
         yield str(case[slug].verdict), words
 
 
-def _telling(answers: Sequence[Mapping[str, str]]) -> list[str]:
-    """Choose the first steps that tell all different answers apart."""
+def _distinguishing_steps(answers: Sequence[Mapping[str, str]]) -> list[str]:
+    """Choose steps, in order, until all different answers differ in at least one of them."""
     chosen: list[str] = []
     apart = 1
     for step in dict.fromkeys(itertools.chain.from_iterable(answers)):

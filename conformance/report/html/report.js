@@ -56,11 +56,11 @@ if ($(".compare")) {
 addEventListener("hashchange", compared);
 compared();
 
-// What is told once, at the end, is told in place where somebody looks.
+// The page prints each reason once, at its end. An opened case shows its reasons itself.
 document.addEventListener("toggle", ({ target }) => {
   for (const why of target.matches(":is(.b details, .cell)[open]") ? target.querySelectorAll(".why") : []) {
-    const told = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).cloneNode(true).childNodes);
-    why.replaceChildren(...told.flatMap((nodes, number) => (number ? ["; ", ...nodes] : [...nodes])));
+    const reasons = why.textContent.match(/\d+/g).map((number) => $(`#r${number}`).cloneNode(true).childNodes);
+    why.replaceChildren(...reasons.flatMap((nodes, number) => (number ? ["; ", ...nodes] : [...nodes])));
     why.className = "";
   }
 }, true);
@@ -129,7 +129,7 @@ search.addEventListener("keydown", (event) => {
   found.textContent = `${at + 1} of ${hits.length} row${hits.length === 1 ? "" : "s"}`;
 });
 
-// On paper nothing can be opened: what was unexpected is told in full.
+// On paper nothing can be opened, so all unexpected cases are printed open.
 addEventListener("beforeprint", () => {
   for (const each of all("#unexpected ~ .finding :is(.more, .drawer)")) each.open = true;
 });
