@@ -221,7 +221,7 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pin", "complaint", "hint"),
+    ("pin", "message", "hint"),
     [
         ("tool==1 --hash=sha256:" + "0" * 64, "THESE PACKAGES DO NOT MATCH", "damaged or tampered"),
         ("tool==1", "Hashes are required", "requirements were edited"),
@@ -229,7 +229,7 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
     ],
     ids=["wrong", "absent", "unknown"],
 )
-def test_a_requirement_that_cannot_be_trusted_is_a_sentence(made: Path, pin: str, complaint: str, hint: str) -> None:
+def test_a_requirement_that_cannot_be_trusted_is_a_sentence(made: Path, pin: str, message: str, hint: str) -> None:
     """A file with another hash, with none, or no file at all stops the set-up: one sentence, 128, details in a log."""
     pins = made / "requirements-dev.txt"
     good = pins.read_text()
@@ -239,7 +239,7 @@ def test_a_requirement_that_cannot_be_trusted_is_a_sentence(made: Path, pin: str
     pins.write_text(good)
     assert done.returncode == 128
     said, hinted = done.stderr.splitlines()[-2:]
-    assert said.startswith(f"conform: pip could not install requirements-dev.txt: {complaint}")
+    assert said.startswith(f"conform: pip could not install requirements-dev.txt: {message}")
     assert hint in hinted
     assert str(made / ".venv" / "setup.log") in hinted
     assert "Traceback" not in done.stderr

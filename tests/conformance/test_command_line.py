@@ -358,7 +358,7 @@ class TestTheShell:
         assert "complete -o nospace -o default -o bashdefault -F _python_argcomplete conform" in capsys.readouterr().out
 
     def test_the_manual_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """It has every command and option, and man(7) finds nothing to complain about."""
+        """It has every command and option, and man(7) finds nothing to print_error about."""
         assert cli.main(["manual"]) == 0
         page = capsys.readouterr().out
         plain = page.replace("\\-", "-")

@@ -159,7 +159,7 @@ class TestEventOf:
         assert event_of(self._report(when="call", record=record), SPECS, "./conform run") is None
 
     @pytest.mark.parametrize(("verdict", "after"), [("pass", Verdict.INFRA), ("splat", Verdict.SPLAT)])
-    def test_a_failed_teardown_is_told(self, verdict: str, after: Verdict) -> None:
+    def test_a_failed_teardown_is_infra(self, verdict: str, after: Verdict) -> None:
         """A pass whose teardown failed becomes infra; a worse verdict stays, and both are named."""
         record = {"kernel": "debian-6.12-cloud", "group": "redirect", "name": "n", "id": "redirect/n",
                   "verdict": verdict, "differences": ["x"]}  # fmt: skip

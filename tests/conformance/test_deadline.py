@@ -43,7 +43,7 @@ class TestDurations:
             seconds_of(text)
 
     @given(strategies.integers(1, 10**6))
-    def test_told(self, seconds: int) -> None:
+    def test_as_written(self, seconds: int) -> None:
         """A duration reads the way it is written."""
         assert seconds_of(duration(seconds)) == seconds
 

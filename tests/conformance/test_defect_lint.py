@@ -18,7 +18,7 @@ from kernels.version import Version
 
 TABLES = sorted(defects.HERE.glob("*/*.toml"))
 CASES = {case.id: case for case in cases()}
-HEARSAY = re.compile(r"\b(?:reckon\w*|guess\w*|presumably|estimat\w*)\b", re.IGNORECASE)
+HEDGING = re.compile(r"\b(?:reckon\w*|guess\w*|presumably|estimat\w*)\b", re.IGNORECASE)
 WILD = re.compile(r"\.[*+]|\(\?s")
 """What matches anything at all."""
 CHAINS: Mapping[str, str] = {"(?s:.*)": "from one function of a stack to a later one"}
@@ -34,7 +34,7 @@ def rows() -> Iterator[Deviation]:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_version_has_a_source(path: Path) -> None:
     """A version that nobody read in a changelog, a record or a source has no place in a bound."""
-    assert not HEARSAY.search(path.read_text())
+    assert not HEDGING.search(path.read_text())
 
 
 def test_a_defect_has_a_case_that_shows_it() -> None:

@@ -176,7 +176,7 @@ class TestTemplateThatChanged:
         assert self._examined(LOST, flaws=[])["verdict"] == "lost"
 
 
-def test_a_broken_host_is_told(tmp_path: Path) -> None:
+def test_a_host_error_is_not_a_case_failure(tmp_path: Path) -> None:
     """An error of the host is not reported as the fault of one case."""
     with pytest.raises(HostError, match="QEMU is not installed"):
         examine(ScriptedPool(HostError("QEMU is not installed")), SLUG, REDIRECT)

@@ -109,7 +109,7 @@ def test_a_known_splat_is_known_by_its_title(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "message"),
     [
         ("insert", "line 1: lacks reason, link, kernel, until"),
         ("insert # why; link=x; until=2027-03-01", "lacks kernel"),
@@ -123,13 +123,13 @@ def test_a_known_splat_is_known_by_its_title(tmp_path: Path) -> None:
         (f"insert/tcp4/more # {NOTES}", "'insert/tcp4/more' names no case"),
     ],
 )
-def test_a_line_that_means_nothing_is_refused(tmp_path: Path, line: str, complaint: str) -> None:
+def test_a_line_that_means_nothing_is_refused(tmp_path: Path, line: str, message: str) -> None:
     """Malformed, expired or naming nothing: the error names file and line."""
     with pytest.raises(UsageError) as caught:
         read(tmp_path, deny=line)
 
     assert f"{tmp_path}/deny, line 1: " in str(caught.value)
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.hint
 
 

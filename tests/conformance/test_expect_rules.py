@@ -36,7 +36,7 @@ def load(tmp_path: Path, text: str) -> RuleTable:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (row(colour='"red"'), "unknown key 'colour'"),
         (row(reason=None), "lacks 'reason'"),
@@ -60,17 +60,17 @@ def load(tmp_path: Path, text: str) -> RuleTable:
         (row(id=None), "needs an id"),
     ],
 )
-def test_a_malformed_row_is_refused_with_file_and_row(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_malformed_row_is_refused_with_file_and_row(tmp_path: Path, text: str, message: str) -> None:
     """A malformed row is an error that names file and row."""
     with pytest.raises(UsageError) as error:
         load(tmp_path, row(id='"zero"') + text)
     assert str(error.value).startswith("table.toml, row 2")
-    assert complaint in str(error.value)
+    assert message in str(error.value)
     assert error.value.hint
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (row() + row(), "table.toml, row 2 (one): its id is taken"),
         ('version = "1"\n' + row(), "table.toml: unknown key 'version'"),
@@ -78,9 +78,9 @@ def test_a_malformed_row_is_refused_with_file_and_row(tmp_path: Path, text: str,
         ('rule = "all"\n', "table.toml, row 1: needs an id"),
     ],
 )
-def test_a_malformed_file_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """Unknown keys besides the rows are refused."""
-    with pytest.raises(UsageError, match=complaint.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(UsageError, match=message.replace("(", r"\(").replace(")", r"\)")):
         load(tmp_path, text)
 
 

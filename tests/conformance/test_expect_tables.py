@@ -202,7 +202,7 @@ def test_nothing_is_skipped_on_a_full_or_an_unknown_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ('id = "x"\nsymbol = "NET"\n', "lacks 'disables'"),
         ('id = "x"\nsymbol = "NET"\ndisables = "all"\nkinds = ["tcp5"]\n', "'kinds' is never 'tcp5'"),
@@ -210,9 +210,9 @@ def test_nothing_is_skipped_on_a_full_or_an_unknown_configuration() -> None:
         ('id = "x"\nsymbol = "NET"\ndisables = "all"\nmodes = []\n', "unknown key 'modes'"),
     ],
 )
-def test_a_malformed_need_is_refused(tmp_path: Path, row: str, complaint: str) -> None:
+def test_a_malformed_need_is_refused(tmp_path: Path, row: str, message: str) -> None:
     """needs.toml is read as strictly as the other tables."""
     path = tmp_path / "needs.toml"
     path.write_text(f"[[need]]\n{row}")
-    with pytest.raises(UsageError, match=rf"needs\.toml, row 1 \(x\): {complaint}"):
+    with pytest.raises(UsageError, match=rf"needs\.toml, row 1 \(x\): {message}"):
         needs.load(path)

@@ -235,17 +235,17 @@ def test_a_name_of_no_case_is_refused_with_a_hint(pattern: str, sentence: str, h
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["--version", "soon"], "--version soon is not a kernel version"),
         (["--version", "4.19"], "the tables begin at 5.10, not at 4.19"),
         (["--version", "6.1", "--kernel", "host"], "--kernel and --version both name a kernel"),
     ],
 )
-def test_a_wrong_kernel_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
+def test_a_wrong_kernel_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     """One sentence and a hint, and the exit code of wrong usage."""
     assert main(["explain", PASSED, *arguments]) == 128
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_without_a_kernel_it_is_the_newest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,7 +159,7 @@ def test_a_log_without_grounds_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ground", "complaint"),
+    ("ground", "message"),
     [
         ({"file": "x", "row": "y"}, r"`grounds\[0\]`: .* required field `source`"),
         ({"file": "x", "row": "y", "source": "rumour"}, r"`grounds\[0\].source`: .* 'rumour'"),
@@ -167,15 +167,15 @@ def test_a_log_without_grounds_is_read() -> None:
         ("x", r"`grounds\[0\]`: expected `object`, got `str`"),
     ],
 )
-def test_a_ground_that_is_none_is_refused(ground: object, complaint: str) -> None:
+def test_a_ground_that_is_none_is_refused(ground: object, message: str) -> None:
     """A foreign log is not trusted."""
     line = json.loads(encode(report_runs.healthy().cases["debian-6.12"][0])) | {"grounds": [ground]}
 
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         decode(json.dumps(line))
 
 
-def test_a_row_is_told_for_the_branch() -> None:
+def test_a_row_names_the_version_of_the_branch() -> None:
     """A stable branch has the version of its backport."""
     ground = Ground(
         file="expect/x.toml",

@@ -145,7 +145,7 @@ def test_every_number_has_bounds() -> None:
     assert {f"{table}{key}" for table, keys in tables for key in keys if isinstance(keys[key], int)} == set(_BOUNDS)
 
 
-def test_without_a_file_the_way_to_one_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
     """A sentence, a hint, 128."""
     done = conform("matrix", cwd=tmp_path)
 

@@ -48,7 +48,7 @@ def run_with(*grounds: Ground) -> Run:
     return found
 
 
-def test_what_should_show_and_does_not_is_told() -> None:
+def test_defects_that_did_not_show_are_listed() -> None:
     """One that cases saw to be gone first, then CVEs; what shows, or what no case that was asked could show, is not."""
     run = run_with(SHOWN, UNSEEN, NUMBERED, FOREIGN, UNASKED, SKIPPED, GONE)
     (slug,) = run.slugs[:1]

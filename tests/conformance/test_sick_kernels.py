@@ -93,7 +93,7 @@ def _judged(pool: MachinePool, case: Case, verdict: Verdict, title: str) -> None
     ],
     ids=["panic", "warning", "soft-lockup", "hung-task", "out-of-memory", "log-overflow"],
 )
-def test_a_sick_kernel_is_told_by_name(pool: MachinePool, case: Case, verdict: Verdict, title: str) -> None:
+def test_each_failure_has_its_verdict_and_title(pool: MachinePool, case: Case, verdict: Verdict, title: str) -> None:
     """Each failure has its verdict, and the title of the kernel's own report."""
     _judged(pool, case, verdict, title)
 

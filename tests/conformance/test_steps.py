@@ -70,7 +70,7 @@ def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "message"),
     [
         ('match = { kind = ["tcp4"] }\noutcome = "ok"', "names a list of steps"),
         ('match = { step = [] }\noutcome = "ok"', "names a list of steps"),
@@ -89,12 +89,12 @@ def test_a_parameter_the_case_lacks_does_not_match(tmp_path: Path) -> None:
         ('match = "all"\nanswers = { a = "ok" }', "'match' is a table"),
     ],
 )
-def test_a_malformed_row_is_refused(tmp_path: Path, row: str, complaint: str) -> None:
+def test_a_malformed_row_is_refused(tmp_path: Path, row: str, message: str) -> None:
     """A malformed row is an error."""
     with pytest.raises(UsageError) as error:
         load(tmp_path, row)
     assert "insert-x.toml, row 1" in str(error.value)
-    assert complaint in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.fixture
