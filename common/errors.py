@@ -86,7 +86,7 @@ def exhausted(error: BaseException) -> HostError | None:
     return HostError(f"this host has no more to give: {os.strerror(number)}", hint=_LIMITS[number])
 
 
-def complain(error: ConformError) -> None:
+def print_error(error: ConformError) -> None:
     """Print an error as its sentence and its hint."""
     with contextlib.suppress(OSError):  # with standard error full or gone, the exit code is all there is to say
         print(f"conform: {lines_of(error)}", file=sys.stderr, flush=True)

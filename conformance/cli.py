@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from common import streams
-from common.errors import ConformError, ExitCode, Terminated, UnreadError, complain, exhausted
+from common.errors import ConformError, ExitCode, Terminated, UnreadError, exhausted, print_error
 from common.say import put
 from conformance import __version__
 from conformance.command_line import settings
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ExitCode.UNREAD)
     except Exception as error:
         if (limit := exhausted(error)) is not None:
-            complain(limit)
+            print_error(limit)
             return int(limit.exit_code)
         return _keep_traceback(error)
 

@@ -362,7 +362,7 @@ class Session:
             poll = select.poll()
             poll.register(self._body.exited, select.POLLIN)
             poll.poll(EXIT_SECONDS * 1000)
-        complaint = why or self._body.complaint()
+        failure = why or self._body.failure()
         blame = squeezed if not why else ""
         if status is CallStatus.OVERRAN and wait is not None:
             blame = wait.blame

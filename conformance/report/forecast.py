@@ -77,7 +77,7 @@ class Forecast:
         left = 0.0
         for slug in alive:
             # A kernel may have become slower than the others: use its own pace after some cases.
-            own = _ratio(took[slug], done[slug]) / slower if len(cases[slug]) >= _TELLING else 1.0
+            own = _ratio(took[slug], done[slug]) / slower if len(cases[slug]) >= _ENOUGH_CASES else 1.0
             left += max(0.0, sum(self._weights[slug].values()) - done[slug]) * own
         pace = (sum(done.values()) + _TRUST * before) / (elapsed + _TRUST * self._seconds)
         return left / pace if pace else None

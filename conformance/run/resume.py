@@ -30,7 +30,8 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
         was, now = run.start.suite_commit or "of an unknown commit", suite_commit() or "of an unknown commit"
         differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
         raise UsageError(
-            f"the run in {folder} was started {differs}", hint=f"check out that version of the suite, or {_ANEW}"
+            f"the run in {folder} was started {differs}",
+            hint=f"check out that version of the suite, or {_NEW_RUN_HINT}",
         )
     options = parse(words)
     options.conform_results = folder
@@ -60,7 +61,7 @@ def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:
         if not event.digest:
             continue
         if slug not in kernels:
-            raise UsageError(f"{event.spec}, which the interrupted run judged, no longer exists", hint=_ANEW)
+            raise UsageError(f"{event.spec}, which the interrupted run judged, no longer exists", hint=_NEW_RUN_HINT)
         if kernels[slug].digest != event.digest:
             sentence = (
                 f"{event.spec} is {kernels[slug].digest[:12]} now, and was {event.digest[:12]} when it was judged"
