@@ -26,8 +26,8 @@ from conformance.groups.kinds import KINDS, MAPS
 from conformance.model import Case
 
 PROMISE: Final = (
-    "send(2) through a map blocks while the reader is full, and fails when the reader is gone. A read releases the "
-    "memory of the data. A map accepts max_entries sockets."
+    "send(2) through a map blocks while the reader's buffer is full, and fails when the reader is gone. A read "
+    "releases the memory of the data. A map accepts max_entries sockets."
 )
 
 WARM_UP: Final = frozenset(("rmem-sockmap-tcp4-msg_local", "rmem-sockhash-unix_dgram-skb_local"))
