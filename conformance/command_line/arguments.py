@@ -85,7 +85,7 @@ def _shell(commands: Commands[Parser]) -> None:
             ./conform shell -- uname -a
         """,
     )  # fmt: skip
-    add_options(shell, only=_MACHINE)
+    add_options(shell, only=_MACHINE, once=("--kernel",))
     shell.add_argument(
         "--case", dest="conform_case", action="append", metavar="GLOB",
         help="set up the one case that GLOB matches, and pause before its teardown",
@@ -126,15 +126,17 @@ def _defects(commands: Commands[Parser]) -> None:
 def _boundaries(commands: Commands[Parser]) -> None:
     boundaries = commands.add_parser(
         "boundaries",
-        help="list the versions at which the tables expect a change, and the released kernels on both sides of each",
+        help="list the versions at which expectations change, and the released kernels before and after each",
         examples="""
             ./conform boundaries --only 6.18
             ./conform boundaries --only e5c6de5fa025 --prove
         """,
     )  # fmt: skip
-    boundaries.add_argument("--only", default="", metavar="GLOB", help="only changes of this commit, branch or version")
     boundaries.add_argument(
-        "--prove", action="store_true", help="test the kernels on both sides, and print rows for proved.toml"
+        "--only", default="", metavar="GLOB", help="only changes by this commit, on this branch or in this version"
+    )
+    boundaries.add_argument(
+        "--prove", action="store_true", help="test the kernels before and after, and print rows for proved.toml"
     )
     add_colour(boundaries)
 
@@ -236,7 +238,7 @@ def _matrix(commands: Commands[Parser]) -> None:
     )  # fmt: skip
     matrix.add_argument("file", nargs="?", metavar="FILE", help="what to test, and how (default: conform.toml)")
     matrix.add_argument(
-        "--results", metavar="DIR", help="results folder (default: a new one in the outputs of conform.toml)"
+        "--results", metavar="DIR", help="results folder (default: a new one in `outputs.folder` of conform.toml)"
     )
     _add_case(matrix)
     matrix.add_argument("--shard", metavar="I/N", help="run only share I of N equal shares of the cases")
@@ -254,7 +256,7 @@ def _history(commands: Commands[Parser]) -> None:
     )  # fmt: skip
     history.add_argument("folder", metavar="FOLDER", help="a folder with results folders anywhere below it")
     _add_case(history)
-    history.add_argument("--all", action="store_true", help="also cases that did not change and do not fail")
+    history.add_argument("--all", action="store_true", help="also show the cases that did not change and do not fail")
     _add_json(history)
     add_colour(history)
 
@@ -291,7 +293,7 @@ def _kernels(commands: Commands[Parser]) -> None:
         "--days", type=Bounds(0, 36_500), default=0, help="keep what was used in the last DAYS days (default: 0)"
     )
     prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
-    prune.add_argument("--yes", action="store_true", help="remove it without asking")
+    prune.add_argument("--yes", action="store_true", help="remove them without asking")
 
 
 def _doctor(commands: Commands[Parser]) -> None:
@@ -303,7 +305,9 @@ def _doctor(commands: Commands[Parser]) -> None:
 def _benchmark(commands: Commands[Parser]) -> None:
     benchmark = commands.add_parser("benchmark", help="measure how fast the suite is, and compare with saved figures")
     benchmark.add_argument("--runs", type=Bounds(1, 1000), default=5, help="runs of each measure (default: 5)")
-    benchmark.add_argument("--only", action="append", default=[], metavar="MEASURE", help="only this one; repeatable")
+    benchmark.add_argument(
+        "--only", action="append", default=[], metavar="MEASURE", help="run only this measure; repeatable"
+    )
     benchmark.add_argument("--quick", action="store_true", help="only the measures that take seconds")
     benchmark.add_argument("--save", action="store_true", help="save the figures in conformance/benchmark.toml")
 

@@ -25,7 +25,7 @@ exit codes, fit for `git bisect run`:
   125      this kernel could not be judged
   128      wrong usage, or a broken host
   130/143  interrupted by SIGINT/SIGTERM
-  141      the output pipe was closed, as by `| head`, before there was a verdict
+  141      the reader of the output, e.g. `| head`, closed the pipe before the verdict
 """
 
 _MAY_BE_EMPTY = ("EXPRESSION", "GLOB", "STRING")

@@ -33,5 +33,5 @@ FORMATS: Final[Mapping[str, Format]] = {
     "ktap": Format("ktap", "kernel tools"),
     "junit": Format("junit", "Jenkins, GitLab"),
     "kcidb": Format("kcidb", "KernelCI"),
-    "features": Format("features", "a table of features by first version"),
+    "features": Format("features", "tracking features by kernel version"),
 }

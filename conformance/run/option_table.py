@@ -22,6 +22,8 @@ MEMORY: Final = Bounds(256, 1 << 20)
 STRESS: Final = Bounds(0, 24 * 60 * 60, fraction=True)
 """Seconds."""
 _TRIES: Final = Bounds(1, 1_000_000)
+REPEATABLE: Final = "; repeatable"
+"""The end of the help of an option that may be given several times."""
 
 
 class Heading(StrEnum):
@@ -59,7 +61,7 @@ def _flag(name: str, group: Heading, text: str) -> Option:
 
 
 def _files(name: str, group: Heading, metavar: str, text: str) -> Option:
-    return Option(name, group, {"action": "append", "metavar": metavar, "help": f"{text}; repeatable"})
+    return Option(name, group, {"action": "append", "metavar": metavar, "help": f"{text}{REPEATABLE}"})
 
 
 def _value(name: str, group: Heading, metavar: str, text: str, **more: Any) -> Option:
@@ -69,7 +71,7 @@ def _value(name: str, group: Heading, metavar: str, text: str, **more: Any) -> O
 OPTIONS: Final = (
     _value(
         "--kernel", Heading.KERNELS, "SPEC",
-        "debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host; repeatable"
+        f"debian:6.12, source:7.3, tree:PATH@REV, a built tree, an image, installed:RELEASE or host{REPEATABLE}"
         f" (default: {DEFAULT_KERNEL})",
         action="append",
     ),
@@ -101,7 +103,8 @@ OPTIONS: Final = (
     Option("--machine", Heading.MACHINES, {
         "choices": [str(kind) for kind in MachineKind],
         "default": "clone",
-        "help": "how to run the kernel (default: clone; `host` kernels always run on the host)",
+        "help": "clone (restored from a saved boot), cold (booted each time), vng (booted by stock virtme-ng) or host"
+        " (this machine, the only choice for the kernel `host`) (default: clone)",
     }),
     Option("--accel", Heading.MACHINES, {
         "choices": ["auto", "kvm", "tcg"],

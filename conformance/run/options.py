@@ -16,7 +16,7 @@ from typing import Any
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.judge.lists import Lists, read_lists
-from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, Heading
+from conformance.run.option_table import DEFAULT_KERNEL, OPTIONS, REPEATABLE, Heading
 from conformance.run.retries import EvidenceRequest, Repetition
 from conformance.run.selection import Chosen, Wanted, require
 from conformance.run.shard import Shard
@@ -30,8 +30,16 @@ _RENAMED = {"--trace": "--conform-trace"}
 """Options with another name under pytest, which has its own option of that name."""
 
 
-def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = None, but: Container[str] = ()) -> None:
-    """Declare the shared options that a command understands, by groups; the others have their defaults."""
+def add_options(
+    parser: argparse.ArgumentParser,
+    only: Container[str] | None = None,
+    but: Container[str] = (),
+    once: Container[str] = (),
+) -> None:
+    """Declare the shared options that a command understands, by groups; the others have their defaults.
+
+    The help of those in `once` does not say that they may be repeated.
+    """
     groups: dict[Heading, argparse._ArgumentGroup] = {}
     for option in OPTIONS:
         if option.name in but or (only is not None and option.name not in only):
@@ -39,7 +47,10 @@ def add_options(parser: argparse.ArgumentParser, only: Container[str] | None = N
             continue
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        groups[option.group].add_argument(option.name, dest=option.destination, **option.settings)
+        settings = dict(option.settings)
+        if option.name in once:
+            settings["help"] = settings["help"].replace(REPEATABLE, "")
+        groups[option.group].add_argument(option.name, dest=option.destination, **settings)
 
 
 def add_pytest_options(add: Callable[..., Any]) -> None:

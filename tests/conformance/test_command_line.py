@@ -36,6 +36,15 @@ def refused(*arguments: str) -> tuple[str, str]:
     return str(caught.value), caught.value.hint
 
 
+@pytest.mark.parametrize(("command", "repeatable"), [("run", True), ("shell", False)])
+def test_help_says_whether_a_command_takes_several_kernels(command: str, *, repeatable: bool) -> None:
+    """`shell` takes one kernel, so its help does not say that --kernel may be repeated."""
+    words = " ".join(top("")[1][command].format_help().split())
+    about = words[words.rindex("--kernel SPEC") : words.index("--patch FILE", words.rindex("--kernel SPEC"))]
+
+    assert ("repeatable" in about) is repeatable
+
+
 class TestWhatIsRefused:
     """Arguments without a meaning are refused."""
 
