@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from common.program import NEUTRAL
 from conformance.expect.words import brief
+from conformance.groups.redirect.outcomes import OTHER
 from conformance.model import Case, Verdict
 from conformance.report.events import CaseEvent, KernelEvent
 from conformance.report.findings import evidence, rows, why
@@ -35,7 +36,7 @@ class _Part:
 def bug_report(case: CaseEvent, kernel: KernelEvent, title: str, style: Style) -> list[str]:
     """Return the report of a case; `title` is its first line, which may be in colour."""
     parts = [_Part([title], 1), _part("", case.id, style, least=2)]
-    parts += [_part("did", _done(case), style)]
+    parts += [_part("scenario", _scenario(case), style)]
     because = why(case) if case.verdict is Verdict.FAIL else ""
     parts += [_part("expected", ", because ".join(filter(None, (case.expected, because))), style)]
     # The last line of a traceback, which tells most, is what was observed.
@@ -73,14 +74,14 @@ def _alike(group: Sequence[tuple[str, str]]) -> str:
     return f"{first} (the same for {', '.join(alike)})" if alike else first
 
 
-def _done(case: CaseEvent) -> str:
+def _scenario(case: CaseEvent) -> str:
     """Say what the case does, if words.toml has it."""
     return brief(Case(case.group, case.name, "", case.params))
 
 
 def _observed(case: CaseEvent, style: Style) -> list[str]:
     """Return the outcome, unless the differences say all of it, and the differences."""
-    vague = case.differences and case.observed in ("other", str(case.verdict))
+    vague = case.differences and case.observed in (OTHER, str(case.verdict))
     observations = [*([] if vague or not case.observed else [case.observed]), *folded(case.differences)]
     labelled = zip(("observed", *("" for _ in observations)), observations, strict=False)
     return [line for label, each in labelled for line in style.wrap(each, first=f"   {label:9} ")]

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from conformance.groups.redirect.outcomes import OTHER
 from conformance.judge.klog import is_header
 from conformance.model import TryEntry, Verdict
 from conformance.report.events import CaseEvent, KernelEvent, Run, interrupted
@@ -145,7 +146,7 @@ def evidence(case: CaseEvent) -> Iterator[Excerpt]:
 
 def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     """Return lines with the expectation and its reason, the observation, the logs, and the repeat command."""
-    parts = [f"expected {case.expected}, observed {case.observed}"] if case.expected else []
+    parts = [f"expected {case.expected}, observed {seen(case.observed)}"] if case.expected else []
     parts += [f"flaky: {tries(case)}"] if case.flaky else []
     confirmed = ", ".join(case.confirmed_by)
     parts += [f"not retried: two tries each of {confirmed} failed the same way"] if confirmed else []
@@ -153,6 +154,11 @@ def story(case: CaseEvent, kernel: KernelEvent) -> list[str]:
     for each in evidence(case):
         parts += [f"{each}:", *(f"  {line}" for line in each.excerpt)]
     return parts + ([f"repeat: {case.repeat}"] if case.repeat else [])
+
+
+def seen(observed: str) -> str:
+    """Return what a case observed, in words where it has the name of no outcome."""
+    return "something else" if observed == OTHER else observed
 
 
 def why(case: CaseEvent) -> str:
@@ -191,7 +197,7 @@ def tries(case: CaseEvent) -> str:
 
 def _words(each: TryEntry) -> str:
     verdict, observed, times = each["verdict"], each["observed"], each["times"]
-    outcome = verdict if observed == verdict else f"{verdict} ({observed})"
+    outcome = verdict if observed == verdict else f"{verdict} ({seen(observed)})"
     return outcome + (f" {times} times" if times > 1 else "") + (" in a fresh clone" if each["fresh"] else "")
 
 
@@ -207,9 +213,9 @@ def spared(cases: Sequence[CaseEvent]) -> str:
         return ""
     confirming = dict.fromkeys(each for case in believed for each in case.confirmed_by)
     hasty = sum(case.hasty for case in believed)
-    once = f"judged by one try, {hasty} of them with a short grace," if hasty else "judged by one try"
-    after = f"after {len(confirming)} cases were confirmed in a fresh clone, e.g. {next(iter(confirming))}"
-    return f"{len(believed)} of {len(cases)} cases with this failure were {once} {after}"
+    short = f", {hasty} of them with a short grace" if hasty else ""
+    confirmed = f"{len(confirming)} cases had confirmed it in a fresh clone, e.g. {next(iter(confirming))}"
+    return f"{len(believed)} of {len(cases)} cases with this failure got only one try{short}: {confirmed}"
 
 
 def identity(kernel: KernelEvent) -> list[str]:

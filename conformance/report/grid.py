@@ -36,9 +36,9 @@ _UNSEEN = Mark("·", ".", "", "faint")
 _MARKS = {
     "delivered": Mark("●", "+", "delivered", "good"),
     "circulates": Mark("↻", "@", "circulated, then delivered", "good"),
-    "native": Mark("─", "-", "program not run: normal path", "faint"),
+    "native": Mark("─", "-", "program not run: native path", "faint"),
     "refused": Mark("⊘", "E", "refused: {errno}", "refused"),
-    "refused-without-program": Mark("⊗", "R", "refused, program not run again", "refused"),
+    "refused-without-program": Mark("⊗", "R", "refused without running the program", "refused"),
     "dropped": Mark("○", "o", "dropped silently", "dropped"),
     "not-inserted": Mark("×", "x", "cannot be inserted: {errno}", "faint"),  # noqa: RUF001
     "not-attached": Mark("∤", "/", "cannot be attached: {errno}", "faint"),
@@ -158,7 +158,7 @@ def legend(marks: Mapping[str, Mark], shown: Sequence[Grid], style: Style, *, un
     layouts = [name for name in LAYOUTS if any(name in grid.extras for grid in shown)]
     if layouts:
         words = "; ".join(f"{name}: {LAYOUTS[name].words}" for name in layouts)
-        lines += style.wrap(f"Same kind, layouts in which IN and OUT are of the same kind: {words}.")
+        lines += style.wrap(f"Same kind: rows of layouts in which IN and OUT are of the same kind. {words}.")
     return lines
 
 

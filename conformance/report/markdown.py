@@ -21,6 +21,7 @@ from conformance.report.findings import (
     provenance,
     quick,
     rows,
+    seen,
     skips,
     spared,
     tally,
@@ -75,7 +76,7 @@ def _unexpected(run: Run) -> Iterator[str]:
         said = (
             ("expected", _text(case.expected)),
             ("because", _text(why(case))),
-            ("observed", _text(case.observed)),
+            ("observed", _text(seen(case.observed))),
             ("tries", _text(spared([case, *others]))),
         )
         yield from (f"- {label} {text}" for label, text in said if text)

@@ -19,6 +19,7 @@ from conformance.report.findings import (
     provenance,
     quick,
     rows,
+    seen,
     skips,
     spared,
     tally,
@@ -102,7 +103,9 @@ def known_section(run: Run, style: Style = _PLAIN) -> list[str]:
     lines = [rule(f"Known defects, as expected: {len(cases)}", "", style)] if cases else []
     for each in known_defects(cases):
         counts = each.by_kernel()
-        kernels = [run.kernel(slug).title + (f" {count}" if len(counts) > 1 else "") for slug, count in counts.items()]
+        kernels = [
+            (f"{count} on " if len(counts) > 1 else "") + run.kernel(slug).title for slug, count in counts.items()
+        ]
         name = f"{', '.join(filter(None, (each.name, *each.cves)))}: " if each.name else ""
         lines += style.wrap(f"{name}{each.title or each.reason} ({', '.join(kernels)})", first=f"{len(each.cases):6}  ")
         lines += style.wrap(each.reason, first=" " * 8) if each.title else []
@@ -155,7 +158,7 @@ def case_lines(run: Run, case: CaseEvent, style: Style = _PLAIN) -> list[str]:
     title = f"{case.verdict.upper()} {run.kernel(case.kernel).title} {case.id}"
     first, *rest = style.wrap(title, then="  ")
     verdict = style.paint(case.verdict.upper(), "bad")
-    words = f"expected {case.expected}, observed {case.observed}" if case.expected else ""
+    words = f"expected {case.expected}, observed {seen(case.observed)}" if case.expected else ""
     lines = [verdict + first.removeprefix(case.verdict.upper()), *rest]
     lines += style.wrap(words, first="  ") if words else []
     differences = folded(case.differences)

@@ -14,9 +14,9 @@ from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, 
 from conformance.report.formats import FORMATS
 
 GOLDEN = Path(__file__).parent / "golden"
+"""The expected reports; `python -m tests.conformance.report_runs` rewrites them, to be reviewed in the diff."""
 LAYOUTS = ("plain", "same_map", "parser", "self", "peer")
 """The layouts of the runs that are reported: one more layout of the suite leaves these runs as they are."""
-"""The expected reports; `python -m tests.conformance.report_runs` rewrites them, to be reviewed in the diff."""
 
 Observe = Callable[[Case], str]
 

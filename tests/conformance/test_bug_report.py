@@ -28,7 +28,7 @@ def test_a_case_takes_ten_lines(name: str) -> None:
         assert len(lines) <= LINES
         assert max(map(len, lines)) <= 80
         labels = {line[3:12].strip() for line in lines if line[3:4].strip()}
-        assert {"did", "observed", "repeat"} <= labels
+        assert {"scenario", "observed", "repeat"} <= labels
         assert ("expected" in labels, "ground" in labels) == (bool(case.expected), bool(case.grounds))
         assert case.id in " ".join(lines)
 

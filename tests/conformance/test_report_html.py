@@ -334,10 +334,10 @@ def test_many_reasons_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Page(render(run))
     assert page.text.count("and so") == page.text.count("not so") == page.text.count("bpf: One") == 1
     assert page.text.count("every pair is allowed") == 1
-    assert page.text.count("because of 1") == len([each for each in page.ids if each.startswith("cell-")])
-    assert "because of 2, 3" in page.text
-    assert "because of 3, 4" in page.text
-    assert {"r1", "r2", "r3", "r4", "reason-list"} <= set(page.ids)
+    assert page.text.count("reason 1") == len([each for each in page.ids if each.startswith("cell-")])
+    assert "reasons 2, 3" in page.text
+    assert "reasons 3, 4" in page.text
+    assert {"r1", "r2", "r3", "r4", "told"} <= set(page.ids)
 
 
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,9 +305,8 @@ def test_the_report_says_so() -> None:
     assert run.counts() == {Verdict.FAIL: len(CASES)}
     believed = len(CASES) - CONFIRMED
     assert (
-        f"{believed} of {len(CASES)} cases with this failure were judged by one try,"
-        f" {believed} of them with a short grace, after {CONFIRMED} cases were confirmed in a fresh clone,"
-        f" e.g. {CASES[0].id}" in text
+        f"{believed} of {len(CASES)} cases with this failure got only one try, {believed} of them with a"
+        f" short grace: {CONFIRMED} cases had confirmed it in a fresh clone, e.g. {CASES[0].id}" in text
     )
 
 

@@ -46,7 +46,7 @@ class Outcome:
 
 OUTCOMES: Final[Mapping[str, Outcome]] = {
     "delivered": Outcome("every byte arrives where the mode sends it", ProgramRuns.PASS, Where.MODE),
-    "native": Outcome("the program does not run; the data takes its normal path", ProgramRuns.NEVER, Where.NATIVE),
+    "native": Outcome("the program does not run; the data takes its native path", ProgramRuns.NEVER, Where.NATIVE),
     "refused-EACCES": Outcome(
         "the program's verdict on each message is DROP, and each send fails",
         ProgramRuns.DROP,
