@@ -165,8 +165,8 @@ class Apt:
         reason = _errors(done.stderr) or [f"apt-helper ended with status {done.returncode}"]
         if any("Hash Sum mismatch" in line or "unexpected size" in line for line in reason):
             raise HostError(
-                f"{uri} is not what the signed index promises: truncated or tampered with on its way",
-                hint="try again; if it stays so, another mirror in /etc/apt/sources.list.d may be sound",
+                f"{uri} is not what the signed index promises: it was truncated or changed on the way",
+                hint="try again; if it fails again, try another mirror in /etc/apt/sources.list.d",
             )
         raise HostError(f"cannot download {uri}: {reason[-1]}", hint=REACH_HINT)
 
@@ -344,7 +344,7 @@ def _tool(name: str | Path) -> str:
     path = shutil.which(name)
     if path is None:
         raise HostError(
-            f"{name} is not there, and Debian's kernels are fetched by apt",
+            f"{name} is not installed; apt fetches Debian's kernels",
             hint="on a machine without apt give a directory, a file or installed:RELEASE",
         )
     return path

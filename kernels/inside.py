@@ -19,7 +19,7 @@ def inside(base: Path, path: Path) -> Path:
     if not found.is_relative_to(base.resolve()):
         raise KernelError(
             f"{path} leads out of {base}, to {found}",
-            hint="a kernel's files must lie in its own directory: replace the link by what it means",
+            hint="a kernel's files must lie in its own directory: replace the link by the file that it points to",
         )
     return found
 

@@ -51,7 +51,7 @@ def check_tools() -> None:
     missing = [name for name, _, proof in PACKAGES if not (os.path.exists(proof) or shutil.which(proof))]
     if missing:
         raise HostError(
-            f"building a kernel takes what is not installed: {', '.join(missing)}",
+            f"building a kernel needs packages that are not installed: {', '.join(missing)}",
             hint=f"apt-get install {' '.join(missing)}",
         )
 

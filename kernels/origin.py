@@ -61,7 +61,7 @@ def _of_repository(spec: Spec) -> Origin:
         working = _working_tree(spec, objects, repository)
         if working != tree:
             tree = working
-            title += " with what is not committed"
+            title += " with uncommitted changes"
             facts["uncommitted"] = f"tree {tree[:12]}"
     _check_whole(spec, commit)
     if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():

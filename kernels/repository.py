@@ -50,7 +50,7 @@ def git(*arguments: str | Path, environment: dict[str, str] | None = None, stdin
     """
     program = shutil.which("git")
     if program is None:
-        raise HostError("git is not installed, and a kernel's source is kept by it", hint="apt-get install git")
+        raise HostError("git is not installed; the suite keeps kernel sources in it", hint="apt-get install git")
     done = subprocess.run(
         [program, *_settings(), *(os.fspath(argument) for argument in arguments)],
         env=_environment(environment or {}),

@@ -150,7 +150,7 @@ def _built(text: str, source: SpecSource, rest: str) -> Spec:
     if wrong is not None:
         raise UsageError(f"there is no preset {wrong!r}", hint=f"there are: {', '.join(Preset)}")
     if len(set(presets)) > 1:
-        raise UsageError(f"{text!r} asks for the presets {' and '.join(presets)}", hint="a kernel is built with one")
+        raise UsageError(f"{text!r} asks for the presets {' and '.join(presets)}", hint="give one preset")
     preset = Preset(presets[0]) if presets else Preset.FAST
     return Spec(
         text, source, wanted, revision=revision, patches=tuple(patches), fragments=tuple(fragments), preset=preset

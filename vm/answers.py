@@ -199,7 +199,7 @@ def value(whole: Any) -> Any:
             return [walk(each, depth + 1) for each in part]
         if isinstance(part, dict):
             return {walk(key, depth + 1): walk(each, depth + 1) for key, each in part.items()}
-        raise NonsenseError(f"{evidence(part)} is nothing that JSON has")
+        raise NonsenseError(f"{evidence(part)} is not a JSON value")
 
     return walk(whole, 0)
 

@@ -254,12 +254,12 @@ class Plan:
                 if isinstance(error, DeadMachineError) and error.host_fault and looked:
                     raise boot.host_fault(self.kernel, error) from error
                 if isinstance(error, DeadMachineError) and not looked:
-                    note, looked = f"the first clone did not live: {error.sentence}", True
+                    note, looked = f"the first clone died: {error.sentence}", True
                     continue
                 note = f"a damaged template was discarded: {error}"
                 self.say(note)
                 template.discard(folder, seen)
-        return self.open_cold(f"a cold boot, for again {note}")
+        return self.open_cold(f"a cold boot, because it happened twice: {note}")
 
     def read(self, folder: Path) -> Template:
         """Read a template, with this run's reason for the accelerator instead of that of its maker."""
@@ -297,7 +297,7 @@ class Plan:
         try:
             self._fill(folder, bundle, warmup)
         except UnfitError as error:
-            self.say(f"{self.kernel.spec}: no warm-up, for {error}")
+            self.say(f"{self.kernel.spec}: no warm-up, because {error}")
             (folder / "ram").unlink()
             self._fill(folder, bundle, None)
 

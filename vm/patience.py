@@ -21,7 +21,7 @@ OVERTIME = 64
 CEILING = 32
 """A wait takes at most this multiple of its time, extensions included, however busy the host is."""
 
-STARVED = "this host let its machine run for less than the time that the machine was given"
+STARVED = "this host was too busy: the machine got less CPU time than its deadline allows"
 
 SQUEEZED = "this host is short of memory: it made the machine wait {} times for memory to be read back from disk"
 _OFTEN = 10

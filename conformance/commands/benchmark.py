@@ -102,7 +102,7 @@ def benchmark(options: argparse.Namespace) -> int:
     measures = chosen(options.only, quick=options.quick)
     kept = figures.read(figures.PATH)
     say(f"suite {suite_commit()}, {os.cpu_count()} CPUs, {options.runs} runs of each measure after one to warm up")
-    say(f"{'':44}     min  median     max    bar stretch yardsticks    kept  peak MiB")
+    say(f"{'':44}     min  median     max   goal stretch yardsticks  stored  peak MiB")
     found: dict[str, list[Timed]] = {}
     for measure in measures:
         _once(measure, "warm-up")
@@ -185,5 +185,7 @@ def _once(measure: Measure, label: str) -> tuple[float, float]:
         _, errors = process.communicate()
         seconds = time.monotonic() - started
     if process.returncode != measure.code:
-        raise ConformError(f"the benchmark's run {measure.name!r} ended with {process.returncode}", hint=errors.strip())
+        raise ConformError(
+            f"the run of the measure {measure.name!r} exited with {process.returncode}", hint=errors.strip()
+        )
     return seconds, peak.stop()

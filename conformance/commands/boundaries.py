@@ -44,7 +44,10 @@ def _wanted(boundary: Boundary, pattern: str) -> bool:
 def _lines(chosen: Sequence[Boundary], specs: Mapping[Version, str], style: Style) -> Iterator[str]:
     proved = sum(each.proof() is not None for each in chosen)
     reach = sum(each.pair(list(specs)) is not None for each in chosen)
-    yield style.paint(f"{len(chosen)} boundaries after 6.12: {proved} proved, {reach} with available kernels", "strong")
+    yield style.paint(
+        f"{len(chosen)} boundaries after 6.12; {proved} are proved, {reach} have available kernels on both sides",
+        "strong",
+    )
     for each in chosen:
         yield ""
         where = "mainline" if each.branch == "mainline" else f"on {each.branch}"
@@ -70,7 +73,7 @@ def _prove(chosen: Sequence[Boundary], specs: Mapping[Version, str]) -> int:
         releases = [_release(specs[version], each.case) for version in pair]
         if not all(releases):
             contradicted = True
-            say(f"# {each.commit} on {each.branch}: a kernel does not answer as the tables say, or cannot be judged")
+            say(f"# {each.commit} on {each.branch}: a kernel does not behave as the tables say, or cannot be judged")
             continue
         today = datetime.now(UTC).date()
         proof = {"commit": each.commit, "branch": each.branch, "before": releases[0], "after": releases[1]}

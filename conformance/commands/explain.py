@@ -261,13 +261,13 @@ def symptoms(row: Deviation) -> Iterator[str]:
     if row.answers:
         answers = ", ".join(f"{step}: {answer}" for step, answer in row.answers.items() if answer != steps.ABSENT)
         gone = ", ".join(step for step, answer in row.answers.items() if answer == steps.ABSENT)
-        yield "; ".join(filter(None, [f"answers {answers}" if answers else "", f"no step {gone}" if gone else ""]))
+        yield "; ".join(filter(None, [f"symptom: {answers}" if answers else "", f"no step {gone}" if gone else ""]))
     if row.splat is not None:
-        through = f", and that went through {row.chain.pattern}" if row.chain is not None else ""
-        yield f"the kernel logs a report whose title has {row.splat.pattern}{through}"
+        through = f", and whose call trace matches {row.chain.pattern}" if row.chain is not None else ""
+        yield f"symptom: the kernel logs a report whose title matches {row.splat.pattern}{through}"
     if row.verdict is not None:
         where = f" in {row.where.pattern}" if row.where is not None else ""
-        yield f"the machine ends in a {row.verdict}{where}"
+        yield f"symptom: the machine ends in a {row.verdict}{where}"
 
 
 def _needs(case: Case, style: Style) -> list[str]:

@@ -110,6 +110,6 @@ def _cost(run: Run, memory: float) -> str:
     seconds = run.finish.seconds if run.finish is not None else 0.0
     minutes, rest = divmod(round(seconds), 60)
     return (
-        f"{alive} kernels judged in {minutes} min {rest} s, {built} of them booted for a template,"
+        f"{alive} kernels judged in {minutes} min {rest} s, templates built for {built} of them,"
         f" peak memory {memory:.0f} MiB, {provenance(run)}"
     )

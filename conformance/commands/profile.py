@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--kernel", default="debian:6.12", metavar="SPEC")
     parser.add_argument("--group", action="append", choices=sorted(GROUPS), help="default: all but those of --stress")
     parser.add_argument("--every", type=int, default=20, metavar="N", help="take every N-th case (default: 20)")
-    parser.add_argument("--inside", action="store_true", help="also say in which functions of the guest")
+    parser.add_argument("--inside", action="store_true", help="also list the functions of the guest that take the time")
     parser.add_argument("--lines", type=int, default=24, metavar="N", help="functions to name (default: 24)")
     options = parser.parse_args()
     with closing(MachinePool({_SLUG: resolve(options.kernel)}, MachineOptions(preload=PRELOAD))) as pool:
@@ -67,7 +67,7 @@ def _cost(pool: MachinePool, cases: Sequence[Case]) -> float:
     for case in cases:
         judgement = once(pool, _SLUG, case).judgement
         if not judgement.verdict.expected:
-            note(f"{case.id}: {judgement.verdict}, so the numbers are not to be trusted")
+            note(f"{case.id}: {judgement.verdict}, so do not trust its numbers")
     return _used() - begin
 
 

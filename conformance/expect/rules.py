@@ -239,7 +239,7 @@ def read_match(
             raise bad(where, f"{name!r} is a list of values, not {values!r}")
         read[name] = frozenset(each for value in values for each in families.get(value, (value,)))
         for stranger in sorted(read[name] - known.keys()):
-            raise bad(where, f"{name!r} is never {stranger!r}")
+            raise bad(where, f"{name!r} has the unknown value {stranger!r}")
         fitting &= reduce(or_, (known[value] for value in read[name]))
     if not fitting:
         raise bad(where, "matches no case")

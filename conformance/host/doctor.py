@@ -141,7 +141,7 @@ def _memory() -> Iterator[CheckResult]:
         "memory",
         CheckState.OK if enough else CheckState.NOTE,
         f"{available} of {total} MiB available",
-        "" if enough else "a run takes up to 1024 MiB a worker: use -n 1, or end something large",
+        "" if enough else "a run takes up to 1024 MiB a worker: use -n 1, or stop a program that uses much memory",
     )
 
 
@@ -163,9 +163,9 @@ def _packages() -> Iterator[CheckResult]:
     yield CheckResult(
         "to build kernels",
         CheckState.NOTE if lacking else CheckState.OK,
-        f"source: and tree: need what is not here: {', '.join(lacking)}"
+        f"source: and tree: need packages that are not installed: {', '.join(lacking)}"
         if lacking
-        else "all that source: and tree: need",
+        else "all packages that source: and tree: need",
         f"apt-get install {' '.join(lacking)}" if lacking else "",
     )
 
@@ -198,7 +198,7 @@ def _environment() -> Iterator[CheckResult]:
         state = "is out of date" if os.path.exists(environment.stamp(RUN)) else "is not made yet"
         yield CheckResult("environment", CheckState.MISSING, f"{environment.folder} {state}", "./conform run makes it")
         return
-    yield CheckResult("environment", CheckState.OK, f"{environment.folder}, as {RUN} has it")
+    yield CheckResult("environment", CheckState.OK, f"{environment.folder}, matches {RUN}")
     found = sorted(Path(environment.folder).glob("lib/python*/site-packages/virtme_ng-*.dist-info"))
     version = found[-1].name.removeprefix("virtme_ng-").removesuffix(".dist-info") if found else ""
     if version:
@@ -240,7 +240,7 @@ def _archive() -> Iterator[CheckResult]:
         return
     # A private archive may carry a password in its URI.
     uris = dict.fromkeys(re.sub(r"//[^/@]*@", "//", archive.uri) for archive in found)
-    yield CheckResult("archive", CheckState.OK, f"apt's: {', '.join(uris)}")
+    yield CheckResult("archive", CheckState.OK, f"from apt's sources: {', '.join(uris)}")
 
 
 def _kvm() -> Iterator[CheckResult]:

@@ -93,7 +93,7 @@ def _install_packages(environment: Environment, arguments: list[str]) -> None:
     names = ", ".join(package.name for package in packages)
     by_hand = shlex.join(["sudo", *apt_get(packages)])
     if os.environ.get("CONFORM_NO_INSTALL", "") not in ("", "0"):
-        raise HostError(f"missing packages: {names}, and --no-install forbids to install them", hint=f"run: {by_hand}")
+        raise HostError(f"missing packages: {names}, and --no-install forbids installing them", hint=f"run: {by_hand}")
     if shutil.which("apt-get") is None:
         raise HostError(
             f"missing packages: {names} (Debian's names), and there is no apt-get here", hint=_proofs(packages)
@@ -235,7 +235,7 @@ def _pip_hint(log: str) -> str:
     if "DO NOT MATCH THE HASHES" in text or "Hashes are required" in text:
         return "a download was damaged or tampered with, or the requirements were edited: `git status` tells which"
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "behind a proxy that signs for others, PIP_CERT must name its certificate"
+        return "if a proxy decrypts TLS, set PIP_CERT to the file with its certificate"
     return "is the package index reachable? pip reads proxies and mirrors from pip.conf and PIP_* as usual"
 
 

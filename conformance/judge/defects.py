@@ -187,9 +187,9 @@ def _row(where: str, row: dict[str, Any], universe: Sequence[Params], families: 
     if verdict is not None and verdict not in _ENDS:
         raise bad(where, f"'verdict' is one of {', '.join(_ENDS)}, not {verdict!r}")
     if "where" in row and verdict is None:
-        raise bad(where, "'where' says where a machine is that has a 'verdict'")
+        raise bad(where, "'where' needs a 'verdict'")
     if "chain" in row and "splat" not in row:
-        raise bad(where, "'chain' says what functions a report names that a 'splat' matches")
+        raise bad(where, "'chain' needs a 'splat'")
     texts = {key: _text(where, key, form, row.get(key)) for key, form in _TEXTS.items()}
     racy: Any = row.get("racy", False)
     if not isinstance(racy, bool):

@@ -147,7 +147,9 @@ def read_lists(
     denied = tuple(entry for path in deny for entry in _read(Path(path), day, required=True))
     for entry in (*allowed, *denied):
         if not any(map(entry.names, universe)):
-            raise UsageError(f"{entry.where}: {entry.pattern!r} names no case there is", hint="remove or fix the line")
+            raise UsageError(
+                f"{entry.where}: {entry.pattern!r} names no case that exists", hint="remove or fix the line"
+            )
     known = tuple(entry for path in splats for entry in _read(Path(path), day, required=True))
     for entry in known:
         try:
@@ -188,7 +190,8 @@ def _entry(file: str, line: int, pattern: str, notes: str, today: dt.date, *, re
         raise UsageError(f"{where}: {error}", hint=_HINT) from error
     if until is not None and until < today:
         raise UsageError(
-            f"{where}: {pattern!r} has expired on {until}", hint="remove it, or look again and say until when"
+            f"{where}: {pattern!r} has expired on {until}",
+            hint="remove it; or check that it still holds, and set a later `until`",
         )
     return Entry(file, line, pattern, reason, given.get("link", ""), kernels, until)
 

@@ -147,5 +147,5 @@ def _names(where: str, key: str, values: Any, known: dict[str, tuple[str, ...]])
         raise bad(where, f"{key!r} is a list, not {values!r}")
     for value in values:
         if value not in known:
-            raise bad(where, f"{key!r} is never {value!r}")
+            raise bad(where, f"{key!r} has the unknown value {value!r}")
     return frozenset(name for value in values for name in known[value])

@@ -92,7 +92,11 @@ def judge_steps(
         seen = observation.get(part)
         if _is_texts(seen) and set(seen) == {AVAILABLE}:
             missing = _ERRNO.fullmatch(seen[AVAILABLE]) is not None
-            why = f"this guest has no such socket or program: {seen[AVAILABLE]}" if missing else seen[AVAILABLE]
+            why = (
+                f"this guest cannot make a socket or program that the case needs: {seen[AVAILABLE]}"
+                if missing
+                else seen[AVAILABLE]
+            )
             return Judgement(Verdict.SKIP, _summary(expected), _summary(seen), why)
     if flaw := _flaw(observation, expected):
         why = _because(wanted.values(), facts)

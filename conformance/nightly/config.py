@@ -152,7 +152,7 @@ def _kernels(path: Path, values: Mapping[str, Any]) -> Iterator[str]:
     for spec in values["kernels"]:
         if spec.partition(",")[0].strip() == "host":
             raise UsageError(
-                f"{path}: 'kernels' cannot have 'host': a file may not have cases run in the running kernel",
+                f"{path}: 'kernels' cannot have 'host': a file must not start cases on the running kernel",
                 hint="./conform run --kernel host",
             )
         try:

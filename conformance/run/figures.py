@@ -98,6 +98,4 @@ def _number(path: Path, name: str, value: Any) -> float:
 
 
 def _bad(path: Path, why: str) -> UsageError:
-    return UsageError(
-        f"the figures {path.name} are not as `benchmark --save` writes them: {why}", hint="save them again"
-    )
+    return UsageError(f"{path.name} does not hold figures that `benchmark --save` wrote: {why}", hint="save them again")

@@ -176,7 +176,10 @@ def _reader(expression: str) -> Callable[[str, Case], bool]:
 
         def is_part(word: str, /, **arguments: str | int | bool | None) -> bool:
             if arguments:
-                raise UsageError(f"-k {shlex.quote(expression)} has arguments", hint="a word of -k is part of a name")
+                raise UsageError(
+                    f"-k {shlex.quote(expression)} has arguments",
+                    hint="-k takes parts of case ids, joined by and, or, not",
+                )
             return word.lower() in names
 
         return compiled.evaluate(is_part)

@@ -78,7 +78,7 @@ def test_figures_that_make_no_sense(text: str, tmp_path: Path) -> None:
     """They are refused in a sentence that names the figure."""
     path = tmp_path / "benchmark.toml"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UsageError, match=r"the figures benchmark\.toml are not as"):
+    with pytest.raises(UsageError, match=r"benchmark\.toml does not hold figures"):
         read(path)
 
 
@@ -157,5 +157,5 @@ def test_saving(runs: list[tuple[str, str]]) -> None:
 def test_a_run_that_fails_is_an_error() -> None:
     """A measure with another exit code is an error with its output, and is not timed."""
     wrong = module.Measure("wrong", "a run that is refused", ("--kernel", "nothing:1"))
-    with pytest.raises(ConformError, match="the benchmark's run 'wrong' ended with 128"):
+    with pytest.raises(ConformError, match="the run of the measure 'wrong' exited with 128"):
         module._once(wrong, "0")

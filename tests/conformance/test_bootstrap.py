@@ -146,7 +146,7 @@ def test_no_install_names_what_is_missing(
         done = conform(checkout, "run", CONFORM_NO_INSTALL="1", PATH=path)
     assert done.returncode == 128
     assert done.stderr == (
-        f"conform: missing packages: {package}, and --no-install forbids to install them\n"
+        f"conform: missing packages: {package}, and --no-install forbids installing them\n"
         f"  hint: run: sudo apt-get install --yes --no-install-recommends {package}\n"
     )
     assert not (checkout / ".venv" / "bin").exists()

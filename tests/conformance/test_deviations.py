@@ -188,7 +188,7 @@ def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgem
         ("splat = 7", "'splat' is not a regular expression"),
         ('verdict = "fail"', "'verdict' is one of hang, panic, lost, not 'fail'"),
         ('where = "x"', "lacks a symptom: answers, splat, verdict"),
-        (f'{WARNS}\nwhere = "x"', "'where' says where a machine is that has a 'verdict'"),
+        (f'{WARNS}\nwhere = "x"', "'where' needs a 'verdict'"),
         (f'{HANGS}\nwhere = "("', "'where' is not a regular expression"),
         ("answers = { read = 7 }", "'answers' gives each step an answer"),
         (f"{WARNS}\nlink = 7", "'link' is text like https://"),
@@ -196,7 +196,7 @@ def test_a_list_adds_its_excuse_to_that_of_the_rows(judged: Callable[..., Judgem
         (f'{WARNS}\ncve = "2026-12345"', "'cve' is text like CVE-"),
         (f"{WARNS}\ntitle = 7", "'title' is text, not 7"),
         (f'{WARNS}\ncase = "x"', "'case' is text like"),
-        (f'{HANGS}\nchain = "x"', "'chain' says what functions a report names"),
+        (f'{HANGS}\nchain = "x"', "'chain' needs a 'splat'"),
         (f'{WARNS}\noutcome = "x"\nwhen = "y"', "unknown key 'when'"),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_row_may_name_a_family_of_its_group(tmp_path: Path) -> None:
     (row,) = table.load([path], universe, GROUPS["teardown"].families)
 
     assert row.rule.match["exit"] == {"close", *LAST} - {"namespace"}
-    with pytest.raises(UsageError, match="'exit' is never 'closing_alone'"):
+    with pytest.raises(UsageError, match="'exit' has the unknown value 'closing_alone'"):
         table.load([path], universe, GROUPS["insert"].families)
 
 

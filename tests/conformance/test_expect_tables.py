@@ -205,7 +205,7 @@ def test_nothing_is_skipped_on_a_full_or_an_unknown_configuration() -> None:
     ("row", "message"),
     [
         ('id = "x"\nsymbol = "NET"\n', "lacks 'disables'"),
-        ('id = "x"\nsymbol = "NET"\ndisables = "all"\nkinds = ["tcp5"]\n', "'kinds' is never 'tcp5'"),
+        ('id = "x"\nsymbol = "NET"\ndisables = "all"\nkinds = ["tcp5"]\n', "'kinds' has the unknown value 'tcp5'"),
         ('id = "x"\nsymbol = "NET"\ndisables = "all"\nlayouts = []\n', "'layouts' is a list"),
         ('id = "x"\nsymbol = "NET"\ndisables = "all"\nmodes = []\n', "unknown key 'modes'"),
     ],

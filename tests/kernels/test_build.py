@@ -136,7 +136,7 @@ def test_missing_tools(linux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make, "PACKAGES", (("x-dev", "", "/no/x.h"), ("make", "", "make"), ("y", "", "no-such-y")))
     error = failure("tree:.")
     assert isinstance(error, HostError)
-    assert str(error) == "building a kernel takes what is not installed: x-dev, y"
+    assert str(error) == "building a kernel needs packages that are not installed: x-dev, y"
     assert error.hint == "apt-get install x-dev y"
 
 

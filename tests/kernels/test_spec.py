@@ -66,7 +66,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("source:7.3,patch=none.patch", "there is no patch 'none.patch'", "relative to the current directory"),
         ("source:7.3,config=/", "there is no fragment of a configuration '/'", "give a file"),
         ("source:7.3,preset=slow", "there is no preset 'slow'", "fast, debug"),
-        ("source:7.3,preset=fast,preset=debug", "asks for the presets fast and debug", "with one"),
+        ("source:7.3,preset=fast,preset=debug", "asks for the presets fast and debug", "give one preset"),
         ("source:7.3,pach=fix", "has the unknown option 'pach'", "patch=, config=, preset="),
         ("tree:", "names no directory", "tree:~/linux@v7.3"),
         ("tree:@HEAD", "names no directory", "tree:~/linux@v7.3"),
