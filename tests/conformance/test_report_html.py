@@ -337,7 +337,7 @@ def test_many_reasons_are_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.text.count("reason 1") == len([each for each in page.ids if each.startswith("cell-")])
     assert "reasons 2, 3" in page.text
     assert "reasons 3, 4" in page.text
-    assert {"r1", "r2", "r3", "r4", "told"} <= set(page.ids)
+    assert {"r1", "r2", "r3", "r4", "reason-list"} <= set(page.ids)
 
 
 def test_a_kernel_on_which_all_fails_makes_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
