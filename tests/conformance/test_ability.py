@@ -143,7 +143,10 @@ def test_a_skip_names_what_is_missing() -> None:
     bare = Reply(status=CallStatus.ANSWERED, value={"steps": {"available": "EAFNOSUPPORT"}})
     case = BY_ID["stream/end-verdict-tcp6-egress-other-fin-vsock_stream"]
     told = asked(ANSWER, kernel(None, VSOCKETS="m"), case)
-    for lacking, words in ((told, "its module vsock is missing"), ({}, "no such socket or program: EAFNOSUPPORT")):
+    for lacking, words in (
+        (told, "its module vsock is missing"),
+        ({}, "cannot make a socket or program that the case needs: EAFNOSUPPORT"),
+    ):
         pool = ScriptedPool(bare)
         pool.lacking = lambda slug, case, lacking=lacking: lacking  # type: ignore[method-assign, misc]
         judgement, _ = examine(pool, SLUG, case)

@@ -80,6 +80,7 @@ def test_a_record_says_which_defects_the_case_should_show(tmp_path: Path, monkey
     pool = MachinePool({SLUG: kernel()}, MachineOptions())
     monkeypatch.setattr(pool, "facts", lambda slug: KernelFacts(Version(6, 12, 107), {}))
     monkeypatch.setattr(pool, "ask", lambda *arguments: Reply(CallStatus.ANSWERED, {}))
+    monkeypatch.setattr(pool, "lacking", lambda slug, case: {})
     asked = [case for case in cases() if case.id in SHOWING]
     shown = {case.id: examine(pool, SLUG, case)[1]["may_show"] for case in asked}
 

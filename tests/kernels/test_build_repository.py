@@ -72,7 +72,7 @@ def test_no_submodule_is_looked_into(linux: Path, tmp_path: Path) -> None:
     found = origin.find(parse("tree:."), False, print)
 
     assert not canary.exists()
-    assert found.title.endswith("not committed")
+    assert found.title.endswith("with uncommitted changes")
     git("status")
     assert canary.exists()
 
