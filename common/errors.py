@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     UNEXPECTED = 1
     CANNOT_JUDGE = 125
     BROKEN = 128
+    HUNG_UP = 129
     INTERRUPTED = 130
     UNREAD = 141
     """The reader of standard output went away: the status that a shell gives a process killed by SIGPIPE."""
@@ -61,6 +62,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where it arrived, so that everything ends the way it does after Ctrl-C."""
 
 
+class HungUp(KeyboardInterrupt):
+    """SIGHUP, raised where it arrived: the terminal was closed, or the ssh connection was lost."""
+
+
 class UnreadError(BrokenPipeError):
     """The reader of standard output or standard error went away, as `head` does."""
 
@@ -68,6 +73,21 @@ class UnreadError(BrokenPipeError):
 class DeadlinePassed(KeyboardInterrupt):
     """The run's total deadline has passed, raised wherever it was then."""
 
+
+def interruption(error: BaseException) -> ExitCode | None:
+    """Return the exit code of a command that a signal ended; None for any other exception."""
+    # By the type itself: pytest's own stops are KeyboardInterrupts, too.
+    return _SIGNALS.get(type(error))
+
+
+_SIGNALS: dict[type[BaseException], ExitCode] = {
+    KeyboardInterrupt: ExitCode.INTERRUPTED,
+    Terminated: ExitCode.TERMINATED,
+    HungUp: ExitCode.HUNG_UP,
+}
+
+INTERRUPTIONS = frozenset(_SIGNALS.values())
+"""The exit codes of a command that a signal ended."""
 
 _LIMITS = {
     errno.EMFILE: "look at `ulimit -n`",

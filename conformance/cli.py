@@ -7,16 +7,15 @@ import argparse
 import functools
 import importlib
 import os
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from types import FrameType
 
 from common import streams
-from common.errors import ConformError, ExitCode, Terminated, UnreadError, exhausted, print_error
+from common.errors import ConformError, ExitCode, UnreadError, exhausted, interruption, print_error
 from common.say import put
+from common.signals import raise_on_signals
 from conformance import __version__
 from conformance.command_line import settings
 from conformance.command_line.parser import Parser, obey_colour
@@ -44,7 +43,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; every error is one sentence and a hint on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_signals()
     streams.fill()
     try:
         if "_ARGCOMPLETE" in os.environ:
@@ -60,10 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConformError as error:
         print_error(error)
         return int(error.exit_code)
-    except Terminated:
-        return int(ExitCode.TERMINATED)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return int(interruption(error) or ExitCode.INTERRUPTED)
     except UnreadError:
         return int(ExitCode.UNREAD)
     except Exception as error:
@@ -161,7 +158,3 @@ def _run(options: argparse.Namespace) -> int:
     from conformance.commands.run import run
 
     return run(options, parse)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -14,6 +14,9 @@ from tests.conformance.injection import SEED, TALLY, table
 # that must end by SIGINT would not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same for SIGHUP below nohup(1). A handler that does nothing keeps these tests alive; a child starts without it.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 # A developer's own defaults (conformance/command_line/settings.py) must not change the tests.
 os.environ["XDG_CONFIG_HOME"] = os.devnull

@@ -22,10 +22,11 @@ EXIT_CODES = """\
 exit codes, fit for `git bisect run`:
   0        nothing unexpected
   1        at least one unexpected result
-  125      this kernel could not be judged
+  125      a kernel, a case or a shard could not be judged, or the deadline passed before all were
   128      wrong usage, or a broken host
-  130/143  interrupted by SIGINT/SIGTERM
+  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM
   141      the reader of the output, e.g. `| head`, closed the pipe before the verdict
+If several apply, 1 is returned before 128, and 128 before 125.
 """
 
 _MAY_BE_EMPTY = ("EXPRESSION", "GLOB", "STRING")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConformError, ExitCode, HostError, KernelError, UsageError
+from common.errors import INTERRUPTIONS, ConformError, ExitCode, HostError, KernelError, UsageError
 from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
@@ -77,7 +77,7 @@ def judged_now(spec: str, options: argparse.Namespace, results: Path | None, rep
     options.conform_results = os.fspath(results) if results is not None else None
     recorder = RunRecorder(reporter=reporter, results=results, deadline=seconds_of(options.conform_total_deadline))
     code = hold(options, recorder)
-    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    if code in INTERRUPTIONS:
         raise StoppedError(code)
     if recorder.run is None or recorder.pool is None:
         raise KernelError(f"{spec} could not be judged", hint=f"see more with: ./conform run --kernel {spec}")

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
-from common.errors import ConformError, ExitCode, Terminated, UnreadError, UsageError, print_error
+from common.errors import ConformError, ExitCode, UnreadError, UsageError, interruption, print_error
 from common.say import guarded, put_bytes, say
+from common.signals import raise_on_signals
 
 ROOT = Path(__file__).parents[2]
 _NO_TESTS = 5
@@ -130,13 +129,9 @@ def _watched(command: Sequence[str], *, quiet: bool) -> int:
     return process.returncode
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the checks that `arguments` name and return an exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_signals()
     try:
         with guarded():  # --help is printed by argparse
             choice = parse(arguments)
@@ -146,10 +141,8 @@ def main(arguments: Sequence[str]) -> int:
         return int(error.exit_code)
     except UnreadError:
         return int(ExitCode.UNREAD)
-    except Terminated:
-        return int(ExitCode.TERMINATED)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
+    except KeyboardInterrupt as error:
+        return int(interruption(error) or ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import fcntl
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -18,10 +17,10 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from types import FrameType
 
-from common.errors import ConformError, ExitCode, HostError, Terminated, print_error
+from common.errors import ConformError, ExitCode, HostError, interruption, print_error
 from common.say import note
+from common.signals import raise_on_signals, restore_signals
 from conformance.host import checks
 from conformance.host.environment import RUN, Environment
 from conformance.host.packages import HostPackage, apt_get, missing
@@ -32,7 +31,7 @@ _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[[Sequence[str]], object]) -> int | None:
     """Install what `./conform ARGUMENTS` needs, as `parse` reads it; returns an exit code if it must not run."""
-    signal.signal(signal.SIGTERM, _terminate)
+    raise_on_signals()
     try:
         # A command line that is wrong, or asks for help, must not install anything first.
         if arguments[0] == "test":
@@ -45,11 +44,9 @@ def prepare(environment: Environment, arguments: Sequence[str], parse: Callable[
     except ConformError as error:
         print_error(error)
         return int(error.exit_code)
-    except Terminated:
-        return int(ExitCode.TERMINATED)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except KeyboardInterrupt as error:
+        return int(interruption(error) or ExitCode.INTERRUPTED)
+    restore_signals()
     return None
 
 
@@ -208,7 +205,7 @@ def _pip_wheel() -> str:
 
 
 def _logged(command: Sequence[str], log: str) -> bool:
-    """Run a command with its output in `log`; returns whether it exited 0. SIGTERM to this process ends it, too."""
+    """Run a command with its output in `log`; returns whether it exited 0. It ends with this process."""
     with open(log, "wb") as output:
         output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()
@@ -237,7 +234,3 @@ def _pip_hint(log: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return "if a proxy decrypts TLS, set PIP_CERT to the file with its certificate"
     return "is the package index reachable? pip reads proxies and mirrors from pip.conf and PIP_* as usual"
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -28,7 +28,7 @@ from typing import Any, Self
 import msgspec
 
 from common import infile
-from common.errors import ExitCode, HostError, UsageError
+from common.errors import INTERRUPTIONS, HostError, UsageError
 from conformance.model import Ground, LogEntry, TryEntry, Verdict
 from conformance.report import plausible
 from conformance.report.json_line import collected_later, located, repaired, written
@@ -390,5 +390,4 @@ def read(path: Path) -> Run:
 
 def interrupted(run: Run) -> bool:
     """Whether the run was stopped before its end, or killed."""
-    codes = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    return run.finish is None or run.finish.interrupted or run.finish.exit_code in codes
+    return run.finish is None or run.finish.interrupted or run.finish.exit_code in INTERRUPTIONS

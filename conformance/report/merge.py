@@ -12,6 +12,7 @@ from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, 
 _GRAVEST = (
     ExitCode.INTERRUPTED,
     ExitCode.TERMINATED,
+    ExitCode.HUNG_UP,
     ExitCode.BROKEN,
     ExitCode.UNEXPECTED,
     ExitCode.CANNOT_JUDGE,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import ConformError, ExitCode, Terminated, lines_of
+from common.errors import ConformError, interruption, lines_of
 from conformance.report.events import CaseEvent
 from conformance.report.forecast import Planned
 from conformance.run.case_record import event_of, fault_of, named, unjudged
@@ -93,11 +93,7 @@ class Controller:
 
         So does a passed deadline. Neither is an interruption.
         """
-        codes: dict[type[BaseException], ExitCode] = {
-            KeyboardInterrupt: ExitCode.INTERRUPTED,
-            Terminated: ExitCode.TERMINATED,
-        }
-        self.recorder.interrupted = codes.get(type(excinfo.value))
+        self.recorder.interrupted = interruption(excinfo.value)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember the error of a failed collection, which ends the session."""

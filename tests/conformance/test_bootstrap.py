@@ -263,9 +263,9 @@ def test_of_two_at_once_one_waits(made: Path) -> None:
             assert process.wait(DEADLINE) == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_set_up_without_a_word(checkout: Path, number: signal.Signals, code: int) -> None:
-    """SIGINT and SIGTERM during the set-up give the exit codes that stop a bisection, and no traceback."""
+    """SIGHUP, SIGINT and SIGTERM during the set-up give the exit codes that stop a bisection, and no traceback."""
     with locked(checkout), started(checkout, "kernels") as process:
         assert process.stderr is not None
         assert "waiting" in process.stderr.readline()

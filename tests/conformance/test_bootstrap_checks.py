@@ -103,9 +103,9 @@ def test_arguments_may_select_tests_of_one_kind(tools: Path) -> None:
     assert main(["--", "-k", "boot"]) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_check_too(tools: Path, number: signal.Signals, code: int) -> None:
-    """SIGINT and SIGTERM end the running check with the run, without a traceback."""
+    """SIGHUP, SIGINT and SIGTERM end the running check with the run, without a traceback."""
     tool(tools / "ruff", f"echo $$ > {tools}/pid.new; mv {tools}/pid.new {tools}/pid; exec sleep 600")
     run = f"import sys; sys.executable = {str(tools / 'python')!r}\nfrom conformance.host import checks\n"
     command = [PYTHON, "-c", run + "sys.exit(checks.main([]))"]

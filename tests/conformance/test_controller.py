@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 from xdist import dsession
 
-from common.errors import ConformError, ExitCode, HostError, KernelError, Terminated, UsageError
+from common.errors import ConformError, ExitCode, HostError, HungUp, KernelError, Terminated, UsageError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
 from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent, read
@@ -113,9 +113,9 @@ def _hear(error: BaseException) -> RunRecorder:
 class TestInterruption:
     """Only a signal interrupts a run: pytest and xdist stop their sessions by exceptions of the same family."""
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated()])
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), HungUp()])
     def test_a_signal(self, error: BaseException) -> None:
-        """Ctrl-C and SIGTERM stop a bisection."""
+        """Ctrl-C, SIGTERM and SIGHUP stop a bisection."""
         assert _hear(error).exit_code() >= ExitCode.BROKEN
 
     @pytest.mark.parametrize("error", [pytest.Session.Interrupted("--sw"), dsession.Interrupted("-x")])

@@ -175,7 +175,7 @@ class TestInterruption:
 
     @pytest.mark.parametrize(
         ("number", "code"),
-        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+        [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
     )
     def test_signal(self, tmp_path: Path, number: signal.Signals, code: int) -> None:
         """A signal ends workers and machines with the command, and the event log is whole up to its last line."""
