@@ -28,7 +28,6 @@ COMMANDS = {
     "report": "commands.report:report",
     "compare": "commands.compare:compare",
     "config": "commands.matrix:config",
-    "matrix": "commands.matrix:matrix",
     "history": "commands.history:history",
     "merge": "commands.merge:merge",
     "kernels": "commands.kernels:kernels",
@@ -136,6 +135,10 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "run":
         return _run(options)
+    if options.command == "matrix":
+        from conformance.commands.matrix import matrix
+
+        return matrix(options, parse)
     if options.command == "test":
         from conformance.host import checks
 

@@ -234,6 +234,7 @@ def _matrix(commands: Commands[Parser]) -> None:
         examples="""
             ./conform config > conform.toml && ./conform matrix
             ./conform matrix --shard 1/4 --results results/1
+            ./conform matrix --resume results/1
         """,
     )  # fmt: skip
     matrix.add_argument("file", nargs="?", metavar="FILE", help="what to test, and how (default: conform.toml)")
@@ -242,6 +243,10 @@ def _matrix(commands: Commands[Parser]) -> None:
     )
     _add_case(matrix)
     matrix.add_argument("--shard", metavar="I/N", help="run only share I of N equal shares of the cases")
+    matrix.add_argument(
+        "--resume", metavar="DIR", help="resume the interrupted run in DIR with the options it was started with"
+    )
+    _add_consent(matrix, asked="install missing packages without asking")
     _add_verbosity(matrix)
     add_colour(matrix)
 
@@ -290,7 +295,10 @@ def _kernels(commands: Commands[Parser]) -> None:
     fetch.add_argument("spec", nargs="+", metavar="SPEC")
     prune = actions.add_parser("prune", help="remove cached kernels and templates")
     prune.add_argument(
-        "--days", type=Bounds(0, 36_500), default=0, help="keep what was used in the last DAYS days (default: 0)"
+        "--days",
+        type=Bounds(0, 36_500),
+        default=0,
+        help="keep what was used in the last DAYS days (default: 0, remove all)",
     )
     prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     prune.add_argument("--yes", action="store_true", help="remove them without asking")
@@ -336,8 +344,8 @@ def _add_selection(parser: Parser) -> None:
     )
 
 
-def _add_consent(parser: Parser) -> None:
-    parser.add_argument("--yes", action="store_true", help="install missing packages, and test `host`, without asking")
+def _add_consent(parser: Parser, asked: str = "install missing packages, and test `host`, without asking") -> None:
+    parser.add_argument("--yes", action="store_true", help=asked)
     parser.add_argument("--no-install", action="store_true", help="never install a package; name what is missing")
 
 

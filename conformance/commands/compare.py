@@ -15,6 +15,7 @@ from pathlib import Path
 from common import foreign
 from common.errors import ExitCode, UsageError
 from common.say import add, hush, note
+from common.words import counted
 from conformance.compare.again import CLONES, Repeater, Tries
 from conformance.compare.classify import classify
 from conformance.compare.identity import unlike
@@ -195,8 +196,8 @@ def _repeat(kernels: Mapping[str, Kernel], again: list[Case], asked: _Asked) -> 
     pool = MachinePool(kernels, asked.run.machine)
     for side in kernels:
         pool.prepare(side, asked.progress)
-    count = f"{len(again)} differing case{'s' * (len(again) != 1)}"
-    asked.progress(f"repeating {count} {asked.again} time{'s' * (asked.again != 1)} on each kernel")
+    count = counted(len(again), "differing case")
+    asked.progress(f"repeating {count} {counted(asked.again, 'time')} on each kernel")
     expires = expiry(asked.run.deadline, process_began())
     repeater = Repeater(kernels, asked.run.machine, asked.run.lists, asked.workers, expires)
     return repeater.tries(again, asked.again, _tenths(asked.progress))

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.errors import UsageError
 from common.say import note, put
+from common.words import counted
 from conformance.expect.verified import newest_known
 from conformance.judge.catalogue import AffectedRange, Defect, catalogue, on
 from conformance.model import MAINLINE
@@ -76,7 +77,7 @@ def _version(options: argparse.Namespace) -> Version | None:
 def _title(chosen: Sequence[Defect], version: Version | None) -> str:
     where = f" on {version}" if version else ""
     still = sum(each.open for each in chosen)
-    count = f"{len(chosen)} known defect{'s' * (len(chosen) != 1)}{where}"
+    count = f"{counted(len(chosen), 'known defect')}{where}"
     return f"{count}, {still} of them still in {newest_known()}"
 
 

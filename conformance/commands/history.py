@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError, print_error
 from common.say import put, say
+from common.words import counted
 from conformance.nightly.history import LEGEND, Build, CaseHistory, histories
 from conformance.report.events import NAME
+from conformance.report.findings import lacks
 from conformance.report.stored_runs import StoredRun, stored_runs
 from conformance.report.style import WIDTH, Style
 
@@ -23,8 +25,11 @@ _WIDEST = 40
 
 
 def history(options: argparse.Namespace) -> int:
-    """Print the history of the cases; returns 0 unless there is nothing to read."""
-    found = stored_runs(Path(options.folder))
+    """Print the history of the cases; returns 0 unless a log cannot be read, and 128 then."""
+    damaged: list[UsageError] = []
+    found = stored_runs(Path(options.folder), damaged.append)
+    if not found and damaged:
+        raise damaged[0]
     if not found:
         raise UsageError(
             f"no {NAME} below {options.folder}", hint="give a folder that holds results folders, e.g. conform-results"
@@ -33,9 +38,11 @@ def history(options: argparse.Namespace) -> int:
     chosen = [each for each in histories([stored.run for stored in found]) if _wanted(each, options)]
     if options.json:
         say(json.dumps(_object(found, chosen)))
-        return 0
-    put(history_lines(found, chosen, Style.of(sys.stdout)), sys.stdout)
-    return 0
+    else:
+        put(history_lines(found, chosen, Style.of(sys.stdout)), sys.stdout)
+    for error in damaged:
+        print_error(error)
+    return int(ExitCode.BROKEN if damaged else ExitCode.OK)
 
 
 def history_lines(found: Sequence[StoredRun], chosen: Sequence[CaseHistory], style: Style) -> Iterator[str]:
@@ -43,8 +50,10 @@ def history_lines(found: Sequence[StoredRun], chosen: Sequence[CaseHistory], sty
     for number, stored in enumerate(found, start=1):
         run = stored.run
         bad, total = len(run.unexpected()), sum(run.counts().values())
-        kernels = f"{len(run.slugs)} kernel{'s' * (len(run.slugs) != 1)}"
+        kernels = counted(len(run.slugs), "kernel")
         yield style.cut(f"{number:3}  {run.start.started}  {kernels}, {total} cases, {bad} unexpected", WIDTH)
+        for lack in lacks(run):
+            yield from style.wrap(lack, first="     INCOMPLETE: ")
         for fact in news(found, number - 1):
             yield from style.wrap(fact, first="     ")
     yield from ("", *style.wrap(LEGEND))
@@ -63,7 +72,10 @@ def history_lines(found: Sequence[StoredRun], chosen: Sequence[CaseHistory], sty
 def _object(found: Sequence[StoredRun], chosen: Sequence[CaseHistory]) -> dict[str, object]:
     """Return the runs, and each case's verdict on each kernel in each run; null where it did not run."""
     return {
-        "nights": [{"folder": str(stored.path), "started": stored.run.start.started} for stored in found],
+        "nights": [
+            {"folder": str(stored.path), "started": stored.run.start.started, "incomplete": lacks(stored.run)}
+            for stored in found
+        ],
         "cases": [
             {
                 "id": case.id,
@@ -115,6 +127,6 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _numbers(case: CaseHistory) -> str:
-    flips = f"{case.flips} flip{'s' * (case.flips != 1)}{_why(case)}" if case.flips else ""
+    flips = f"{counted(case.flips, 'flip')}{_why(case)}" if case.flips else ""
     flakes = f"flaky {case.flaky} of {len(case.judged)} ({case.flake_rate:.0%})" if case.flaky else ""
     return ", ".join(filter(None, (flips, flakes)))

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.errors import UsageError
+from common.errors import ExitCode, UsageError, print_error
 from common.say import add
-from conformance.report.events import NAME, EventLog, Run, encode, read
+from conformance.report.events import NAME, EventLog, Run, encode, interrupted, read
 from conformance.report.exit_code import exit_code_of
 from conformance.report.merge import merged
 from conformance.report.style import Style
@@ -24,12 +24,15 @@ from conformance.run.shard import Shard
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Write the merged results, and return the exit code of the merged run; 125 if a share is missing."""
+    """Write the merged results, and return the exit code of the merged run.
+
+    It is at least 125 if a share is missing, and 128 if a log cannot be read; the others are merged all the same.
+    """
     output = Path(options.output)
     paths = [Path(each) for each in options.directory]
     if any(os.path.realpath(_log(path)) == os.path.realpath(_log(output)) for path in paths):
         raise UsageError(f"--output {output} is one of the runs to merge", hint="choose another folder")
-    runs = [read(path) for path in paths]
+    paths, runs, damaged = _read(paths)
     _check_distinct(paths, runs)
     lacking = missing(runs)
     origins: dict[str, EvidenceOrigin] = {}
@@ -37,6 +40,8 @@ def merge(options: argparse.Namespace) -> int:
     run = merged([marked(run, folder, origins) for run, folder in zip(runs, folders, strict=True)])
     run.start = replace(run.start, shard="", missing=tuple(map(str, lacking)))
     code = exit_code_of(run)
+    if damaged and code is not ExitCode.UNEXPECTED:
+        code = ExitCode.BROKEN
     if run.finish is not None:
         run.finish = replace(run.finish, exit_code=int(code))
     with Claim(output, option="--output"):
@@ -45,7 +50,23 @@ def merge(options: argparse.Namespace) -> int:
     style = Style.of(sys.stdout)
     lines = [line for note in _notes(paths, runs, left) for line in style.wrap(note, first="Note: ")]
     add([*lines, *verdict_lines(run, style), *closing_lines(output, run, resumable=False)], sys.stdout)
+    for error in damaged:
+        print_error(error)
     return int(code)
+
+
+def _read(paths: Sequence[Path]) -> tuple[list[Path], list[Run], list[UsageError]]:
+    """Return the logs that can be read, their runs, and the errors of the others; raises the error if none can."""
+    readable, runs, damaged = [], [], []
+    for path in paths:
+        try:
+            runs.append(read(path))
+            readable.append(path)
+        except UsageError as error:
+            damaged.append(error)
+    if not runs:
+        raise damaged[0]
+    return readable, runs, damaged
 
 
 def _check_distinct(paths: Sequence[Path], runs: Sequence[Run]) -> None:
@@ -63,6 +84,9 @@ def _notes(paths: Sequence[Path], runs: Sequence[Run], left: Sequence[str]) -> I
     if len(suites) > 1:
         named = ", ".join(f"{commit} ({path})" for commit, path in reversed(suites.items()))
         yield f"these runs are of {len(suites)} versions of the suite, which may judge differently: {named}"
+    for path, run in zip(paths, runs, strict=True):
+        if interrupted(run):
+            yield f"the run in {path}{f', shard {run.start.shard},' if run.start.shard else ''} was interrupted"
     if left:
         more = f"; and {len(left) - 1} more" if len(left) > 1 else ""
         yield f"some evidence was not copied: {left[0]}{more}"

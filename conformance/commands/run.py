@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from common.errors import ExitCode, UsageError
+from common.errors import ExitCode
 from common.say import add
 from conformance.report.events import Run
 from conformance.report.live import choose
@@ -42,6 +42,7 @@ def run(options: argparse.Namespace, parse: Parse) -> int:
             asked = options
             options, before = resume.recall(options.resume, _only_resuming(options, parse))
             options.verbosity, options.yes = asked.verbosity, asked.yes
+            options.conform_results = asked.resume
         elif options.conform_results:
             claim = stack.enter_context(Claim(Path(options.conform_results)))
         elif not lists:
@@ -84,11 +85,5 @@ def swapped(code: ExitCode) -> ExitCode:
 
 def _only_resuming(options: argparse.Namespace, parse: Parse) -> Parse:
     """Return the parser for the resumed run's command line; UsageError if this command line has other options."""
-    looks = ("color", "verbosity", "yes", "no_install")
-    alone = parse(["run", "--resume", options.resume])
-    if any(value != getattr(alone, name) for name, value in vars(options).items() if name not in looks):
-        raise UsageError(
-            "--resume continues a run with the options it was started with, and takes no others",
-            hint=f"./conform run --resume {options.resume}",
-        )
+    resume.check_alone(options, parse(["run", "--resume", options.resume]), "run")
     return parse

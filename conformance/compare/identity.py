@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from common.errors import HostError
+from common.words import counted
 from conformance.judge.needs import symbols_needed
 from conformance.report.events import KernelEvent
 from kernels.kernel import Kernel
@@ -49,7 +50,7 @@ def _symbols(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[str]:
     telling = [name for name in differing if name in needed or len(differing) <= _SHOWN]
     named = ", ".join(f"{name} {base.get(name, 'n')} -> {head.get(name, 'n')}" for name in telling)
     which = named if len(telling) == len(differing) else f"of those that cases need: {named or 'none'}"
-    yield f"{len(differing)} configuration symbol{'s' * (len(differing) != 1)}; {which}"
+    yield f"{counted(len(differing), 'configuration symbol')}; {which}"
 
 
 def _commits(base: Mapping[str, str], head: Mapping[str, str]) -> Iterator[str]:

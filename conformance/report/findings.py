@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from common.words import counted
 from conformance.groups.redirect.outcomes import OTHER
 from conformance.judge.klog import is_header
 from conformance.model import TryEntry, Verdict
@@ -45,7 +46,7 @@ def verdict(run: Run) -> tuple[str, bool]:
     bad, infra = len(run.unexpected()), run.counts()[Verdict.INFRA]
     dead = [_short(run.kernel(slug).title) for slug in run.slugs if run.kernel(slug).error]
     stopped = "Interrupted: " if interrupted(run) else ""
-    lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or f"{infra} case{'s' * (infra != 1)}"
+    lost = f"{len(dead)} kernels" if len(dead) > 1 else "".join(dead) or counted(infra, "case")
     absent = _absent(run)
     if bad > infra:
         others = [f"{lost} could not be judged"] * bool(dead) + [absent] * bool(absent)
@@ -55,12 +56,26 @@ def verdict(run: Run) -> tuple[str, bool]:
     if stopped:
         return "Interrupted, nothing unexpected so far.", False
     if unseen := run.unseen():
-        return f"{unseen} case{'s' * (unseen != 1)} never ran.", False
+        return f"{counted(unseen, 'case')} never ran.", False
     if not any(each is not Verdict.SKIP for each in run.counts()):
         return "Nothing was judged.", False
     if absent:
         return f"{absent[0].upper()}{absent[1:]}, nothing unexpected in the others.", False
     return f"Nothing unexpected{f' in shard {run.start.shard}' if run.start.shard else ''}.", True
+
+
+def lacks(run: Run) -> list[str]:
+    """Say what a run was to judge and did not, a sentence each; empty for a run that judged everything.
+
+    History needs it: such a run may have no unexpected case, and says nothing good about the kernel all the same.
+    """
+    infra, unseen, absent = run.counts()[Verdict.INFRA], run.unseen(), _absent(run)
+    found = ["the run has no end: it still runs, or was killed"] if run.finish is None else []
+    found += ["the run was interrupted"] * (interrupted(run) and not found)
+    found += [f"{kernel.title} was not judged: {kernel.error}" for kernel in map(run.kernel, run.slugs) if kernel.error]
+    found += [f"{counted(infra, 'case')} could not be judged"] * bool(infra)
+    found += [f"{counted(unseen, 'case')} never ran"] * bool(unseen)
+    return found + [absent] * bool(absent)
 
 
 def _absent(run: Run) -> str:
@@ -74,7 +89,7 @@ def tally(run: Run) -> tuple[str, list[str]]:
     """Return the number of cases, and of each verdict."""
     counts = run.counts()
     total = sum(counts.values())
-    cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{total} case{'s' * (total != 1)}:"
+    cases = f"{total} of {total + run.unseen()} cases:" if run.unseen() else f"{counted(total, 'case')}:"
     facts = [f"{counts[each]} {each}" for each in Verdict if counts[each]] or ["none judged"]
     return cases, facts + ([f"{run.finish.seconds:.1f} s"] if run.finish else [])
 

@@ -181,7 +181,8 @@ class PlainReporter:
         assert self._run is not None
         self._run.add(event)
         machine = f"{event.machine} under {event.accelerator}" if event.machine else event.error
-        self._say(self._style.wrap(f"{event.title}: {event.release}, {machine}", then="  "))
+        facts = ", ".join(filter(None, (event.release, machine)))
+        self._say(self._style.wrap(f"{event.title}: {facts}", then="  "))
 
     @_never_raises
     def case(self, event: CaseEvent) -> None:

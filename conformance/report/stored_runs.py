@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ class StoredRun:
     run: Run
 
 
-def stored_runs(folder: Path) -> list[StoredRun]:
+def stored_runs(folder: Path, unreadable: Callable[[UsageError], None]) -> list[StoredRun]:
     """Read every log below a folder, in the order in which the runs began; none if there is no folder.
 
-    UsageError names a log that cannot be read. One without its first line was killed before it began, and is left out.
+    `unreadable` is called with the error of each log that cannot be read. A log without its first line, of a run that
+    was killed before it began, is left out silently.
     """
     found = []
     try:
@@ -32,7 +34,7 @@ def stored_runs(folder: Path) -> list[StoredRun]:
     for path in logs:
         try:
             found.append(StoredRun(path.parent, read(path)))
-        except UsageError:
+        except UsageError as error:
             if not path.is_file() or path.stat().st_size:
-                raise
+                unreadable(error)
     return sorted(found, key=lambda stored: (stored.run.start.started, str(stored.path)))

@@ -20,7 +20,7 @@ from common.errors import HostError, UsageError
 from common.program import here
 from conformance.model import Verdict
 from conformance.report import summary
-from conformance.report.events import NAME, CaseEvent, Run
+from conformance.report.events import NAME, CaseEvent, Run, RunEvent, decode
 
 FOLDER = "conform-results"
 """Below the current directory; has a folder for each run without --results."""
@@ -31,6 +31,10 @@ _IGNORE = ".gitignore"
 _COMPARISON = "comparison.json"
 _SIDES = ("base", "head")
 """The folders that `compare` writes: the results of each side."""
+RESUMABLE = ("run", "matrix")
+"""The commands that have --resume."""
+_FIRST_LINE = 1 << 20
+"""Bytes that are read of a log's first line."""
 _RESULTS = "--results"
 """The option that names a results folder."""
 
@@ -52,9 +56,10 @@ class Claim:
         self._lock = _lock(path, elsewhere)
         if not again and _used(path):
             self.release()
+            resuming = f"; an interrupted run is continued with: {resume_command(path)}" * (option == _RESULTS)
             raise UsageError(
                 f"{path} already holds the results of a run",
-                hint=f"{elsewhere}; an interrupted run is continued with: {resume_command(path)}",
+                hint=f"{elsewhere}{resuming}",
             )
 
     def release(self) -> None:
@@ -135,8 +140,19 @@ def located(run: Run, folder: Path) -> Run:
 
 
 def resume_command(folder: Path) -> str:
-    """Return the command that continues the run in a folder."""
-    return f"./conform run --resume {shlex.quote(os.fspath(folder))}"
+    """Return the command that continues the run in a folder: the one that made it."""
+    return f"./conform {_maker(folder)} --resume {shlex.quote(os.fspath(folder))}"
+
+
+def _maker(folder: Path) -> str:
+    """Return which resumable command began the log in a folder; `run` if the log does not say."""
+    try:
+        with (folder / NAME).open("rb") as file:
+            start = decode(file.readline(_FIRST_LINE))
+    except (OSError, ValueError):
+        return RESUMABLE[0]
+    made_by = start.command[1:2] if isinstance(start, RunEvent) else ()
+    return made_by[0] if made_by and made_by[0] in RESUMABLE else RESUMABLE[0]
 
 
 def _make(path: Path, elsewhere: str) -> bool:

@@ -12,20 +12,27 @@ from common.errors import UsageError
 from conformance.model import Verdict
 from conformance.report.events import Run, read
 from conformance.run.provenance import suite_commit
+from conformance.run.results import RESUMABLE, resume_command
 from kernels.kernel import Kernel
 
+_LOOKS = ("color", "verbosity", "yes", "no_install")
+"""Options that change no verdict."""
 _NEW_RUN_HINT = "start a new run, with another --results DIR"
 
 
-def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) -> tuple[argparse.Namespace, Run]:
+def recall(
+    folder: str, parse: Callable[[Sequence[str]], argparse.Namespace], command: str = "run"
+) -> tuple[argparse.Namespace, Run]:
     """Return the options of the run in a results folder, as `parse` reads them, and its results so far.
 
-    UsageError where it was not a `conform run`, or another suite's.
+    UsageError where the run was not made by `command`, which is run or matrix, or was made by another suite.
     """
     run = read(Path(folder))
     program, *words = run.start.command
-    if Path(program).name != "conform" or words[:1] != ["run"]:
-        raise UsageError(f"the run in {folder} was not made by ./conform run", hint=_NEW_RUN_HINT)
+    made_by = words[0] if words and Path(program).name == "conform" else ""
+    if made_by != command:
+        hint = resume_command(Path(folder)) if made_by in RESUMABLE else _NEW_RUN_HINT
+        raise UsageError(f"the run in {folder} was not made by ./conform {command}", hint=hint)
     if (run.start.suite_commit, run.start.bpf_objects) != (suite_commit(), object_hashes()):
         was, now = run.start.suite_commit or "of an unknown commit", suite_commit() or "of an unknown commit"
         differs = f"with suite {was}, this is {now}" if was != now else "with other BPF programs"
@@ -33,9 +40,7 @@ def recall(folder: str, parse: Callable[[Sequence[str]], argparse.Namespace]) ->
             f"the run in {folder} was started {differs}",
             hint=f"check out that version of the suite, or {_NEW_RUN_HINT}",
         )
-    options = parse(words)
-    options.conform_results = folder
-    return options, run
+    return parse(words), run
 
 
 def done(run: Run) -> frozenset[str]:
@@ -53,6 +58,22 @@ def seconds_of(run: Run) -> float:
     """Return the seconds that a run has taken so far, by its log."""
     last = max((case.at for cases in run.cases.values() for case in cases), default=0.0)
     return max(last, run.finish.seconds if run.finish is not None else 0.0)
+
+
+def check_alone(options: argparse.Namespace, alone: argparse.Namespace, command: str) -> None:
+    """Raise UsageError if `options` has more than `alone`, the options of a command line with --resume only."""
+    if any(value != getattr(alone, name) for name, value in vars(options).items() if name not in _LOOKS):
+        raise UsageError(
+            "--resume continues a run with the options it was started with, and takes no others",
+            hint=f"./conform {command} --resume {options.resume}",
+        )
+
+
+def check_specs(run: Run, specs: Mapping[str, str], source: str) -> None:
+    """Raise UsageError unless `specs`, which `source` names now, are those with which the run was started."""
+    was = {*run.start.selected, *run.kernels}
+    if not was <= set(specs):
+        raise UsageError(f"{source} no longer names the kernels of the interrupted run", hint=_NEW_RUN_HINT)
 
 
 def check_kernels(run: Run, kernels: Mapping[str, Kernel]) -> None:

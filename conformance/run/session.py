@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 from common.errors import ExitCode, HostError, UnreadError, UsageError
 from common.say import guarded
+from common.words import counted
 from conformance.groups import cases
 from conformance.report.live import check_heard
 from conformance.run.deadline import too_late
@@ -35,7 +36,7 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
         recorder.open_log()
         make_ready(recorder, specs, asked.machine, start_ahead=few and not (options.n or options.pytest_arguments))
     if chosen is not None and not native:
-        recorder.phase(f"collecting {count(chosen)} case{'s' * (count(chosen) != 1)}")
+        recorder.phase(f"collecting {counted(count(chosen), 'case')}")
     # Imported only now, while the machine starts: pytest takes a tenth of a second to import.
     from conformance.run.pytest_run import run
 

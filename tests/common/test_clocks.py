@@ -16,7 +16,7 @@ WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetim
 
 ALLOWED = {
     "conformance/commands/boundaries.py:_prove": "the date of a proof",
-    "conformance/commands/matrix.py:matrix": "the seed of the day",
+    "conformance/commands/matrix.py:_seed": "the seed of the day",
     "conformance/commands/matrix.py:_new_results": "the name of a folder",
     "conformance/run/provenance.py:run_event": "when the run began, for its readers",
     "conformance/run/results.py:new_folder": "the name of a folder",

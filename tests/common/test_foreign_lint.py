@@ -53,7 +53,7 @@ ALLOWED = {
     "common/cache.py:build": "JSON for ourselves",
     "common/cache.py:write": "JSON for ourselves",
     "conformance/commands/benchmark.py:benchmark": "our own figures",
-    "conformance/commands/matrix.py:matrix": "a report",
+    "conformance/commands/matrix.py:_judged": "a report",
     "conformance/host/setup.py:_make": "our own path",
     "conformance/host/setup.py:_logged": "pip's and apt's output, to their log",
     "conformance/commands/teeth.py:teeth": "a report",

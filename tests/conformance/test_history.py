@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from conformance.model import Verdict
 from conformance.nightly.history import SIGNS, CaseHistory, histories
-from conformance.report.events import NAME, CaseEvent, EventLog, KernelEvent, Run, RunEvent
+from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent
 from conformance.report.stored_runs import stored_runs
-from tests.conformance.conform import conform
+from tests.conformance.conform import conform, reraise
 
 VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
 KERNEL = KernelEvent(spec="debian:6.12", slug="debian-6.12", release="6.12.107+deb12-amd64")
@@ -21,12 +22,15 @@ KERNEL = KernelEvent(spec="debian:6.12", slug="debian-6.12", release="6.12.107+d
 
 def run_of(number: int, **signs: str) -> Run:
     """Make a run over one kernel from case names and their signs; `~` is a fail that did not come back."""
-    run = Run(RunEvent(started=f"2026-11-{number:02}T01:00:00Z", command=("./conform",), selected={KERNEL.slug: 9}))
+    run = Run(
+        RunEvent(started=f"2026-11-{number:02}T01:00:00Z", command=("./conform",), selected={KERNEL.slug: len(signs)})
+    )
     run.add(KERNEL)
     for name, sign in signs.items():
         verdict = VERDICTS.get(sign, Verdict.FAIL)
         case = CaseEvent(kernel=KERNEL.slug, group="redirect", name=name, id=f"redirect/{name}", verdict=verdict)
         run.add(replace(case, flaky=sign == "~"))
+    run.add(FinishEvent(exit_code=0, seconds=1.0))
     return run
 
 
@@ -66,13 +70,15 @@ def test_the_flake_rate_counts_only_verdicts_about_the_kernel() -> None:
 
 
 def write(folder: Path, runs: Sequence[Run]) -> None:
-    """Write a log for each run, the newest first by name."""
+    """Write a whole log for each run, the newest first by name."""
     for number, run in enumerate(runs):
         with EventLog(folder / f"{9 - number}" / NAME) as log:
             log.write(run.start)
             log.write(run.kernel(KERNEL.slug))
             for case in run.cases.get(KERNEL.slug, ()):
                 log.write(case)
+            if run.finish is not None:
+                log.write(run.finish)
 
 
 def test_runs_are_ordered_by_when_they_began(tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_runs_are_ordered_by_when_they_began(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / NAME).touch()
 
-    assert [each.run.start.started[8:10] for each in stored_runs(tmp_path)] == ["01", "02"]
+    assert [each.run.start.started[8:10] for each in stored_runs(tmp_path, reraise)] == ["01", "02"]
 
 
 def test_what_is_printed(tmp_path: Path) -> None:
@@ -110,6 +116,45 @@ def test_what_is_printed(tmp_path: Path) -> None:
     ]
     everything = conform("history", str(tmp_path), "--all", "--case", "*/a", cwd=tmp_path)
     assert everything.stdout.splitlines()[8:] == ["", "redirect/a", "  debian:6.12  ..."]
+
+
+def test_a_night_that_judged_too_little_is_not_green(tmp_path: Path) -> None:
+    """A dead kernel, a missing share, cases without a verdict and an early end are named below the night."""
+    whole, dead, share, late, killed, stopped = (run_of(number, a=".") for number in range(1, 7))
+    dead.kernels[KERNEL.slug] = replace(KERNEL, error="it does not boot")
+    share.start = replace(share.start, missing=("2/4", "3/4"))
+    late.start = replace(late.start, selected={KERNEL.slug: 3})
+    late.add(replace(late.cases[KERNEL.slug][0], name="b", id="redirect/b", verdict=Verdict.INFRA))
+    late.add(FinishEvent(exit_code=125, seconds=1.0))
+    killed.finish = None
+    stopped.finish = FinishEvent(exit_code=129, seconds=1.0, interrupted=True)
+    write(tmp_path, [whole, dead, share, late, killed, stopped])
+
+    lines = conform("history", str(tmp_path), cwd=tmp_path).stdout.splitlines()
+
+    assert [(lines[at - 1][2], line) for at, line in enumerate(lines) if "INCOMPLETE" in line] == [
+        ("2", "     INCOMPLETE: debian:6.12 was not judged: it does not boot"),
+        ("3", "     INCOMPLETE: shards 2/4, 3/4 are missing"),
+        ("4", "     INCOMPLETE: 1 case could not be judged"),
+        (" ", "     INCOMPLETE: 1 case never ran"),
+        ("5", "     INCOMPLETE: the run has no end: it still runs, or was killed"),
+        ("6", "     INCOMPLETE: the run was interrupted"),
+    ]
+    found = json.loads(conform("history", str(tmp_path), "--json", cwd=tmp_path).stdout)
+    assert [len(night["incomplete"]) for night in found["nights"]] == [0, 1, 1, 2, 1, 1]
+
+
+def test_a_damaged_log_does_not_hide_the_others(tmp_path: Path) -> None:
+    """It is named with its line, the other runs are shown, and the exit code is no success."""
+    write(tmp_path, [run_of(1, a="."), run_of(2, a="F")])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / NAME).write_text("nonsense\n")
+
+    done = conform("history", str(tmp_path), cwd=tmp_path)
+
+    assert done.returncode == 128
+    assert "debian:6.12  .F  1 flip" in done.stdout
+    assert done.stderr.startswith(f"conform: {tmp_path}/bad/{NAME}, line 1: not JSON")
 
 
 def test_what_changed_when_a_case_flipped(tmp_path: Path) -> None:

@@ -213,6 +213,36 @@ class TestMerge:
         assert done.returncode == 0, done.stdout
         assert done.stdout.startswith("Nothing unexpected. 13 cases")
 
+    def test_a_damaged_log_costs_only_itself(self, tmp_path: Path) -> None:
+        """It is named with its line; the others are merged, and the merged run is no success."""
+        parts = [write(tmp_path / "1", "1/2", NAMES[:5]), write(tmp_path / "2", "2/2", NAMES[5:])]
+        (tmp_path / "2" / NAME).write_text("nonsense\n")
+
+        done = conform("merge", *parts, "--output", "whole", cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert done.stdout.startswith("Shard 2/2 is missing, nothing unexpected in the others. 5 cases")
+        assert done.stderr.startswith(f"conform: {tmp_path}/2/{NAME}, line 1: not JSON")
+        finish = read(tmp_path / "whole").finish
+        assert finish is not None
+        assert finish.exit_code == 128
+        write(tmp_path / "1b", "1/2", NAMES[:5], Verdict.FAIL)
+        assert conform("merge", "1b", "2", "--output", "worse", cwd=tmp_path).returncode == 1
+        assert conform("merge", "2", "--output", "none", cwd=tmp_path).returncode == 128
+        assert not (tmp_path / "none").exists()
+
+    def test_an_interrupted_share_is_named(self, tmp_path: Path) -> None:
+        """The reader learns which machine to look at."""
+        parts = [write(tmp_path / "1", "1/2", NAMES[:5]), write(tmp_path / "2", "2/2", NAMES[5:])]
+        log = tmp_path / "2" / NAME
+        log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+
+        done = conform("merge", *parts, "--output", "whole", cwd=tmp_path)
+
+        said = " ".join(done.stdout.split())
+        assert f"Note: the run in {tmp_path}/2, shard 2/2, was interrupted" in said
+        assert "/1, shard" not in said
+
     def test_a_share_is_not_the_whole(self, tmp_path: Path) -> None:
         """Reports name the share, alone and merged; a failure does not hide that another share is missing."""
         part = write(tmp_path / "1", "1/2", NAMES[:5])
@@ -254,6 +284,19 @@ class TestMerge:
 
         assert conform("merge", part, "--output", "1", cwd=tmp_path).returncode == 128
         assert len(read(Path(part)).cases[KERNEL.slug]) == 12
+
+    def test_a_folder_with_results(self, tmp_path: Path) -> None:
+        """The hint is about --output: `merge` resumes nothing."""
+        write(tmp_path / "1", "1/2", NAMES[:5])
+        write(tmp_path / "2", "2/2", NAMES[5:])
+
+        done = conform("merge", "1", "--output", "2", cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert done.stderr.splitlines() == [
+            "conform: 2 already holds the results of a run",
+            "  hint: choose another folder with --output DIR",
+        ]
 
     @pytest.mark.parametrize("name", ["loop", "x" * 300])
     def test_a_folder_that_cannot_be(self, name: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from common.errors import HostError, UsageError
 from conformance import cli
 from conformance.report.events import NAME, EventLog, FinishEvent, Run, RunEvent, read
 from conformance.run.recorder import RunRecorder
-from conformance.run.results import Claim, closing_lines, new_folder
+from conformance.run.results import Claim, closing_lines, new_folder, resume_command
 from tests.conformance import report_runs
 from tests.conformance.conform import command, conform, environment
 
@@ -196,6 +196,16 @@ class TestTheLastLines:
         assert closing_lines(tmp_path, None) == []
         begun(tmp_path)
         assert f"resume:  ./conform run --resume {tmp_path}" in closing_lines(tmp_path, None)
+
+    def test_the_command_that_resumes_is_the_one_that_began(self, tmp_path: Path) -> None:
+        """`matrix` has its own; whatever else a log says, `run` is named."""
+        log = begun(tmp_path) / NAME
+        for made_by, named in (("matrix", "matrix"), ("; rm -rf /", "run"), ("", "run")):
+            log.write_text(log.read_text().replace('"run","--kernel"', f'"{made_by}","--kernel"'))
+            assert resume_command(tmp_path) == f"./conform {named} --resume {tmp_path}"
+            begun(tmp_path)
+        log.write_bytes(b"\xff" * 100)
+        assert resume_command(tmp_path) == f"./conform run --resume {tmp_path}"
 
 
 def test_evidence_is_named_relative_to_the_reader(

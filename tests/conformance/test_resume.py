@@ -41,12 +41,12 @@ class TestRecall:
     """The facts about the interrupted run, from its log."""
 
     def test_options_are_those_of_the_run(self, tmp_path: Path) -> None:
-        """Kernels and selection come from the log, the folder from the new command line."""
+        """Kernels and selection come from the log."""
         _log(tmp_path, _case("a"))
 
         options, run = resume.recall(str(tmp_path), cli.parse)
 
-        assert (options.conform_kernel, options.k, options.conform_results) == (["host"], "tcp", str(tmp_path))
+        assert (options.conform_kernel, options.k) == (["host"], "tcp")
         assert len(run.cases["host"]) == 1
 
     @pytest.mark.parametrize(
