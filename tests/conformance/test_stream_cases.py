@@ -78,3 +78,13 @@ def test_messages_are_recognized() -> None:
     assert named([b"", "!EFAULT", "!EFAULT"], parts) == "empty + EFAULT"
     assert named([], parts) == "nothing"
     assert named([b"stranger"], parts) == "8 bytes never sent"
+
+
+@pytest.mark.parametrize("sent_before", [0, 60, 250, 300, 65_530])
+def test_a_piece_ends_where_the_next_message_begins(sent_before: int) -> None:
+    """The byte behind a piece may be equal to the first byte of what follows: the name must not depend on that."""
+    message(4 * sent_before)
+    for _ in range(500):
+        stream = message(50)
+        parts = {f"r{number + 1}": stream[number * 10 :][:10] for number in range(5)}
+        assert named([stream[10:45] * 3], parts) == " + ".join(["r2 + r3 + r4 + r5[0:5]"] * 3)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count, groupby, islice
 
 from conformance.guestlib.traffic import Messages
@@ -41,9 +41,18 @@ def _recognised(data: bytes, parts: Mapping[str, bytes]) -> Iterator[str]:
         if not length:
             yield f"{len(data)} bytes never sent"
             return
+        length = _until_next(data, length, parts.values())
         whole = length == len(parts[name])
         yield name if whole else f"{name}[{start}:{start + length}]"
         data = data[length:]
+
+
+def _until_next(data: bytes, length: int, parts: Collection[bytes]) -> int:
+    """Return the length of a piece, shorter by the bytes that were equal by chance and begin another part."""
+    for less in range(min(_WORD.size, length)):
+        if any(data.startswith(part[: _WORD.size], length - less) for part in parts):
+            return length - less
+    return length
 
 
 def _match(data: bytes, name: str, part: bytes) -> tuple[str, int, int]:
