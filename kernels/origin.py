@@ -23,6 +23,8 @@ Progress = Callable[[str], None]
 
 DAY = 24 * 3600.0
 SUBMODULE = "160000 "
+_TOP = "Kbuild"
+"""A file at the top of each version of Linux, and hardly of anything else."""
 """The mode of a submodule's commit in a tree."""
 
 
@@ -64,8 +66,8 @@ def _of_repository(spec: Spec) -> Origin:
             title += " with uncommitted changes"
             facts["uncommitted"] = f"tree {tree[:12]}"
     _check_whole(spec, commit)
-    if "Kbuild" not in repository.run("ls-tree", "--name-only", tree).splitlines():
-        raise UsageError(f"{spec.text}: {top} is not a kernel tree", hint="give the top of a git repository of Linux")
+    if _TOP not in repository.run("ls-tree", "--name-only", tree).splitlines():
+        raise _not_linux(spec)
     return Origin(str(top), f"{top.name} at {title}", tree, repository, facts)
 
 
@@ -97,6 +99,16 @@ def commit_of(spec: Spec) -> str:
         raise UsageError(
             f"{spec.wanted} has no commit {wanted}", hint=f"git -C {spec.wanted} log --oneline; perhaps fetch it first"
         ) from error
+
+
+def check_linux(spec: Spec, commit: str) -> None:
+    """Raise UsageError unless a commit of a `tree:` spec's repository is one of Linux."""
+    if _TOP not in _ask(spec, "ls-tree", "--full-tree", "--name-only", commit).splitlines():
+        raise _not_linux(spec)
+
+
+def _not_linux(spec: Spec) -> UsageError:
+    return UsageError(f"{spec.wanted} is not a kernel tree", hint="give the top of a git repository of Linux")
 
 
 def _working_tree(spec: Spec, objects: Path, repository: Repository) -> str:

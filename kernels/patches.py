@@ -22,6 +22,16 @@ _MAIL = re.compile(rb"^(From |Subject: )", re.MULTILINE)
 _DIFF = re.compile(rb"^(diff --git |--- \S)", re.MULTILINE)
 
 
+_NO_DIFF_HINT = "give a diff, a mail with one, or an mbox of such mails"
+
+
+def check_patch(path: Path) -> None:
+    """Raise UsageError for a file that cannot be a patch: without a mail, and without a diff."""
+    data = _content(path)
+    if not _is_mail(data) and not _DIFF.search(data):
+        raise UsageError(f"{path} holds no diff", hint=_NO_DIFF_HINT)
+
+
 def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str, tell: Callable[[str], None]) -> str:
     """Return the tree with the patches applied in their order; KernelError names one that does not apply.
 
@@ -35,7 +45,7 @@ def apply(repository: Repository, tree: str, patches: Sequence[Path], title: str
         for place, path in enumerate(patches):
             diffs = [diff for diff in _diffs(repository, path, folder / str(place), tell) if _DIFF.search(diff)]
             if not diffs:
-                raise UsageError(f"{path} holds no diff", hint="give a diff, a mail with one, or an mbox of such mails")
+                raise UsageError(f"{path} holds no diff", hint=_NO_DIFF_HINT)
             for number, diff in enumerate(diffs, 1):
                 try:
                     _apply(repository, index, diff)
@@ -67,7 +77,7 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
     A reply to a mail is not part of the series, even with a diff in it.
     """
     data = _content(path)
-    if not _MAIL.search(data.partition(b"\n\n")[0]):
+    if not _is_mail(data):
         return [data]
     folder.mkdir()
     (folder / "mbox").write_bytes(data)
@@ -88,6 +98,11 @@ def _diffs(repository: Repository, path: Path, folder: Path, tell: Callable[[str
     return [content for _, content in sorted(found, key=lambda each: each[0])]
 
 
+def _is_mail(data: bytes) -> bool:
+    """Return whether a file begins with the header of a mail, whose diff may be encoded."""
+    return _MAIL.search(data.partition(b"\n\n")[0]) is not None
+
+
 def _told(repository: Repository, path: Path, message: Path, diff: Path, mail: bytes) -> str:
     """Have git take a mail apart, into two files and the header, which is returned; UsageError if it cannot."""
     try:
@@ -97,8 +112,12 @@ def _told(repository: Repository, path: Path, message: Path, diff: Path, mail: b
 
 
 def _content(path: Path) -> bytes:
-    """Return a patch, unpacked, with line feeds as in git."""
-    data = path.read_bytes()
+    """Return a patch, unpacked, with line feeds as in git; UsageError if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        hint = "give a diff, a mail or an mbox that you may read"
+        raise UsageError(f"cannot read the patch {path}: {error.strerror}", hint=hint) from error
     try:
         data = unpack.whole(data, _LIMIT) if data[:2] == b"\x1f\x8b" else data
     except (unpack.CorruptError, unpack.TooLargeError) as error:

@@ -41,10 +41,10 @@ def resolve(spec: str, *, refresh: bool = False, progress: Progress | None = Non
 
 
 def find_commit(spec: str) -> None:
-    """Raise UsageError for a spec without a meaning or a missing commit; fetches and builds nothing."""
+    """Raise UsageError for a spec without a meaning, or a commit that is missing or not Linux's; builds nothing."""
     parsed = parse(spec)
     if parsed.source is SpecSource.TREE and shutil.which("git"):
-        origin.commit_of(parsed)
+        origin.check_linux(parsed, origin.commit_of(parsed))
 
 
 def _directory(spec: Spec) -> Kernel:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from common.errors import UsageError
+from kernels.patches import check_patch
 
 FORMS = (
     "debian:VERSION[/cloud], debian:SUITE[/cloud], source:VERSION, tree:PATH[@REV], a directory, a file,"
@@ -111,7 +112,9 @@ def amend(text: str, *, patches: Sequence[str] = (), fragments: Sequence[str] = 
             f"{text} is built already, so it cannot have {options[0]}",
             hint="patches, fragments and presets are for source:VERSION and tree:PATH[@REV]",
         )
-    return ",".join([text, *options])
+    amended = ",".join([text, *options])
+    parse(amended)  # a patch that does not exist must not be noticed after an hour of building the other kernel
+    return amended
 
 
 def _debian(text: str, rest: str) -> Spec:
@@ -140,6 +143,7 @@ def _built(text: str, source: SpecSource, rest: str) -> Spec:
         match key:
             case "patch":
                 patches.append(_file(value, "patch"))
+                check_patch(patches[-1])
             case "config":
                 fragments.append(_file(value, "fragment of a configuration"))
             case "preset":

@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from common.words import counted
 from conformance.compare.model import Change, Comparison, Difference, Side, TryResult
 from conformance.report.bug_report import command_lines
 from conformance.report.events import KernelEvent
@@ -75,7 +76,7 @@ def paragraph(comparison: Comparison) -> list[str]:
     suites = dict.fromkeys(filter(None, comparison.suites))
     suite = f" ({' for base, '.join(suites)}{' for head' * (len(suites) > 1)})" if suites else ""
     sentences = [
-        f"SOCKMAP conformance{suite}, {judged} cases on both kernels: {', '.join(said)}.",
+        f"SOCKMAP conformance{suite}, {counted(judged, 'case')} on both kernels: {', '.join(said)}.",
         f"Base: {_named(comparison.base)}.",
         f"Head: {_named(comparison.head)}.",
     ]

@@ -185,6 +185,15 @@ class TestPackages:
             cli.checked(["kernels", "fetch", "redhat:9"])
         cli.checked(["run", "debian:6.12"])
 
+    def test_a_repository_of_something_else_needs_none(self, tmp_path: Path) -> None:
+        """A repository that does not hold Linux is reported before packages are installed."""
+        subprocess.run(["git", "init", "-q", tmp_path], check=True)
+        who = ("-c", "user.name=a", "-c", "user.email=a@invalid")
+        subprocess.run(["git", "-C", tmp_path, *who, "commit", "-q", "--allow-empty", "-m", "Empty"], check=True)
+
+        with pytest.raises(ConformError, match="is not a kernel tree"):
+            cli.checked(["run", f"tree:{tmp_path}"])
+
     def test_the_launcher_takes_yes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """--yes before the command covers the set-up; removing kernels needs its own --yes."""
         monkeypatch.setenv(YES, "")

@@ -107,7 +107,7 @@ def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second, fragment = tmp_path / "a,b.patch", tmp_path / "fix.patch", tmp_path / "more.config"
     for path in (first, second, fragment):
-        path.touch()
+        path.write_text("--- a/x\n+++ b/x\n")
     text = amend("source:7.3,patch=a,b.patch", patches=["fix.patch"], fragments=[str(fragment)], preset="debug")
     spec = parse(text)
     assert (spec.text, spec.wanted) == (text, "7.3")
@@ -116,3 +116,9 @@ def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert amend("debian:6.12") == "debian:6.12"
     with pytest.raises(UsageError, match=r"debian:6\.12 is built already, so it cannot have patch=fix\.patch"):
         amend("debian:6.12", patches=["fix.patch"])
+    # Before anything is built: the base of a comparison, which has no patch, takes an hour.
+    with pytest.raises(UsageError, match=r"there is no patch 'nosuch\.patch'"):
+        amend("source:7.3", patches=["nosuch.patch"])
+    first.write_text("")
+    with pytest.raises(UsageError, match=r"a,b\.patch holds no diff"):
+        amend("source:7.3", patches=["a,b.patch"])
