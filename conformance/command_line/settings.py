@@ -73,7 +73,10 @@ def _read(file: Path, commands: Mapping[str, Parser]) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}", hint="it holds your defaults; remove it") from error
+        hint = "it holds your defaults; remove it"
+        if isinstance(error, PermissionError):
+            hint = "it holds your defaults; set HOME or XDG_CONFIG_HOME to a folder of this user"
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{file} is not TOML: {error}", hint=_HINT) from error
     for key, value in values.items():

@@ -45,7 +45,7 @@ def _lines(chosen: Sequence[Boundary], specs: Mapping[Version, str], style: Styl
     proved = sum(each.proof() is not None for each in chosen)
     reach = sum(each.pair(list(specs)) is not None for each in chosen)
     yield style.paint(
-        f"{len(chosen)} boundaries after 6.12; {proved} are proved, {reach} have available kernels on both sides",
+        f"{len(chosen)} boundaries after 6.12; proved: {proved}; kernels on both sides are available for {reach}",
         "strong",
     )
     for each in chosen:

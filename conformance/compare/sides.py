@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import INTERRUPTIONS, ConformError, ExitCode, HostError, KernelError, UsageError
-from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, read
+from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, is_comparison, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
 from conformance.run.options import specs_asked
@@ -58,7 +58,7 @@ class Subject:
 def is_folder(text: str) -> bool:
     """Whether a side is a folder of results, not a kernel; its log may still be unreadable."""
     path = Path(text)
-    return path.name == NAME or os.path.lexists(path / NAME)
+    return path.name == NAME or os.path.lexists(path / NAME) or is_comparison(path)
 
 
 def options_for(spec: str, name: str, options: argparse.Namespace) -> argparse.Namespace:

@@ -328,6 +328,12 @@ class EventLog:
         return HostError(sentence, hint="choose another directory with --results DIR")
 
 
+_LONGEST = 128 << 20
+"""Bytes of a line at most: the answer of a guest and the kernel log that it keeps are far below."""
+_MOST = 5_000_000
+"""Lines of a log at most: as many as a thousand runs have."""
+
+
 def encode(event: Event) -> str:
     """Return the event's line without its newline; the same event gives the same line."""
     values = {each.name: getattr(event, each.name) for each in fields(event)}
@@ -370,14 +376,21 @@ def _decode(line: str | bytes) -> Event:
 def read(path: Path) -> Run:
     """Read a log, whole or cut; UsageError naming the line that is wrong."""
     hint = f"give the {NAME} that a run with --results DIR wrote, or the DIR"
+    if is_comparison(path):
+        hint = f"{path} holds a comparison; its runs are {path / 'base'} and {path / 'head'}"
     path, number = path / NAME if os.path.isdir(path) else path, 0
 
     def events() -> Iterator[Event]:
         nonlocal number
         with infile.opened(path, regular=path.name == NAME) as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - the sentence below names it
+            while line := file.readline(_LONGEST + 1):
+                number += 1
                 if line.endswith(b"\n"):
                     yield decode(line)
+                elif len(line) > _LONGEST:
+                    raise ValueError(f"longer than {_LONGEST >> 20} MiB")
+                if number > _MOST:
+                    raise ValueError(f"no run has more than {_MOST} events")
 
     try:
         with collected_later():
@@ -386,6 +399,11 @@ def read(path: Path) -> Run:
         raise UsageError(f"cannot read the event log {path}: {error.strerror}", hint=hint) from error
     except ValueError as error:
         raise UsageError(f"{path}, line {max(1, number)}: {error}", hint=hint) from error
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder holds the results of `compare`: those of two runs, and no log of its own."""
+    return not os.path.lexists(folder / NAME) and os.path.isfile(folder / "base" / NAME)
 
 
 def interrupted(run: Run) -> bool:

@@ -15,9 +15,10 @@ import pytest
 
 from common import infile
 from common.errors import UsageError
+from conformance.compare.sides import is_folder
 from conformance.judge import lists
 from conformance.nightly import config
-from conformance.report.events import NAME, read
+from conformance.report.events import NAME, FinishEvent, RunEvent, encode, read
 from conformance.report.stored_runs import stored_runs
 from tests.conformance.conform import reraise
 
@@ -65,6 +66,28 @@ class TestLogs:
 
         with pytest.raises(UsageError, match="it is a pipe or a device"):
             read(tmp_path)
+
+    def test_a_line_without_end(self) -> None:
+        """A device that is named is read, but not without end."""
+        with pytest.raises(UsageError, match="/dev/zero, line 1: longer than 128 MiB"):
+            read(Path("/dev/zero"))
+
+    def test_a_log_without_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor is a file whose every line is short."""
+        monkeypatch.setattr("conformance.report.events._MOST", 3)
+        start = RunEvent(started="2026-11-22T20:29:00Z", command=("conform",), selected={})
+        (tmp_path / NAME).write_text(f"{encode(start)}\n" + f"{encode(FinishEvent(exit_code=0, seconds=1.0))}\n" * 5)
+        with pytest.raises(UsageError, match="line 4: no run has more than 3 events"):
+            read(tmp_path)
+
+    def test_the_folder_of_a_comparison(self, tmp_path: Path) -> None:
+        """It has two logs, and the hint names them."""
+        (tmp_path / "base").mkdir()
+        (tmp_path / "base" / NAME).touch()
+        with pytest.raises(UsageError, match="cannot read the event log") as caught:
+            read(tmp_path)
+        assert caught.value.hint == f"{tmp_path} holds a comparison; its runs are {tmp_path}/base and {tmp_path}/head"
+        assert is_folder(str(tmp_path))
 
     def test_a_pipe_that_is_named(self, tmp_path: Path) -> None:
         """`report <(zcat events.jsonl.gz)` is read like a file."""
