@@ -69,7 +69,7 @@ MEASURES = (
     Measure("template", "template of a new kernel, and one case", (*_ONE, "--case", _CASE), 15.0, 9.0, fresh=True),
     Measure(
         "broken", "redirect matrix, every seventh message lost", (*_ONE, *_REDIRECT), 90.0, 45.0,
-        module="conformance.run.lossy", code=ExitCode.UNEXPECTED,
+        module="conformance.lossy", code=ExitCode.UNEXPECTED,
     ),
     Measure("select", "select every case, one kernel", (*_ONE, *_COLLECT), quick=True),
     Measure("select_five", "select every case, five kernels", (*_FIVE, *_COLLECT), quick=True),

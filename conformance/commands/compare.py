@@ -26,7 +26,7 @@ from conformance.compare.text import brief_lines, comparison_lines, paragraph
 from conformance.compare.try_result import try_result
 from conformance.groups import cases
 from conformance.model import Case
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import verdict_lines

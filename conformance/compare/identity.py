@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from common.errors import HostError
 from common.words import counted
 from conformance.judge.needs import symbols_needed
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 from kernels.kernel import Kernel
 from kernels.repository import git
 

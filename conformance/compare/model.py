@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 
 
 class Opinion(StrEnum):

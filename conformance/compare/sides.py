@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import INTERRUPTIONS, ConformError, ExitCode, HostError, KernelError, UsageError
-from conformance.report.events import NAME, CaseEvent, KernelEvent, Run, interrupted, is_comparison, read
+from conformance.report.event_types import CaseEvent, KernelEvent
+from conformance.report.events import NAME, Run, interrupted, is_comparison, read
 from conformance.report.live import Reporter
 from conformance.run.deadline import seconds_of
 from conformance.run.options import specs_asked

@@ -11,7 +11,7 @@ from typing import Any
 from common import outfile
 from common.errors import HostError
 from conformance.compare.model import Change, Comparison, Side
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 
 NAME = "comparison.json"
 SCHEMA = 1

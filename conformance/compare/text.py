@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from common.words import counted
 from conformance.compare.model import Change, Comparison, Difference, Side, TryResult
 from conformance.report.bug_report import command_lines
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 from conformance.report.findings import identity
 from conformance.report.style import Style
 from conformance.report.text import rule

@@ -9,7 +9,7 @@ from conformance.compare.model import Opinion, TryResult
 from conformance.groups import GROUPS
 from conformance.judge.klog import Report, find_reports
 from conformance.model import Source, Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 
 _TROUBLE = (Verdict.SPLAT, Verdict.PANIC, Verdict.HANG, Verdict.LOST)
 _OPINIONS = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 
 SIGNS = {
     Verdict.PASS: ".",

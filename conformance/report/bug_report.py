@@ -13,7 +13,7 @@ from common.program import NEUTRAL
 from conformance.expect.words import brief
 from conformance.groups.redirect.outcomes import OTHER
 from conformance.model import Case, Verdict
-from conformance.report.events import CaseEvent, KernelEvent
+from conformance.report.event_types import CaseEvent, KernelEvent
 from conformance.report.findings import evidence, rows, why
 from conformance.report.style import WIDTH, Style
 

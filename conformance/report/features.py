@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from kernels.version import Version
 
 _SCHEMA = 1

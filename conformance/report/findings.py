@@ -11,7 +11,8 @@ from common.words import counted
 from conformance.groups.redirect.outcomes import OTHER
 from conformance.judge.klog import is_header
 from conformance.model import TryEntry, Verdict
-from conformance.report.events import CaseEvent, KernelEvent, Run, interrupted
+from conformance.report.event_types import CaseEvent, KernelEvent
+from conformance.report.events import Run, interrupted
 from conformance.report.summary import tools
 
 _EXCERPT = 8

@@ -15,7 +15,8 @@ from pathlib import Path
 from common import cache
 from common.errors import HostError
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 
 Planned = Mapping[str, frozenset[str]]
 """By the kernel's slug, the ids of all cases that a run will see."""

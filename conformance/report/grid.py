@@ -14,7 +14,7 @@ from conformance.groups import GROUPS
 from conformance.groups.kinds import KINDS, MAPS
 from conformance.groups.redirect.cases import LAYOUTS, MODES, PLAIN, redirect_cases
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.style import WIDTH, Style
 
 _LABEL = max(len(kind) for kind in KINDS)

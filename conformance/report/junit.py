@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 
 from common import foreign
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, KernelEvent, Run
+from conformance.report.event_types import CaseEvent, KernelEvent
+from conformance.report.events import Run
 from conformance.report.findings import by_group, story
 from conformance.report.summary import tools
 

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from conformance.model import Ground, Verdict
-from conformance.report.events import CaseEvent, KernelEvent, Run, encode
+from conformance.report.event_types import CaseEvent, KernelEvent
+from conformance.report.events import Run, encode
 from conformance.report.findings import evidence_sources, story
 from conformance.report.known import defects_of, summary_of
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.model import Ground, Source
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from common import foreign
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, KernelEvent, Run
+from conformance.report.event_types import CaseEvent, KernelEvent
+from conformance.report.events import Run
 from conformance.report.findings import by_group, identity, provenance, story
 
 _DIRECTIVES = {

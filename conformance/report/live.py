@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any, Protocol, TextIO
 
 from common.say import silence, unwritable
-from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent
+from conformance.report.event_types import CaseEvent, KernelEvent, RunEvent
+from conformance.report.events import Run
 from conformance.report.forecast import Forecast, Planned
 from conformance.report.screen import RunProgress, announcement, screen, verdict_of, waiting
 from conformance.report.style import WIDTH, Style

@@ -11,7 +11,8 @@ from common import foreign
 from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.absent import absent
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.findings import (
     accelerators,
     alike,

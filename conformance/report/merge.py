@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from common.errors import ExitCode
-from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, RunEvent
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import Run
 
 _GRAVEST = (
     ExitCode.INTERRUPTED,

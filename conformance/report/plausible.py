@@ -7,12 +7,9 @@ import itertools
 import re
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
+from conformance.report.event_types import CaseEvent, Event, KernelEvent, RunEvent
 from kernels.version import Version
-
-if TYPE_CHECKING:
-    from conformance.report.events import CaseEvent, Event, KernelEvent, RunEvent
 
 _NAME = re.compile(r"(?!\.\.?$)[a-z0-9_.-]{1,200}")
 """A slug, a group or a case: valid as a file name, an anchor and an attribute."""
@@ -26,14 +23,12 @@ _CHOICE = ("chose", "among", "rows")
 
 def checked(event: Event) -> Event:
     """Check the values of an event and return it; ValueError names the field."""
-    from conformance.report import events
-
     match event:
-        case events.RunEvent():
+        case RunEvent():
             _check_run(event)
-        case events.KernelEvent():
+        case KernelEvent():
             _check_kernel(event)
-        case events.CaseEvent():
+        case CaseEvent():
             _check_case(event)
     return event
 

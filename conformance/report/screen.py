@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from conformance.report import grid
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.style import WIDTH, Style
 from conformance.report.text import case_lines, rule
 

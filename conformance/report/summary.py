@@ -11,7 +11,8 @@ from typing import Any
 from common import outfile
 from common.errors import HostError
 from conformance.model import Verdict
-from conformance.report.events import KernelEvent, Run
+from conformance.report.event_types import KernelEvent
+from conformance.report.events import Run
 
 SCHEMA = 1
 NAME = "summary.json"

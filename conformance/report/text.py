@@ -10,7 +10,8 @@ from conformance.model import Verdict
 from conformance.report import grid
 from conformance.report.absent import absent
 from conformance.report.bug_report import bug_report, folded
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.findings import (
     accelerators,
     alike,

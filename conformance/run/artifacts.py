@@ -13,7 +13,7 @@ from common import foreign, outfile
 from common.errors import HostError
 from conformance.judge.lists import Lists
 from conformance.model import Case, LogEntry, Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.run.machine_pool import MachinePool
 from conformance.run.retries import EvidenceRequest
 from conformance.run.try_case import once

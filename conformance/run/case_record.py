@@ -16,7 +16,7 @@ import pytest
 from common.errors import HostError
 from conformance.groups import cases
 from conformance.model import Case, Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 
 RECORD = "conform"
 """The user property's name."""

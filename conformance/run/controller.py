@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.errors import ConformError, interruption, lines_of
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.forecast import Planned
 from conformance.run.case_record import event_of, fault_of, named, unjudged
 from conformance.run.deadline import PASSED, alarm

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.run.artifacts import FILES, folder_of
 
 LARGEST = 64 << 20

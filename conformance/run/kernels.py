@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from common.errors import ConformError, DeadlinePassed, KernelError
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 from conformance.run import resume
 from conformance.run.deadline import alarm, too_late
 from conformance.run.machine_pool import MachinePool

@@ -15,7 +15,7 @@ from pathlib import Path
 from bpf.build import object_hashes
 from conformance.expect.verified import note
 from conformance.judge.catalogue import on
-from conformance.report.events import KernelEvent, RunEvent
+from conformance.report.event_types import KernelEvent, RunEvent
 from kernels.kernel import Kernel
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.errors import ExitCode, HostError
-from conformance.report.events import NAME, CaseEvent, Event, EventLog, FinishEvent, KernelEvent, Run
+from conformance.report.event_types import CaseEvent, Event, FinishEvent, KernelEvent
+from conformance.report.events import NAME, EventLog, Run
 from conformance.report.exit_code import exit_code_of
 from conformance.report.forecast import Planned, remember
 from conformance.report.live import Reporter

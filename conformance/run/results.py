@@ -20,7 +20,8 @@ from common.errors import HostError, UsageError
 from common.program import here
 from conformance.model import Verdict
 from conformance.report import summary
-from conformance.report.events import NAME, CaseEvent, Run, RunEvent, decode
+from conformance.report.event_types import CaseEvent, RunEvent
+from conformance.report.events import NAME, Run, decode
 
 FOLDER = "conform-results"
 """Below the current directory; has a folder for each run without --results."""

@@ -18,7 +18,8 @@ from typing import Final
 from common.errors import ExitCode, HostError
 from conformance.groups import GROUPS
 from conformance.model import Verdict
-from conformance.report.events import NAME, CaseEvent, Event, KernelEvent, decode
+from conformance.report.event_types import CaseEvent, Event, KernelEvent
+from conformance.report.events import NAME, decode
 from conformance.teeth import planted
 from conformance.teeth.faults import NONE, Fault
 

@@ -18,7 +18,8 @@ from common.errors import UsageError
 from conformance.compare.sides import is_folder
 from conformance.judge import lists
 from conformance.nightly import config
-from conformance.report.events import NAME, FinishEvent, RunEvent, encode, read
+from conformance.report.event_types import FinishEvent, RunEvent
+from conformance.report.events import NAME, encode, read
 from conformance.report.stored_runs import stored_runs
 from tests.conformance.conform import reraise
 

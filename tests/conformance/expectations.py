@@ -12,7 +12,7 @@ from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.judge.defects import deviations
 from conformance.model import Case, KernelFacts, Verdict
-from conformance.report.events import CaseEvent, KernelEvent
+from conformance.report.event_types import CaseEvent, KernelEvent
 from kernels.version import Version
 from tests.conformance.report_runs import judged
 

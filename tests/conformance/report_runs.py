@@ -10,7 +10,8 @@ from typing import Any
 
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case, Verdict
-from conformance.report.events import CaseEvent, FinishEvent, KernelEvent, Run, RunEvent, read
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import Run, read
 from conformance.report.formats import FORMATS
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -16,7 +16,8 @@ from conformance.compare.identity import unlike
 from conformance.compare.model import Change, Comparison
 from conformance.compare.text import bisect_command, comparison_lines, counts_lines, paragraph
 from conformance.model import Verdict
-from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import NAME, EventLog, Run
 from kernels.kernel import Kernel
 from kernels.version import Version
 from tests.conformance.conform import conform

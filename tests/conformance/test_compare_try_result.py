@@ -11,7 +11,7 @@ import pytest
 from conformance.compare.model import Opinion
 from conformance.compare.try_result import try_result
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from tests.conformance.observations import case, flowed
 
 CASE = case("sockmap-ingress-to-local-udp4-unix_dgram")

@@ -18,7 +18,8 @@ from xdist import dsession
 from common.errors import ConformError, ExitCode, HostError, HungUp, KernelError, Terminated, UsageError
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, KernelEvent, Run, RunEvent, read
+from conformance.report.event_types import CaseEvent, KernelEvent, RunEvent
+from conformance.report.events import Run, read
 from conformance.run import kernels, plugin
 from conformance.run import stash as stash_keys
 from conformance.run.case_record import FAULT, RECORD, event_of

@@ -132,7 +132,8 @@ import sys
 from pathlib import Path
 from common.errors import HostError
 from conformance.run.artifacts import store
-from conformance.report.events import EventLog, RunEvent, read
+from conformance.report.event_types import RunEvent
+from conformance.report.events import EventLog, read
 from dataclasses import replace
 from tests.conformance.test_evidence import BAD
 root = Path(sys.argv[1])

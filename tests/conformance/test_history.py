@@ -12,7 +12,8 @@ import pytest
 
 from conformance.model import Verdict
 from conformance.nightly.history import SIGNS, CaseHistory, histories
-from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import NAME, EventLog, Run
 from conformance.report.stored_runs import stored_runs
 from tests.conformance.conform import conform, reraise
 

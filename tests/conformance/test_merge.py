@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from common.errors import UsageError
 from conformance.groups import cases
 from conformance.model import Verdict
-from conformance.report.events import NAME, CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import NAME, EventLog, Run, read
 from conformance.run import evidence_copy
 from conformance.run.evidence_copy import EvidenceOrigin, carry, marked
 from conformance.run.shard import Shard

@@ -12,7 +12,8 @@ import pytest
 
 from common.errors import ExitCode, UsageError
 from conformance.cli import main
-from conformance.report.events import NAME, Event, encode, read
+from conformance.report.event_types import Event
+from conformance.report.events import NAME, encode, read
 from conformance.report.formats import FORMATS
 from tests.conformance import report_runs
 

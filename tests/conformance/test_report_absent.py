@@ -8,7 +8,8 @@ from dataclasses import replace
 from conformance.judge.catalogue import on
 from conformance.model import Ground, Source, Verdict
 from conformance.report.absent import absent
-from conformance.report.events import CaseEvent, Run, decode, encode
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run, decode, encode
 from conformance.report.markdown import render
 from conformance.report.text import report_lines
 from kernels.version import Version

@@ -22,18 +22,8 @@ from hypothesis import strategies as st
 
 from common.errors import HostError, UsageError
 from conformance.model import Verdict
-from conformance.report.events import (
-    NAME,
-    Event,
-    EventLog,
-    FinishEvent,
-    KernelEvent,
-    Run,
-    decode,
-    encode,
-    interrupted,
-    read,
-)
+from conformance.report.event_types import Event, FinishEvent, KernelEvent
+from conformance.report.events import NAME, EventLog, Run, decode, encode, interrupted, read
 from tests.conformance import report_runs
 
 ROOT = Path(__file__).resolve().parents[2]

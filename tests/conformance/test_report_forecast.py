@@ -10,7 +10,8 @@ import pytest
 
 from common import cache
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.forecast import Forecast, remember
 from conformance.report.screen import RunProgress, screen
 from conformance.report.style import Style

@@ -256,7 +256,7 @@ class TestFeatures:
     def test_every_row_matches_some_case(self) -> None:
         """A row about cases or parameters that do not exist would never show."""
         from conformance.groups import cases
-        from conformance.report.events import CaseEvent
+        from conformance.report.event_types import CaseEvent
 
         every = [
             CaseEvent(

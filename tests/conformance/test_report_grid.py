@@ -11,7 +11,7 @@ import pytest
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.groups.redirect.outcomes import OUTCOMES
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.grid import Grid, grids, legend, lines, marks
 from conformance.report.style import Style
 from tests.conformance import report_runs

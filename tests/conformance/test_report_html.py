@@ -18,7 +18,8 @@ import pytest
 from conformance.groups import cases as catalogue
 from conformance.model import Case, KernelFacts, LogEntry, TryEntry, Verdict
 from conformance.report import html
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.html import evidence, render
 from conformance.report.html.behaviour import COMPARED
 from conformance.report.html.names import labels

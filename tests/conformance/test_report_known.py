@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.model import Ground, Source, Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.known import defects_of, known_defects
 from tests.conformance import report_runs
 

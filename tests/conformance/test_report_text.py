@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from conformance.model import Verdict
-from conformance.report.events import FinishEvent, Run
+from conformance.report.event_types import FinishEvent
+from conformance.report.events import Run
 from conformance.report.style import Style
 from conformance.report.text import report_lines, verdict_lines
 from tests.conformance import report_runs

@@ -14,7 +14,8 @@ import pytest
 
 from common.errors import HostError, UsageError
 from conformance import cli
-from conformance.report.events import NAME, EventLog, FinishEvent, Run, RunEvent, read
+from conformance.report.event_types import FinishEvent, RunEvent
+from conformance.report.events import NAME, EventLog, Run, read
 from conformance.run.recorder import RunRecorder
 from conformance.run.results import Claim, closing_lines, new_folder, resume_command
 from tests.conformance import report_runs

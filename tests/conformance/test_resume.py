@@ -12,7 +12,8 @@ from bpf.build import object_hashes
 from common.errors import UsageError
 from conformance import cli
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, EventLog, FinishEvent, KernelEvent, Run, RunEvent, read
+from conformance.report.event_types import CaseEvent, FinishEvent, KernelEvent, RunEvent
+from conformance.report.events import EventLog, Run, read
 from conformance.run import resume
 from conformance.run.provenance import suite_commit
 from conformance.run.recorder import RunRecorder

@@ -25,7 +25,7 @@ def fixture_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     results = tmp_path_factory.mktemp("lossy")
     arguments = ["run", "--kernel", "debian:6.12", "--results", str(results), "-k", CASES]
     done = subprocess.run(
-        [sys.executable, "-m", "conformance.run.lossy", *arguments],
+        [sys.executable, "-m", "conformance.lossy", *arguments],
         cwd=ROOT,
         env=environment(),
         capture_output=True,

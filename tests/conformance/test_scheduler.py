@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run, RunEvent
+from conformance.report.event_types import CaseEvent, RunEvent
+from conformance.report.events import Run
 from conformance.run.scheduler import SHARDS, durations, longest_first, scope_of
 
 

@@ -20,7 +20,7 @@ from conformance.compare.text import bisect_command
 from conformance.groups import cases
 from conformance.groups.redirect.cases import redirect_cases
 from conformance.model import Case
-from conformance.report.events import KernelEvent
+from conformance.report.event_types import KernelEvent
 from conformance.run.case_record import unjudged
 from conformance.run.options import chosen_of
 from conformance.run.selection import Wanted, choose, count, matcher, nearest, require

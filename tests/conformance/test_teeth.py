@@ -16,7 +16,8 @@ import pytest
 from common.errors import ExitCode, HostError, KernelError, UsageError
 from conformance.commands import teeth
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Event, RunEvent, encode
+from conformance.report.event_types import CaseEvent, Event, RunEvent
+from conformance.report.events import encode
 from conformance.run import machine_pool
 from conformance.teeth import faults, planted, trial
 from conformance.teeth.faults import Fault

@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import ConformError
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, decode, encode
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import decode, encode
 from conformance.report.text import report_lines
 from conformance.run.retries import Repetition
 from conformance.run.try_case import examine

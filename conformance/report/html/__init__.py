@@ -24,7 +24,8 @@ from conformance.groups import GROUPS
 from conformance.groups.redirect.cases import LAYOUTS
 from conformance.model import Verdict
 from conformance.report import findings, grid
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.html.behaviour import (
     COMPARED,
     Judged,

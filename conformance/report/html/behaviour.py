@@ -13,7 +13,8 @@ from conformance.expect.words import step_words
 from conformance.groups import GROUPS
 from conformance.groups import cases as catalogue
 from conformance.model import Verdict
-from conformance.report.events import CaseEvent, Run
+from conformance.report.event_types import CaseEvent
+from conformance.report.events import Run
 from conformance.report.html.names import Part, labels
 
 COMPARED = 12

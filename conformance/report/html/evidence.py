@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from conformance.judge.klog import is_header
 from conformance.model import LogEntry, Verdict
-from conformance.report.events import CaseEvent
+from conformance.report.event_types import CaseEvent
 from conformance.report.findings import alike
 
 _GRAVEST = (

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Plant a fault into guests, for benchmarks and tests: the kernel loses every seventh redirected message.
 
-    python -m conformance.run.lossy run --kernel debian:6.12 ...
+    python -m conformance.lossy run --kernel debian:6.12 ...
 
 does what `./conform run` does, on such a kernel. It has its own templates, by an option of the kernel command line.
 pytest's workers load this module as a plugin, and so plant the same fault.
@@ -60,9 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     """Do what `./conform` does with `arguments`, which name the command `run`."""
     from conformance.cli import main as conform
 
-    importlib.import_module("conformance.run.lossy")  # plants it, under the name that pytest finds it by
+    importlib.import_module("conformance.lossy")  # plants it, under the name that pytest finds it by
     own, separator, rest = _split(arguments)
-    return conform([*own, f"--append={OPTION}", separator, "-p", "conformance.run.lossy", *rest])
+    return conform([*own, f"--append={OPTION}", separator, "-p", "conformance.lossy", *rest])
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], str, Sequence[str]]:
