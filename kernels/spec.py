@@ -23,6 +23,8 @@ _SUITE = re.compile(r"[a-z][a-z-]*")
 _RELEASE = re.compile(r"\d+\.\d+[\w.+~-]*")
 _OPTION = re.compile(r",(?=[a-z]+=)")
 """A comma in a path separates only if an option follows it."""
+_OPTIONS = ("patch", "config", "preset")
+"""The options of a kernel that is built."""
 
 
 class SpecSource(StrEnum):
@@ -87,12 +89,13 @@ class Spec:
 def parse(text: str) -> Spec:
     """Parse a spec; UsageError says what is wrong with it. Only the existence of paths is checked."""
     scheme, colon, rest = text.partition(":")
+    if colon and scheme in (SpecSource.SOURCE, SpecSource.TREE):
+        return _built(text, SpecSource(scheme), rest)
+    _refuse_options(text)
     if text == SpecSource.HOST:
         return Spec(text, SpecSource.HOST, "")
     if colon and scheme == SpecSource.DEBIAN:
         return _debian(text, rest)
-    if colon and scheme in (SpecSource.SOURCE, SpecSource.TREE):
-        return _built(text, SpecSource(scheme), rest)
     if colon and scheme == SpecSource.INSTALLED:
         if not _RELEASE.fullmatch(rest):
             raise UsageError(
@@ -108,13 +111,24 @@ def amend(text: str, *, patches: Sequence[str] = (), fragments: Sequence[str] = 
     options += [f"config={path}" for path in fragments]
     options += [f"preset={preset}"] if preset else []
     if options and not parse(text).builds:
-        raise UsageError(
-            f"{text} is built already, so it cannot have {options[0]}",
-            hint="patches, fragments and presets are for source:VERSION and tree:PATH[@REV]",
-        )
+        raise _built_already(text, options[0])
     amended = ",".join([text, *options])
     parse(amended)  # a patch that does not exist must not be noticed after an hour of building the other kernel
     return amended
+
+
+def _refuse_options(text: str) -> None:
+    """Raise UsageError if options of a build follow a kernel that is not built; a path may hold a comma."""
+    kernel, *options = _OPTION.split(text)
+    if options and options[0].partition("=")[0] in _OPTIONS and not os.path.exists(_expanded(text)):
+        raise _built_already(kernel, options[0])
+
+
+def _built_already(kernel: str, option: str) -> UsageError:
+    return UsageError(
+        f"{kernel} is built already, so it cannot have {option}",
+        hint="patches, fragments and presets are for source:VERSION and tree:PATH[@REV]",
+    )
 
 
 def _debian(text: str, rest: str) -> Spec:
@@ -149,7 +163,8 @@ def _built(text: str, source: SpecSource, rest: str) -> Spec:
             case "preset":
                 presets.append(value)
             case _:
-                raise UsageError(f"{text!r} has the unknown option {key!r}", hint="there are patch=, config=, preset=")
+                there = ", ".join(f"{each}=" for each in _OPTIONS)
+                raise UsageError(f"{text!r} has the unknown option {key!r}", hint=f"there are {there}")
     wrong = next((preset for preset in presets if preset not in list(Preset)), None)
     if wrong is not None:
         raise UsageError(f"there is no preset {wrong!r}", hint=f"there are: {', '.join(Preset)}")
@@ -179,6 +194,12 @@ def _repository(text: str, wanted: str) -> tuple[str, str]:
 
 def _file(value: str, what: str) -> Path:
     path = _expanded(value)
+    if value and os.path.exists(path) and not os.path.isfile(path):
+        # A patch is read several times, and the cache is keyed by its content: a pipe would be empty by then.
+        raise UsageError(
+            f"{value!r} is not a regular file, so it cannot be a {what}",
+            hint="give a file; write what a command prints to one first",
+        )
     if not os.path.isfile(path):
         raise UsageError(
             f"there is no {what} {value!r}", hint="give a file; paths are relative to the current directory"

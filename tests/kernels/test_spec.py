@@ -45,6 +45,8 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parse("bzImage").wanted == parse("./bzImage").wanted == parse("~/bzImage").wanted == str(image)
     assert re.fullmatch("[a-z0-9_.-]+", parse("/").slug)
+    (tmp_path / "b,patch=x").mkdir()
+    assert parse("b,patch=x").source is SpecSource.DIRECTORY
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,14 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("debian:6.12/rt", "asks for the flavour 'rt'", "/cloud"),
         ("source:", "names neither a version nor a suite", "source:7.3"),
         ("source:7.3,patch=none.patch", "there is no patch 'none.patch'", "relative to the current directory"),
-        ("source:7.3,config=/", "there is no fragment of a configuration '/'", "give a file"),
+        ("source:7.3,config=", "there is no fragment of a configuration ''", "give a file"),
+        ("source:7.3,config=/", "'/' is not a regular file, so it cannot be a fragment of a conf", "to one first"),
+        ("source:7.3,patch=/dev/null", "'/dev/null' is not a regular file, so it cannot be a patch", "to one first"),
+        ("debian:6.12,patch=x", "debian:6.12 is built already, so it cannot have patch=x", "source:VERSION"),
+        ("debian:6.12/cloud,preset=debug", "debian:6.12/cloud is built already", "tree:PATH"),
+        ("installed:6.1.0-50-amd64,config=x", "is built already, so it cannot have config=x", "source:VERSION"),
+        ("host,patch=x", "host is built already, so it cannot have patch=x", "source:VERSION"),
+        ("~/linux,patch=x,config=y", "~/linux is built already, so it cannot have patch=x", "source:VERSION"),
         ("source:7.3,preset=slow", "there is no preset 'slow'", "fast, debug"),
         ("source:7.3,preset=fast,preset=debug", "asks for the presets fast and debug", "give one preset"),
         ("source:7.3,pach=fix", "has the unknown option 'pach'", "patch=, config=, preset="),
