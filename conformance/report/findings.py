@@ -103,8 +103,16 @@ def quick(run: Run) -> list[str]:
         sentences.append(f"{choice['chose']} of {choice['among']} cases check all {choice['rows']} table rows{where}")
     if not sentences:
         return []
-    command = shlex.join(word for word in run.start.command if word != "--quick")
-    return [f"quick: {'; '.join(sentences)}; run all with: {command}"]
+    return [f"quick: {'; '.join(sentences)}; run all with: {shlex.join(_whole(run.start.command))}"]
+
+
+def _whole(command: Sequence[str]) -> Iterator[str]:
+    """Yield a command without --quick, and without its results folder, which a second run may not use."""
+    skip = False
+    for word in command:
+        if not (skip or word == "--quick" or word.startswith("--results=")) and word != "--results":
+            yield word
+        skip = word == "--results"
 
 
 def by_group(cases: Iterable[CaseEvent]) -> dict[str, list[CaseEvent]]:

@@ -45,7 +45,7 @@ def report_lines(run: Run, style: Style = _PLAIN) -> list[str]:
     for section in sections:
         if found := section(run, style):
             lines += [*found, ""]
-    lines += [line for sentence in quick(run) for line in style.wrap(sentence, then="  ")]
+    lines += [line for sentence in quick(run) for line in style.wrap(style.call(sentence), then="  ")]
     return [*lines, *verdict_lines(run, style)]
 
 

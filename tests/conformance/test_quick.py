@@ -17,6 +17,7 @@ from conformance.judge.lists import Lists, read_lists
 from conformance.judge.needs import unmet
 from conformance.model import KernelFacts, Verdict
 from conformance.report.findings import quick
+from conformance.report.style import Style
 from conformance.report.text import report_lines
 from conformance.run.quick import QuickSelection, choices, chosen, decided_by, quick_choice
 from tests.conformance import report_runs
@@ -156,3 +157,15 @@ def test_a_report_says_what_was_left_out() -> None:
         "quick: 212 of 3954 cases check all 431 table rows; run all with: ./conform run --kernel debian:6.12"
     ]
     assert " ".join(report_lines(run)).count("quick: 212 of 3954 cases check all 431 table rows") == 1
+
+
+@pytest.mark.parametrize("results", [("--results", "out"), ("--results=out",)])
+def test_the_command_for_all_cases_works_when_it_is_pasted(results: tuple[str, ...]) -> None:
+    """Not with the folder of the run with --quick, which holds results; by the name that the user typed."""
+    run = report_runs.healthy()
+    object.__setattr__(run.start, "command", ("./conform", "run", *results, "--quick", "-q"))
+    object.__setattr__(run.start, "quick", {"debian-6.12": {"chose": 212, "among": 3954, "rows": 431}})
+
+    assert quick(run)[0].endswith("; run all with: ./conform run -q")
+    folded = " ".join(report_lines(run, Style(program="../conform")))
+    assert "; run all with: ../conform run -q" in " ".join(folded.split())
