@@ -115,8 +115,9 @@ def explanation(case: Case, facts: KernelFacts, title: str, style: Style) -> lis
 
 def _command(case: Case) -> list[str]:
     """Return the command that runs the case, to be copied as it stands."""
-    line = f"  run it with  {program()} run --case {case.id}"
-    return [line] if len(line) <= _WIDTH else [f"  run it with  {program()} run --case \\", f"    {case.id}"]
+    stress = "--stress 5 --cpus 2 " if GROUPS[case.group].stress else ""
+    line = f"  run it with  {program()} run {stress}--case {case.id}"
+    return [line] if len(line) <= _WIDTH else [f"  run it with  {program()} run {stress}--case \\", f"    {case.id}"]
 
 
 def _steps(case: Case, facts: KernelFacts, style: Style) -> Iterator[str]:
@@ -273,10 +274,11 @@ def symptoms(row: Deviation) -> Iterator[str]:
 def _needs(case: Case, style: Style) -> list[str]:
     lines: list[str] = []
     for need in needs_of(case):
-        said = f"CONFIG_{need.symbol}" if need.symbol else f"not run: {need.hazard or need.lack}"
         begin = f" from {bound_words(need.since.versions())} on" if need.since else ""
-        end = f" before {bound_words(need.until.versions())}" if need.until else ""
-        lines += style.wrap(f"{said}{begin}{end} (row {need.file}: {need.id})", first="  ", then="    ")
+        end = f"{', and' * bool(begin)} before {bound_words(need.until.versions())}" if need.until else ""
+        said = f"CONFIG_{need.symbol}" if need.symbol else "not run"
+        reason = "" if need.symbol else f": {need.hazard or need.lack}"
+        lines += style.wrap(f"{said}{begin}{end}{reason} (row {need.file}: {need.id})", first="  ", then="    ")
     return lines or ["  nothing but a map of sockets"]
 
 

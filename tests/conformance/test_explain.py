@@ -9,7 +9,7 @@ import random
 import pytest
 
 from common.errors import UsageError
-from conformance.cli import main
+from conformance.cli import main, parse
 from conformance.commands.explain import (
     bound_words,
     case_named,
@@ -25,6 +25,8 @@ from conformance.groups.redirect.expectation import expected_outcome
 from conformance.judge import steps
 from conformance.model import KernelFacts
 from conformance.report.style import Style
+from conformance.run.options import wanted_of
+from conformance.run.selection import require
 from kernels.version import Version
 from tests.conformance.expectations import answers
 from tests.conformance.observations import facts
@@ -203,6 +205,28 @@ def test_a_case_that_is_not_asked_says_so() -> None:
 
     assert "not run: CONFIG_INET is not set" in text
     assert "row judge/needs.toml: inet" in text
+
+
+def test_when_a_case_is_not_asked() -> None:
+    """The versions come before the reason, which may end with a version itself."""
+    lines = explanation(case_named("pressure/closed-sockhash-unix_dgram-skb_local"), facts("7.3.4"), "x", STYLE)
+    text = " ".join(" ".join(lines).split())
+
+    assert "not run from 5.10 on, and before 5.15: a map refuses UNIX sockets before 5.15 (row judge/needs" in text
+    assert "CONFIG_BPF_STREAM_PARSER before 5.13 (row" in text
+
+
+def test_the_command_that_runs_a_case_does_run_it() -> None:
+    """The parser accepts the command that is printed for a case of each group, and it selects the case."""
+    for group in GROUPS.values():
+        case = group.cases()[0]
+        lines = explanation(case, facts("6.12.117"), "x", STYLE)
+        at = next(number for number, line in enumerate(lines) if "run it with" in line)
+        line = lines[at].partition("run it with")[2]
+        words = (line[:-1] + lines[at + 1] if line.endswith("\\") else line).split()
+        options = parse(words[1:])
+        wanted = wanted_of(options, "")
+        assert list(require(wanted, ["k"], cases())["k"]) == [case.id]
 
 
 def test_a_bound_is_said_with_its_branches() -> None:
