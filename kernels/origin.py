@@ -143,7 +143,7 @@ def _ask(spec: Spec, *arguments: str) -> str:
     try:
         return git("-C", spec.wanted, *arguments)
     except GitError as error:
-        hint = f"give the built tree itself: {spec.wanted}"
+        hint = "tree: needs a git repository of Linux; a tree that is built already is given without tree:"
         if "safe.directory" in error.hint:
             hint = f"git config --global --add safe.directory {spec.wanted}"
         raise UsageError(f"{spec.wanted} is not a git repository: {error}", hint=hint) from error

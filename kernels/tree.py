@@ -24,7 +24,9 @@ def resolve(spec: Spec, root: Path) -> Kernel:
     """Return the kernel built in a tree; KernelError if it is not built."""
     image = next((path for path in (root / BZIMAGE, root / "vmlinux") if path.is_file()), None)
     if image is None:
-        raise KernelError(f"the tree {root} is not built", hint=f"make -C {root} -j$(nproc) bzImage modules")
+        # A build directory (`O=`) has no repository, and a repository need not be at its top.
+        here = f", or give tree:{root}, which builds it elsewhere" if (root / ".git").exists() else ""
+        raise KernelError(f"the tree {root} is not built", hint=f"make -C {root} -j$(nproc) bzImage modules{here}")
     found = artifact.image(inside(root, image))
     config = root / ".config"
     return artifact.kernel(

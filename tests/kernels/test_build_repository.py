@@ -110,7 +110,9 @@ def test_the_repository_and_the_revision_must_be_there(linux: Path, tmp_path: Pa
     assert str(failure("tree:.@v9.9")) == f"{linux} has no commit v9.9"
     assert str(failure("tree:.@--help")) == f"{linux} has no commit --help"
     (tmp_path / "bare").mkdir()
-    assert f"{tmp_path / 'bare'} is not a git repository" in str(failure(f"tree:{tmp_path / 'bare'}"))
+    bare = failure(f"tree:{tmp_path / 'bare'}")
+    assert f"{tmp_path / 'bare'} is not a git repository" in str(bare)
+    assert "a tree that is built already is given without tree:" in bare.hint
     git("clone", "--quiet", "--no-checkout", ".", str(tmp_path / "empty"))
     assert f"the working tree of {tmp_path / 'empty'} cannot be read" in str(failure(f"tree:{tmp_path / 'empty'}"))
     Path("Kbuild").unlink()

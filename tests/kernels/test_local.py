@@ -251,7 +251,11 @@ def test_tree_not_built(tree: Path) -> None:
     with pytest.raises(KernelError, match=f"the tree {tree} is not built") as caught:
         resolve(str(tree))
     assert caught.value.exit_code == ExitCode.CANNOT_JUDGE
-    assert "bzImage modules" in caught.value.hint
+    assert caught.value.hint.endswith("bzImage modules")
+    (tree / ".git").mkdir()
+    with pytest.raises(KernelError) as caught:
+        resolve(str(tree))
+    assert caught.value.hint.endswith(f"bzImage modules, or give tree:{tree}, which builds it elsewhere")
 
 
 def test_unpacked_package(unpacked: Path) -> None:
