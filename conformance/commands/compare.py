@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import foreign
-from common.errors import ExitCode, UsageError
+from common.errors import DeadlinePassed, ExitCode, UsageError
 from common.say import add, hush, note
 from common.words import counted
 from conformance.compare.again import CLONES, Repeater, Tries
@@ -31,13 +31,14 @@ from conformance.report.live import choose
 from conformance.report.style import Style
 from conformance.report.text import verdict_lines
 from conformance.run.consent import for_host
-from conformance.run.deadline import expiry, process_began
+from conformance.run.deadline import alarm, expiry, process_began, too_late
 from conformance.run.machine_pool import MachinePool
-from conformance.run.options import specs_asked, workers
+from conformance.run.options import chosen_of, specs_asked, workers
 from conformance.run.results import Claim, new_folder
 from conformance.run.run_options import RunOptions, read_options
 from conformance.run.selection import checked, matcher
 from kernels.kernel import Kernel
+from kernels.resolve import resolve
 
 _SETTLED = (Change.SAME, Change.STILL_FAILING, Change.APPEARED, Change.VANISHED)
 """Changes that another try cannot alter."""
@@ -107,10 +108,20 @@ def _read(options: argparse.Namespace) -> _Asked:
 def _runs(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
     """Return the options for running each side that is not a results folder; UsageError if one cannot be judged."""
     asked = {"base": options.base, "head": options.head}
-    runs = {name: options_for(text, name, options) for name, text in asked.items() if not is_folder(text)}
+    runs = {name: _run(text, name, options) for name, text in asked.items() if not is_folder(text)}
     if (options.conform_patch or options.conform_config) and "head" not in runs:
         raise UsageError(f"HEAD is the folder {options.head}, so there is nothing to patch", hint="give a kernel")
     return runs
+
+
+def _run(text: str, name: str, options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options for judging one side; the hint about a text that is no kernel speaks of folders, too."""
+    try:
+        return options_for(text, name, options)
+    except UsageError as error:
+        if ":" in text or os.path.lexists(text):
+            raise
+        raise UsageError(f"there is neither a kernel nor a results folder {text!r}", hint=error.hint) from error
 
 
 @contextlib.contextmanager
@@ -128,6 +139,7 @@ def _results(asked: _Asked) -> Iterator[Path | None]:
 
 def _sides(asked: _Asked, folder: Path | None) -> tuple[list[Subject], list[Subject]]:
     gathered = []
+    _prepare(asked)
     for name, text in asked.sides.items():
         if name in asked.runs:
             results = folder / name if folder is not None else None
@@ -137,6 +149,24 @@ def _sides(asked: _Asked, folder: Path | None) -> tuple[list[Subject], list[Subj
         else:
             gathered.append(judged_before(text, asked.progress, note))
     return gathered[0], gathered[1]
+
+
+def _prepare(asked: _Asked) -> None:
+    """Fetch or build both kernels before one is judged: to judge base takes minutes, and head may not build.
+
+    Head comes first: if one of them fails, it is the patched one.
+    """
+    if len(asked.runs) < len(asked.sides):
+        return
+    for run in asked.runs.values():
+        chosen_of(run)  # raises UsageError where no case is
+    try:
+        with alarm(expiry(asked.run.deadline, process_began())):
+            for name in ("head", "base"):
+                for spec in specs_asked(asked.runs[name]):
+                    resolve(spec, progress=asked.progress)
+    except DeadlinePassed:
+        raise too_late(asked.run.deadline) from None
 
 
 def _compare(base: Subject, head: Subject, asked: _Asked) -> Comparison:

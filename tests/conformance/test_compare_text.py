@@ -255,3 +255,11 @@ class TestFolders:
 
         assert done.returncode == 128
         assert culprit in done.stderr.splitlines()[0]
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        """A side may be a results folder, so the error does not speak of kernels alone."""
+        done = conform("compare", "results/a", "b", cwd=tmp_path)
+
+        assert done.returncode == 128
+        assert done.stderr.splitlines()[0] == "conform: there is neither a kernel nor a results folder 'results/a'"
+        assert "a kernel is debian:VERSION" in done.stderr

@@ -65,6 +65,31 @@ def test_a_comparison(compares: Callable[..., tuple[str, str]]) -> None:
     assert len(less.splitlines()) <= 3, less
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "said"), [((), 125, "the tree {} is not built"), (("-k", "nosuch"), 128, "no case matches")]
+)
+def test_both_kernels_are_there_before_one_is_judged(
+    options: tuple[str, ...],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A patch that does not apply must not be noticed after base was judged; a selection without a case comes first."""
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "Makefile").touch()
+        (tmp_path / side / "Kconfig").touch()
+    judged: list[object] = []
+    monkeypatch.setattr(compare, "judged_now", lambda *asked: judged.append(asked) or [])
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(["compare", "./base", "./head", *options]) == code
+    assert said.format(tmp_path / "head") in capsys.readouterr().err
+    assert judged == []
+
+
 def test_a_quiet_comparison_tells_regressions() -> None:
     """The reasons for exit code 1 are printed in full; fixes and the identity of the kernels are not."""
     whole, brief = comparison_lines(compared()), brief_lines(compared())
