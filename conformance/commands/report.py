@@ -28,6 +28,10 @@ def report(options: argparse.Namespace) -> int:
     """Write the report of one log, or of several as one run."""
     folders = [Path(each) for each in options.directory]
     if options.open:
+        if options.format not in ("text", "html"):
+            raise UsageError(
+                f"--open writes the web page, and --format asks for {options.format}", hint="leave out one of them"
+            )
         return _open(folders, options.output)
     # On a terminal, evidence paths are relative to the current directory; in a file, to the results folder.
     runs = [read(path) for path in folders]
@@ -47,6 +51,8 @@ def _open(folders: Sequence[Path], output: str | None) -> int:
     """Write the page, by default beside the log, and open it in the browser if there is a display."""
     if len(folders) > 1 and output is None:
         raise UsageError("--open does not know where to write the page of several runs", hint="name it with --output")
+    if output == "-":
+        raise UsageError("--open cannot open standard output", hint="name a file with --output, or leave it out")
     path = Path(output) if output is not None else _folder(folders[0]) / _PAGE
     store(path, FORMATS["html"].render(merged([read(each) for each in folders])).encode())
     opener = shutil.which("xdg-open")

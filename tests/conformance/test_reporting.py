@@ -65,6 +65,8 @@ def test_a_report_goes_where_it_is_sent(name: str, tmp_path: Path, capsysbinary:
         (("log", "--format", "pdf"), "argument --format: invalid choice: 'pdf'"),
         (("log", "--output", "empty"), "cannot write the report empty: Is a directory"),
         (("log", "--output", "nowhere/report"), "cannot write the report nowhere/report: No such file or directory"),
+        (("log", "--open", "--format", "junit"), "--open writes the web page, and --format asks for junit"),
+        (("log", "--open", "--output", "-"), "--open cannot open standard output"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(
