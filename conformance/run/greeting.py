@@ -21,8 +21,17 @@ _CLOSERS = ("close", "tear_down", "__exit__")
 """The functions before which a case is stopped: as in vm/guest/worker.py."""
 _DEEP = 4
 """Attributes and keys from a variable to a socket."""
-_MAP_TYPES = {"15": "sockmap", "18": "sockhash"}
-"""Of enum bpf_map_type."""
+MAP_TYPES = {"2": "array", "15": "sockmap", "18": "sockhash"}
+"""Of enum bpf_map_type, those that cases make."""
+PROGRAM_TYPES = {
+    "13": "sock_ops",
+    "14": "sk_skb",
+    "16": "sk_msg",
+    "21": "sk_reuseport",
+    "26": "tracing",
+    "30": "sk_lookup",
+}
+"""Of enum bpf_prog_type, those that cases attach."""
 
 
 def run(params: Mapping[str, Any]) -> Any:
@@ -63,11 +72,17 @@ def described(frame: FrameType) -> Iterator[str]:
             continue
         if target.startswith("socket:"):
             yield f"  fd {descriptor:3}  {names.get(descriptor, 'socket'):12}  {_kind(descriptor)}"
-        elif "map_id" in facts:
-            kind = _MAP_TYPES.get(facts["map_type"], f"map type {facts['map_type']}")
-            yield f"  fd {descriptor:3}  {'map':12}  {kind}, id {facts['map_id']}"
-        elif "prog_id" in facts:
-            yield f"  fd {descriptor:3}  {'program':12}  type {facts['prog_type']}, id {facts['prog_id']}"
+        elif held := _bpf_object(facts):
+            yield f"  fd {descriptor:3}  {held}"
+
+
+def _bpf_object(facts: Mapping[str, str]) -> str:
+    """Return the words for a map or a program, by what /proc says of its descriptor; empty for anything else."""
+    for what, prefix, types in (("map", "map", MAP_TYPES), ("program", "prog", PROGRAM_TYPES)):
+        if f"{prefix}_id" in facts:
+            number = facts[f"{prefix}_type"]
+            return f"{what:12}  {types.get(number, f'type {number}')}, id {facts[f'{prefix}_id']}"
+    return ""
 
 
 def _named(frame: FrameType | None) -> Iterator[tuple[int, str]]:

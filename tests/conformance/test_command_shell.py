@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -52,6 +53,21 @@ def test_sockets_are_named_by_what_leads_to_them() -> None:
         assert lines[bench.ends["in_peer"].fileno()] == ["in_peer", "AF_UNIX"]
         assert lines[bench._tap.fileno()] == ["tap", "AF_INET"]
         assert lines[spare.fileno()] == ["socket", "AF_INET"]
+
+
+def test_maps_and_programs_are_named_by_their_type() -> None:
+    """The type has a name, which is the header's; one that no case makes has its number."""
+    found = greeting._bpf_object({"prog_type": "16", "prog_id": "537"})
+    assert found.split() == ["program", "sk_msg,", "id", "537"]
+    assert greeting._bpf_object({"map_type": "2", "map_id": "728"}).split() == ["map", "array,", "id", "728"]
+    assert greeting._bpf_object({"map_type": "99", "map_id": "7"}).split() == ["map", "type", "99,", "id", "7"]
+    assert greeting._bpf_object({"pos": "0"}) == ""
+    header = Path("/usr/include/linux/bpf.h").read_text(encoding="utf-8")
+    for enum, types in (("map", greeting.MAP_TYPES), ("prog", greeting.PROGRAM_TYPES)):
+        body = re.search(rf"enum bpf_{enum}_type {{(.*?)}};", header, re.DOTALL)
+        assert body is not None
+        names = re.findall(rf"^\tBPF_{enum.upper()}_TYPE_(\w+),", body[1], re.MULTILINE)
+        assert {number: names[int(number)].lower() for number in types} == types
 
 
 def test_host_and_guest_agree() -> None:
