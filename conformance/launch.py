@@ -59,6 +59,8 @@ def _become(environment: Environment, command: str, arguments: list[str]) -> int
     for name in ("PYTHONPATH", "PYTHONHOME"):
         os.environ.pop(name, None)
     os.environ["PYTHONSAFEPATH"] = "1"
+    # Without a buffer, Python drops what a write(2) did not take: a reader that goes away after 64 KiB is not noticed.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         # Compiling three hundred modules takes a second on each start. So bytecode is kept, but not beside the source.
         os.environ["PYTHONPYCACHEPREFIX"] = environment.bytecode

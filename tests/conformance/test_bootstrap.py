@@ -200,6 +200,7 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
         "        print('exec', *arguments[1])\n"
         "        print('path', os.environ.get('PYTHONPATH'), os.environ.get('PYTHONSAFEPATH'))\n"
         "        print('bytecode', os.environ.get('PYTHONDONTWRITEBYTECODE'), os.environ.get('PYTHONPYCACHEPREFIX'))\n"
+        "        print('unbuffered', os.environ.get('PYTHONUNBUFFERED'))\n"
         "        print('imported', *({'argparse', 'enum', 're', 'shutil', 'subprocess'} & set(sys.modules)))\n"
         "    elif event in ('subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.system'):\n"
         "        print('spawned', event)\n"
@@ -210,11 +211,13 @@ def test_a_start_with_nothing_missing_spawns_nothing(made: Path) -> None:
     )
     unbuffered = [*PYTHON, "-u", "-c", watch]
     world = {**surroundings(made), "PYTHONPATH": ".", "PYTHONHOME": "/nowhere", "PYTHONDONTWRITEBYTECODE": "1"}
+    world["PYTHONUNBUFFERED"] = "1"
     done = subprocess.run(unbuffered, env=world, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         f"exec {made}/.venv/bin/python -P -m conformance run -- -x",
         "path None 1",
         f"bytecode None {made}/.venv/bytecode",
+        "unbuffered None",
         "imported",
         "ran toy",
     ]
