@@ -82,7 +82,12 @@ def test_both_kernels_are_there_before_one_is_judged(
         (tmp_path / side / "Makefile").touch()
         (tmp_path / side / "Kconfig").touch()
     judged: list[object] = []
-    monkeypatch.setattr(compare, "judged_now", lambda *asked: judged.append(asked) or [])
+
+    def judge(*asked: object) -> list[object]:
+        judged.append(asked)
+        return []
+
+    monkeypatch.setattr(compare, "judged_now", judge)
     monkeypatch.chdir(tmp_path)
 
     assert cli.main(["compare", "./base", "./head", *options]) == code

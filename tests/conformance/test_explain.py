@@ -166,7 +166,8 @@ def test_the_page_has_no_empty_line_but_before_a_heading() -> None:
         lines = explanation(case, facts("6.12.117"), "6.12.117", STYLE)
         after = [lines[number + 1] for number, line in enumerate(lines) if not line]
         assert not [line for line in after if line.startswith(" ") and not line.startswith("  scenario ")]
-        assert f"./conform run --case {case.id}" in " ".join(" ".join(lines).replace("\\", "").split())
+        stress = "--stress 5 --cpus 2 " if GROUPS[case.group].stress else ""
+        assert f"./conform run {stress}--case {case.id}" in " ".join(" ".join(lines).replace("\\", "").split())
 
 
 def test_a_step_shows_its_answers_on_other_versions() -> None:
