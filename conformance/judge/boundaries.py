@@ -69,8 +69,18 @@ class Boundary:
         return (max(without), min(with_it)) if without and with_it else None
 
     def proof(self) -> BoundaryProof | None:
-        """Return its proof on real kernels; None if it was only read in the history."""
-        return next((each for each in proofs() if (each.commit, each.branch) == (self.commit, self.branch)), None)
+        """Return its proof on real kernels; None if it was only read in the history.
+
+        A commit may have several boundaries on a branch, for example a fix and its revert. A proof is of the one that
+        lies between its two kernels.
+        """
+        return next(filter(self._is_proved_by, proofs()), None)
+
+    def _is_proved_by(self, proof: BoundaryProof) -> bool:
+        if (proof.commit, proof.branch) != (self.commit, self.branch):
+            return False
+        before, after = (Version.parse(release.partition("+")[0]) for release in (proof.before, proof.after))
+        return self.bound.reached(after) and not self.bound.reached(before)
 
     def _judges(self, version: Version) -> bool:
         if self.branch != MAINLINE:
