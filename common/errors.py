@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -11,6 +10,7 @@ from enum import IntEnum
 
 from common import foreign
 from common.program import here
+from common.streams import discard
 
 
 class ExitCode(IntEnum):
@@ -108,8 +108,10 @@ def exhausted(error: BaseException) -> HostError | None:
 
 def print_error(error: ConformError) -> None:
     """Print an error as its sentence and its hint."""
-    with contextlib.suppress(OSError):  # with standard error full or gone, the exit code is all there is to say
+    try:
         print(f"conform: {lines_of(error)}", file=sys.stderr, flush=True)
+    except OSError:  # with standard error full or gone, the exit code is all there is to say
+        discard(sys.stderr.fileno())
 
 
 def lines_of(error: ConformError) -> str:

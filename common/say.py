@@ -7,13 +7,13 @@ If the reader of the output went away, as `head` does, that is not an error: Unr
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
 from common import foreign
 from common.errors import HostError, UnreadError
+from common.streams import discard
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -98,7 +98,7 @@ def _readable(stream: TextIO) -> Iterator[None]:
 def silence(stream: TextIO) -> None:
     """Drop the unwritten data of a stream: Python would fail to write it again at exit, and exit with 120."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
+        discard(stream.fileno())
 
 
 def unwritable(error: OSError) -> HostError:

@@ -21,3 +21,11 @@ def fill() -> None:
                 os.dup2(opened, number)
                 os.close(opened)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def discard(number: int) -> None:
+    """Let everything that is written to a descriptor vanish from now on, also what Python still holds in a buffer.
+
+    Python would fail to write it again at exit, and exit with 120.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), number)
