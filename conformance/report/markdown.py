@@ -78,10 +78,11 @@ def _unexpected(run: Run) -> Iterator[str]:
             ("expected", _text(case.expected)),
             ("because", _text(why(case))),
             ("observed", _text(seen(case.observed))),
-            ("tries", _text(spared([case, *others]))),
         )
         yield from (f"- {label} {text}" for label, text in said if text)
         yield from (f"  - {_text(difference)}" for difference in case.differences)
+        if believed := spared([case, *others]):
+            yield f"- tries {_text(believed)}"
         yield from (f"- row {_text(row)}" for row in rows(case, run.kernel(case.kernel)))
         for each in evidence(case):
             yield from ("", f"{each}:", "", *_block(each.excerpt))

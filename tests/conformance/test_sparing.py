@@ -17,6 +17,7 @@ from conformance.groups.redirect.cases import redirect_cases
 from conformance.guestlib import grace
 from conformance.model import Case, Judgement, Verdict
 from conformance.report.events import decode, encode
+from conformance.report.formats import FORMATS
 from conformance.report.text import report_lines
 from conformance.run.case_record import case_event
 from conformance.run.options import repetition
@@ -308,6 +309,10 @@ def test_the_report_says_so() -> None:
         f"{believed} of {len(CASES)} cases with this failure got only one try, {believed} of them with a"
         f" short grace: {CONFIRMED} cases had confirmed it in a fresh clone, e.g. {CASES[0].id}" in text
     )
+    markdown = FORMATS["markdown"].render(run).splitlines()
+    at = next(number for number, line in enumerate(markdown) if line.startswith("- observed "))
+    assert markdown[at + 1].startswith("  - ")  # what was wanted instead belongs to what was observed
+    assert any(line.startswith(f"- tries {believed} of ") for line in markdown[at + 1 :])
 
 
 @pytest.mark.parametrize("group", GROUPS)
