@@ -13,7 +13,7 @@ from typing import Any
 from common.errors import UsageError
 from common.say import note, put
 from common.words import counted
-from conformance.expect.verified import newest_known
+from conformance.expect.verified import newest_known, version_asked
 from conformance.judge.catalogue import AffectedRange, Defect, catalogue, on
 from conformance.model import MAINLINE
 from conformance.report.style import Style
@@ -68,10 +68,7 @@ def _version(options: argparse.Namespace) -> Version | None:
         raise UsageError("--kernel and --version both name a kernel", hint="give one of them")
     if options.kernel:
         return resolve(options.kernel, progress=note).version
-    try:
-        return Version.parse(options.version) if options.version else None
-    except ValueError as error:
-        raise UsageError(f"--version {options.version} is not a kernel version", hint="e.g. 6.12.107") from error
+    return version_asked(options.version) if options.version else None
 
 
 def _title(chosen: Sequence[Defect], version: Version | None) -> str:

@@ -16,7 +16,7 @@ from common.errors import ExitCode, UsageError
 from common.program import program
 from conformance.expect import words
 from conformance.expect.rules import Rule
-from conformance.expect.verified import newest_known, note
+from conformance.expect.verified import OLDEST, newest_known, note, version_asked
 from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.expectation import table
 from conformance.groups.redirect.outcomes import OUTCOMES
@@ -30,7 +30,6 @@ from conformance.run.machine_pool import facts_of
 from kernels.resolve import resolve
 from kernels.version import Version
 
-_OLDEST: Final = Version(5, 10)
 _WIDTH: Final = 80
 _NAMED: Final = 3
 """Cases named in the error for a pattern that matches several, or none."""
@@ -86,12 +85,7 @@ def _kernel(options: argparse.Namespace) -> tuple[KernelFacts, str]:
     if not options.version:
         newest = newest_known()
         return KernelFacts(newest, {}), f"{newest}, the newest kernel that the tables know"
-    try:
-        version = Version.parse(options.version)
-    except ValueError as error:
-        raise UsageError(f"--version {options.version} is not a kernel version", hint="e.g. 6.12.107") from error
-    if version < _OLDEST:
-        raise UsageError(f"the tables begin at {_OLDEST}, not at {version}", hint="give a later --version")
+    version = version_asked(options.version)
     return KernelFacts(version, {}), str(version)
 
 
@@ -174,7 +168,7 @@ def _turns(case: Case) -> list[Version]:
         every = (rule for rules in steps.table(case.group).rules.values() for rule in rules)
         rules = (rule for rule in every if rule.matches(case.params))
     bounds = {bound.mainline for rule in rules for bound in (rule.since, rule.until) if bound is not None}
-    return sorted({_OLDEST, *(version for version in bounds if version > _OLDEST)})
+    return sorted({OLDEST, *(version for version in bounds if version > OLDEST)})
 
 
 def _unasked(need: Ground, style: Style) -> list[str]:

@@ -99,6 +99,7 @@ def test_text_and_markdown_say_the_same(capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "sentence"),
     [
         (["--version", "x"], "--version x is not a kernel version"),
+        (["--version", "4.19"], "the tables begin at 5.10, not at 4.19"),
         (["--version", "6.1", "--kernel", "host"], "--kernel and --version both name a kernel"),
     ],
 )
