@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ _HAZARD: Final = frozenset({"id", "hazard", "defect"})
 _LACK: Final = frozenset({"id", "lack", "until"})
 _OPTIONAL: Final = frozenset({"since", "until"})
 
+_THERE: Final = ("y", "m")
+"""The values of a CONFIG symbol that is set."""
 _NOTHING: Final[Mapping[str, str]] = {}
 _KINDS: Final = ("in", "out", "kind", "target")
 """The parameters that are kinds of sockets."""
@@ -84,12 +86,25 @@ def unmet(case: Case, facts: KernelFacts, lacking: Mapping[str, str] = _NOTHING)
     for need in load(NEEDS):
         if need.symbol in lacking and need.concerns(case, facts.version):
             return replace(need.as_ground(), reason=f"{lacking[need.symbol]}, which disables {need.disables}")
-        missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in ("y", "m")
+        missing = bool(need.symbol and facts.config) and facts.config.get(need.symbol) not in _THERE
         if (missing or need.lack or need.hazard) and need.concerns(case, facts.version):
             if need.hazard and case.id in _shown_by(need.defect):
                 continue
             return need.as_ground()
     return None
+
+
+def disabled(asked: Iterable[Case], facts: KernelFacts) -> dict[str, int]:
+    """Return a reason for each CONFIG symbol that is missing, and how many of the cases need it; each counts once."""
+    rest, found = list(asked), dict[str, int]()
+    for need in load(NEEDS):
+        if need.symbol and facts.config and facts.config.get(need.symbol) not in _THERE:
+            kept = [case for case in rest if not need.concerns(case, facts.version)]
+            if len(kept) < len(rest):
+                reason = need.as_ground().reason
+                found[reason] = found.get(reason, 0) + len(rest) - len(kept)
+            rest = kept
+    return found
 
 
 @cache

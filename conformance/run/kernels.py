@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from common.errors import ConformError, DeadlinePassed, KernelError
+from common.words import counted
+from conformance.judge.needs import disabled
+from conformance.model import Case
 from conformance.report.event_types import KernelEvent
 from conformance.run import resume
 from conformance.run.deadline import alarm, too_late
-from conformance.run.machine_pool import MachinePool
+from conformance.run.machine_pool import MachinePool, facts_of
 from conformance.run.provenance import identity
 from conformance.run.recorder import RunRecorder
+from conformance.run.selection import Chosen
 from kernels.kernel import Kernel
 from kernels.resolve import resolve
 from vm.machine import MachineInfo, MachineKind, MachineOptions
@@ -25,11 +29,17 @@ _PAUSE = 0.05
 
 
 def make_ready(
-    recorder: RunRecorder, specs: Mapping[str, str], options: MachineOptions, *, start_ahead: bool = False
+    recorder: RunRecorder,
+    specs: Mapping[str, str],
+    options: MachineOptions,
+    *,
+    chosen: Chosen | None = None,
+    start_ahead: bool = False,
 ) -> None:
     """Resolve the kernels of a run and make their templates; raises ConformError if the run cannot go on.
 
-    With `start_ahead` this process will ask the cases itself: the machine of a single kernel starts at once.
+    What the chosen cases miss in a kernel's configuration is said before it boots. With `start_ahead` this process
+    will ask the cases itself: the machine of a single kernel starts at once.
     """
     try:
         with alarm(recorder.expires):
@@ -37,6 +47,8 @@ def make_ready(
             kernels, missing = _resolved(recorder, specs)
             if recorder.before is not None:
                 resume.check_kernels(recorder.before, kernels)
+            for slug, kernel in kernels.items():
+                _say_what_is_missing(recorder, specs[slug], kernel, (chosen or {}).get(slug, {}).values())
             # A machine dies with the thread that started it, so this thread must start it.
             alone = start_ahead and len(kernels) == 1
             pool = MachinePool(kernels, options, recorder.expires, eager=alone)
@@ -44,6 +56,11 @@ def make_ready(
     except DeadlinePassed:
         raise too_late(recorder.deadline) from None
     recorder.pool = pool
+
+
+def _say_what_is_missing(recorder: RunRecorder, spec: str, kernel: Kernel, asked: Iterable[Case]) -> None:
+    for reason, number in disabled(asked, facts_of(kernel)).items():
+        recorder.note(f"{spec}: {reason}: {counted(number, 'case')} will be skipped")
 
 
 def _resolved(recorder: RunRecorder, specs: Mapping[str, str]) -> tuple[dict[str, Kernel], list[KernelEvent]]:

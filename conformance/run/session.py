@@ -34,7 +34,8 @@ def hold(options: argparse.Namespace, recorder: RunRecorder, *, native: bool = F
     if not native:
         specs = {slug: spec for slug, spec in asked.specs.items() if chosen is None or chosen[slug]}
         recorder.open_log()
-        make_ready(recorder, specs, asked.machine, start_ahead=few and not (options.n or options.pytest_arguments))
+        ahead = few and not (options.n or options.pytest_arguments)
+        make_ready(recorder, specs, asked.machine, chosen=chosen, start_ahead=ahead)
     if chosen is not None and not native:
         recorder.phase(f"collecting {counted(count(chosen), 'case')}")
     # Imported only now, while the machine starts: pytest takes a tenth of a second to import.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +16,10 @@ import pytest
 from xdist import dsession
 
 from common.errors import ConformError, ExitCode, HostError, HungUp, KernelError, Terminated, UsageError
+from conformance.groups import GROUPS, cases
 from conformance.groups.redirect.cases import redirect_cases
-from conformance.model import Verdict
+from conformance.judge.needs import symbols_needed, unmet
+from conformance.model import KernelFacts, Verdict
 from conformance.report.event_types import CaseEvent, KernelEvent, RunEvent
 from conformance.report.events import Run, read
 from conformance.run import kernels, plugin
@@ -28,6 +30,7 @@ from conformance.run.options import by_slug
 from conformance.run.recorder import RunRecorder
 from kernels.kernel import Kernel
 from kernels.resolve import resolve as known
+from kernels.version import Version
 from vm.machine import MachineOptions
 
 SPECS = {"debian-6.12": "debian:6.12", "debian-6.12-cloud": "debian:6.12/cloud"}
@@ -222,6 +225,37 @@ def test_results_are_on_disk(tmp_path: Path) -> None:
     assert run.finish is not None
     assert run.finish.exit_code == 1
     assert json.loads((tmp_path / "summary.json").read_text())["kernels"][0]["unexpected"] == ["redirect/x"]
+
+
+def test_what_a_kernel_lacks_is_said_before_it_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note names each missing CONFIG symbol and counts the chosen cases that need it; a complete kernel has none."""
+    chosen = {case.id: case for case in cases() if case.group in ("tls", "insert")}
+    said: list[str] = []
+    config = dict.fromkeys(symbols_needed(), "y")
+    lacking = KernelFacts(Version(6, 12, 118), {**config, "TLS": "n"})
+    grounds = [unmet(case, lacking) for case in chosen.values()]
+    number = sum(ground is not None and ground.reason.startswith("CONFIG_TLS ") for ground in grounds)
+    assert number > len(GROUPS["tls"].cases())  # TLS sockets are inserted, too
+
+    def started(pool: object, slugs: Sequence[str], note: object) -> list[KernelEvent]:
+        said.append("booted")
+        return [KernelEvent(spec=slug, slug=slug) for slug in slugs]
+
+    monkeypatch.setattr(kernels, "kernel_events", started)
+    monkeypatch.setattr(RunRecorder, "note", lambda recorder, text: said.append(text))
+    for missing, notes in (
+        ({}, []),
+        (
+            {"TLS": "n"},
+            [f"./built: CONFIG_TLS is not set, which disables every case with kernel TLS: {number} cases will be"],
+        ),
+    ):
+        said.clear()
+        facts = replace(lacking, config={**config, **missing})
+        monkeypatch.setattr(kernels, "resolve", lambda spec, progress, facts=facts: facts)
+        kernels.make_ready(RunRecorder(), {"built": "./built"}, MachineOptions(), chosen={"built": chosen})
+        assert said.pop() == "booted"
+        assert [note.removesuffix(" skipped") for note in said] == notes
 
 
 class TestBadSpecs:
